@@ -1,0 +1,13 @@
+"""The two kinds of failure that reach a user: each carries one sentence saying what is wrong and what to do."""
+
+
+class ImagecotError(Exception):
+    """The work could not be done (exit code 1): a corrupt checkpoint, a full disk, an unreadable image."""
+
+    exit_code = 1
+
+
+class UsageError(ImagecotError):
+    """The request itself makes no sense (exit code 2): an empty prompt, N below 1, an unknown model name."""
+
+    exit_code = 2

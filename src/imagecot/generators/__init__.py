@@ -1,0 +1,122 @@
+"""Generators: models that draw an image from a prompt in steps, found by name, folder or hub id."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagecot.errors import ImagecotError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from imagecot.generators.showo.decoding import ShowoGenerator
+
+CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+HUB_GENERATORS = ("showlab/show-o", "showlab/show-o-512x512")
+_WEIGHTS = ["config.json", "generation_config.json", "*.safetensors", "*.bin", "*.index.json"]
+_TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
+
+
+def shipped_generators() -> list[str]:
+    """Return the names of the generators that the package contains."""
+    return sorted(file.parent.name for file in CHECKPOINTS.glob("*/config.json") if _is_generator(file))
+
+
+def load_generator(
+    name_or_path: str | Path,
+    *,
+    device: "str | torch.device | None" = None,
+    dtype: "torch.dtype | None" = None,
+) -> "ShowoGenerator":
+    """Load a generator with its image tokenizer and prompts.
+
+    name_or_path  a checkpoint folder, a shipped name or a hub id
+    device        the GPU where there is one, else the CPU
+    dtype         of the transformer: bfloat16 on a GPU, float32 on the CPU; the image tokenizer stays float32
+
+    UsageError for a name that is nothing of these; ImagecotError where the checkpoint cannot be had or read.
+    """
+    import torch
+
+    from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoGenerator
+    from imagecot.weights import read_config
+
+    folder = find_checkpoint(str(name_or_path), _WEIGHTS + _TOKENIZER)
+    values = read_config(folder)
+    if "codebook_size" not in values or "llm_vocab_size" not in values:
+        raise UsageError(f"{name_or_path} is not a Show-o checkpoint by its config.json; pass a generator.")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+
+    model = Showo.from_pretrained(folder, device=device, dtype=dtype)
+    vq_folder = folder / model.config.vq_model
+    if not (vq_folder / "config.json").is_file():
+        vq_folder = find_checkpoint(model.config.vq_model, _WEIGHTS)
+    image_tokenizer = MagvitV2.from_pretrained(vq_folder, device=device, dtype=torch.float32)
+    if image_tokenizer.config.codebook_size != model.config.codebook_size:
+        raise ImagecotError(
+            f"{vq_folder} has {image_tokenizer.config.codebook_size} codes but {folder} draws with "
+            f"{model.config.codebook_size}; set vq_model in its config.json to the one it was trained with."
+        )
+    text_folder = folder if (folder / "tokenizer.json").is_file() else None
+    text_folder = text_folder or find_checkpoint(model.config.llm_model_path, _TOKENIZER)
+    prompting = Prompting.from_pretrained(text_folder, model.config)
+    return ShowoGenerator(model, image_tokenizer, prompting, **_generation_config(folder))
+
+
+def find_checkpoint(name: str, patterns: list[str]) -> Path:
+    """Return the folder of a checkpoint: `name` itself, a shipped one, or a hub id, fetched where needed.
+
+    patterns  the files wanted of a hub repository
+
+    UsageError where `name` is none of these, ImagecotError where the hub cannot be reached.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if (CHECKPOINTS / name / "config.json").is_file():
+        return CHECKPOINTS / name
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _download(name, patterns)
+    known = shipped_generators()
+    near = difflib.get_close_matches(name, [*known, *HUB_GENERATORS], n=1)
+    raise UsageError(
+        f"there is no generator {name!r}{f' (did you mean {near[0]}?)' if near else ''}; "
+        f"give a folder, a hub id such as {HUB_GENERATORS[0]}, or a shipped name: {', '.join(known)}."
+    )
+
+
+def _download(repository: str, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        raise ImagecotError(
+            f"{repository} is neither a folder here nor in the Hugging Face cache, and cannot be downloaded; "
+            "fetch it on a machine with access or pass the folder of a copy."
+        ) from error
+
+
+def _is_generator(config: Path) -> bool:
+    try:
+        return "llm_vocab_size" in json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def _generation_config(folder: Path) -> dict[str, Any]:
+    """Read the decoding defaults that a checkpoint brings: steps, guidance_scale and temperature."""
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        return {}
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ImagecotError(f"{file} is not valid JSON ({error}); copy or download it again.") from error
+    return {name: values[name] for name in ("steps", "guidance_scale", "temperature") if name in values}

@@ -1,0 +1,74 @@
+"""Reasoning paths in progress, and the protocol of the models that advance them."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+from torch import Tensor
+
+MASKED = -1  # an image code that is not decided yet
+
+
+@dataclass(frozen=True)
+class Paths:
+    """A batch of B paths at one step; nothing in it is ever modified, so an older `Paths` can be resumed.
+
+    codes         (B, N) int64, the decided image codes and MASKED elsewhere
+    proposed      (B, N) int64, the complete codes that the last step predicted (MASKED before the first step)
+    seeds         (B,) int64, the source of each path's randomness
+    prompt_index  (B,) int64, each path's prompt among those of `start`
+    step, steps   steps done, and steps in all
+    context       what the generator shares among the paths, such as the prompts' keys and values
+    """
+
+    codes: Tensor
+    proposed: Tensor
+    seeds: Tensor
+    prompt_index: Tensor
+    step: int
+    steps: int
+    context: Any = None
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step is done, so that all codes are decided."""
+        return self.step >= self.steps
+
+    def select(self, indices: Tensor | list[int], seeds: Tensor | None = None) -> Self:
+        """Gather the paths at `indices` (int64 or a bool mask): survivors, or forks where an index repeats.
+
+        Forks diverge only under new `seeds` (one for each index, see `fork_seeds`); without them each path
+        keeps its own.
+        """
+        return replace(
+            self,
+            codes=self.codes[indices],
+            proposed=self.proposed[indices],
+            seeds=self.seeds[indices] if seeds is None else seeds.to(self.seeds),
+            prompt_index=self.prompt_index[indices],
+        )
+
+
+class Generator(Protocol):
+    """A model that draws an image from a prompt in `steps` steps."""
+
+    steps: int
+
+    @property
+    def rows_per_path(self) -> int:
+        """Rows of the forward pass that one step of one path costs: 2 with guidance, 1 without."""
+        ...
+
+    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
+        """Return paths at step 0: one for each of seeds (B,), of the one prompt or of B prompts."""
+        ...
+
+    def advance(self, paths: Paths) -> Paths:
+        """Return all paths one decoding step further."""
+        ...
+
+    def preview(self, paths: Paths) -> Tensor:
+        """Return the images (B, 3, H, W) in [0, 1] that the paths' codes predict now."""
+        ...

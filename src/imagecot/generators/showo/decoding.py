@@ -1,0 +1,205 @@
+"""Masked decoding: in each step all image codes are predicted, the surest are kept, the others masked again.
+
+The sampling loop is Show-o's (`t2i_generate`), which is MaskGIT's (Chang et al., 2022). Only what the result
+depends on is computed: text once a prompt, image rows only, the head at masked positions and for codes only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from imagecot.errors import UsageError
+from imagecot.generators import randomness
+from imagecot.generators.paths import MASKED, Paths
+from imagecot.generators.schedules import get_schedule, masked_count, noise_temperature
+from imagecot.generators.showo.magvitv2 import MagvitV2
+from imagecot.generators.showo.model import Showo
+from imagecot.generators.showo.prefix import Prefix, encode_prefixes, image_states
+from imagecot.generators.showo.prompting import Prompting
+
+
+def draw_by_inverse(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Draw one category a row in proportion to weights (M, C), from one uniform in [0, 1) a row (M,)."""
+    cumulative = weights.cumsum(dim=1)
+    target = uniform[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=weights.shape[1] - 1)
+
+
+def decode_step(
+    logits: Tensor,
+    codes: Tensor,
+    draw: Callable[[Tensor], Tensor],
+    mask_uniform: Tensor,
+    temperature: float,
+    num_masked: int,
+) -> tuple[Tensor, Tensor]:
+    """Predict all codes and say which to mask again.
+
+    logits        (M, C), guided, at the M positions where codes (B, N) is MASKED, in row-major order
+    draw          maps weights (M, C), proportional to the probabilities, to the drawn codes (M,)
+    mask_uniform  (B, N) uniforms in [0, 1) of the Gumbel noise on the confidences
+    temperature   strength of that noise
+    num_masked    the schedule's count; at least 1 stays masked and at least one position is decided
+
+    Returns the complete codes (B, N) and the positions (B, N) to mask: those whose confidence is strictly
+    below the cut-off, so that ties mask fewer.
+    """
+    unknown = codes == MASKED
+    logits = logits.float()
+    weights = (logits - logits.amax(dim=1, keepdim=True)).exp_()
+    drawn = draw(weights)
+    probability = weights.gather(1, drawn[:, None])[:, 0] / weights.sum(dim=1)
+    proposed = codes.masked_scatter(unknown, drawn)
+
+    noise = -(-mask_uniform[unknown].clamp(min=1e-20).log()).clamp(min=1e-20).log()
+    confidence = torch.full(codes.shape, torch.inf, device=codes.device)
+    confidence[unknown] = probability.clamp(min=1e-20).log() + temperature * noise
+    count = (unknown.sum(dim=1) - 1).clamp(max=num_masked).clamp(min=1)
+    cut_off = confidence.sort(dim=1).values.gather(1, count[:, None])
+    return proposed, confidence < cut_off
+
+
+@dataclass(frozen=True)
+class _Context:
+    """The texts of a batch of paths: one prefix a prompt, and the empty prompt's for guidance."""
+
+    prompts: list[str]
+    prefixes: list[Prefix]
+    unconditional: Prefix | None
+
+
+@dataclass(eq=False)
+class ShowoGenerator:
+    """Show-o as a generator of paths.
+
+    guidance_scale g: guided = (1 + g) * conditional - g * unconditional; 0 computes no unconditional rows.
+    temperature is what the noise on the confidences falls from, in every path; the published loop multiplies
+    its factors up, which `reference_temperature` replays.
+    memory_budget bounds, in bytes, the activations of one forward pass; larger batches are split.
+    """
+
+    model: Showo
+    image_tokenizer: MagvitV2
+    prompting: Prompting
+    steps: int = 18
+    guidance_scale: float = 1.75
+    temperature: float = 1.0
+    schedule: str = "cosine"
+    reference_temperature: bool = False
+    memory_budget: int = 2**29
+
+    @property
+    def rows_per_path(self) -> int:
+        """Rows of the forward pass that one step of one path costs."""
+        return 2 if self.guidance_scale else 1
+
+    @property
+    def paths_per_pass(self) -> int:
+        """Paths that one forward pass takes within the memory budget."""
+        config = self.model.config
+        tokens = config.num_vq_tokens + 2
+        trunk = tokens * (10 * config.hidden_size + 2 * config.intermediate_size) * self.model.dtype.itemsize
+        head = config.num_vq_tokens * config.codebook_size * 4 * torch.float32.itemsize
+        return max(1, self.memory_budget // (self.rows_per_path * trunk + head))
+
+    @torch.no_grad()
+    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
+        """Return paths at step 0, all masked: one for each of seeds (B,), of the one prompt or of B prompts.
+
+        UsageError for an empty prompt or where the numbers of prompts and seeds do not go together.
+        """
+        if any(not prompt.strip() for prompt in prompts):
+            raise UsageError("the prompt is empty; say what to draw.")
+        if len(prompts) not in (1, len(seeds)):
+            raise UsageError(
+                f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many."
+            )
+        if self.steps < 1:
+            raise UsageError(f"an image takes at least 1 step, not {self.steps}.")
+        distinct = list(dict.fromkeys(prompts))
+        texts = [self.prompting.text_prefix(prompt) for prompt in distinct]
+        if self.guidance_scale:
+            texts.append(self.prompting.text_prefix(""))
+        prefixes = encode_prefixes(self.model, texts)
+        unconditional = prefixes.pop() if self.guidance_scale else None
+        index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.model.device)
+        codes = torch.full((len(seeds), self.model.config.num_vq_tokens), MASKED, device=self.model.device)
+        return Paths(
+            codes=codes,
+            proposed=codes,
+            seeds=seeds.to(self.model.device, torch.int64),
+            prompt_index=index.expand(len(seeds)).clone(),
+            step=0,
+            steps=self.steps,
+            context=_Context(distinct, prefixes, unconditional),
+        )
+
+    @torch.no_grad()
+    def advance(self, paths: Paths) -> Paths:
+        """Return all paths one step further; after the last step every code is decided."""
+        if paths.finished:
+            raise ValueError(f"the paths have done all {paths.steps} steps")
+        planned = masked_count(get_schedule(self.schedule), paths.step, paths.steps, paths.codes.shape[1])
+        temperature = noise_temperature(self.temperature, paths.step, paths.steps, self.reference_temperature)
+        proposed, masked = torch.empty_like(paths.codes), torch.zeros_like(paths.codes, dtype=torch.bool)
+        for first in range(0, len(paths), self.paths_per_pass):
+            part = slice(first, first + self.paths_per_pass)
+            codes, seeds = paths.codes[part], paths.seeds[part]
+            unknown = codes == MASKED
+            code_uniform, mask_uniform = (
+                randomness.uniforms(seeds, paths.step, stream, codes.shape[1])
+                for stream in (randomness.CODES, randomness.MASKING)
+            )
+            logits = self.guided_logits(codes, paths.prompt_index[part], paths.context)
+            chosen = code_uniform[unknown]
+            proposed[part], masked[part] = decode_step(
+                logits,
+                codes,
+                lambda weights, uniform=chosen: draw_by_inverse(weights, uniform),  # type: ignore[misc]
+                mask_uniform,
+                temperature,
+                planned,
+            )
+        step = paths.step + 1
+        decided = proposed if step == paths.steps else proposed.masked_fill(masked, MASKED)
+        return replace(paths, codes=decided, proposed=proposed, step=step)
+
+    def guided_logits(self, codes: Tensor, prompt_index: Tensor, context: _Context) -> Tensor:
+        """Return float32 logits (M, codebook_size) at the M masked positions of codes (B, N), row by row."""
+        ids = self.prompting.image_block(self.prompting.image_ids(codes))
+        wanted = codes == MASKED
+        which, counts = prompt_index.unique_consecutive(return_counts=True)
+        prefixes = [
+            (context.prefixes[i], count) for i, count in zip(which.tolist(), counts.tolist(), strict=True)
+        ]
+        if context.unconditional is None:
+            return self.model.code_logits(image_states(self.model, ids, prefixes, wanted)).float()
+        states = image_states(
+            self.model,
+            torch.cat([ids, ids]),
+            [*prefixes, (context.unconditional, len(ids))],
+            torch.cat([wanted, wanted]),
+        )
+        conditional, unconditional = states.float().chunk(2)
+        # The head is affine and the weights add up to 1: guiding the states guides the logits, at half cost.
+        guided = (1 + self.guidance_scale) * conditional - self.guidance_scale * unconditional
+        return self.model.code_logits(guided.to(states.dtype)).float()
+
+    @torch.no_grad()
+    def preview(self, paths: Paths) -> Tensor:
+        """Return the images (B, 3, H, W) in [0, 1] of the codes that the last step predicted."""
+        if paths.step == 0:
+            raise ValueError("paths have nothing to show before their first step")
+        size = self.image_tokenizer.config.image_size
+        per_image = (
+            8
+            * self.image_tokenizer.config.channels
+            * (size // self.image_tokenizer.config.patch_size) ** 2
+            * 4
+        )
+        at_once = max(1, self.memory_budget // per_image)
+        return torch.cat(
+            [self.image_tokenizer.decode_codes(codes).float() for codes in paths.proposed.split(at_once)]
+        )

@@ -1,0 +1,118 @@
+"""The exact short cut of drawing: text never sees the image, so its keys and values are computed once.
+
+The functions run the layers of the stock Phi model, but on the rows that a step needs: soi, the image and
+eoi, which attend to everything and need no mask. Rotary positions only count differences, so soi stands at
+position 0 and a text of L ids at -L..-1, whatever its padding was.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.models.phi.modeling_phi import PhiAttention
+
+from imagecot.generators.showo.model import Showo
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values of one text: for each layer a tensor (length, heads, head_dim)."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
+def encode_prefixes(model: Showo, texts: list[list[int]]) -> list[Prefix]:
+    """Return the keys and values of each text, given as ids without padding; equal lengths share a batch."""
+    by_length = defaultdict(list)
+    for index, text in enumerate(texts):
+        by_length[len(text)].append(index)
+    prefixes: dict[int, Prefix] = {}
+    for length, members in by_length.items():
+        cos, sin = rotary_table(model, torch.arange(-length, 0, device=model.device))
+        x = model.showo.model.embed_tokens(torch.tensor([texts[i] for i in members], device=model.device))
+        keys, values = [], []
+        for layer in model.showo.model.layers:
+            h = layer.input_layernorm(x)
+            k, v = _keys_and_values(layer.self_attn, h, cos, sin)
+            keys.append(k)
+            values.append(v)
+            attended = _attend(_queries(layer.self_attn, h, cos, sin), k, v, is_causal=True)
+            x = x + layer.self_attn.dense(attended) + layer.mlp(h)
+        for place, index in enumerate(members):
+            prefixes[index] = Prefix([k[place] for k in keys], [v[place] for v in values])
+    return [prefixes[index] for index in range(len(texts))]
+
+
+def image_states(
+    model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, int]], wanted: Tensor
+) -> Tensor:
+    """Return the normalised hidden states (M, D) at the M wanted image positions, row by row.
+
+    image_ids  (R, N + 2), soi and eoi included
+    prefixes   the texts of the rows in order, each with the number of consecutive rows that share it
+    wanted     (R, N) bool; the last layer answers at these positions only
+    """
+    cos, sin = rotary_table(model, torch.arange(image_ids.shape[1], device=image_ids.device))
+    count = wanted.sum(dim=1, keepdim=True)
+    most = int(count.max())
+    # Wanted positions first: every row keeps `most` of them, and those too many are dropped at the end.
+    kept = 1 + (~wanted).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    x = model.showo.model.embed_tokens(image_ids)
+    last = len(model.showo.model.layers) - 1
+    for index, layer in enumerate(model.showo.model.layers):
+        h = layer.input_layernorm(x)
+        k, v = _keys_and_values(layer.self_attn, h, cos, sin)
+        if index == last:
+            at = kept[:, :, None].expand(-1, -1, h.shape[-1])
+            x, h = x.gather(1, at), h.gather(1, at)
+            cos, sin = cos[kept], sin[kept]
+        q = _queries(layer.self_attn, h, cos, sin)
+        parts = []
+        first = 0
+        for prefix, rows in prefixes:
+            part = slice(first, first + rows)
+            all_k = torch.cat([prefix.keys[index].expand(rows, -1, -1, -1), k[part]], dim=1)
+            all_v = torch.cat([prefix.values[index].expand(rows, -1, -1, -1), v[part]], dim=1)
+            parts.append(_attend(q[part], all_k, all_v))
+            first += rows
+        x = x + layer.self_attn.dense(torch.cat(parts)) + layer.mlp(h)
+    return model.showo.model.final_layernorm(x)[torch.arange(most, device=x.device) < count]
+
+
+def rotary_table(model: Showo, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (L, 1, rotary_dim / 2) of the rotary embedding at positions (L,)."""
+    config = model.config
+    rotary_dim = int(config.hidden_size // config.num_attention_heads * config.partial_rotary_factor)
+    exponent = torch.arange(0, rotary_dim, 2, device=positions.device).float() / rotary_dim
+    angles = positions[:, None, None].float() / config.rope_theta**exponent
+    return angles.cos().to(model.dtype), angles.sin().to(model.dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the first channels of heads (B, L, heads, head_dim) by their positions; the others stay."""
+    half = cos.shape[-1]
+    first, second = x[..., :half], x[..., half : 2 * half]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, x[..., 2 * half :]], dim=-1)
+
+
+def _queries(attention: PhiAttention, h: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return queries (B, L, heads, head_dim), normalised and then rotated."""
+    q = attention.q_proj(h).unflatten(-1, (-1, attention.head_dim))
+    return rotate(attention.q_layernorm(q), cos, sin)
+
+
+def _keys_and_values(attention: PhiAttention, h: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Return keys, normalised and then rotated, and values, both (B, L, heads, head_dim)."""
+    k, v = (
+        layer(h).unflatten(-1, (-1, attention.head_dim)) for layer in (attention.k_proj, attention.v_proj)
+    )
+    return rotate(attention.k_layernorm(k), cos, sin), v
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, is_causal: bool = False) -> Tensor:
+    """Return (B, L, D) from queries, keys and values (B, L, heads, head_dim)."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal).transpose(1, 2).flatten(2)

@@ -1,0 +1,7 @@
+"""GenEval (Ghosh et al., 2023, arXiv 2310.11513): prompts, scoring rules and the summary."""
+
+from imagecot.geneval.prompts import make_prompts
+from imagecot.geneval.rules import judge_detections
+from imagecot.geneval.summary import summarize
+
+__all__ = ["judge_detections", "make_prompts", "summarize"]

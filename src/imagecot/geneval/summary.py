@@ -1,0 +1,193 @@
+"""GenEval's table from per-image verdicts, with standard errors, and the paired comparison of two tables.
+
+Images of one prompt are not independent, so errors are clustered by prompt; a prompt is its metadata string.
+"""
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from imagecot.errors import UsageError
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One task: right images, all images, their ratio and its standard error (None below two prompts)."""
+
+    correct: int
+    total: int
+    score: float
+    se: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A GenEval table; `overall` is the unweighted mean of the tasks present.
+
+    `correct_images` is the share of right images, `correct_prompts` that of prompts with at least one.
+    """
+
+    overall: float
+    overall_se: float | None
+    tasks: dict[str, TaskScore]
+    total_images: int
+    total_prompts: int
+    correct_images: float
+    correct_prompts: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired comparison of tables A and B over the same prompts; `difference` is overall A − overall B.
+
+    `low` and `high` bound its bootstrap interval; `only_a` and `only_b` count the image pairs in which only
+    that one is right, and `p_value` is the exact two-sided McNemar test on them.
+    """
+
+    difference: float
+    low: float
+    high: float
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def summarize(rows: Iterable[Row]) -> Summary:
+    """Summarise rows of `tag`, `metadata` (its JSON string or the dict) and `correct`, one row an image.
+
+    The scores are those of GenEval's `summary_scores.py`. A task's score is a ratio of sums over prompts, so
+    its error is the linearised cluster-robust one; tasks share no prompts, so the error of the overall is
+    sqrt(Σ se²) / T, and None as soon as one task has a single prompt. UsageError without rows.
+    """
+    clusters = _clusters(rows)
+    tasks: dict[str, TaskScore] = {}
+    for tag, prompts in clusters.items():
+        correct = sum(sum(images) for images in prompts.values())
+        total = sum(len(images) for images in prompts.values())
+        right = [sum(images) for images in prompts.values()]
+        sizes = [len(images) for images in prompts.values()]
+        tasks[tag] = TaskScore(correct, total, correct / total, clustered_se(right, sizes))
+
+    best_of: dict[str, bool] = {}  # a prompt counts once, even if two tasks hold it
+    for prompts in clusters.values():
+        for metadata, images in prompts.items():
+            best_of[metadata] = best_of.get(metadata, False) or any(images)
+    total_images = sum(task.total for task in tasks.values())
+    errors = [task.se for task in tasks.values() if task.se is not None]
+    return Summary(
+        overall=float(np.mean([task.score for task in tasks.values()])),
+        overall_se=math.hypot(*errors) / len(tasks) if len(errors) == len(tasks) else None,
+        tasks=tasks,
+        total_images=total_images,
+        total_prompts=len(best_of),
+        correct_images=sum(task.correct for task in tasks.values()) / total_images,
+        correct_prompts=sum(best_of.values()) / len(best_of),
+    )
+
+
+def format_summary(summary: Summary) -> str:
+    """The table as GenEval's `summary_scores.py` prints it, final newline included (no standard errors)."""
+    lines = [
+        "Summary",
+        "=======",
+        f"Total images: {summary.total_images}",
+        f"Total prompts: {summary.total_prompts}",
+        f"% correct images: {summary.correct_images:.2%}",
+        f"% correct prompts: {summary.correct_prompts:.2%}",
+        "",
+        "Task breakdown",
+        "==============",
+        *(f"{tag:<16} = {t.score:.2%} ({t.correct} / {t.total})" for tag, t in summary.tasks.items()),
+        "",
+        f"Overall score (avg. over tasks): {summary.overall:.5f}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def compare(
+    rows_a: Iterable[Row],
+    rows_b: Iterable[Row],
+    *,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two tables image by image: the k-th image of a prompt in A with the k-th of it in B.
+
+    The interval is the percentile bootstrap of the difference of the overall scores, prompts resampled within
+    their task. McNemar's test takes image pairs as independent, so with several images a prompt the interval
+    is the safer of the two. Raises UsageError if A and B differ in prompts or in the images of a prompt.
+    """
+    if resamples < 1 or not 0 < confidence < 1:
+        raise UsageError("A comparison needs at least one resample and a confidence between 0 and 1.")
+    a, b = _clusters(rows_a), _clusters(rows_b)
+    sizes_a, sizes_b = _sizes(a), _sizes(b)
+    for tag, metadata in {**sizes_a, **sizes_b}:
+        left, right = sizes_a.get((tag, metadata), 0), sizes_b.get((tag, metadata), 0)
+        if left != right:
+            raise UsageError(
+                f"Both sides of a comparison need the same images, got {left} against {right} for {metadata}."
+            )
+    rng = np.random.default_rng(seed)
+    difference, drawn = 0.0, np.zeros(resamples)
+    pairs: Counter[tuple[bool, bool]] = Counter()
+    for tag, prompts in a.items():
+        gains = np.array([sum(images) - sum(b[tag][metadata]) for metadata, images in prompts.items()])
+        sizes = np.array([len(images) for images in prompts.values()])
+        difference += gains.sum() / sizes.sum() / len(a)
+        weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=resamples)
+        drawn += (weights @ gains) / (weights @ sizes) / len(a)
+        for metadata, images in prompts.items():
+            pairs.update(zip(images, b[tag][metadata], strict=True))
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    only_a, only_b = pairs[True, False], pairs[False, True]
+    return Comparison(float(difference), float(low), float(high), only_a, only_b, mcnemar_p(only_a, only_b))
+
+
+def clustered_se(sums: list[int], sizes: list[int]) -> float | None:
+    """Standard error of Σ sums / Σ sizes over G clusters, sqrt(G/(G−1) · Σ (sum − ratio · size)²) / Σ sizes.
+
+    The usual linearisation of a ratio (Cochran, Sampling Techniques, §6.4 and 9A); None for one cluster.
+    """
+    clusters, total = len(sums), sum(sizes)
+    if clusters < 2:
+        return None
+    ratio = sum(sums) / total
+    squares = sum((s - ratio * m) ** 2 for s, m in zip(sums, sizes, strict=True))
+    return math.sqrt(squares * clusters / (clusters - 1)) / total
+
+
+def mcnemar_p(only_a: int, only_b: int) -> float:
+    """Exact two-sided McNemar test: P of a split at least this uneven of the discordant pairs."""
+    n = only_a + only_b
+    tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def _clusters(rows: Iterable[Row]) -> dict[str, dict[str, list[bool]]]:
+    """The verdicts by tag and metadata string, each in order of first appearance; UsageError without rows."""
+    clusters: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for number, row in enumerate(rows):
+        try:
+            tag, metadata, correct = row["tag"], row["metadata"], bool(row["correct"])
+        except KeyError as missing:
+            raise UsageError(f"Row {number} of the results lacks the key {missing}.") from None
+        clusters[tag][metadata if isinstance(metadata, str) else json.dumps(metadata)].append(correct)
+    if not clusters:
+        raise UsageError("There are no results to summarise; evaluate at least one image first.")
+    return clusters
+
+
+def _sizes(clusters: dict[str, dict[str, list[bool]]]) -> dict[tuple[str, str], int]:
+    return {
+        (tag, metadata): len(images)
+        for tag, prompts in clusters.items()
+        for metadata, images in prompts.items()
+    }

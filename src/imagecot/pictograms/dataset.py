@@ -1,0 +1,100 @@
+"""Rendered scenes on disk: drawn once, in parallel, in chunks that are written whole, and memory-mapped after.
+
+Scene `i` of seed `s` is a function of (s, i) alone, so two pools of one seed agree where they overlap.
+"""
+
+import json
+import os
+import random
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from imagecot.geneval.prompts import TASKS
+from imagecot.pictograms.captions import random_requirement
+from imagecot.pictograms.scenes import SIZE, Item, Scene, compose, draw
+
+_CHUNK = 2000
+
+# Counting and the two-object tasks are what generators and judges learn last: they get most of the pool.
+TASK_WEIGHTS: dict[str, float] = {
+    "single_object": 1.0,
+    "two_object": 2.0,
+    "counting": 2.0,
+    "colors": 1.0,
+    "position": 2.0,
+    "color_attr": 2.0,
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A requirement and a scene that fulfils it."""
+
+    metadata: dict[str, Any]
+    scene: Scene
+
+
+def example(seed: int, index: int) -> Example:
+    """The `index`-th example of a seed's endless stream."""
+    rng = random.Random(f"{seed}:{index}")
+    task = rng.choices(TASKS, [TASK_WEIGHTS[t] for t in TASKS])[0]
+    metadata = random_requirement(rng, task)
+    return Example(metadata, compose(metadata, rng))
+
+
+def _render_chunk(folder: Path, seed: int, chunk: int) -> None:
+    target = folder / f"{chunk:05d}.npy"
+    if target.exists():
+        return
+    images = np.empty((_CHUNK, SIZE, SIZE, 3), np.uint8)
+    lines = []
+    for k in range(_CHUNK):
+        item = example(seed, chunk * _CHUNK + k)
+        images[k] = np.asarray(draw(item.scene))
+        lines.append(json.dumps({"metadata": item.metadata, "scene": asdict(item.scene)}))
+    for path, write in (
+        (target.with_suffix(".jsonl"), lambda f: f.write("\n".join(lines).encode())),
+        (target, lambda f: np.save(f, images)),
+    ):
+        partial = path.with_name(path.name + f".{os.getpid()}.partial")
+        with partial.open("wb") as file:
+            write(file)
+        partial.replace(path)
+
+
+class Pool(Sequence[Example]):
+    """`count` rendered examples of a seed, on disk under `folder`; `images(indices)` reads the pictures."""
+
+    def __init__(self, folder: str | Path, count: int, seed: int, workers: int | None = None) -> None:
+        self.folder = Path(folder) / f"pictograms-{seed}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.count = count
+        chunks = range((count + _CHUNK - 1) // _CHUNK)
+        missing = [c for c in chunks if not (self.folder / f"{c:05d}.npy").exists()]
+        if missing:
+            with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+                jobs = [pool.submit(_render_chunk, self.folder, seed, c) for c in missing]
+                for job in track(jobs, description="drawing scenes", transient=True):
+                    job.result()
+        self._arrays = [np.load(self.folder / f"{c:05d}.npy", mmap_mode="r") for c in chunks]
+        self._lines: list[str] = []
+        for c in chunks:
+            self._lines += (self.folder / f"{c:05d}.jsonl").read_text().splitlines()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> Any:
+        row = json.loads(self._lines[index])
+        items = tuple(Item(**item) for item in row["scene"]["items"])
+        return Example(row["metadata"], Scene(items, row["scene"]["background"]))
+
+    def images(self, indices: Sequence[int]) -> np.ndarray:
+        """The pictures (B, 64, 64, 3) uint8 of these examples."""
+        return np.stack([self._arrays[i // _CHUNK][i % _CHUNK] for i in indices])

@@ -1,0 +1,222 @@
+"""The training loop that all recipes from scratch share: AdamW, EMA, checkpoints, exact resume, curves.
+
+A batch is a function of (seed, step) alone, so a run that was killed and resumed computes the very losses
+of a run that was not.
+"""
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from imagecot.errors import ImagecotError
+
+Losses = dict[str, Tensor]
+
+
+class Optimization(BaseModel):
+    """What every recipe from scratch says about its optimisation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    min_learning_rate: float = 0.0
+    warmup: int = 200
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    bf16: bool = True
+    compile: bool = False
+    save_every: int = 500
+    evaluate_every: int = 2000
+
+
+def learning_rate(step: int, opt: Optimization) -> float:
+    """Linear warm-up, then a cosine to `min_learning_rate`."""
+    if step < opt.warmup:
+        return opt.learning_rate * (step + 1) / opt.warmup
+    t = (step - opt.warmup) / max(1, opt.steps - opt.warmup)
+    return opt.min_learning_rate + (opt.learning_rate - opt.min_learning_rate) * 0.5 * (1 + math.cos(math.pi * min(t, 1)))
+
+
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """A generator whose draws depend on (seed, step, stream) alone."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 16 + stream)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay matrices and convolutions, not norms, biases and embeddings."""
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (decayed if parameter.ndim > 1 and "embed" not in name else plain).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a neighbouring file, then move it into place."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ImagecotError(f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder.") from error
+
+
+class Curves:
+    """Losses and scores by step, in `curves.csv` (long form) and as a picture."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self.path = folder / "curves.csv"
+        self.rows: list[tuple[int, str, float]] = []
+        if self.path.exists():
+            with self.path.open() as file:
+                rows = [(int(s), n, float(v)) for s, n, v in list(csv.reader(file))[1:]]
+            self.rows = [row for row in rows if row[0] < start or (row[0] == start and row[1].startswith("score"))]
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Record values of a step."""
+        self.rows += [(step, name, value) for name, value in values.items()]
+
+    def save(self) -> None:
+        """Write the table and the picture."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        def table(path: Path) -> None:
+            with path.open("w", newline="") as file:
+                csv.writer(file).writerows([("step", "name", "value"), *self.rows])
+
+        write_atomically(self.path, table)
+        names = list(dict.fromkeys(name for _, name, _ in self.rows))
+        if not names:
+            return
+        columns = min(3, len(names))
+        lines = math.ceil(len(names) / columns)
+        figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 2.6 * lines), squeeze=False)
+        for axis, name in zip(axes.flat, names, strict=False):
+            points = [(s, v) for s, n, v in self.rows if n == name]
+            axis.plot([s for s, _ in points], [v for _, v in points], lw=1)
+            axis.set_title(name, fontsize=9)
+            axis.tick_params(labelsize=7)
+        for axis in list(axes.flat)[len(names) :]:
+            axis.axis("off")
+        figure.tight_layout()
+        write_atomically(self.path.with_suffix(".png"), lambda p: figure.savefig(p, format="png", dpi=90))
+        plt.close(figure)
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[[nn.Module, int], Losses],
+    opt: Optimization,
+    folder: Path,
+    *,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    title: str = "training",
+) -> nn.Module:
+    """Train `model` and return its exponential moving average.
+
+    Args:
+        model: what is trained, on its device.
+        loss: maps (model, step) to named losses; "loss" is minimised, the rest is recorded.
+        opt: the optimisation.
+        folder: where `state.pt`, `curves.csv` and `curves.png` are kept; an earlier state there is resumed.
+        evaluate: scores of the averaged model, recorded under "score/...".
+        title: what the progress bar says.
+
+    Raises:
+        ImagecotError: the loss is not finite, or the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, opt.weight_decay), lr=opt.learning_rate, betas=opt.betas)
+    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    state_path, start = folder / "state.pt", 0
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average, start = state["average"], state["step"]
+    curves = Curves(folder, start)
+    device_type = next(model.parameters()).device.type
+
+    def save(step: int) -> None:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step}
+        write_atomically(state_path, lambda p: torch.save(state, p))
+        curves.save()
+
+    def averaged(score: bool, step: int) -> None:
+        if not score or evaluate is None:
+            return
+        trained = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(average)
+        model.eval()
+        curves.add(step, {f"score/{name}": value for name, value in evaluate(model).items()})
+        model.train()
+        model.load_state_dict(trained)
+
+    model.train()
+    sums: dict[str, float] = {}
+    seen, clock = 0, time.perf_counter()
+    columns = [TextColumn(f"{title} {{task.completed}}/{{task.total}}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+    with Progress(*columns) as bar:
+        task = bar.add_task(title, total=opt.steps, completed=start, note="")
+        for step in range(start, opt.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, opt)
+            with torch.autocast(device_type, torch.bfloat16, enabled=opt.bf16):
+                losses = loss(model, step)
+            total = losses["loss"]
+            if not torch.isfinite(total):
+                raise ImagecotError(f"The loss became {total.item()} at step {step}; lower learning_rate in the recipe.")
+            optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), opt.clip)
+            optimizer.step()
+            decay = min(opt.ema, (1 + step) / (10 + step))
+            with torch.no_grad():
+                for name, tensor in model.state_dict().items():
+                    if tensor.is_floating_point():
+                        average[name].lerp_(tensor, 1 - decay)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            seen += 1
+            done = step + 1
+            if done % 50 == 0 or done == opt.steps:
+                seconds = time.perf_counter() - clock
+                curves.add(done, {name: value / seen for name, value in sums.items()})
+                note = f"loss {sums['loss'] / seen:.4f}  {seen * opt.batch_size / seconds:.0f} images/s"
+                bar.update(task, completed=done, note=note)
+                sums, seen, clock = {}, 0, time.perf_counter()
+            if done % opt.evaluate_every == 0 or done == opt.steps:
+                averaged(True, done)
+                clock = time.perf_counter()
+            if done % opt.save_every == 0 or done == opt.steps:
+                save(done)
+    model.load_state_dict(average)
+    return model.eval()
+
+
+def batch_indices(count: int, opt: Optimization, step: int) -> list[int]:
+    """Which examples step `step` sees: a random draw that depends on (seed, step) alone."""
+    return torch.randint(count, (opt.batch_size,), generator=step_generator(opt.seed, step)).tolist()
+
+
+def finite(values: Iterable[float]) -> bool:
+    """Whether all values are finite numbers."""
+    return all(math.isfinite(v) for v in values)

@@ -1,0 +1,127 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from imagecot.errors import UsageError
+from imagecot.generators import randomness
+from imagecot.generators.paths import MASKED, Paths
+from imagecot.generators.randomness import fork_seeds, path_seeds, uniforms
+from imagecot.generators.schedules import get_schedule, masked_count, noise_temperature, sigmoid
+from plain_decoder import DATA
+
+SCHEDULES = json.loads((DATA / "showo" / "schedules.json").read_text())
+M64 = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def mix(x: int) -> int:
+    """SplitMix64's finaliser in Python integers."""
+    x &= M64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & M64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & M64
+    return x ^ (x >> 31)
+
+
+def test_splitmix_known_answers():
+    """The first outputs of SplitMix64 from state 1234567, as published with its reference implementation."""
+    states = [(1234567 + GOLDEN * k) & M64 for k in (1, 2, 3)]
+    known = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert [mix(state) for state in states] == known
+    signed = torch.tensor([s - (1 << 64) if s >> 63 else s for s in states])
+    assert [v & M64 for v in randomness._mix(signed).tolist()] == known
+
+
+def test_uniforms_are_this_function_of_seed_step_stream_and_position():
+    seeds = [0, 1, 2**53 - 1, 987654321]
+    table = uniforms(torch.tensor(seeds), step=5, stream=1, count=3)
+    for row, seed in zip(table.tolist(), seeds, strict=True):
+        key = mix(mix(mix(seed + GOLDEN) + 6 * GOLDEN) + 2 * GOLDEN)
+        assert row == [(mix(key + (p + 1) * GOLDEN) >> 40) / 2**24 for p in range(3)]
+
+
+def test_uniforms_are_uniform_and_independent():
+    seeds = path_seeds(0, 200)
+    u = torch.stack([uniforms(seeds, step, stream, 256) for step in range(2) for stream in range(2)])
+    assert u.min() >= 0
+    assert u.max() < 1
+    flat = u.double().flatten()
+    n = len(flat)
+    assert abs(flat.mean() - 0.5) < 4 / (12 * n) ** 0.5
+    histogram = torch.histc(flat, 64, 0, 1)
+    chi_square = ((histogram - n / 64) ** 2 / (n / 64)).sum()
+    assert 30 < chi_square < 110  # 63 degrees of freedom
+    samples = u.double().flatten(1)
+    for other in (
+        samples[1:],
+        samples[:1].roll(1, 1),
+        samples[:1].roll(256, 1),
+    ):  # step and stream, position, seed
+        for row in other:
+            correlation = torch.corrcoef(torch.stack([samples[0], row]))[0, 1]
+            assert abs(correlation) < 4 / samples.shape[1] ** 0.5
+
+
+def test_seeds():
+    assert torch.equal(path_seeds(7, 20)[:4], path_seeds(7, 4))
+    assert len(torch.cat([path_seeds(s, 1000) for s in range(5)]).unique()) == 5000
+    parents = path_seeds(7, 3)
+    forks = fork_seeds(parents, 4)
+    assert len(torch.cat([parents, forks, fork_seeds(forks, 4)]).unique()) == 3 + 12 + 48
+    assert torch.equal(fork_seeds(parents[1:2], 4), forks[4:8])
+    assert forks.min() >= 0
+    assert forks.max() < 2**53
+    assert path_seeds(2**64 + 5, 1) == path_seeds(5, 1)  # any integer is a seed
+
+
+def test_select_gathers_everything():
+    paths = Paths(
+        codes=torch.tensor([[0, MASKED], [1, 2], [MASKED, 3]]),
+        proposed=torch.tensor([[0, 9], [1, 2], [8, 3]]),
+        seeds=torch.tensor([10, 11, 12]),
+        prompt_index=torch.tensor([0, 0, 1]),
+        step=2,
+        steps=4,
+        context="shared",
+    )
+    kept = paths.select([2, 0])
+    assert kept.codes.tolist() == [[MASKED, 3], [0, MASKED]]
+    assert kept.proposed.tolist() == [[8, 3], [0, 9]]
+    assert kept.seeds.tolist() == [12, 10]
+    assert kept.prompt_index.tolist() == [1, 0]
+    assert (kept.step, kept.steps, kept.context, len(kept)) == (2, 4, "shared", 2)
+    assert paths.select(torch.tensor([True, False, True])).seeds.tolist() == [10, 12]
+    assert paths.select([1, 1], torch.tensor([5, 6])).seeds.tolist() == [5, 6]
+    assert len(paths.select([])) == 0
+    assert not paths.finished
+    assert dataclasses.replace(paths, step=4).finished
+
+
+@pytest.mark.parametrize("name", SCHEDULES["schedules"])
+def test_schedules(name):
+    want = SCHEDULES["schedules"][name]
+    schedule = (
+        sigmoid(-5.0, 5.0)
+        if name.startswith("sigmoid_start")
+        else get_schedule(name.removesuffix("_default"))
+    )
+    ratio = torch.tensor(SCHEDULES["ratio"], dtype=torch.float32)
+    assert torch.equal(schedule(ratio), torch.tensor(want["mask_ratio_float32"]))
+    assert schedule(torch.tensor(0.0)) == want["at_zero"]
+    for count in (16, 256, 1024):
+        assert [masked_count(schedule, step, 18, count) for step in range(18)] == want[f"floor_{count}"]
+
+
+def test_unknown_schedules():
+    for name in ("cosinus", "powder", "pow"):
+        with pytest.raises(UsageError, match=f"no mask schedule '{name}'"):
+            get_schedule(name)
+
+
+def test_temperatures():
+    falling = [noise_temperature(1.0, step, 18) for step in range(18)]
+    assert falling == SCHEDULES["non_cumulative_for_comparison"]
+    product = [noise_temperature(1.0, step, 18, cumulative=True) for step in range(18)]
+    assert product == SCHEDULES["cumulative_temperature_from_1.0"]
+    assert noise_temperature(4.5, 0, 6) == 3.75
