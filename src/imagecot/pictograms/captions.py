@@ -16,8 +16,8 @@ Metadata = dict[str, Any]
 
 TEST_SEED = 43
 TEST_SIZE = 40
-_OPENINGS = ("a photo of ", "a picture of ", "a drawing of ", "an image of ", "there is ", "here is ", "we see ", "")
-_RELATION_WORDS = {
+OPENINGS = ("a photo of ", "a picture of ", "a drawing of ", "an image of ", "there is ", "here is ", "we see ", "")
+RELATION_WORDS = {
     "left of": ("left of", "to the left of", "on the left of"),
     "right of": ("right of", "to the right of", "on the right of"),
     "above": ("above", "over", "higher than"),
@@ -52,7 +52,7 @@ def phrase(metadata: Metadata, rng: random.Random) -> str:
     names = [with_article(" ".join(filter(None, (need.get("color"), need["class"])))) for need in needs]
     if metadata["tag"] == "position":
         target, subject = names
-        return f"{subject} {rng.choice(_RELATION_WORDS[needs[1]['position'][0]])} {target}"
+        return f"{subject} {rng.choice(RELATION_WORDS[needs[1]['position'][0]])} {target}"
     if len(names) == 2 and rng.random() < 0.3:
         return f"{names[0]} with {names[1]}"
     return " and ".join(names)
@@ -64,7 +64,7 @@ def caption(metadata: Metadata, rng: random.Random, plain: float = 0.5) -> str:
     if rng.random() < plain and metadata["prompt"] not in held_out:
         return str(metadata["prompt"])
     while True:
-        text = rng.choice(_OPENINGS) + phrase(metadata, rng)
+        text = rng.choice(OPENINGS) + phrase(metadata, rng)
         if text not in held_out:
             return text
 

@@ -144,7 +144,7 @@ def fit(
         ImagecotError: the loss is not finite, or the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = torch.optim.AdamW(parameter_groups(model, opt.weight_decay), lr=opt.learning_rate, betas=opt.betas)
+    optimizer = torch.optim.AdamW(parameter_groups(model, opt.weight_decay), lr=opt.learning_rate, betas=opt.betas, fused=True)
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     state_path, start = folder / "state.pt", 0
     if state_path.exists():

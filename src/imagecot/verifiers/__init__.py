@@ -1,0 +1,159 @@
+"""Verifiers: models that answer yes/no questions about images, found by name, folder or hub id."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.generators import CHECKPOINTS, find_checkpoint
+from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
+
+if TYPE_CHECKING:
+    import torch
+
+    from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+    from imagecot.verifiers.protocol import Conversation, Verifier
+
+__all__ = [
+    "CLARITY",
+    "ORM",
+    "POTENTIAL",
+    "PRM",
+    "REFLECTION",
+    "Conversation",
+    "LlavaOnevisionVerifier",
+    "Question",
+    "Verifier",
+    "load_verifier",
+    "shipped_verifiers",
+]
+
+HUB_VERIFIERS = ("llava-hf/llava-onevision-qwen2-7b-ov-hf",)
+_FILES = [
+    *("config.json", "*.safetensors", "*.index.json", "tokenizer.json", "tokenizer_config.json"),
+    *("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
+]
+
+
+def shipped_verifiers() -> list[str]:
+    """Return the names of the verifiers that the package contains."""
+    return sorted(file.parent.name for file in CHECKPOINTS.glob("*/config.json") if _is_verifier(file))
+
+
+def load_verifier(
+    name_or_path: str | Path,
+    *,
+    device: "str | torch.device | None" = None,
+    dtype: "torch.dtype | None" = None,
+) -> "LlavaOnevisionVerifier":
+    """Load a verifier.
+
+    name_or_path  a checkpoint folder in Hugging Face form, a shipped name or a hub id
+    device        the GPU where there is one, else the CPU
+    dtype         bfloat16 on a GPU, float32 on the CPU
+
+    UsageError for a name that is nothing of these; ImagecotError where the checkpoint cannot be had or read.
+    """
+    import torch
+
+    from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+
+    folder = _find(str(name_or_path))
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    return LlavaOnevisionVerifier(_load_model(folder, dtype).to(device), _load_tokenizer(folder))
+
+
+def _find(name: str) -> Path:
+    hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    known = shipped_verifiers()
+    if Path(name).is_dir() or hub or name in known:
+        return find_checkpoint(name, _FILES)
+    near = difflib.get_close_matches(name, [*known, *HUB_VERIFIERS], n=1)
+    raise UsageError(
+        f"there is no verifier {name!r}{f' (did you mean {near[0]}?)' if near else ''}; "
+        f"give a folder, a hub id such as {HUB_VERIFIERS[0]}, or a shipped name: {', '.join(known)}."
+    )
+
+
+def _load_model(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
+    from safetensors import SafetensorError
+    from transformers import LlavaOnevisionForConditionalGeneration
+    from transformers.utils import logging
+
+    from imagecot.weights import find_weights, read_config
+
+    if read_config(folder).get("model_type") != "llava_onevision":
+        raise UsageError(f"{folder} is not a LLaVA-OneVision checkpoint by its config.json; pass a verifier.")
+    find_weights(folder)
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # what does not fit is said below, in one sentence
+    logging.disable_progress_bar()
+    load: Any = LlavaOnevisionForConditionalGeneration.from_pretrained
+    try:
+        model, report = load(
+            folder, dtype=dtype, output_loading_info=True, local_files_only=True, ignore_mismatched_sizes=True
+        )
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ImagecotError(
+            f"the weights in {folder} cannot be read ({reason}); copy or download them again."
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+    problems = [
+        f"{what} {len(report[key])} tensor(s), such as {_first(report[key])}"
+        for what, key in (
+            ("lack", "missing_keys"),
+            ("have unknown", "unexpected_keys"),
+            ("misfit", "mismatched_keys"),
+        )
+        if report.get(key)
+    ]
+    if problems:
+        raise ImagecotError(
+            f"the weights in {folder} do not fit its config.json: they {'; they '.join(problems)}."
+        )
+    return model
+
+
+def _first(names: Iterable[str | tuple[str, ...]]) -> str:
+    """The first tensor of a loading report, whose entries are names or (name, shape, shape)."""
+    return min(name if isinstance(name, str) else name[0] for name in names)
+
+
+def _load_tokenizer(folder: Path) -> object:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if not (folder / "tokenizer.json").is_file():
+        raise ImagecotError(
+            f"{folder} has no tokenizer.json; pass a folder that holds a complete checkpoint."
+        )
+    try:
+        if (folder / "tokenizer_config.json").is_file():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise ImagecotError(f"the tokenizer in {folder} cannot be read ({error}); copy it again.") from error
+
+
+def _is_verifier(config: Path) -> bool:
+    try:
+        return json.loads(config.read_text(encoding="utf-8")).get("model_type") == "llava_onevision"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def __getattr__(name: str) -> object:
+    # Imported on demand: the command line starts without torch.
+    if name == "LlavaOnevisionVerifier":
+        from imagecot.verifiers import llava_onevision as module
+    elif name in ("Conversation", "Verifier"):
+        from imagecot.verifiers import protocol as module  # type: ignore[no-redef]
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(module, name)

@@ -1,0 +1,55 @@
+# make demo    install, draw one verified picture, say where the evidence is
+# make check   lint, format and types
+# make test    the tests, under 12 minutes on two cores; `make test-slow` runs the long ones
+# make tiny    train every shipped checkpoint from scratch (hours; resumable)
+# make study   measure best-of-n on the held-out prompts of the drawn world (resumable)
+#
+# A machine with a GPU: make setup TORCH=torch, or VENV=<an environment that has its torch already>.
+
+VENV ?= .venv
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN = $(VENV)/bin
+PROMPT ?= a photo of a red apple and a green cup
+
+.PHONY: setup demo check test test-slow tiny study clean
+
+setup: $(VENV)/.ok
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Whatever torch is in the environment stays: it is pinned while the rest is installed.
+$(VENV)/.ok: pyproject.toml | $(BIN)/python
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install '$(TORCH)'
+	$(BIN)/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch").split("+")[0])' > $(VENV)/torch.txt
+	$(BIN)/python -m pip install -c $(VENV)/torch.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/imagecot generate "$(PROMPT)" -n 20 --out runs/demo
+	@$(PYTHON) -m webbrowser -t "file://$(CURDIR)/runs/demo/steps.png" >/dev/null 2>&1 || true
+	@echo "The evidence: $(CURDIR)/runs/demo/steps.png"
+
+check: setup
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+tiny: setup
+	$(BIN)/imagecot train tokenizer recipes/tiny/tokenizer.yaml
+	$(BIN)/imagecot train detector recipes/tiny/detector.yaml
+	$(BIN)/imagecot train generator recipes/tiny/generator.yaml
+	$(BIN)/imagecot train verifier recipes/tiny/verifier.yaml
+
+study: setup
+	$(BIN)/imagecot study recipes/tiny/best-of-n.yaml
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,5 @@
+"""`python -m imagecot` is `imagecot`."""
+
+from imagecot.cli import main
+
+main()

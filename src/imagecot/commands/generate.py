@@ -1,0 +1,198 @@
+"""`imagecot generate`: draw a prompt, search, and leave the image, the steps and the trace in a folder."""
+
+import datetime
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imagecot import models
+from imagecot.commands.output import nearest, progress_bar, say, waiting
+from imagecot.errors import UsageError
+from imagecot.search import STRATEGIES, check_request, search
+
+if TYPE_CHECKING:
+    from imagecot.generators.showo import ShowoGenerator
+    from imagecot.search.trace import Trace
+
+DEFAULT_VERIFIER = "tiny-zero-shot"
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    generator: Annotated[
+        str,
+        typer.Option(
+            help="A shipped name, a checkpoint folder or a hub id.",
+            autocompletion=lambda: models.known("generator"),
+        ),
+    ] = "tiny",
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Who judges: likewise. Default: {DEFAULT_VERIFIER}, none for single.",
+            autocompletion=lambda: models.known("verifier"),
+        ),
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--search",
+            help=f"Which paths live: {', '.join(STRATEGIES)}.",
+            autocompletion=lambda: list(STRATEGIES),
+        ),
+    ] = "best-of-n",
+    n: Annotated[int, typer.Option("-n", help="How many paths are drawn.")] = 20,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same paths.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write. Default: runs/<date>-<prompt>.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Draw a prompt many times and keep the image that the verifier believes in most.
+
+    Writes image.png (the choice), steps.png (how every path got there) and trace.jsonl into the folder. An
+    interrupted run is resumed by the same command; a finished one is reported again.
+
+    Examples:
+
+      imagecot generate "a photo of a red apple"
+
+      imagecot generate "two cups" --search single --seed 7 --out runs/cups
+
+      imagecot generate "a blue car" -n 50 --json | jq .chosen
+    """
+    check_request(prompt, strategy, n)
+    if verifier is None and strategy != "single":
+        verifier = DEFAULT_VERIFIER
+    folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
+    names = {"generator": generator, **({"verifier": verifier} if verifier else {})}
+    try:
+        trace, again = _find_or_run(prompt, names, strategy, n, seed, folder)
+    except KeyboardInterrupt:
+        default = "" if out else f" with --out {folder}"
+        say(f"stopped; the same command{default} continues where this run was.")
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps(as_dict(trace, folder), ensure_ascii=False))
+    else:
+        typer.echo(summary(trace, folder, again))
+
+
+def _find_or_run(
+    prompt: str, names: dict[str, str], strategy: str, n: int, seed: int, folder: Path
+) -> "tuple[Trace, bool]":
+    """Return the trace, and whether it was there already."""
+    weights: dict[str, str] = {}
+    for role, name in names.items():
+        if models.locate(name) is None and name.count("/") != 1:
+            raise nearest(role, name, models.known(role), ", or give a folder or another hub id")
+        weights |= models.weights_of(role, name)
+    finished = _finished(prompt, names, strategy, n, seed, folder, weights)
+    if finished is not None:
+        return finished, True
+    with waiting("loading the models"):
+        from imagecot.generators import load_generator
+        from imagecot.verifiers import load_verifier
+
+        generator = load_generator(names["generator"])
+        check_length(prompt, generator)
+        verifier = load_verifier(names["verifier"]) if "verifier" in names else None
+    warn_of_unknown_words(prompt, names["generator"])
+    with progress_bar("drawing") as progress:
+        trace = search(
+            prompt,
+            generator=generator,
+            verifier=verifier,
+            strategy=strategy,
+            n=n,
+            seed=seed,
+            progress=progress,
+            folder=folder,
+            names=names,
+            weights=weights,
+        )
+    return trace, False
+
+
+def _finished(
+    prompt: str,
+    names: dict[str, str],
+    strategy: str,
+    n: int,
+    seed: int,
+    folder: Path,
+    weights: dict[str, str],
+) -> "Trace | None":
+    """Return the finished trace of this run without loading a model; UsageError where the folder is taken."""
+    from imagecot.search.resume import open_folder
+
+    identity: dict[str, Any] = {
+        "prompt": prompt,
+        "strategy": strategy,
+        "generator": names["generator"],
+        "verifier": names.get("verifier"),
+        "n": 1 if strategy == "single" else n,
+        "seed": seed,
+        "weights": weights,
+    }
+    return open_folder(folder, identity)
+
+
+def check_length(prompt: str, generator: "ShowoGenerator") -> None:
+    """Raise UsageError where the end of the prompt would not reach the generator."""
+    prompting = generator.prompting
+    if prompting.is_truncated(prompt):
+        raise UsageError(
+            f"the prompt has {prompting.text_length(prompt)} tokens but this generator reads at most "
+            f"{prompting.max_text_ids}; shorten it."
+        )
+
+
+def warn_of_unknown_words(prompt: str, generator: str) -> None:
+    """Name on standard error the words that the generator was not trained on."""
+    words = models.known_words(generator)
+    unknown = unknown_words(prompt, words) if words is not None else []
+    if unknown:
+        say(f"warning: {generator} does not know {', '.join(unknown)}; the image may leave that out.")
+
+
+def unknown_words(prompt: str, known: frozenset[str]) -> list[str]:
+    """Return the words of a prompt that are not among the known ones, each once, in order."""
+    words = re.findall(r"\w+(?:['’-]\w+)*", prompt.lower())
+    return [word for word in dict.fromkeys(words) if word not in known]
+
+
+def slug(prompt: str) -> str:
+    """Return a folder name made of the prompt's words."""
+    return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:48].strip("-") or "prompt"
+
+
+def summary(trace: "Trace", folder: Path, again: bool = False) -> str:
+    """Return the line that `generate` prints."""
+    choice, cost = trace.choice, trace.cost
+    verdict = f", P(yes) {choice.score:.2f}" if choice.score is not None else ""
+    return (
+        f"path {trace.chosen + 1} chosen{verdict}; {trace.kept} of {len(trace.candidates)} paths kept; "
+        f"{cost.seconds:.1f} s, {cost.generator_rows} generator rows, {cost.previews} previews, "
+        f"{cost.judge_calls} judge calls{' (finished before)' if again else ''}: "
+        f"{folder}/image.png, steps.png"
+    )
+
+
+def as_dict(trace: "Trace", folder: Path) -> dict[str, Any]:
+    """Return what `generate --json` prints."""
+    return {
+        **trace.identity,
+        "image": str(folder / "image.png"),
+        "steps_picture": str(folder / "steps.png"),
+        "trace": str(folder / "trace.jsonl"),
+        "chosen": {"path": trace.chosen + 1, "seed": trace.choice.seed, "p_yes": trace.choice.score},
+        "kept": trace.kept,
+        "cost": asdict(trace.cost),
+        "picture_cost": asdict(trace.picture_cost),
+    }

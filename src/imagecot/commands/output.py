@@ -1,0 +1,45 @@
+"""What all commands share on the terminal: standard error for people, standard output for results."""
+
+import difflib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from imagecot.errors import UsageError
+
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line for people on standard error."""
+    errors.print(text, markup=False)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show that something is going on; only on a terminal."""
+    if not errors.is_terminal:
+        yield
+        return
+    with errors.status(text):
+        yield
+
+
+@contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function (done, total) that moves a bar, which disappears at the end; only on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+    with Progress(
+        *columns, TimeRemainingColumn(), console=errors, transient=True, disable=not errors.is_terminal
+    ) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def nearest(what: str, name: str, names: list[str], others: str = "") -> UsageError:
+    """Return the UsageError of a name that does not exist, with the nearest one, all of them and `others`."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return UsageError(f"there is no {what} {name!r}{hint}; choose one of {', '.join(names)}{others}.")

@@ -1,0 +1,100 @@
+"""`imagecot train`, `imagecot study` and `imagecot validate`: recipes, and the functions that follow them."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imagecot.commands.output import nearest, say, waiting
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+# kind -> module, recipe, function
+TRAININGS = {
+    "tokenizer": ("imagecot.training.tokenizer", "TokenizerRecipe", "train_tokenizer"),
+    "generator": ("imagecot.training.generator", "GeneratorRecipe", "train_generator"),
+    "verifier": ("imagecot.training.verifier", "VerifierRecipe", "train_verifier"),
+    "detector": ("imagecot.training.detector", "DetectorRecipe", "train_detector"),
+}
+STUDIES = {
+    "best-of-n study": ("imagecot.study.best_of_n", "BestOfNRecipe", "run"),
+}
+
+Kind = Annotated[
+    str,
+    typer.Argument(
+        help="What is trained.",
+        metavar="|".join(TRAININGS),
+        autocompletion=lambda: list(TRAININGS),
+        show_default=False,
+    ),
+]
+RecipeFile = Annotated[
+    Path, typer.Argument(help="A YAML file, such as those in recipes/.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value with dotted keys.", show_default=False)
+]
+
+
+def train(kind: Kind, recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Train a model by a recipe; an interrupted training is resumed by the same command.
+
+    Examples:
+
+      imagecot train tokenizer recipes/tiny/tokenizer.yaml
+
+      imagecot train generator recipes/tiny/generator.yaml optimization.steps=100
+    """
+    if kind not in TRAININGS:
+        raise nearest("training", kind, list(TRAININGS))
+    _, checked, function = _read(recipe, overrides, {kind: TRAININGS[kind]})
+    _follow(function, checked)
+
+
+def study(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Run a study by a recipe; an interrupted one is resumed by the same command.
+
+    Example:
+
+      imagecot study recipes/tiny/best-of-n.yaml n=4 prompts_per_task=5
+    """
+    _, checked, function = _read(recipe, overrides, STUDIES)
+    _follow(function, checked)
+
+
+def validate(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Check a recipe and name all its problems, without following it.
+
+    Example:
+
+      imagecot validate recipes/tiny/tokenizer.yaml
+    """
+    kind, _, _ = _read(recipe, overrides, TRAININGS | STUDIES)
+    typer.echo(f"{recipe} is a valid {kind} recipe")
+
+
+def _read(
+    file: Path, overrides: list[str] | None, kinds: dict[str, tuple[str, str, str]]
+) -> "tuple[str, BaseModel, Callable[[Any], Any]]":
+    """Return the kind of a recipe that fits best, the checked recipe and what follows it."""
+    from imagecot.recipes import check, override, problems, read_yaml
+
+    values = override(read_yaml(file), overrides or [])
+    with waiting("loading"):
+        modules = {kind: importlib.import_module(home) for kind, (home, _, _) in kinds.items()}
+    models = {kind: getattr(modules[kind], kinds[kind][1]) for kind in kinds}
+    kind = min(kinds, key=lambda name: len(problems(values, models[name])))
+    recipe = check(values, models[kind], f"{file}, as a recipe of the kind {kind},")
+    return kind, recipe, getattr(modules[kind], kinds[kind][2])
+
+
+def _follow(function: Callable[[Any], Any], recipe: "BaseModel") -> None:
+    try:
+        function(recipe)
+    except KeyboardInterrupt:
+        say("stopped; the same command continues from what was saved last.")
+        raise typer.Exit(130) from None

@@ -1,0 +1,127 @@
+"""One run in one folder: finished, interrupted or another's; and the parts an interrupted run left there.
+
+A part holds a group of finished paths in one safetensors file: pictures and codes as tensors, the rest as
+JSON in the file's metadata. The folder `partial` is removed when the trace is complete.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.search.files import clear_write_errors, write_whole
+from imagecot.search.trace import TRACE, Candidate, Cost, Trace
+
+PARTIAL = "partial"
+
+
+def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
+    """Return the trace of a folder that holds this very run, finished; None where it is new or interrupted.
+
+    identity  what `Trace.identity` will be, or the part of it that is known already
+
+    UsageError where the folder is a file, holds another run or anything else; ImagecotError where it cannot
+    be read.
+    """
+    try:
+        if not folder.exists():
+            return None
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is a file; give a folder to write to.")
+        names = {file.name for file in folder.iterdir() if not file.name.endswith(".partial")}
+    except OSError as error:
+        raise ImagecotError(f"cannot read {folder}: {error.strerror}; choose another folder.") from error
+    if not names:
+        return None
+    if TRACE in names:
+        _compare(folder, _read_header(folder / TRACE), identity)
+        trace = Trace.load(folder)
+        shutil.rmtree(folder / PARTIAL, ignore_errors=True)  # left where a run was killed at its very end
+        return trace
+    if names == {PARTIAL} and not any((folder / PARTIAL).glob("*.safetensors")):
+        return None  # a run that failed before anything was finished
+    if PARTIAL in names:
+        _compare(folder, _read_header(folder / PARTIAL / "run.json"), identity)
+        return None
+    raise UsageError(
+        f"{folder} is not empty and holds no run of imagecot; choose another folder or delete what is there."
+    )
+
+
+class Partial:
+    """The finished parts of a run in progress, under `folder/partial`."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder = folder / PARTIAL
+        with clear_write_errors(folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / "run.json", json.dumps(identity).encode())
+
+    def save(self, unit: str, candidates: list[Candidate], cost: Cost) -> None:
+        """Write the candidates of one unit of work and what they cost."""
+        pictured = [i for i, candidate in enumerate(candidates) if candidate.image is not None]
+        tensors = {f"image.{i}": torch.from_numpy(np.array(candidates[i].image)) for i in pictured}
+        for step in sorted({step for candidate in candidates for step in candidate.codes}):
+            rows = [i for i, candidate in enumerate(candidates) if step in candidate.codes]
+            tensors[f"rows.{step}"] = torch.tensor(rows)
+            tensors[f"codes.{step}"] = torch.stack([candidates[i].codes[step] for i in rows])
+        metadata = {
+            "candidates": json.dumps([candidate.to_dict() for candidate in candidates]),
+            "cost": json.dumps(asdict(cost)),
+        }
+        write_whole(self.folder / f"{unit}.safetensors", save(tensors, metadata))
+
+    def load(self, unit: str) -> tuple[list[Candidate], Cost] | None:
+        """Read back what `save` wrote; None where there is nothing readable, so that it is done again."""
+        file = self.folder / f"{unit}.safetensors"
+        if not file.is_file():
+            return None
+        try:
+            with safe_open(file, "pt") as part:
+                metadata = part.metadata()
+                candidates = [Candidate.from_dict(values) for values in json.loads(metadata["candidates"])]
+                for name in part.keys():  # noqa: SIM118 (not a dict)
+                    kind, number = name.split(".")
+                    if kind == "image":
+                        candidates[int(number)].image = Image.fromarray(part.get_tensor(name).numpy())
+                    elif kind == "codes":
+                        rows = part.get_tensor(f"rows.{number}").tolist()
+                        for row, codes in zip(rows, part.get_tensor(name), strict=True):
+                            candidates[row].codes[int(number)] = codes
+                return candidates, Cost(**json.loads(metadata["cost"]))
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError):
+            return None
+
+    def remove(self) -> None:
+        """Delete the parts: the trace is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read_header(file: Path) -> dict[str, Any]:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            header = json.loads(lines.readline())
+    except (OSError, ValueError):
+        header = None
+    if not isinstance(header, dict):
+        raise UsageError(f"{file} is damaged; delete {file.parent} or choose another folder.")
+    return header
+
+
+def _compare(folder: Path, header: dict[str, Any], identity: dict[str, Any]) -> None:
+    wanted = json.loads(json.dumps(identity))
+    different = [name for name, value in wanted.items() if header.get(name) != value]
+    if different:
+        name = different[0]
+        there, asked = (json.dumps(values.get(name), ensure_ascii=False) for values in (header, wanted))
+        raise UsageError(
+            f"{folder} holds another run ({name} {there}, not {asked}); choose another folder or delete it."
+        )

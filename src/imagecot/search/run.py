@@ -1,0 +1,146 @@
+"""What a strategy works with: the models with everything counted, the paths in groups, the resumption."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.generators.paths import Generator, Paths
+from imagecot.generators.randomness import path_seeds
+from imagecot.search.resume import Partial
+from imagecot.search.trace import Candidate, Cost, Verdict, ranked, shown, shown_steps
+
+if TYPE_CHECKING:
+    from imagecot.verifiers import Verifier
+    from imagecot.verifiers.questions import Question
+
+LARGEST_GROUP = 256  # paths in progress at once
+KEPT_IMAGES = 256  # images of the best so many candidates stay in memory
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Run:
+    """One search in progress.
+
+    cost      what has been spent so far
+    progress  called with the steps of paths done, and those in all
+    """
+
+    prompt: str
+    generator: Generator
+    verifier: "Verifier | None"
+    n: int
+    seed: int
+    partial: Partial | None = None
+    progress: Progress | None = None
+    cost: Cost = field(default_factory=Cost)
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self.shown_steps = frozenset(shown_steps(self.generator.steps))
+
+    def in_groups(self, draw: Callable[["Run", Paths], list[Candidate]]) -> list[Candidate]:
+        """Let `draw` take all n paths from step 0 to their candidates, a group of bounded size at a time.
+
+        The k-th path is the same whatever the groups are. A group that an interrupted run finished is read
+        back; of many candidates, only the best keep their image and what the picture of the steps needs.
+        """
+        seeds, start = path_seeds(self.seed, self.n), None
+        size = self._group_size()
+        candidates: list[Candidate] = []
+        for first in range(0, self.n, size):
+            group = seeds[first : first + size]
+            unit = f"paths-{first:06d}-{first + len(group):06d}"
+            found = self.partial.load(unit) if self.partial else None
+            if found:
+                drawn, spent = found
+                self.cost += spent
+            else:
+                before, began = self.cost, time.perf_counter()
+                # The text is encoded once: all groups fork from one path at step 0.
+                start = start or self.generator.start([self.prompt], seeds[:1])
+                drawn = draw(self, start.select([0] * len(group), seeds=group))
+                self.cost += Cost(seconds=time.perf_counter() - began)
+                if self.partial:
+                    self.partial.save(unit, drawn, self.cost - before)
+            candidates += drawn
+            _forget(candidates)
+            self._report((first + len(group)) * self.generator.steps)
+        return candidates
+
+    def advance(self, paths: Paths, candidates: list[Candidate]) -> Paths:
+        """Return the paths one step further; `candidates`, one a path, record codes for the picture."""
+        paths = self.generator.advance(paths)
+        self.cost += Cost(generator_rows=len(paths) * self.generator.rows_per_path)
+        if paths.step in self.shown_steps:
+            for candidate, codes in zip(candidates, paths.proposed.to("cpu", torch.int32), strict=True):
+                candidate.codes[paths.step] = codes
+        self._report(self.done + len(paths))
+        return paths
+
+    def preview(self, paths: Paths) -> Tensor:
+        """Return the images (B, 3, H, W) in [0, 1] that the paths predict now."""
+        self.cost += Cost(previews=len(paths))
+        return self.generator.preview(paths)
+
+    def ask(
+        self, images: Tensor, candidates: list[Candidate], step: int, question: "Question"
+    ) -> list[float]:
+        """Return P(yes) for images (B, 3, H, W), noted as verdicts of `candidates` after `step` steps."""
+        if self.verifier is None:
+            raise UsageError("this search needs a verifier; name one, or search with single.")
+        calls, tokens = self.verifier.judge_calls, self.verifier.tokens_judged
+        answers = self.verifier.ask(images, [self.prompt], question).tolist()
+        self.cost += Cost(
+            judge_calls=self.verifier.judge_calls - calls,
+            tokens_judged=self.verifier.tokens_judged - tokens,
+        )
+        if not all(0.0 <= p <= 1.0 for p in answers):
+            raise ImagecotError("the verifier's answer is not a probability; its weights are damaged.")
+        for candidate, p in zip(candidates, answers, strict=True):
+            candidate.verdicts.append(Verdict(step, question.name, p))
+        return answers
+
+    def decoder(self) -> Callable[[Tensor], list[Image.Image]]:
+        """Return a function from codes (B, N) to images, which needs nothing else of the run."""
+        generator, prompt = self.generator, self.prompt
+
+        def decode(codes: Tensor) -> list[Image.Image]:
+            start = generator.start([prompt], torch.zeros(1, dtype=torch.int64))
+            codes = codes.to(start.codes)
+            paths = replace(start.select([0] * len(codes)), codes=codes, proposed=codes, step=start.steps)
+            return to_pictures(generator.preview(paths))
+
+        return decode
+
+    def _group_size(self) -> int:
+        # More than one forward pass takes brings nothing, and a smaller group is lost less when interrupted.
+        return min(LARGEST_GROUP, getattr(self.generator, "paths_per_pass", LARGEST_GROUP))
+
+    def _report(self, done: int) -> None:
+        self.done = done
+        if self.progress:
+            self.progress(done, self.n * self.generator.steps)
+
+
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """Return images (B, 3, H, W) in [0, 1] as 8-bit pictures."""
+    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(np.ascontiguousarray(picture)) for picture in pixels]
+
+
+def _forget(candidates: list[Candidate]) -> None:
+    """Drop the images of all but the best candidates, and the codes of all that no picture will show."""
+    for index in ranked(candidates)[KEPT_IMAGES:]:
+        candidates[index].image = None
+    keep = set(shown(candidates))
+    for index, candidate in enumerate(candidates):
+        if index not in keep:
+            candidate.codes.clear()

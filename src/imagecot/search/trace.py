@@ -1,0 +1,269 @@
+"""The trace: everything that happened in one search, in memory and as a folder.
+
+A folder holds `image.png` (the choice), `steps.png` (paths and steps) and `trace.jsonl`: a first line that
+says what was run, a line for each path, and a last line with the choice and the cost. Each file is written
+whole or not at all, `trace.jsonl` last: a folder that has it is finished.
+"""
+
+import io
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from PIL import Image
+
+from imagecot import __version__
+from imagecot.errors import ImagecotError
+from imagecot.search.files import clear_write_errors, write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TRACE, IMAGE, STEPS = "trace.jsonl", "image.png", "steps.png"
+SHOWN_PATHS = 8
+SHOWN_TRUNCATED = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was spent.
+
+    seconds         wall clock of drawing and judging; loading and the picture of the steps are no part of it
+    generator_rows  rows of the generator's forward passes, the unconditional ones of guidance included
+    previews        images decoded
+    judge_calls     answers of the verifier: one a question about one image
+    tokens_judged   tokens that the verifier read for them
+    """
+
+    seconds: float = 0.0
+    generator_rows: int = 0
+    previews: int = 0
+    judge_calls: int = 0
+    tokens_judged: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(getattr(self, name) + getattr(other, name) for name in asdict(self)))
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(*(getattr(self, name) - getattr(other, name) for name in asdict(self)))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verifier's answer P(yes) to a question (`orm`, `prm`, ...) about a path after `step` steps."""
+
+    step: int
+    question: str
+    p_yes: float
+
+
+@dataclass
+class Candidate:
+    """One path of a search.
+
+    image         what it drew; None where it was truncated, or was not among the best of very many paths
+    truncated_at  the step after which it was given up, or None
+    first_clear   the first step whose preview was clear enough to judge, or None
+    score         what the choice is made by: P(yes) to the last question about the finished image
+    codes         step -> proposed image codes (N,), kept for the few paths that are shown
+    previews      step -> image, decoded from `codes` for the picture of the steps
+    """
+
+    seed: int
+    image: Image.Image | None = None
+    truncated_at: int | None = None
+    first_clear: int | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+    score: float | None = None
+    codes: "dict[int, Tensor]" = field(default_factory=dict, repr=False, compare=False)
+    previews: dict[int, Image.Image] = field(default_factory=dict, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but pictures and codes, as JSON knows it."""
+        return {
+            "seed": self.seed,
+            "truncated_at": self.truncated_at,
+            "first_clear": self.first_clear,
+            "score": self.score,
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Restore what `to_dict` returned."""
+        verdicts = [Verdict(**verdict) for verdict in values["verdicts"]]
+        names = ("seed", "truncated_at", "first_clear", "score")
+        return cls(verdicts=verdicts, **{name: values[name] for name in names})
+
+
+def ranked(candidates: list[Candidate]) -> list[int]:
+    """Return the indices of the finished paths, the highest score first; of equal scores, the first."""
+    finished = [i for i, candidate in enumerate(candidates) if candidate.truncated_at is None]
+    return sorted(finished, key=lambda i: -(candidates[i].score or 0.0))
+
+
+def shown(candidates: list[Candidate]) -> list[int]:
+    """Return the indices of the paths that a picture shows: the best ones, then a few truncated ones."""
+    truncated = [i for i, candidate in enumerate(candidates) if candidate.truncated_at is not None]
+    finished = ranked(candidates)
+    room = max(SHOWN_PATHS - len(truncated[:SHOWN_TRUNCATED]), 0)
+    best = finished[:room]
+    return best + truncated[: SHOWN_PATHS - len(best)]
+
+
+def shown_steps(steps: int, columns: int = 6) -> list[int]:
+    """Return the steps (from 1) that a picture shows: the first, the last and evenly many between."""
+    if steps <= columns:
+        return list(range(1, steps + 1))
+    return [round(1 + k * (steps - 1) / (columns - 1)) for k in range(columns)]
+
+
+@dataclass
+class Trace:
+    """One search: what was asked for, every path, the choice and the cost.
+
+    generator, verifier  names of the models; verifier is None where nothing was judged
+    steps, settings      steps of a path, and the generator's other settings
+    weights              SHA-256 of the weight files, by role, where they are known
+    chosen               index of the choice among `candidates`
+    cost, picture_cost   of the search, and of the picture of the steps
+    decode               maps codes (B, N) to images, for that picture
+    """
+
+    prompt: str
+    strategy: str
+    generator: str
+    verifier: str | None
+    n: int
+    seed: int
+    steps: int
+    settings: dict[str, Any]
+    weights: dict[str, str]
+    candidates: list[Candidate]
+    chosen: int
+    cost: Cost
+    picture_cost: Cost = field(default_factory=Cost)
+    decode: "Callable[[Tensor], list[Image.Image]] | None" = field(default=None, repr=False, compare=False)
+    _picture: Image.Image | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def choice(self) -> Candidate:
+        """The chosen path."""
+        return self.candidates[self.chosen]
+
+    @property
+    def image(self) -> Image.Image:
+        """The chosen image."""
+        assert self.choice.image is not None  # a search never chooses a path that it stopped
+        return self.choice.image
+
+    @property
+    def kept(self) -> int:
+        """How many paths ran to their end."""
+        return sum(candidate.truncated_at is None for candidate in self.candidates)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What defines the search: equal identities give equal results."""
+        return {name: getattr(self, name) for name in IDENTITY}
+
+    @property
+    def picture(self) -> Image.Image:
+        """The picture of paths and steps; drawn, and its previews decoded, when first asked for."""
+        if self._picture is None:
+            from imagecot.search.picture import draw_steps
+
+            began = time.perf_counter()
+            decoded = self._decode_previews()
+            self._picture = draw_steps(self)
+            self.picture_cost = Cost(seconds=time.perf_counter() - began, previews=decoded)
+        return self._picture
+
+    def _decode_previews(self) -> int:
+        """Decode the recorded codes of the shown paths, all in one batch; return how many."""
+        import torch
+
+        wanted = [
+            (candidate, step, codes)
+            for candidate in (self.candidates[i] for i in shown(self.candidates))
+            for step, codes in candidate.codes.items()
+            if step not in candidate.previews and (step < self.steps or candidate.image is None)
+        ]
+        if not wanted or self.decode is None:
+            return 0
+        images = self.decode(torch.stack([codes for _, _, codes in wanted]))
+        for (candidate, step, _), image in zip(wanted, images, strict=True):
+            candidate.previews[step] = image
+        return len(wanted)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `image.png`, `steps.png` and `trace.jsonl`; ImagecotError where that is not possible."""
+        folder = Path(folder)
+        with clear_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / IMAGE, _png(self.image))
+        write_whole(folder / STEPS, _png(self.picture))
+        lines = [
+            {"kind": "run", **self.identity, "versions": versions()},
+            *({"kind": "path", "index": i, **c.to_dict()} for i, c in enumerate(self.candidates)),
+            {
+                "kind": "choice",
+                "chosen": self.chosen,
+                "cost": asdict(self.cost),
+                "picture_cost": asdict(self.picture_cost),
+            },
+        ]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_whole(folder / TRACE, text.encode("utf-8"))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a folder that `save` wrote; of the images only the choice is there.
+
+        ImagecotError where a file is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            text = (folder / TRACE).read_text(encoding="utf-8")
+            header, *paths, last = [json.loads(line) for line in text.splitlines()]
+            candidates = [Candidate.from_dict(path) for path in paths]
+            trace = cls(
+                **{name: header[name] for name in IDENTITY},
+                candidates=candidates,
+                chosen=last["chosen"],
+                cost=Cost(**last["cost"]),
+                picture_cost=Cost(**last["picture_cost"]),
+            )
+            trace.choice.image = _read_picture(folder / IMAGE)
+            trace._picture = _read_picture(folder / STEPS)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise ImagecotError(
+                f"{folder} does not hold a complete trace ({type(error).__name__}: {error}); "
+                "delete it and run the search again."
+            ) from error
+        return trace
+
+
+IDENTITY = ("prompt", "strategy", "generator", "verifier", "n", "seed", "steps", "settings", "weights")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    import torch
+
+    return {"imagecot": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _read_picture(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        return image.convert("RGB")

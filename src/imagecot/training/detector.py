@@ -1,0 +1,115 @@
+"""Training of the pictogram detector on rendered scenes, roughened so that it also reads generated pictures."""
+
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagecot.geneval.prompts import COLORS
+from imagecot.pictograms.dataset import Example, Pool
+from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector
+from imagecot.pictograms.scenes import KINDS
+from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
+from imagecot.training.tokenizer import to_tensor
+
+
+class DetectorRecipe(BaseModel):
+    """A recipe of `imagecot train detector`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    data: Path = Path("runs/data")
+    examples: int = 40_000
+    data_seed: int = 3
+    test_examples: int = 2_000
+    test_seed: int = 9_003
+    width: int = 64
+    optimization: Optimization
+
+
+def roughen(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur, noise, contrast and tint of varying strength on images (B, 3, H, W) in [0, 1]; a third stay clean."""
+    b = len(images)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.rand(b, 1, 1, 1, generator=generator) * (high - low) + low
+
+    kernel = torch.tensor([1.0, 2.0, 1.0])
+    kernel = (kernel[:, None] * kernel / 16).expand(3, 1, 3, 3)
+    soft = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=3).to(images)
+    softer = F.conv2d(F.pad(soft, (1, 1, 1, 1), mode="replicate"), kernel, groups=3).to(images)
+    t = uniform(-0.5, 2).clamp(0, 2)
+    mixed = torch.where(t < 1, images.lerp(soft, t.clamp(0, 1)), soft.lerp(softer, (t - 1).clamp(0, 1)))
+    tint = torch.rand(b, 3, 1, 1, generator=generator) * 0.06 - 0.03
+    noise = torch.randn(images.shape, generator=generator) * uniform(-0.02, 0.05).clamp(0)
+    rough = ((mixed - 0.5) * uniform(0.9, 1.08) + 0.5 + tint + noise).clamp(0, 1)
+    return torch.where(uniform(0, 1) < 1 / 3, images, rough)
+
+
+def targets(examples: list[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centre maps (B, 12, 16, 16), their weights, and at centres boxes (B, 4, 16, 16) and colour indices (B, 16, 16; -1 elsewhere).
+
+    Cells beside a centre weigh nothing for its kind: either cell may claim an object between two.
+    """
+    b = len(examples)
+    heat, weight = torch.zeros(b, len(KINDS), GRID, GRID), torch.ones(b, len(KINDS), GRID, GRID)
+    box, color = torch.zeros(b, 4, GRID, GRID), torch.full((b, GRID, GRID), -1)
+    for k, example in enumerate(examples):
+        for item, (x0, y0, x1, y1) in zip(example.scene.items, example.scene.boxes, strict=True):
+            cx, cy = (x0 + x1) / 2 / STRIDE, (y0 + y1) / 2 / STRIDE
+            x, y, kind = min(int(cx), GRID - 1), min(int(cy), GRID - 1), KINDS.index(item.kind)
+            weight[k, kind, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = 0
+            heat[k, kind, y, x] = 1
+            box[k, :, y, x] = torch.tensor([cx - x, cy - y, (x1 - x0) / STRIDE, (y1 - y0) / STRIDE])
+            color[k, y, x] = COLORS.index(item.color)
+    weight[heat == 1] = 4
+    return heat, weight, box, color
+
+
+def detector_loss(model: nn.Module, images: Tensor, examples: list[Example]) -> Losses:
+    """Weighted cross-entropy of the centre maps, L1 of the boxes, cross-entropy of the colours at centres."""
+    heat, weight, box, color = targets(examples)
+    kinds, boxes, colors = (out.float() for out in model(images))
+    centre = color >= 0
+    count = centre.sum()
+    found = (F.binary_cross_entropy_with_logits(kinds, heat, reduction="none") * weight).sum() / count
+    place = (boxes - box).abs().sum(1)[centre].mean()
+    tint = F.cross_entropy(colors.permute(0, 2, 3, 1)[centre], color[centre])
+    return {"loss": found + 0.2 * place + 0.5 * tint, "centres": found, "boxes": place, "colours": tint}
+
+
+def accuracy(model: PictogramDetector, pool: Pool, batch: int = 100) -> float:
+    """Share of rendered scenes that are judged right for their own requirement."""
+    right = 0
+    for start in range(0, len(pool), batch):
+        indices = range(start, min(start + batch, len(pool)))
+        verdicts = model.judge(to_tensor(pool.images(indices)), [pool[i].metadata for i in indices])
+        right += sum(v.correct for v in verdicts)
+    return right / len(pool)
+
+
+def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
+    """Train from scratch and write the averaged weights to `recipe.output`; an interrupted run is resumed."""
+    opt = recipe.optimization
+    pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
+    held_out = Pool(recipe.data, recipe.test_examples, recipe.test_seed)
+    torch.manual_seed(opt.seed)
+
+    def loss(model: nn.Module, step: int) -> Losses:
+        indices = batch_indices(len(pool), opt, step)
+        images = roughen(to_tensor(pool.images(indices)), step_generator(opt.seed, step, 1))
+        return detector_loss(model, images, [pool[i] for i in indices])
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, PictogramDetector)
+        return {"scenes": accuracy(model, held_out)}
+
+    model = fit(
+        PictogramDetector(recipe.width), loss, opt, recipe.output / "training", evaluate=evaluate, title="detector"
+    )
+    assert isinstance(model, PictogramDetector)
+    model.save_pretrained(recipe.output)
+    return model

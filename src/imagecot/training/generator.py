@@ -1,0 +1,175 @@
+"""Training of a Show-o generator from scratch: masked image codes given a caption (MaskGIT's objective, as in Show-o).
+
+The codes of the whole pool are computed once. Codes under an object weigh more than codes of the background,
+which are most of a picture and hardly depend on the caption.
+"""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagecot.generators.randomness import path_seeds
+from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, ShowoGenerator
+from imagecot.generators.showo.model import omni_attention_mask
+from imagecot.geneval.prompts import TASKS
+from imagecot.pictograms.captions import caption, test_prompts
+from imagecot.pictograms.dataset import Example, Pool
+from imagecot.pictograms.detector import PictogramDetector, load_detector
+from imagecot.pictograms.text import END_OF_TEXT, build_tokenizer, known_words
+from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator, write_atomically
+from imagecot.training.tokenizer import to_tensor
+
+
+class GeneratorRecipe(BaseModel):
+    """A recipe of `imagecot train generator`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    tokenizer: Path
+    data: Path = Path("runs/data")
+    examples: int = 160_000
+    data_seed: int = 1
+    model: dict[str, Any]
+    text_length: int = 20
+    steps: int = 18
+    guidance_scale: float = 1.75
+    caption_dropout: float = 0.1
+    background_weight: float = 0.2
+    prompts_per_task: int = 16
+    vq_model: str = "tiny-magvitv2"
+    optimization: Optimization
+
+
+@torch.no_grad()
+def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, batch: int = 200) -> Tensor:
+    """The codes (len(pool), N) int16 of all pictures, from `cache` where an earlier run left them."""
+    if cache.exists():
+        codes = torch.load(cache, weights_only=True)
+        if len(codes) >= len(pool):
+            return codes[: len(pool)]
+    parts = []
+    for start in track(range(0, len(pool), batch), description="encoding pictures", transient=True):
+        images = to_tensor(pool.images(range(start, min(start + batch, len(pool)))))
+        parts.append(tokenizer.codes(images).to(torch.int16))
+    codes = torch.cat(parts)
+    write_atomically(cache, lambda path: torch.save(codes, path))
+    return codes
+
+
+def object_weights(examples: list[Example], grid: int, size: int, background: float) -> Tensor:
+    """Weights (B, grid²): 1 where a code's patch touches the box of an object, `background` elsewhere."""
+    weights = torch.full((len(examples), grid, grid), background)
+    patch = size / grid
+    for k, example in enumerate(examples):
+        for x0, y0, x1, y1 in example.scene.boxes:
+            rows = slice(max(0, int((y0 - 1) / patch)), int((y1 + 1) / patch) + 1)
+            columns = slice(max(0, int((x0 - 1) / patch)), int((x1 + 1) / patch) + 1)
+            weights[k, rows, columns] = 1.0
+    return weights.flatten(1)
+
+
+def random_mask(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Masks (B, N): the share cos(pi t / 2), t uniform, of each row's positions, at least one (MaskGIT, section 3.2)."""
+    ratio = torch.cos(torch.rand(shape[0], generator=generator) * torch.pi / 2)
+    count = (ratio * shape[1]).round().clamp(min=1)
+    rank = torch.rand(shape, generator=generator).argsort(1).argsort(1)
+    return rank < count[:, None]
+
+
+def masked_code_loss(logits: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of logits (M, C) at codes (M,), averaged with weights (M,)."""
+    losses = F.cross_entropy(logits.float(), codes, reduction="none")
+    return (losses * weights).sum() / weights.sum()
+
+
+@torch.no_grad()
+def task_scores(
+    generator: ShowoGenerator, detector: PictogramDetector, per_task: int, seed: int = 0
+) -> dict[str, float]:
+    """GenEval score per task and overall of one picture for each of the first `per_task` held-out prompts a task."""
+    prompts = [m for task in TASKS for m in [p for p in test_prompts() if p["tag"] == task][:per_task]]
+    paths = generator.start([m["prompt"] for m in prompts], path_seeds(seed, len(prompts)))
+    while not paths.finished:
+        paths = generator.advance(paths)
+    verdicts = detector.judge(generator.preview(paths), prompts)
+    scores = {
+        task: sum(v.correct for v, m in zip(verdicts, prompts, strict=True) if m["tag"] == task)
+        / max(1, sum(m["tag"] == task for m in prompts))
+        for task in TASKS
+    }
+    return {**scores, "overall": sum(scores.values()) / len(scores)}
+
+
+def train_generator(recipe: GeneratorRecipe) -> Showo:
+    """Train from scratch and write the averaged weights to `recipe.output`; an interrupted run is resumed."""
+    opt = recipe.optimization
+    image_tokenizer = MagvitV2.from_pretrained(recipe.tokenizer, dtype=torch.float32)
+    pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    all_codes = encode_pool(image_tokenizer, pool, recipe.output / "codes.pt")
+    text = build_tokenizer()
+    config = ShowoConfig(
+        codebook_size=image_tokenizer.config.codebook_size,
+        num_vq_tokens=image_tokenizer.config.num_codes,
+        llm_vocab_size=text.get_vocab_size(),
+        vq_model=recipe.vq_model,
+        llm_model_path="",
+        **recipe.model,
+    )
+    end = text.token_to_id(END_OF_TEXT)
+    prompting = Prompting(text, config, end, end)
+    torch.manual_seed(opt.seed)
+    model = Showo(config)
+    detector = load_detector()
+    width = recipe.text_length
+
+    def loss(_: nn.Module, step: int) -> Losses:
+        indices = batch_indices(len(pool), opt, step)
+        draw = step_generator(opt.seed, step, 1)
+        rng = random.Random(f"{opt.seed}:{step}")
+        examples = [pool[i] for i in indices]
+        codes = all_codes[indices].long()
+        captions = [
+            "" if rng.random() < recipe.caption_dropout else caption(e.metadata, rng) for e in examples
+        ]
+        mask = random_mask(codes.shape, draw)
+        rows = [prompting.text_prefix(c) for c in captions]
+        texts = torch.tensor([[prompting.pad_id] * (width - len(row)) + row for row in rows])
+        image = prompting.image_block(prompting.image_ids(codes.masked_fill(mask, -1)))
+        ids = torch.cat([texts, image], 1)
+        attention = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
+        hidden = model.hidden_states(ids, attention)[:, width + 1 : -1][mask]
+        weights = object_weights(examples, config.grid_size, 64, recipe.background_weight)[mask]
+        value = masked_code_loss(model.code_logits(hidden), codes[mask], weights)
+        return {"loss": value}
+
+    def evaluate(averaged: nn.Module) -> dict[str, float]:
+        assert isinstance(averaged, Showo)
+        drawer = ShowoGenerator(
+            averaged, image_tokenizer, prompting, steps=recipe.steps, guidance_scale=recipe.guidance_scale
+        )
+        return task_scores(drawer, detector, recipe.prompts_per_task)
+
+    fit(model, loss, opt, recipe.output / "training", evaluate=evaluate, title="generator")
+    save_generator(model, prompting, recipe, recipe.output)
+    return model
+
+
+def save_generator(model: Showo, prompting: Prompting, recipe: GeneratorRecipe, folder: Path) -> None:
+    """Write a checkpoint folder: weights, configuration with the known words, text tokenizer, decoding defaults."""
+    model.save_pretrained(folder)
+    values = json.loads((folder / "config.json").read_text()) | {"known_words": known_words()}
+    write_atomically(folder / "config.json", lambda p: p.write_text(json.dumps(values, indent=2) + "\n") and None)
+    prompting.save_pretrained(folder)
+    decoding = {"steps": recipe.steps, "guidance_scale": recipe.guidance_scale, "temperature": 1.0}
+    write_atomically(
+        folder / "generation_config.json", lambda p: p.write_text(json.dumps(decoding, indent=2) + "\n") and None
+    )

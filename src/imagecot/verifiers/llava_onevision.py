@@ -1,0 +1,173 @@
+"""LLaVA-OneVision as a verifier: P(yes) from the logits of one forward pass.
+
+Only what the answer needs is computed: one view of the image, the language model once, and at the last
+position the rows of the head that spell yes or no.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import DynamicCache
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.verifiers.protocol import Conversation
+from imagecot.verifiers.questions import ANSWERED_YES, CHAT_START, Question
+from imagecot.verifiers.vision import encode, prepare
+
+_BYTES = 1 << 31
+
+
+class LlavaOnevisionVerifier:
+    """A verifier around transformers' `LlavaOnevisionForConditionalGeneration` and its tokenizer.
+
+    P(yes) is the softmax over two logits: log-sum-exp over the spellings "yes" and "Yes", and the same for
+    no; a spelling that is no single token of the tokenizer does not take part.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.judge_calls = self.tokens_judged = self.images_encoded = 0
+        self._image = model.config.image_token_index
+        self._start = self._tokens(CHAT_START)
+        self._marks = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+        self._words = [self._spellings(word) for word in ("yes", "no")]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def ask(
+        self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None
+    ) -> Tensor:
+        """Return P(yes) (B,) float32.
+
+        images   (B, 3, H, W) float in [0, 1], any size; not looked at when `after` is given
+        prompts  one for each image, or one for all
+        after    the conversation that a follow-up continues; without it the first turn is read again
+
+        UsageError for an image batch or prompts of the wrong shape, or a conversation that does not fit.
+        """
+        if after is None:
+            return self._first(images, prompts, question, keep=False)[0]
+        if question.follows != after.question:
+            raise UsageError(
+                f"{question.name} is no follow-up of {after.question.name}; ask it without `after`."
+            )
+        return self._follow(question, after)
+
+    def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
+        """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
+        return self._first(images, prompts, question, keep=True)
+
+    @torch.no_grad()
+    def _first(
+        self, images: Tensor, prompts: list[str], question: Question, keep: bool
+    ) -> tuple[Tensor, Any]:
+        if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
+            raise UsageError(
+                f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
+                f"and {len(prompts)} prompts."
+            )
+        texts = [self._text(question, prompt) for prompt in prompts]
+        if len(texts) < len(images):
+            texts = texts * len(images)
+        vision = self.model.config.vision_config
+        rows = (vision.image_size // vision.patch_size) ** 2 + 1
+        longest = max((len(text) for text in texts), default=0)
+        width = len(self._start) + rows + longest
+        ids = torch.tensor(
+            [
+                [self._start[0]] * (longest - len(text)) + self._start + [self._image] * rows + text
+                for text in texts
+            ]
+        ).view(len(texts), width)
+        lengths = torch.tensor([width - longest + len(text) for text in texts])
+        mask = torch.arange(width) >= (width - lengths)[:, None]
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        answers, caches = [], []
+        for part in torch.arange(len(texts)).split(self._micro_batch(width)):
+            at = slice(int(part[0]), int(part[-1]) + 1)
+            pixels = prepare(images[at].to(self.device, torch.float32), vision.image_size)
+            image_rows = encode(self.model, pixels.to(self.model.dtype))
+            embeds = self.model.model.language_model.embed_tokens(ids[at])
+            embeds[ids[at] == self._image] = image_rows.flatten(0, 1).to(embeds.dtype)
+            p, cache = self._read(embeds, mask[at], None, keep)
+            answers.append(p)
+            caches.append(cache)
+        self.judge_calls += len(texts)
+        self.images_encoded += len(texts)
+        self.tokens_judged += int(lengths.sum())
+        conversation = Conversation(question, _concatenate(caches), mask) if keep else None
+        return torch.cat(answers) if answers else torch.empty(0), conversation
+
+    @torch.no_grad()
+    def _follow(self, question: Question, after: Conversation) -> Tensor:
+        text = torch.tensor(self._tokens(ANSWERED_YES + question.text("")), device=self.device)
+        n = len(after)
+        embeds = self.model.model.language_model.embed_tokens(text).expand(n, -1, -1)
+        mask = F.pad(after.mask, (0, len(text)), value=True)
+        answers = []
+        for part in torch.arange(n).split(self._micro_batch(mask.shape[1])):
+            at = slice(int(part[0]), int(part[-1]) + 1)
+            cache = tuple((keys[at], values[at]) for keys, values in after.cache)
+            answers.append(self._read(embeds[at], mask[at], cache, keep=False)[0])
+        self.judge_calls += n
+        self.tokens_judged += n * len(text)
+        return torch.cat(answers) if answers else torch.empty(0)
+
+    def _read(self, embeds: Tensor, mask: Tensor, past: Any, keep: bool) -> tuple[Tensor, Any]:
+        """P(yes) (B,) at the end of embeds (B, n, D) behind the keys and values `past`; mask covers both."""
+        cache: Any = DynamicCache() if keep or past else None
+        for layer, (keys, values) in enumerate(past or ()):
+            cache.update(keys, values, layer)
+        position = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
+        state = self.model.model.language_model(
+            inputs_embeds=embeds,
+            attention_mask=None if bool(mask.all()) else mask.long(),
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state[:, -1]
+        head = self.model.lm_head.weight
+        logits = [(state @ head[words].T).float().logsumexp(1) for words in self._words]
+        kept = tuple((layer.keys, layer.values) for layer in cache.layers) if keep else None
+        return torch.sigmoid(logits[0] - logits[1]).cpu(), kept
+
+    def _text(self, question: Question, prompt: str) -> list[int]:
+        marks = [mark for mark in self._marks if mark in prompt]
+        if marks or not prompt.strip():
+            what = f"contains {marks[0]!r}, a mark of the verifier's chat" if marks else "is empty"
+            raise UsageError(f"the prompt {what}; write what the image shall show in plain words.")
+        return self._tokens(question.conversation(prompt))
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _spellings(self, word: str) -> list[int]:
+        pieces = [self._tokens(spelling) for spelling in (word, word.capitalize())]
+        single = [piece[0] for piece in pieces if len(piece) == 1]
+        if not single:
+            raise ImagecotError(
+                f"the verifier's tokenizer has no single token for {word!r}; use another tokenizer."
+            )
+        return single
+
+    def _micro_batch(self, width: int) -> int:
+        """How many rows of `width` tokens fit in memory at once."""
+        text = self.model.config.text_config
+        numbers = (
+            2 * text.num_hidden_layers * text.hidden_size + 8 * text.hidden_size + 3 * text.intermediate_size
+        )
+        budget = _BYTES
+        if self.device.type == "cuda":
+            budget = torch.cuda.mem_get_info(self.device)[0] // 2
+        return max(1, budget // (width * numbers * self.model.dtype.itemsize))
+
+
+def _concatenate(caches: list[Any]) -> tuple[tuple[Tensor, Tensor], ...]:
+    """One cache of all rows from the caches of micro-batches."""
+    layers = zip(*caches, strict=True)
+    return tuple((torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts])) for parts in layers)

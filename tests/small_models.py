@@ -1,0 +1,91 @@
+"""Small models for the tests of search and command line: folders with weights, and stand-ins that count."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+
+from imagecot.generators.paths import MASKED, Paths
+from imagecot.generators.randomness import CODES, uniforms
+from imagecot.generators.showo import Showo
+from imagecot.weights import load_into
+from plain_decoder import CONFIG, DATA, tiny_magvitv2, tiny_prompting, tiny_showo
+
+STEPS = 4
+
+
+def write_generator(folder: Path) -> Path:
+    """Write the recorded tiny Show-o with its image tokenizer inside; 4 steps, guidance 1.75."""
+    model = Showo(dataclasses.replace(CONFIG, vq_model="vq")).eval()
+    load_into(model, tiny_showo().state_dict(), "tiny")
+    model.save_pretrained(folder)
+    tiny_magvitv2().save_pretrained(folder / "vq")
+    tiny_prompting().save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"steps": STEPS, "guidance_scale": 1.75}))
+    config = json.loads((folder / "config.json").read_text())
+    config["known_words"] = ["a", "photo", "of", "red", "apple"]
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def write_verifier(folder: Path) -> Path:
+    """Write a LLaVA-OneVision of 28-pixel images with random weights."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    model = LlavaOnevisionForConditionalGeneration(
+        LlavaOnevisionConfig(
+            vision_config=SiglipVisionConfig(
+                num_attention_heads=2, image_size=28, patch_size=14, vision_use_head=False, **sizes
+            ),
+            text_config=Qwen2Config(vocab_size=448, num_attention_heads=4, num_key_value_heads=2, **sizes),
+            image_token_index=447,
+            video_token_index=446,
+        )
+    )
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_file=str(DATA / "llava" / "tokenizer.json")).save_pretrained(folder)
+    return folder
+
+
+class Brightness:
+    """A verifier whose P(yes) is the mean of the image; each answer costs 7 tokens."""
+
+    def __init__(self) -> None:
+        self.judge_calls = self.tokens_judged = 0
+
+    def ask(self, images: Tensor, prompts: list[str], question: object, after: object = None) -> Tensor:
+        self.judge_calls += len(images)
+        self.tokens_judged += 7 * len(images)
+        return images.mean(dim=(1, 2, 3))
+
+
+class Flat:
+    """A generator of flat 4 x 4 pictures, whose shade is the first random number of the last step."""
+
+    def __init__(self, steps: int = 2, rows_per_path: int = 1) -> None:
+        self.steps, self.rows_per_path = steps, rows_per_path
+        self.batches: list[int] = []  # paths of each call of advance
+
+    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
+        codes = torch.full((len(seeds), 1), MASKED)
+        return Paths(codes, codes, seeds, torch.zeros_like(seeds), 0, self.steps)
+
+    def advance(self, paths: Paths) -> Paths:
+        self.batches.append(len(paths))
+        codes = (uniforms(paths.seeds, paths.step, CODES, 1) * 256).long()
+        return dataclasses.replace(paths, codes=codes, proposed=codes, step=paths.step + 1)
+
+    def preview(self, paths: Paths) -> Tensor:
+        return (paths.proposed / 255.0)[:, :, None, None].expand(-1, 3, 4, 4)

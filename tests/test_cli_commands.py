@@ -1,0 +1,213 @@
+"""The command line around `generate`: help, models, recipes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+import imagecot.models
+from imagecot import __version__, cli, recipes
+from imagecot.errors import UsageError
+from imagecot.models import kind_of, known_words, list_models
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+class Optimization(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    steps: int
+    learning_rate: float = 0.1
+
+
+class Recipe(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    output: Path
+    optimization: Optimization
+    sizes: dict[str, int] = {}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "imagecot", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=100)
+
+
+def recipe(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "recipe.yaml").write_text(text)
+    return tmp_path / "recipe.yaml"
+
+
+@pytest.mark.parametrize("command", [[], ["generate"], ["train"], ["study"], ["validate"], ["models"]])
+def test_help_comes_without_torch(command):
+    code = (
+        "import sys; from imagecot import cli; sys.argv = ['imagecot', *sys.argv[1:], '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'PIL', 'huggingface_hub'} & set(sys.modules)\n"
+        "print(code, sorted(heavy))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "0 []"
+    if command and command != ["models"]:
+        assert "Example" in result.stdout
+
+
+def test_version_and_usage():
+    assert run("--version").stdout == f"imagecot {__version__}\n"
+    result = run("generat")
+    assert result.returncode == 2
+    assert "No such command 'generat'" in result.stderr
+
+
+def test_names_are_completed():
+    environment = {
+        **os.environ,
+        "_IMAGECOT_COMPLETE": "complete_bash",
+        "COMP_WORDS": "imagecot generate x --generator showlab/",
+        "COMP_CWORD": "4",
+    }
+    code = "from imagecot import cli; import sys; sys.argv = ['imagecot']; cli.main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.split() == ["showlab/show-o", "showlab/show-o-512x512"]
+
+
+def test_models_lists_shipped_and_cached(monkeypatch, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(imagecot.models, "CHECKPOINTS", tmp_path)
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/config.json").write_text(json.dumps({"llm_vocab_size": 9, "known_words": ["Cup"]}))
+    save_file({"a": torch.zeros(1000, 3), "b": torch.zeros(500)}, tmp_path / "small/model.safetensors")
+    snapshot = tmp_path / "hub/models--showlab--magvitv2/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "pytorch_model.bin").write_bytes(b"1234567")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    rows = {row.name: row for row in list_models()}
+    small = rows["small"]
+    assert (small.kind, small.parameters, small.on_disk) == ("generator", "0.0 M", True)
+    assert small.size == (tmp_path / "small/model.safetensors").stat().st_size
+    assert (rows["showlab/magvitv2"].size, rows["showlab/magvitv2"].on_disk) == (7, True)
+    assert not rows["showlab/show-o"].on_disk
+    assert known_words("small") == {"cup"}
+    assert kind_of(tmp_path) is None
+
+
+def test_models_prints_a_row_for_each():
+    result = run("models")
+    assert result.returncode == 0
+    for name in (
+        "showlab/show-o",
+        "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+        "ZiyuG/Image-Generation-CoT:parm",
+    ):
+        assert name in result.stdout
+
+
+def test_all_problems_of_a_recipe_are_named_at_once(tmp_path):
+    file = recipe(
+        tmp_path, "optimisation: {}\noptimization: {stepz: 3, learning_rate: fast}\nsizes: {a: x}\n"
+    )
+    found = recipes.problems(recipes.read_yaml(file), Recipe)
+    assert found == [
+        "output is missing",
+        "optimization.steps is missing",
+        "optimization.learning_rate: input should be a valid number, unable to parse string as a number, "
+        "not 'fast'",
+        "optimization.stepz is not a known key (did you mean steps?)",
+        "sizes.a: input should be a valid integer, unable to parse string as an integer, not 'x'",
+        "optimisation is not a known key (did you mean optimization?)",
+    ]
+    with pytest.raises(UsageError, match=r"^r.yaml has 6 problems: output is missing; .*\.$"):
+        recipes.check(recipes.read_yaml(file), Recipe, "r.yaml")
+
+
+def test_overrides(tmp_path):
+    values = recipes.read_yaml(recipe(tmp_path, "output: out\noptimization: {steps: 3}\n"))
+    assignments = ["optimization.learning_rate=1e-4", "sizes.a=5", "output=b=c", "optimization.steps=7"]
+    changed = recipes.override(values, assignments)
+    checked = recipes.check(changed, Recipe, "r.yaml")
+    assert checked == Recipe(
+        output=Path("b=c"), optimization=Optimization(steps=7, learning_rate=1e-4), sizes={"a": 5}
+    )
+    assert values == {"output": "out", "optimization": {"steps": 3}}
+    for assignment, message in (
+        ("steps", "write key=value"),
+        ("=3", "write key=value"),
+        ("output.x=3", "output is not a group of keys"),
+        ("output=[", "is not YAML"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            recipes.override(values, [assignment])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("output: a\nx: 1\noutput: b\n", "line 3: the key 'output' is given twice"),
+        ("a: {b: 1, b: 2}\n", "line 1: the key 'b' is given twice"),
+        ("a: [1\n", "line 2"),
+        ("- a\n", "must be a mapping"),
+        ("", "must be a mapping"),
+        ("a: !!python/object:os.system x\n", "could not determine a constructor"),
+    ],
+)
+def test_yaml_that_is_no_recipe(text, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        recipes.read_yaml(recipe(tmp_path, text))
+
+
+def test_recipe_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UsageError, match="there is no recipe"):
+        recipes.read_yaml(tmp_path / "nothing.yaml")
+    with pytest.raises(UsageError, match="cannot be read as text"):
+        recipes.read_yaml(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="cannot be read as text"):
+        recipes.read_yaml(tmp_path / "binary.yaml")
+
+
+def call(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["imagecot", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    "file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: str(file.relative_to(RECIPES))
+)
+def test_every_recipe_is_valid(file, monkeypatch, capsys):
+    assert call("validate", str(file), monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out.startswith(f"{file} is a valid ")
+
+
+def test_train_calls_the_training_with_the_checked_recipe(monkeypatch, capsys):
+    import imagecot.training.tokenizer as module
+
+    file, seen = str(RECIPES / "tiny/tokenizer.yaml"), []
+    monkeypatch.setattr(module, "train_tokenizer", seen.append)
+    assert call("train", "tokenizer", file, "optimization.steps=7", monkeypatch=monkeypatch) == 0
+    assert isinstance(seen[0], module.TokenizerRecipe)
+    assert seen[0].optimization.steps == 7
+
+    assert call("train", "tokenizer", file, "optimization.step=7", monkeypatch=monkeypatch) == 2
+    assert "optimization.step is not a known key (did you mean steps?)" in capsys.readouterr().err
+    assert call("train", "tokeniser", file, monkeypatch=monkeypatch) == 2
+    assert "did you mean tokenizer?" in capsys.readouterr().err
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "train_tokenizer", interrupt)
+    assert call("train", "tokenizer", file, monkeypatch=monkeypatch) == 130
+    assert "the same command continues" in capsys.readouterr().err
+    assert len(seen) == 1

@@ -1,0 +1,290 @@
+"""`imagecot generate` with small models: what it prints and writes, and how it fails."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from imagecot import cli
+from imagecot.commands.generate import slug, unknown_words
+from imagecot.search.trace import Trace
+from small_models import STEPS, write_generator, write_verifier
+
+torch.set_num_threads(1)
+PROMPT = "a photo of a red apple"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("models")
+    generator, verifier = write_generator(folder / "generator"), write_verifier(folder / "verifier")
+    return ["--generator", str(generator), "--verifier", str(verifier)]
+
+
+@pytest.fixture
+def imagecot(monkeypatch, capsys, tmp_path):
+    """Run the command line inside this process, in an empty folder; return exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["imagecot", *arguments])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "imagecot", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_a_run_and_its_report(imagecot, models, tmp_path):
+    code, out, err = imagecot("generate", PROMPT, *models, "-n", "3", "--out", "out")
+    assert (code, err) == (0, "")
+    trace = Trace.load(tmp_path / "out")
+    rows = 3 * STEPS * 2
+    pattern = (
+        rf"path {trace.chosen + 1} chosen, P\(yes\) {trace.choice.score:.2f}; 3 of 3 paths kept; [\d.]+ s, "
+        rf"{rows} generator rows, 3 previews, 3 judge calls: out/image.png, steps.png\n"
+    )
+    assert re.fullmatch(pattern, out)
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "image.png",
+        "steps.png",
+        "trace.jsonl",
+    ]
+    assert Image.open(tmp_path / "out/image.png").size == (16, 16)
+    assert Image.open(tmp_path / "out/steps.png").width > 700
+    assert (trace.generator, trace.verifier) == (models[1], models[3])
+    assert set(trace.weights) == {"generator", "generation_config", "image_tokenizer", "verifier"}
+    digest = subprocess.run(
+        ["sha256sum", Path(models[1]) / "model.safetensors"], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+    assert trace.weights["generator"] == digest
+    assert trace.settings["guidance_scale"] == 1.75
+
+    code, again, _ = imagecot("generate", PROMPT, *models, "-n", "3", "--out", "out")
+    assert code == 0
+    assert again == out.replace("judge calls:", "judge calls (finished before):")
+    code, out, err = imagecot("generate", PROMPT, *models, "-n", "4", "--out", "out")
+    assert (code, out) == (2, "")
+    assert "out holds another run (n 3, not 4)" in err
+
+
+def test_json_is_one_object_and_nothing_else(models, tmp_path):
+    process = start(
+        "generate",
+        "a big red apple",
+        *models,
+        "-n",
+        "2",
+        "--seed",
+        "7",
+        "--out",
+        "out",
+        "--json",
+        cwd=tmp_path,
+    )
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "does not know big" in err
+    assert out.count("\n") == 1
+    result = json.loads(out)
+    trace = Trace.load(tmp_path / "out")
+    assert result["chosen"] == {
+        "path": trace.chosen + 1,
+        "seed": trace.choice.seed,
+        "p_yes": trace.choice.score,
+    }
+    assert result["cost"]["judge_calls"] == 2
+    assert result["cost"]["tokens_judged"] == trace.cost.tokens_judged > 0
+    assert (result["prompt"], result["n"], result["seed"], result["kept"]) == ("a big red apple", 2, 7, 2)
+    assert (tmp_path / result["image"]).is_file()
+
+
+def test_ctrl_c_and_the_same_command(imagecot, models, tmp_path):
+    """512 paths are two groups of 256: interrupt after the first, continue, and compare with a whole run."""
+    arguments = ["generate", PROMPT, *models, "-n", "512", "--out"]
+    process = start(*arguments, "cut", cwd=tmp_path)
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("cut/partial/*.safetensors")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (out, err) == ("", "stopped; the same command continues where this run was.\n")
+    (part,) = tmp_path.glob("cut/partial/*.safetensors")
+    written = part.stat().st_mtime_ns
+    assert part.name == "paths-000000-000256.safetensors"
+    assert imagecot(*arguments, "whole")[0] == 0
+    assert part.stat().st_mtime_ns == written
+    assert imagecot(*arguments, "cut")[0] == 0
+    assert not (tmp_path / "cut/partial").exists()
+    cut, whole = Trace.load(tmp_path / "cut"), Trace.load(tmp_path / "whole")
+    assert cut.chosen == whole.chosen
+    assert cut.cost.generator_rows == whole.cost.generator_rows == 512 * STEPS * 2
+    assert cut.cost.judge_calls == 512
+    assert [c.seed for c in cut.candidates] == [c.seed for c in whole.candidates]
+    scores = [[c.score for c in trace.candidates] for trace in (cut, whole)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_single_has_no_verifier_unless_named(imagecot, models, tmp_path):
+    code, out, _ = imagecot("generate", PROMPT, *models[:2], "--search", "single", "--out", "one")
+    assert code == 0
+    assert out.startswith("path 1 chosen; 1 of 1 paths kept; ")
+    assert Trace.load(tmp_path / "one").verifier is None
+    code, out, _ = imagecot("generate", PROMPT, *models, "--search", "single", "--out", "judged")
+    assert code == 0
+    assert out.startswith("path 1 chosen, P(yes) ")
+
+
+def test_the_default_folder(imagecot, models, tmp_path):
+    code, out, err = imagecot("generate", "Two  cups!", *models[:2], "--search", "single")
+    assert code == 0
+    assert "does not know two, cups; the image may leave that out" in err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-two-cups", folder.name)
+    assert f"runs/{folder.name}/image.png" in out
+
+
+def test_slug():
+    assert slug("A photo of: a red_apple!") == "a-photo-of-a-red-apple"
+    assert slug("../../etc") == "etc"
+    assert slug("?!") == "prompt"
+    assert slug("苹果") == "苹果"
+    assert slug("word " * 50) == "word-word-word-word-word-word-word-word-word-wor"
+
+
+def test_unknown_words():
+    known = frozenset({"a", "red", "apple", "two"})
+    assert unknown_words("A red apple, a RED wheel-chair; 3 wheel-chair", known) == ["wheel-chair", "3"]
+    assert unknown_words("two  apple.", known) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "the prompt is empty; say what to draw"),
+        (["  \n\t"], "the prompt is empty; say what to draw"),
+        (["x", "-n", "0"], "at least 1 path, not 0"),
+        (["x", "-n", "-1"], "at least 1 path, not -1"),
+        (["x", "-n", "many"], "Invalid value for '-n'"),
+        (["x", "--search", "best-off-n"], "did you mean best-of-n?"),
+        (["x", "--sede", "1"], "No such option: --sede"),
+        ([], "Missing argument"),
+        (["x", "--generator", "no-such-thing"], "there is no generator 'no-such-thing'"),
+        (["x", "--generator", "no/such/folder"], "there is no generator 'no/such/folder'"),
+    ],
+)
+def test_usage_errors_exit_with_2_and_say_why(arguments, message, tmp_path):
+    process = start("generate", *arguments, cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prompt_that_is_too_long(imagecot, models, tmp_path):
+    code, out, err = imagecot("generate", "apple " * 50, *models, "--out", "out")
+    assert (code, out) == (2, "")
+    assert re.search(r"the prompt has \d+ tokens but this generator reads at most 10; shorten it\.", err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_verifier(imagecot, models):
+    code, _, err = imagecot("generate", PROMPT, *models[:2], "--verifier", "no-such-judge")
+    assert code == 2
+    assert "there is no verifier 'no-such-judge'" in err
+
+
+def test_damaged_checkpoints(imagecot, models, tmp_path):
+    for role, at in (("generator", 1), ("verifier", 3)):
+        broken = shutil.copytree(models[at], tmp_path / role)
+        weights = broken / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:5000])
+        given = [*models[:at], str(broken), *models[at + 1 :]]
+        code, out, err = imagecot("generate", PROMPT, *given, "--out", "out")
+        assert (code, out) == (1, "")
+        assert len(err.strip().splitlines()) == 1
+        assert str(broken) in err
+        (broken / "config.json").unlink()
+        code, out, err = imagecot("generate", PROMPT, *given, "--out", "out")
+        assert (code, out) == (1, "")
+        assert "has no config.json" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_cannot_be_written_to(imagecot, models, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").write_text("precious")
+    for out, code, message in (
+        ("file", 2, "file is a file; give a folder to write to"),
+        ("full", 2, "full is not empty and holds no run of imagecot"),
+        ("file/below", 1, "cannot write file/below"),
+        ("/proc/imagecot", 1, "cannot write /proc/imagecot"),
+        ("x" * 300, 1, "cannot"),
+    ):
+        result = imagecot("generate", PROMPT, *models, "-n", "2", "--out", out)
+        assert result[:2] == (code, "")
+        assert message in result[2]
+        assert len(result[2].strip().splitlines()) == 1
+    assert (tmp_path / "full/notes.txt").read_text() == "precious"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "full"]
+
+
+def test_a_disk_that_fills_up(imagecot, models, tmp_path):
+    """The process may write no file larger than 1000 bytes: the first part of the run does not fit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        code, out, err = imagecot("generate", PROMPT, *models, "-n", "2", "--out", "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert (code, out) == (1, "")
+    assert "cannot write out/partial/" in err
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("*.safetensors*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (MemoryError(), 1, "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "not enough memory"),
+        (KeyboardInterrupt(), 130, "the same command"),
+        (OSError(28, "No space left on device", "x.png"), 1, "x.png: the disk is full"),
+    ],
+)
+def test_failures_of_the_machine(imagecot, models, monkeypatch, error, code, message):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("imagecot.commands.generate.search", fail)
+    result = imagecot("generate", PROMPT, *models, "--out", "out")
+    assert result[:2] == (code, "")
+    assert message in result[2]
