@@ -29,6 +29,7 @@ def recipe(folder: Path, **optimization: object) -> training.VerifierRecipe:
             "vision": {**sizes, "image_size": 64, "patch_size": 16},
             "text": {**sizes, "num_key_value_heads": 1},
             "text_tokens": 96,
+            "eye": {"steps": 2, "batch_size": 2, "learning_rate": 1e-2, "warmup": 1, "bf16": False},
             "optimization": {
                 "steps": 6, "batch_size": 2, "learning_rate": 1e-2, "warmup": 1, "bf16": False,
                 "save_every": 3, "evaluate_every": 100, **optimization,
@@ -190,6 +191,35 @@ def test_balanced_accuracy_by_hand() -> None:
     right = torch.tensor([True, True, False, True])
     answer = torch.tensor([True, True, True, False])
     assert training.balanced_accuracy(right, answer) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_scores_are_counted_task_by_task() -> None:
+    task = torch.arange(6).repeat_interleave(2)
+    answer = torch.tensor([True, False] * 6)
+    right = torch.ones(12, dtype=torch.bool)
+    right[4] = False  # the yes of counting
+    scores = training.by_task(right, answer, task)
+    assert scores == {
+        "single_object": 1.0, "two_object": 1.0, "counting": 0.5, "colors": 1.0, "position": 1.0,
+        "color_attr": 1.0, "mean": pytest.approx(5.5 / 6),
+    }  # fmt: skip
+
+
+def test_a_judge_that_always_agrees_measures_one_half(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Agrees:
+        judge_calls = tokens_judged = 0
+
+        def ask(self, images: torch.Tensor, prompts: list[str], question: object) -> torch.Tensor:
+            assert images.shape == (len(prompts), 3, 64, 64)
+            assert question is ORM
+            asked.extend(prompts)
+            return torch.ones(len(prompts))
+
+    scores = training.measure(Agrees(), Pool(tmp_path, 40, 11), questions=4, batch=7)  # type: ignore[arg-type]
+    assert set(scores.values()) == {0.5}
+    assert len(asked) == 160
 
 
 def test_unknown_keys_are_refused(tmp_path: Path) -> None:

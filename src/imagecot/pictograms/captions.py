@@ -9,14 +9,31 @@ from functools import lru_cache
 from typing import Any
 
 from imagecot.geneval import prompts as wording
-from imagecot.geneval.prompts import COLORS, NUMBER_WORDS, RELATIONS, TASKS, make_prompts, plural, with_article
+from imagecot.geneval.prompts import (
+    COLORS,
+    NUMBER_WORDS,
+    RELATIONS,
+    TASKS,
+    make_prompts,
+    plural,
+    with_article,
+)
 from imagecot.pictograms.scenes import KINDS
 
 Metadata = dict[str, Any]
 
 TEST_SEED = 43
 TEST_SIZE = 40
-OPENINGS = ("a photo of ", "a picture of ", "a drawing of ", "an image of ", "there is ", "here is ", "we see ", "")
+OPENINGS = (
+    "a photo of ",
+    "a picture of ",
+    "a drawing of ",
+    "an image of ",
+    "there is ",
+    "here is ",
+    "we see ",
+    "",
+)
 RELATION_WORDS = {
     "left of": ("left of", "to the left of", "on the left of"),
     "right of": ("right of", "to the right of", "on the right of"),
@@ -60,7 +77,7 @@ def phrase(metadata: Metadata, rng: random.Random) -> str:
 
 def caption(metadata: Metadata, rng: random.Random, plain: float = 0.5) -> str:
     """A training caption: GenEval's wording with probability `plain` unless that is a test prompt, else a freer one."""
-    held_out = test_texts()
+    held_out = held_out_texts()
     if rng.random() < plain and metadata["prompt"] not in held_out:
         return str(metadata["prompt"])
     while True:
@@ -70,7 +87,7 @@ def caption(metadata: Metadata, rng: random.Random, plain: float = 0.5) -> str:
 
 
 @lru_cache(maxsize=1)
-def _test_prompts() -> tuple[Metadata, ...]:
+def _held_out() -> tuple[Metadata, ...]:
     sampled = make_prompts(seed=TEST_SEED, n=3 * TEST_SIZE, names=KINDS, colors=COLORS)
     singles = []
     # 12 kinds give only 12 prompts of GenEval's wording: two held-out wordings more make the task's 36.
@@ -81,12 +98,12 @@ def _test_prompts() -> tuple[Metadata, ...]:
     return (*singles, *(m for task in others for m in task))
 
 
-def test_prompts() -> list[Metadata]:
+def held_out_prompts() -> list[Metadata]:
     """The held-out prompts of the drawn world: about 40 a task, GenEval's own sampling with seed 43."""
-    return [dict(m) for m in _test_prompts()]
+    return [dict(m) for m in _held_out()]
 
 
 @lru_cache(maxsize=1)
-def test_texts() -> frozenset[str]:
+def held_out_texts() -> frozenset[str]:
     """The texts of the held-out prompts."""
-    return frozenset(m["prompt"] for m in _test_prompts())
+    return frozenset(m["prompt"] for m in _held_out())

@@ -113,7 +113,9 @@ def draw(scene: Scene, scale: int = 1) -> Image.Image:
         image = sprite(item.kind, _shaded(item.color, item.shade), round(item.side * _SUPER), item.mirrored)
         corner = round(item.x * _SUPER - image.width / 2), round(item.y * _SUPER - image.height / 2)
         canvas.paste(image, corner, image)
-    return canvas.reduce(_SUPER) if scale == 1 else canvas.resize((SIZE * scale,) * 2, Image.Resampling.LANCZOS)
+    return (
+        canvas.reduce(_SUPER) if scale == 1 else canvas.resize((SIZE * scale,) * 2, Image.Resampling.LANCZOS)
+    )
 
 
 def _apart(boxes: Sequence[Box], gap: float) -> bool:

@@ -48,12 +48,19 @@ class Pen:
     def _width(self, width: float) -> int:
         return max(1, round(width * self.side))
 
-    def ellipse(self, box: Sequence[float], fill: RGB | None, line: RGB | None = None, width: float = 0.045) -> None:
+    def ellipse(
+        self, box: Sequence[float], fill: RGB | None, line: RGB | None = None, width: float = 0.045
+    ) -> None:
         """An ellipse in the box (x0, y0, x1, y1)."""
         self.draw.ellipse([v * self.side for v in box], fill, line, self._width(width) if line else 0)
 
     def rect(
-        self, box: Sequence[float], fill: RGB, line: RGB | None = None, round_: float = 0.0, width: float = 0.045
+        self,
+        box: Sequence[float],
+        fill: RGB,
+        line: RGB | None = None,
+        round_: float = 0.0,
+        width: float = 0.045,
     ) -> None:
         """A rectangle with corners rounded by `round_`."""
         self.draw.rounded_rectangle(
@@ -85,7 +92,10 @@ def bezier(*points: Point, n: int = 14) -> list[Point]:
         t = i / n
         b = [w * t**k * (1 - t) ** (d - k) for k, w in enumerate(weights)]
         curve.append(
-            (sum(c * p[0] for c, p in zip(b, points, strict=True)), sum(c * p[1] for c, p in zip(b, points, strict=True)))
+            (
+                sum(c * p[0] for c, p in zip(b, points, strict=True)),
+                sum(c * p[1] for c, p in zip(b, points, strict=True)),
+            )
         )
     return curve
 
@@ -98,7 +108,9 @@ def _apple(p: Pen) -> None:
     p.poly(right + left, p.main, p.dark)
     p.poly(bezier((0.2, 0.62), (0.12, 0.42), (0.24, 0.32), (0.36, 0.36), (0.22, 0.42), (0.2, 0.62)), p.light)
     p.stroke(bezier((0.5, 0.3), (0.5, 0.16), (0.56, 0.06)), STEM, 0.07)
-    p.poly(bezier((0.54, 0.2), (0.62, 0.0), (0.84, 0.02)) + bezier((0.84, 0.02), (0.78, 0.22), (0.54, 0.2)), LEAF)
+    p.poly(
+        bezier((0.54, 0.2), (0.62, 0.0), (0.84, 0.02)) + bezier((0.84, 0.02), (0.78, 0.22), (0.54, 0.2)), LEAF
+    )
 
 
 def _banana(p: Pen) -> None:
@@ -118,7 +130,12 @@ def _bird(p: Pen) -> None:
     p.ellipse((0.18, 0.34, 0.82, 0.86), p.main, p.dark)
     p.ellipse((0.54, 0.06, 0.92, 0.46), p.main, p.dark)
     p.poly([(0.58, 0.4), (0.62, 0.3), (0.78, 0.42), (0.74, 0.56), (0.6, 0.54)], p.main)
-    p.poly(bezier((0.26, 0.52), (0.44, 0.42), (0.64, 0.56)) + bezier((0.64, 0.56), (0.5, 0.8), (0.26, 0.52)), p.light, p.dark, 0.03)
+    p.poly(
+        bezier((0.26, 0.52), (0.44, 0.42), (0.64, 0.56)) + bezier((0.64, 0.56), (0.5, 0.8), (0.26, 0.52)),
+        p.light,
+        p.dark,
+        0.03,
+    )
     p.ellipse((0.7, 0.15, 0.81, 0.26), PAPER)
     p.ellipse((0.74, 0.18, 0.8, 0.24), INK)
 
@@ -204,7 +221,9 @@ def _kite(p: Pen) -> None:
 
 
 def _umbrella(p: Pen) -> None:
-    p.stroke([(0.5, 0.1), (0.5, 0.84), *bezier((0.5, 0.84), (0.52, 0.98), (0.66, 0.97), (0.67, 0.84))], STEM, 0.065)
+    p.stroke(
+        [(0.5, 0.1), (0.5, 0.84), *bezier((0.5, 0.84), (0.52, 0.98), (0.66, 0.97), (0.67, 0.84))], STEM, 0.065
+    )
     dome = bezier((0.02, 0.54), (0.06, 0.02), (0.94, 0.02), (0.98, 0.54), n=20)
     hem: list[Point] = []
     for k in range(4):

@@ -11,7 +11,14 @@ END_OF_TEXT = "<|endoftext|>"
 
 def known_words() -> list[str]:
     """Every word that a caption of the drawn world can contain."""
-    phrases = [*KINDS, *(plural(kind) for kind in KINDS), *COLORS, *NUMBER_WORDS[2:5], *OPENINGS, "a an and with"]
+    phrases = [
+        *KINDS,
+        *(plural(kind) for kind in KINDS),
+        *COLORS,
+        *NUMBER_WORDS[2:5],
+        *OPENINGS,
+        "a an and with",
+    ]
     phrases += [words for choices in RELATION_WORDS.values() for words in choices]
     return sorted({word for phrase in phrases for word in phrase.split()})
 

@@ -20,7 +20,7 @@ from imagecot.generators import load_generator
 from imagecot.generators.randomness import path_seeds
 from imagecot.geneval.prompts import TASKS
 from imagecot.geneval.summary import Comparison, Summary, compare, summarize
-from imagecot.pictograms.captions import test_prompts
+from imagecot.pictograms.captions import held_out_prompts
 from imagecot.pictograms.detector import load_detector
 from imagecot.training.loop import write_atomically
 from imagecot.verifiers import load_verifier
@@ -49,13 +49,19 @@ def draw_candidates(recipe: BestOfNRecipe, folder: Path, console: Console) -> li
     path = folder / "candidates.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     prompts = [
-        m for task in TASKS for m in [p for p in test_prompts() if p["tag"] == task][: recipe.prompts_per_task]
+        m
+        for task in TASKS
+        for m in [p for p in held_out_prompts() if p["tag"] == task][: recipe.prompts_per_task]
     ]
     done = {row["metadata"]["prompt"] for row in rows}
     todo = [m for m in prompts if m["prompt"] not in done]
     if not todo:
         return rows
-    generator, verifier, detector = load_generator(recipe.generator), load_verifier(recipe.verifier), load_detector()
+    generator, verifier, detector = (
+        load_generator(recipe.generator),
+        load_verifier(recipe.verifier),
+        load_detector(),
+    )
     total = recipe.n * recipe.groups
     with Progress(console=console) as bar:
         task = bar.add_task("prompts", total=len(prompts), completed=len(rows))
@@ -158,18 +164,28 @@ def plot(result: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-    style = {"verifier": ("#2f6fd0", "best of N by the zero-shot ORM"), "oracle": ("#3a9d5d", "oracle: any of the N is right")}
+    style = {
+        "verifier": ("#2f6fd0", "best of N by the zero-shot ORM"),
+        "oracle": ("#3a9d5d", "oracle: any of the N is right"),
+    }
     random = result["rows"]["random"]
-    for axis, key, label in ((axes[0], "n", "N paths"), (axes[1], "seconds", "seconds per image, judge included")):
+    for axis, key, label in (
+        (axes[0], "n", "N paths"),
+        (axes[1], "seconds", "seconds per image, judge included"),
+    ):
         for rule, (color, name) in style.items():
             points = result["curves"][rule]
             x, y = [p[key] for p in points], [p["overall"] for p in points]
-            axis.errorbar(x, y, [p["se"] or 0 for p in points], color=color, marker="o", ms=4, capsize=2, label=name)
+            axis.errorbar(
+                x, y, [p["se"] or 0 for p in points], color=color, marker="o", ms=4, capsize=2, label=name
+            )
         axis.axhline(random["overall"], color="#999", ls="--", lw=1, label="random one of the N")
         axis.set_xscale("log")
         axis.set_xlabel(label)
         axis.grid(alpha=0.25)
-    axes[0].set_xticks([p["n"] for p in result["curves"]["verifier"]], [str(p["n"]) for p in result["curves"]["verifier"]])
+    axes[0].set_xticks(
+        [p["n"] for p in result["curves"]["verifier"]], [str(p["n"]) for p in result["curves"]["verifier"]]
+    )
     axes[0].minorticks_off()
     axes[0].set_ylabel("GenEval score (pictograms)")
     axes[0].legend(fontsize=8)
@@ -190,8 +206,15 @@ def table(result: dict[str, Any]) -> str:
     }
     for key, name in names.items():
         row = result["rows"][key]
-        cells = [f"{row['tasks'][t]:.2f} (±{row['tasks_se'][t] or 0:.2f})" if t in row["tasks"] else "" for t in TASKS]
-        out.append(f"| {name} | " + " | ".join(cells) + f" | **{row['overall']:.3f}** (±{row['overall_se'] or 0:.3f}) |")
+        cells = [
+            f"{row['tasks'][t]:.2f} (±{row['tasks_se'][t] or 0:.2f})" if t in row["tasks"] else ""
+            for t in TASKS
+        ]
+        out.append(
+            f"| {name} | "
+            + " | ".join(cells)
+            + f" | **{row['overall']:.3f}** (±{row['overall_se'] or 0:.3f}) |"
+        )
     return "\n".join(out)
 
 

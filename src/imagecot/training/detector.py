@@ -108,7 +108,12 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
         return {"scenes": accuracy(model, held_out)}
 
     model = fit(
-        PictogramDetector(recipe.width), loss, opt, recipe.output / "training", evaluate=evaluate, title="detector"
+        PictogramDetector(recipe.width),
+        loss,
+        opt,
+        recipe.output / "training",
+        evaluate=evaluate,
+        title="detector",
     )
     assert isinstance(model, PictogramDetector)
     model.save_pretrained(recipe.output)

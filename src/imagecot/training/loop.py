@@ -8,7 +8,7 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,9 @@ def learning_rate(step: int, opt: Optimization) -> float:
     if step < opt.warmup:
         return opt.learning_rate * (step + 1) / opt.warmup
     t = (step - opt.warmup) / max(1, opt.steps - opt.warmup)
-    return opt.min_learning_rate + (opt.learning_rate - opt.min_learning_rate) * 0.5 * (1 + math.cos(math.pi * min(t, 1)))
+    return opt.min_learning_rate + (opt.learning_rate - opt.min_learning_rate) * 0.5 * (
+        1 + math.cos(math.pi * min(t, 1))
+    )
 
 
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
@@ -73,7 +75,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise ImagecotError(f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder.") from error
+        raise ImagecotError(
+            f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder."
+        ) from error
 
 
 class Curves:
@@ -85,7 +89,9 @@ class Curves:
         if self.path.exists():
             with self.path.open() as file:
                 rows = [(int(s), n, float(v)) for s, n, v in list(csv.reader(file))[1:]]
-            self.rows = [row for row in rows if row[0] < start or (row[0] == start and row[1].startswith("score"))]
+            self.rows = [
+                row for row in rows if row[0] < start or (row[0] == start and row[1].startswith("score"))
+            ]
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Record values of a step."""
@@ -144,24 +150,36 @@ def fit(
         ImagecotError: the loss is not finite, or the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = torch.optim.AdamW(parameter_groups(model, opt.weight_decay), lr=opt.learning_rate, betas=opt.betas, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, opt.weight_decay), lr=opt.learning_rate, betas=opt.betas, fused=True
+    )
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     state_path, start = folder / "state.pt", 0
+    sums: dict[str, float] = {}
+    seen = 0
     if state_path.exists():
         state = torch.load(state_path, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average, start = state["average"], state["step"]
+        sums, seen = state["sums"], state["seen"]
     curves = Curves(folder, start)
     device_type = next(model.parameters()).device.type
 
     def save(step: int) -> None:
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step}
+        state = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": average,
+            "step": step,
+            "sums": sums,
+            "seen": seen,
+        }
         write_atomically(state_path, lambda p: torch.save(state, p))
         curves.save()
 
-    def averaged(score: bool, step: int) -> None:
-        if not score or evaluate is None:
+    def scores(step: int) -> None:
+        if evaluate is None:
             return
         trained = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(average)
@@ -171,9 +189,13 @@ def fit(
         model.load_state_dict(trained)
 
     model.train()
-    sums: dict[str, float] = {}
-    seen, clock = 0, time.perf_counter()
-    columns = [TextColumn(f"{title} {{task.completed}}/{{task.total}}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+    clock, timed = time.perf_counter(), start
+    columns = [
+        TextColumn(f"{title} {{task.completed}}/{{task.total}}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    ]
     with Progress(*columns) as bar:
         task = bar.add_task(title, total=opt.steps, completed=start, note="")
         for step in range(start, opt.steps):
@@ -183,7 +205,9 @@ def fit(
                 losses = loss(model, step)
             total = losses["loss"]
             if not torch.isfinite(total):
-                raise ImagecotError(f"The loss became {total.item()} at step {step}; lower learning_rate in the recipe.")
+                raise ImagecotError(
+                    f"The loss became {total.item()} at step {step}; lower learning_rate in the recipe."
+                )
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             nn.utils.clip_grad_norm_(model.parameters(), opt.clip)
@@ -200,12 +224,13 @@ def fit(
             if done % 50 == 0 or done == opt.steps:
                 seconds = time.perf_counter() - clock
                 curves.add(done, {name: value / seen for name, value in sums.items()})
-                note = f"loss {sums['loss'] / seen:.4f}  {seen * opt.batch_size / seconds:.0f} images/s"
+                rate = (done - timed) * opt.batch_size / seconds
+                note = f"loss {sums['loss'] / seen:.4f}  {rate:.0f} images/s"
                 bar.update(task, completed=done, note=note)
-                sums, seen, clock = {}, 0, time.perf_counter()
+                sums, seen, clock, timed = {}, 0, time.perf_counter(), done
             if done % opt.evaluate_every == 0 or done == opt.steps:
-                averaged(True, done)
-                clock = time.perf_counter()
+                scores(done)
+                clock, timed = time.perf_counter(), done
             if done % opt.save_every == 0 or done == opt.steps:
                 save(done)
     model.load_state_dict(average)
@@ -215,8 +240,3 @@ def fit(
 def batch_indices(count: int, opt: Optimization, step: int) -> list[int]:
     """Which examples step `step` sees: a random draw that depends on (seed, step) alone."""
     return torch.randint(count, (opt.batch_size,), generator=step_generator(opt.seed, step)).tolist()
-
-
-def finite(values: Iterable[float]) -> bool:
-    """Whether all values are finite numbers."""
-    return all(math.isfinite(v) for v in values)

@@ -34,6 +34,7 @@ from imagecot.pictograms.questions import describe, draw_questions
 from imagecot.pictograms.scenes import KINDS, SIZE, Scene
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
+from imagecot.verifiers.protocol import Verifier
 from imagecot.verifiers.questions import CHAT_ASK, CHAT_START, IMAGE_TOKEN, ORM
 from imagecot.verifiers.tokens import DESCRIBE, END, build_tokenizer
 from imagecot.verifiers.vision import encode
@@ -72,7 +73,7 @@ class VerifierRecipe(BaseModel):
 
 @dataclass(frozen=True)
 class Packed:
-    """Texts behind pictures, (B, T) each: block 0 is padding; target is IGNORE and task -1 where nothing is asked."""
+    """Texts behind pictures, (B, T) each: block 0 pads, target IGNORE and task -1 where nothing is asked."""
 
     ids: Tensor
     block: Tensor
@@ -182,7 +183,7 @@ def attention_mask(block: Tensor, offset: int) -> Tensor:
 def hidden_states(
     model: Any, pixels: Tensor, ids: Tensor, position: Tensor, mask: Tensor, start: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Read texts behind pixels (B, 3, S, S) in [-1, 1]: their last states (B, T, D), the image's rows (B, R, D)."""
+    """Read texts behind pixels (B, 3, S, S) in [-1, 1]: their states (B, T, D), the image rows (B, R, D)."""
     language = model.model.language_model
     image = encode(model, pixels)
     prefix = language.embed_tokens(start).expand(len(ids), -1, -1)
@@ -200,7 +201,7 @@ def hidden_states(
 
 
 def patch_targets(scenes: Sequence[Scene], grid: int) -> Tensor:
-    """What stands at each patch: kind and colour (0 = nothing), and whether a centre is there, (B, grid², 3)."""
+    """What stands at each patch: kind, colour (0 = nothing) and whether it holds a centre, (B, grid², 3)."""
     targets = torch.zeros(len(scenes), grid, grid, 3, dtype=torch.long)
     side = SIZE / grid
     for target, scene in zip(targets, scenes, strict=True):
@@ -229,7 +230,7 @@ def patch_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift, blur, change brightness and contrast, and add noise, each a little: images (B, 3, H, W) in [0, 1].
+    """Shift, blur, relight and roughen images (B, 3, H, W) in [0, 1] a little, each in its own way.
 
     Generated pictures are a little blurry and off in colour; a judge of clean renderings must not care.
     """
@@ -291,10 +292,28 @@ def accuracy(model: Any, packer: Packer, pool: Pool, count: int, batch: int = 50
         right.append((logits[:, packer.yes] > logits[:, packer.no]) == yes)
         answer.append(yes)
         task.append(packed.task[packed.task >= 0])
-    rights, answers, tasks = torch.cat(right), torch.cat(answer), torch.cat(task)
-    scores = {
-        name: balanced_accuracy(rights[tasks == k], answers[tasks == k]) for k, name in enumerate(TASKS)
-    }
+    return by_task(torch.cat(right), torch.cat(answer), torch.cat(task))
+
+
+def measure(verifier: Verifier, pool: Pool, questions: int = 6, batch: int = 120) -> dict[str, float]:
+    """Balanced accuracy by task, and their mean, of `ask` with fresh questions about every example of a pool."""
+    rows: list[tuple[int, str, int, bool]] = []
+    for i in range(len(pool)):
+        rng = random.Random(f"measured:{i}")
+        for metadata, answer in draw_questions(pool[i].scene, questions, rng):
+            rows.append((i, caption(metadata, rng), TASKS.index(metadata["tag"]), answer))
+    said = []
+    for first in range(0, len(rows), batch):
+        part = rows[first : first + batch]
+        images = to_tensor(pool.images([i for i, *_ in part]))
+        said.append(verifier.ask(images, [text for _, text, *_ in part], ORM) > 0.5)
+    answers = torch.tensor([answer for *_, answer in rows])
+    return by_task(torch.cat(said) == answers, answers, torch.tensor([task for *_, task, _ in rows]))
+
+
+def by_task(right: Tensor, answer: Tensor, task: Tensor) -> dict[str, float]:
+    """Balanced accuracy by task, and their mean, of (N,) questions."""
+    scores = {name: balanced_accuracy(right[task == k], answer[task == k]) for k, name in enumerate(TASKS)}
     return {**scores, "mean": sum(scores.values()) / len(scores)}
 
 
@@ -316,12 +335,12 @@ def train_verifier(recipe: VerifierRecipe) -> LlavaOnevisionForConditionalGenera
         images = augment(to_tensor(pool.images(indices)), step_generator(opt.seed, step, 1))
         return indices, images * 2 - 1
 
-    def eye_loss(model: nn.Module, step: int) -> Losses:
+    def eye_loss(model: Any, step: int) -> Losses:
         indices, pixels = seen(recipe.eye, step)
         rows = model.patch_head(encode(model, pixels)[:, :-1])
         return {"loss": patch_loss(rows, patch_targets([pool[i].scene for i in indices], grid))}
 
-    def loss(model: nn.Module, step: int) -> Losses:
+    def loss(model: Any, step: int) -> Losses:
         indices, pixels = seen(opt, step)
         rngs = [random.Random(f"{opt.seed}:{step}:{row}") for row in range(len(indices))]
         scenes = [pool[i].scene for i in indices]
@@ -348,4 +367,5 @@ def save(
     model = copy.deepcopy(model).half()
     del model.patch_head
     model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner may read
     tokenizer.save_pretrained(folder)
