@@ -50,9 +50,7 @@ def runs() -> dict:
 
 def tiny_showo() -> Showo:
     model = Showo(CONFIG).eval()
-    tensors = {
-        name.removeprefix("weights."): t for name, t in recorded().items() if name.startswith("weights.")
-    }
+    tensors = {name.removeprefix("weights."): t for name, t in recorded().items() if name.startswith("weights.")}
     load_into(model, tensors, "recorded.safetensors")
     return model
 

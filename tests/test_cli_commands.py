@@ -50,9 +50,7 @@ def test_help_comes_without_torch(command):
         "heavy = {'torch', 'transformers', 'numpy', 'PIL', 'huggingface_hub'} & set(sys.modules)\n"
         "print(code, sorted(heavy))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "0 []"
     if command and command != ["models"]:
         assert "Example" in result.stdout
@@ -73,9 +71,7 @@ def test_names_are_completed():
         "COMP_CWORD": "4",
     }
     code = "from imagecot import cli; import sys; sys.argv = ['imagecot']; cli.main()"
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert result.stdout.split() == ["showlab/show-o", "showlab/show-o-512x512"]
 
 
@@ -113,15 +109,12 @@ def test_models_prints_a_row_for_each():
 
 
 def test_all_problems_of_a_recipe_are_named_at_once(tmp_path):
-    file = recipe(
-        tmp_path, "optimisation: {}\noptimization: {stepz: 3, learning_rate: fast}\nsizes: {a: x}\n"
-    )
+    file = recipe(tmp_path, "optimisation: {}\noptimization: {stepz: 3, learning_rate: fast}\nsizes: {a: x}\n")
     found = recipes.problems(recipes.read_yaml(file), Recipe)
     assert found == [
         "output is missing",
         "optimization.steps is missing",
-        "optimization.learning_rate: input should be a valid number, unable to parse string as a number, "
-        "not 'fast'",
+        "optimization.learning_rate: input should be a valid number, unable to parse string as a number, not 'fast'",
         "optimization.stepz is not a known key (did you mean steps?)",
         "sizes.a: input should be a valid integer, unable to parse string as an integer, not 'x'",
         "optimisation is not a known key (did you mean optimization?)",
@@ -135,9 +128,7 @@ def test_overrides(tmp_path):
     assignments = ["optimization.learning_rate=1e-4", "sizes.a=5", "output=b=c", "optimization.steps=7"]
     changed = recipes.override(values, assignments)
     checked = recipes.check(changed, Recipe, "r.yaml")
-    assert checked == Recipe(
-        output=Path("b=c"), optimization=Optimization(steps=7, learning_rate=1e-4), sizes={"a": 5}
-    )
+    assert checked == Recipe(output=Path("b=c"), optimization=Optimization(steps=7, learning_rate=1e-4), sizes={"a": 5})
     assert values == {"output": "out", "optimization": {"steps": 3}}
     for assignment, message in (
         ("steps", "write key=value"),
@@ -182,9 +173,7 @@ def call(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.mark.parametrize(
-    "file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: str(file.relative_to(RECIPES))
-)
+@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: str(file.relative_to(RECIPES)))
 def test_every_recipe_is_valid(file, monkeypatch, capsys):
     assert call("validate", str(file), monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out.startswith(f"{file} is a valid ")

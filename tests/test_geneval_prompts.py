@@ -76,10 +76,7 @@ def test_wording() -> None:
     assert prompts.counting_prompt("knife", 4) == "a photo of four knifes"
     assert prompts.colors_prompt("orange", "orange") == "a photo of an orange orange"
     assert prompts.position_prompt("dog", "above", "oven") == "a photo of a dog above an oven"
-    assert (
-        prompts.color_attr_prompt("apple", "red", "bus", "orange")
-        == "a photo of a red apple and an orange bus"
-    )
+    assert prompts.color_attr_prompt("apple", "red", "bus", "orange") == "a photo of a red apple and an orange bus"
 
 
 def test_metadata_of_a_position_prompt_has_the_target_first() -> None:
@@ -106,9 +103,7 @@ def test_small_vocabulary_covers_the_world_without_duplicates() -> None:
     assert len({sample["prompt"] for sample in made}) == len(made)
 
 
-@pytest.mark.parametrize(
-    "names", [["apple", "person", "cup"], ["person", "cup", "bus"], ["cup", "bus", "person"]]
-)
+@pytest.mark.parametrize("names", [["apple", "person", "cup"], ["person", "cup", "bus"], ["cup", "bus", "person"]])
 def test_person_has_no_colour_wherever_it_stands(names: list[str]) -> None:
     made = make_prompts(n=200, names=names)
     painted = Counter(r["class"] for s in made for r in s["include"] if "color" in r)
@@ -146,6 +141,4 @@ def test_counts_without_a_word_are_refused() -> None:
 def test_overlap_of_training_and_test_is_refused_up_to_case_and_blanks() -> None:
     refuse_overlap(["a photo of a dog"], ["a photo of a cat"])
     with pytest.raises(UsageError, match="A photo  of a Cat "):
-        refuse_overlap(
-            ["a dog", "A photo  of a Cat ", "a bus"], ["a photo of a bus", "a photo of a cat", "a bus"]
-        )
+        refuse_overlap(["a dog", "A photo  of a Cat ", "a bus"], ["a photo of a bus", "a photo of a cat", "a bus"])

@@ -33,9 +33,7 @@ def test_all_recorded_cases_are_there() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_recorded_verdicts_of_the_reference(case: dict) -> None:
-    judgment = judge_detections(
-        case["metadata"], case["detections"], case["colors"], **case.get("options", {})
-    )
+    judgment = judge_detections(case["metadata"], case["detections"], case["colors"], **case.get("options", {}))
     expected = case["expected"]
     assert judgment.correct is expected["correct"]
     assert judgment.reason in expected.get("reason_alternatives", [expected["reason"]])

@@ -51,9 +51,7 @@ def test_quantize(model, want):
     quantized, indices = model.quantize(want["encoder_output_z"])
     assert torch.equal(quantized, want["quantized_z"])
     assert torch.equal(indices[:, None], want["quantize_indices_bchw"])
-    assert torch.equal(
-        model.quantize.entries(want["all_codes"].view(4, 4, 4)), want["codebook_entry_of_all_codes"]
-    )
+    assert torch.equal(model.quantize.entries(want["all_codes"].view(4, 4, 4)), want["codebook_entry_of_all_codes"])
 
 
 def test_bits_by_hand():

@@ -101,11 +101,7 @@ def test_select_gathers_everything():
 @pytest.mark.parametrize("name", SCHEDULES["schedules"])
 def test_schedules(name):
     want = SCHEDULES["schedules"][name]
-    schedule = (
-        sigmoid(-5.0, 5.0)
-        if name.startswith("sigmoid_start")
-        else get_schedule(name.removesuffix("_default"))
-    )
+    schedule = sigmoid(-5.0, 5.0) if name.startswith("sigmoid_start") else get_schedule(name.removesuffix("_default"))
     ratio = torch.tensor(SCHEDULES["ratio"], dtype=torch.float32)
     assert torch.equal(schedule(ratio), torch.tensor(want["mask_ratio_float32"]))
     assert schedule(torch.tensor(0.0)) == want["at_zero"]

@@ -98,7 +98,4 @@ def test_descriptions_say_count_relation_colour_and_place() -> None:
         f"one apple and one cup, apple left of cup: {places}",
         f"one apple and one cup, cup right of apple: {places}",
     }
-    assert (
-        describe(CUPS, random.Random(0))
-        == "three cups: blue cup one one, blue cup three six, blue cup six one"
-    )
+    assert describe(CUPS, random.Random(0)) == "three cups: blue cup one one, blue cup three six, blue cup six one"

@@ -37,9 +37,7 @@ def test_the_brightest_of_n_single_images_is_chosen():
     assert [c.score for c in trace.candidates] == pytest.approx(brightness, abs=1e-5)
     assert [c.seed for c in trace.candidates] == path_seeds(seed, n).tolist()
     for candidate, image in zip(trace.candidates, alone, strict=True):
-        difference = torch.tensor(list(candidate.image.tobytes())).view(16, 16, 3) - 255 * image.permute(
-            1, 2, 0
-        )
+        difference = torch.tensor(list(candidate.image.tobytes())).view(16, 16, 3) - 255 * image.permute(1, 2, 0)
         assert difference.abs().max() < 0.51
     assert trace.image is trace.candidates[trace.chosen].image
     assert trace.choice.verdicts == [Verdict(3, "orm", trace.choice.score)]

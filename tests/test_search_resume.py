@@ -42,9 +42,7 @@ def counts(cost: Cost) -> Cost:
     return dataclasses.replace(cost, seconds=0.0)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: Flat(steps=3), lambda: tiny_generator(steps=3)], ids=["flat", "showo"]
-)
+@pytest.mark.parametrize("make", [lambda: Flat(steps=3), lambda: tiny_generator(steps=3)], ids=["flat", "showo"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(make, tmp_path):
     whole = run(tmp_path / "whole", generator=make())
     with pytest.raises(KeyboardInterrupt):

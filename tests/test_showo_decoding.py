@@ -115,9 +115,7 @@ def test_the_recorded_run_of_a_mid_size_model_is_replayed():
 def test_the_cached_decoder_equals_the_plain_one():
     generator = tiny_generator(steps=8)
     seeds = path_seeds(3, len(PROMPTS))
-    expected = [
-        plain_decode(generator, prompt, int(seed)) for prompt, seed in zip(PROMPTS, seeds, strict=True)
-    ]
+    expected = [plain_decode(generator, prompt, int(seed)) for prompt, seed in zip(PROMPTS, seeds, strict=True)]
     paths = generator.start(PROMPTS, seeds)
     for step in range(8):
         paths = generator.advance(paths)
@@ -165,9 +163,7 @@ def test_truncated_paths_can_be_resumed_later():
     early = generator.advance(generator.start(["cat"], path_seeds(2, 3)))
     whole = finish(generator, early)
     assert early.step == 1
-    assert torch.equal(
-        finish(generator, early.select(torch.tensor([False, True, False]))).codes, whole.codes[1:2]
-    )
+    assert torch.equal(finish(generator, early.select(torch.tensor([False, True, False]))).codes, whole.codes[1:2])
 
 
 def test_no_guidance_computes_no_unconditional_rows():
@@ -181,9 +177,7 @@ def test_no_guidance_computes_no_unconditional_rows():
     assert generator.rows_per_path == 1
     rows.clear()
     guided = tiny_generator(steps=2)
-    guided.model.showo.model.embed_tokens.register_forward_hook(
-        lambda module, args, output: rows.append(len(args[0]))
-    )
+    guided.model.showo.model.embed_tokens.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
     finish(guided, guided.start(["cat", "rat", "cat"], path_seeds(0, 3)))
     assert rows == [2, 1, 6, 6]  # two distinct prompts of one length, the empty one, then 2 rows a path
 

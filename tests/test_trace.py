@@ -107,9 +107,7 @@ def test_an_incomplete_folder_is_an_error(damage, tmp_path):
     ("number", "words"),
     [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "no permission")],
 )
-def test_a_file_that_cannot_be_written_is_one_sentence_and_leaves_nothing(
-    number, words, tmp_path, monkeypatch
-):
+def test_a_file_that_cannot_be_written_is_one_sentence_and_leaves_nothing(number, words, tmp_path, monkeypatch):
     make([candidate(1, 0.25)]).save(tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 

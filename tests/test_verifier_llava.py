@@ -160,13 +160,9 @@ def test_a_follow_up_equals_asking_from_scratch(small: LlavaOnevisionVerifier, p
     first, conversation = small.begin(IMAGES, prompts, CLARITY)
     torch.testing.assert_close(first, small.ask(IMAGES, prompts, CLARITY), atol=1e-4, rtol=0)
     encoded = small.images_encoded
-    torch.testing.assert_close(
-        small.ask(IMAGES, prompts, POTENTIAL, conversation), scratch, atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(small.ask(IMAGES, prompts, POTENTIAL, conversation), scratch, atol=1e-4, rtol=0)
     some = conversation.select(torch.tensor([2, 0]))
-    torch.testing.assert_close(
-        small.ask(IMAGES, prompts, POTENTIAL, some), scratch[[2, 0]], atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(small.ask(IMAGES, prompts, POTENTIAL, some), scratch[[2, 0]], atol=1e-4, rtol=0)
     assert small.images_encoded == encoded
     assert scratch.max() - scratch.min() > 1e-3
 

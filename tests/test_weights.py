@@ -69,9 +69,7 @@ def test_missing_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"<html>404</html>" * 9]
-)
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"<html>404</html>" * 9])
 def test_damaged_files(tmp_path, name, damage):
     file = tmp_path / name
     (save_file if name.endswith("safetensors") else torch.save)(STATE, file)
@@ -92,9 +90,7 @@ class Payload:
         return open, (self.target, "w")
 
 
-@pytest.mark.parametrize(
-    "save", [torch.save, lambda value, file: file.write_bytes(pickle.dumps(value, protocol=2))]
-)
+@pytest.mark.parametrize("save", [torch.save, lambda value, file: file.write_bytes(pickle.dumps(value, protocol=2))])
 def test_code_in_a_torch_file_is_not_run(tmp_path, save):
     save({"weight": Payload(tmp_path / "created")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ImagecotError, match="other than tensors"):
@@ -114,9 +110,7 @@ def test_tensors_that_do_not_fit():
     assert torch.equal(model.weight, STATE["weight"])
     assert model.weight.requires_grad
     with pytest.raises(ImagecotError) as caught:
-        load_into(
-            model, {"weight": torch.zeros(3, 2), **{f"extra{i}": torch.zeros(1) for i in range(5)}}, "here"
-        )
+        load_into(model, {"weight": torch.zeros(3, 2), **{f"extra{i}": torch.zeros(1) for i in range(5)}}, "here")
     assert str(caught.value) == (
         "here does not fit its config.json (Linear): it lacks 1 tensor(s): bias; it has the unknown "
         "5 tensor(s): extra0, extra1, extra2, and 2 more; it has the wrong shape for 1 tensor(s): "
@@ -176,9 +170,7 @@ def test_load_generator_by_name_and_by_folder(checkpoint, monkeypatch):
 
 def test_load_generator_refusals(checkpoint, monkeypatch):
     monkeypatch.setattr(generators, "CHECKPOINTS", checkpoint)
-    with pytest.raises(
-        UsageError, match=r"no generator 'smal' \(did you mean small\?\); .* shipped name: small\."
-    ):
+    with pytest.raises(UsageError, match=r"no generator 'smal' \(did you mean small\?\); .* shipped name: small\."):
         load_generator("smal")
     (checkpoint / "empty").mkdir()
     with pytest.raises(ImagecotError, match=r"has no config\.json"):

@@ -57,9 +57,7 @@ def override(values: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip("."):
-            raise UsageError(
-                f"{assignment!r} is not an override; write key=value, as in optimization.steps=100."
-            )
+            raise UsageError(f"{assignment!r} is not an override; write key=value, as in optimization.steps=100.")
         try:
             value = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
@@ -102,9 +100,7 @@ def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Return the keys that a model knows at a path of nested models."""
     for name in path:
         field = model.model_fields.get(str(name))
-        if field is None or not (
-            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        ):
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
             return []
         model = field.annotation
     return list(model.model_fields)

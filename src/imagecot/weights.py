@@ -93,9 +93,7 @@ def _load_file(file: Path) -> dict[str, Tensor]:
         try:
             return load_file(file)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
-            raise ImagecotError(
-                f"{file} is truncated or corrupt ({error}); copy or download it again."
-            ) from error
+            raise ImagecotError(f"{file} is truncated or corrupt ({error}); copy or download it again.") from error
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -104,9 +102,7 @@ def _load_file(file: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImagecotError(
-            f"{file} is truncated or corrupt ({first_line}); copy or download it again."
-        ) from error
+        raise ImagecotError(f"{file} is truncated or corrupt ({first_line}); copy or download it again.") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -32,12 +32,8 @@ Kind = Annotated[
         show_default=False,
     ),
 ]
-RecipeFile = Annotated[
-    Path, typer.Argument(help="A YAML file, such as those in recipes/.", show_default=False)
-]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key=value with dotted keys.", show_default=False)
-]
+RecipeFile = Annotated[Path, typer.Argument(help="A YAML file, such as those in recipes/.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value with dotted keys.", show_default=False)]
 
 
 def train(kind: Kind, recipe: RecipeFile, overrides: Overrides = None) -> None:

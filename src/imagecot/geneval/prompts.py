@@ -189,6 +189,4 @@ def refuse_overlap(train_prompts: Iterable[str], test_prompts: Iterable[str]) ->
     test = {normalise(prompt) for prompt in test_prompts}
     for prompt in train_prompts:
         if normalise(prompt) in test:
-            raise UsageError(
-                f'The training prompt "{prompt}" is also a test prompt; remove it from the training set.'
-            )
+            raise UsageError(f'The training prompt "{prompt}" is also a test prompt; remove it from the training set.')

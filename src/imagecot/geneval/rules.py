@@ -61,9 +61,7 @@ def judge_detections(
     kept: dict[str, list[int]] = {}
     for name in {requirement["class"] for requirement in (*include, *exclude)}:
         boxes[name] = _as_boxes(name, detections.get(name))
-        kept[name] = kept_indices(
-            boxes[name], threshold=least, max_objects=max_objects, max_overlap=max_overlap
-        )
+        kept[name] = kept_indices(boxes[name], threshold=least, max_objects=max_objects, max_overlap=max_overlap)
 
     reasons: list[str] = []
     groups: list[Boxes | None] = []  # objects of each requirement so far, None if it failed
@@ -92,9 +90,7 @@ def judge_detections(
     return Judgment(correct=not reasons, reason="\n".join(reasons))
 
 
-def kept_indices(
-    boxes: Boxes, *, threshold: float = 0.3, max_objects: int = 16, max_overlap: float = 1.0
-) -> list[int]:
+def kept_indices(boxes: Boxes, *, threshold: float = 0.3, max_objects: int = 16, max_overlap: float = 1.0) -> list[int]:
     """Indices of the detections of one class that count, surest first; of equal scores the later first.
 
     `boxes` is (k, 5) float32. Kept are scores strictly above `threshold`, then the first `max_objects`, then
@@ -157,9 +153,7 @@ def _position_reason(
         relation, target = requirement["position"]
         group = groups[target]
     except (TypeError, ValueError):
-        raise UsageError(
-            f'"position" of {name} must be [relation, index of an earlier requirement].'
-        ) from None
+        raise UsageError(f'"position" of {name} must be [relation, index of an earlier requirement].') from None
     except IndexError:
         raise UsageError(
             f'"position" of {name} refers to requirement {target}, but only {len(groups)} come before it.'
@@ -182,9 +176,7 @@ def _ask_colors(
     if callable(colors):
         answers = list(colors(name, found, indices))
         if len(answers) != len(indices):
-            raise UsageError(
-                f"The colour classifier gave {len(answers)} answers for {len(indices)} of {name}."
-            )
+            raise UsageError(f"The colour classifier gave {len(answers)} answers for {len(indices)} of {name}.")
         return answers
     given = colors.get(name) or ()
     if len(given) <= max(indices):
@@ -213,9 +205,7 @@ def _requirements(metadata: Mapping[str, Any], key: str) -> Sequence[Mapping[str
             raise UsageError(f'Each requirement of "{key}" must name its "class".')
         count = requirement.get("count")
         if not isinstance(count, Integral) or isinstance(count, bool) or count < 0:
-            raise UsageError(
-                f'"{key}" of {requirement["class"]} needs a whole "count" of 0 or more, got {count!r}.'
-            )
+            raise UsageError(f'"{key}" of {requirement["class"]} needs a whole "count" of 0 or more, got {count!r}.')
     return requirements
 
 

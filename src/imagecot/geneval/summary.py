@@ -186,8 +186,4 @@ def _clusters(rows: Iterable[Row]) -> dict[str, dict[str, list[bool]]]:
 
 
 def _sizes(clusters: dict[str, dict[str, list[bool]]]) -> dict[tuple[str, str], int]:
-    return {
-        (tag, metadata): len(images)
-        for tag, prompts in clusters.items()
-        for metadata, images in prompts.items()
-    }
+    return {(tag, metadata): len(images) for tag, prompts in clusters.items() for metadata, images in prompts.items()}

@@ -74,7 +74,7 @@ class Pool(Sequence[Example]):
     def __init__(self, folder: str | Path, count: int, seed: int, workers: int | None = None) -> None:
         self.folder = Path(folder) / f"pictograms-{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.count = count
+        self._size = count
         chunks = range((count + _CHUNK - 1) // _CHUNK)
         missing = [c for c in chunks if not (self.folder / f"{c:05d}.npy").exists()]
         if missing:
@@ -88,7 +88,7 @@ class Pool(Sequence[Example]):
             self._lines += (self.folder / f"{c:05d}.jsonl").read_text().splitlines()
 
     def __len__(self) -> int:
-        return self.count
+        return self._size
 
     def __getitem__(self, index: Any) -> Any:
         row = json.loads(self._lines[index])

@@ -1,4 +1,4 @@
-"""The object detector of the drawn world: a small convolutional network that finds centres (CenterNet, Zhou et al. 2019).
+"""The object detector of the drawn world: a small convolutional network that finds centres (Zhou et al. 2019).
 
 It is independent of the verifiers in architecture and data seed. On a 16 x 16 grid it predicts, per cell, the
 kind whose centre lies there, the box, and the colour; GenEval's rules (`imagecot.geneval.rules`) do the rest.
@@ -60,7 +60,10 @@ class PictogramDetector(nn.Module):
         self.head = nn.Conv2d(width, len(KINDS) + 4 + len(COLORS), 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return kind logits (B, 12, 16, 16), boxes (B, 4, 16, 16) as (dx, dy, w, h) in cells, colour logits (B, 10, 16, 16)."""
+        """Return kind logits (B, 12, 16, 16), boxes (B, 4, 16, 16) and colour logits (B, 10, 16, 16) per cell.
+
+        A box is (dx, dy, w, h) in cells, its centre relative to the cell's corner.
+        """
         fine = self.fine(images * 2 - 1)
         coarse = F.interpolate(self.coarse(fine), scale_factor=2.0, mode="nearest")
         out = self.head(self.join(torch.cat([fine, coarse], 1)))

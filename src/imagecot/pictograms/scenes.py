@@ -113,9 +113,7 @@ def draw(scene: Scene, scale: int = 1) -> Image.Image:
         image = sprite(item.kind, _shaded(item.color, item.shade), round(item.side * _SUPER), item.mirrored)
         corner = round(item.x * _SUPER - image.width / 2), round(item.y * _SUPER - image.height / 2)
         canvas.paste(image, corner, image)
-    return (
-        canvas.reduce(_SUPER) if scale == 1 else canvas.resize((SIZE * scale,) * 2, Image.Resampling.LANCZOS)
-    )
+    return canvas.reduce(_SUPER) if scale == 1 else canvas.resize((SIZE * scale,) * 2, Image.Resampling.LANCZOS)
 
 
 def _apart(boxes: Sequence[Box], gap: float) -> bool:
@@ -164,7 +162,7 @@ def compose(metadata: dict[str, Any], rng: random.Random) -> Scene:
         boxes = scene.boxes
         if not _apart(boxes, 1.5):
             continue
-        if relation and relations(np.float32(boxes[1]), np.float32(boxes[0])) != [relation[0]]:
+        if relation and relations(np.array(boxes[1], np.float32), np.array(boxes[0], np.float32)) != [relation[0]]:
             continue
         order = list(items)
         rng.shuffle(order)

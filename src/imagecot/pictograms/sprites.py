@@ -48,9 +48,7 @@ class Pen:
     def _width(self, width: float) -> int:
         return max(1, round(width * self.side))
 
-    def ellipse(
-        self, box: Sequence[float], fill: RGB | None, line: RGB | None = None, width: float = 0.045
-    ) -> None:
+    def ellipse(self, box: Sequence[float], fill: RGB | None, line: RGB | None = None, width: float = 0.045) -> None:
         """An ellipse in the box (x0, y0, x1, y1)."""
         self.draw.ellipse([v * self.side for v in box], fill, line, self._width(width) if line else 0)
 
@@ -108,9 +106,7 @@ def _apple(p: Pen) -> None:
     p.poly(right + left, p.main, p.dark)
     p.poly(bezier((0.2, 0.62), (0.12, 0.42), (0.24, 0.32), (0.36, 0.36), (0.22, 0.42), (0.2, 0.62)), p.light)
     p.stroke(bezier((0.5, 0.3), (0.5, 0.16), (0.56, 0.06)), STEM, 0.07)
-    p.poly(
-        bezier((0.54, 0.2), (0.62, 0.0), (0.84, 0.02)) + bezier((0.84, 0.02), (0.78, 0.22), (0.54, 0.2)), LEAF
-    )
+    p.poly(bezier((0.54, 0.2), (0.62, 0.0), (0.84, 0.02)) + bezier((0.84, 0.02), (0.78, 0.22), (0.54, 0.2)), LEAF)
 
 
 def _banana(p: Pen) -> None:
@@ -221,9 +217,7 @@ def _kite(p: Pen) -> None:
 
 
 def _umbrella(p: Pen) -> None:
-    p.stroke(
-        [(0.5, 0.1), (0.5, 0.84), *bezier((0.5, 0.84), (0.52, 0.98), (0.66, 0.97), (0.67, 0.84))], STEM, 0.065
-    )
+    p.stroke([(0.5, 0.1), (0.5, 0.84), *bezier((0.5, 0.84), (0.52, 0.98), (0.66, 0.97), (0.67, 0.84))], STEM, 0.065)
     dome = bezier((0.02, 0.54), (0.06, 0.02), (0.94, 0.02), (0.98, 0.54), n=20)
     hem: list[Point] = []
     for k in range(4):

@@ -128,9 +128,7 @@ def _footer(trace: "Trace", rows: int) -> str:
     parts.append(f"generator {trace.generator}")
     if trace.verifier is not None:
         parts.append(f"verifier {trace.verifier}")
-    return " · ".join(
-        [*parts, f"search {trace.strategy}", f"seed {trace.seed}", f"{trace.cost.seconds:.1f} s"]
-    )
+    return " · ".join([*parts, f"search {trace.strategy}", f"seed {trace.seed}", f"{trace.cost.seconds:.1f} s"])
 
 
 def _columns_reached(candidate: "Candidate", steps: list[int]) -> int:

@@ -90,9 +90,7 @@ class Run:
         self.cost += Cost(previews=len(paths))
         return self.generator.preview(paths)
 
-    def ask(
-        self, images: Tensor, candidates: list[Candidate], step: int, question: "Question"
-    ) -> list[float]:
+    def ask(self, images: Tensor, candidates: list[Candidate], step: int, question: "Question") -> list[float]:
         """Return P(yes) for images (B, 3, H, W), noted as verdicts of `candidates` after `step` steps."""
         if self.verifier is None:
             raise UsageError("this search needs a verifier; name one, or search with single.")

@@ -45,13 +45,11 @@ class BestOfNRecipe(BaseModel):
 
 
 def draw_candidates(recipe: BestOfNRecipe, folder: Path, console: Console) -> list[Row]:
-    """One row a prompt: its metadata, and per candidate P(yes), the scorer's verdict and reason; resumes from `folder`."""
+    """One row a prompt: metadata, and per candidate P(yes), the scorer's verdict and reason; resumes from `folder`."""
     path = folder / "candidates.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     prompts = [
-        m
-        for task in TASKS
-        for m in [p for p in held_out_prompts() if p["tag"] == task][: recipe.prompts_per_task]
+        m for task in TASKS for m in [p for p in held_out_prompts() if p["tag"] == task][: recipe.prompts_per_task]
     ]
     done = {row["metadata"]["prompt"] for row in rows}
     todo = [m for m in prompts if m["prompt"] not in done]
@@ -88,7 +86,7 @@ def draw_candidates(recipe: BestOfNRecipe, folder: Path, console: Console) -> li
                 }
             )
             text = "\n".join(json.dumps(row) for row in rows) + "\n"
-            write_atomically(path, lambda p, text=text: p.write_text(text) and None)  # type: ignore[misc]
+            write_atomically(path, lambda p, text=text: p.write_text(text))  # type: ignore[misc]
             bar.advance(task)
     return rows
 
@@ -176,9 +174,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         for rule, (color, name) in style.items():
             points = result["curves"][rule]
             x, y = [p[key] for p in points], [p["overall"] for p in points]
-            axis.errorbar(
-                x, y, [p["se"] or 0 for p in points], color=color, marker="o", ms=4, capsize=2, label=name
-            )
+            axis.errorbar(x, y, [p["se"] or 0 for p in points], color=color, marker="o", ms=4, capsize=2, label=name)
         axis.axhline(random["overall"], color="#999", ls="--", lw=1, label="random one of the N")
         axis.set_xscale("log")
         axis.set_xlabel(label)
@@ -206,14 +202,9 @@ def table(result: dict[str, Any]) -> str:
     }
     for key, name in names.items():
         row = result["rows"][key]
-        cells = [
-            f"{row['tasks'][t]:.2f} (±{row['tasks_se'][t] or 0:.2f})" if t in row["tasks"] else ""
-            for t in TASKS
-        ]
+        cells = [f"{row['tasks'][t]:.2f} (±{row['tasks_se'][t] or 0:.2f})" if t in row["tasks"] else "" for t in TASKS]
         out.append(
-            f"| {name} | "
-            + " | ".join(cells)
-            + f" | **{row['overall']:.3f}** (±{row['overall_se'] or 0:.3f}) |"
+            f"| {name} | " + " | ".join(cells) + f" | **{row['overall']:.3f}** (±{row['overall_se'] or 0:.3f}) |"
         )
     return "\n".join(out)
 
@@ -224,7 +215,7 @@ def run(recipe: BestOfNRecipe, console: Console | None = None) -> dict[str, Any]
     recipe.output.mkdir(parents=True, exist_ok=True)
     result = analyse(draw_candidates(recipe, recipe.output, console), recipe)
     text = json.dumps(result, indent=1) + "\n"
-    write_atomically(recipe.output / "summary.json", lambda p: p.write_text(text) and None)  # type: ignore[arg-type, return-value]
-    write_atomically(recipe.output / "table.md", lambda p: p.write_text(table(result) + "\n") and None)  # type: ignore[arg-type, return-value]
+    write_atomically(recipe.output / "summary.json", lambda p: p.write_text(text))
+    write_atomically(recipe.output / "table.md", lambda p: p.write_text(table(result) + "\n"))
     plot(result, recipe.output / "curves.png")
     return result

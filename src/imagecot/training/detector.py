@@ -50,7 +50,7 @@ def roughen(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def targets(examples: list[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre maps (B, 12, 16, 16), their weights, and at centres boxes (B, 4, 16, 16) and colour indices (B, 16, 16; -1 elsewhere).
+    """Centre maps and their weights (B, 12, 16, 16); at centres boxes (B, 4, 16, 16) and colours (B, 16, 16), else -1.
 
     Cells beside a centre weigh nothing for its kind: either cell may claim an object between two.
     """

@@ -130,6 +130,7 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         **recipe.model,
     )
     end = text.token_to_id(END_OF_TEXT)
+    assert end is not None
     prompting = Prompting(text, config, end, end)
     torch.manual_seed(opt.seed)
     model = Showo(config)
@@ -143,9 +144,7 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         rng = random.Random(f"{opt.seed}:{step}")
         examples = [pool[i] for i in indices]
         codes = all_codes[indices].long()
-        captions = [
-            "" if rng.random() < recipe.caption_dropout else caption(e.metadata, rng) for e in examples
-        ]
+        captions = ["" if rng.random() < recipe.caption_dropout else caption(e.metadata, rng) for e in examples]
         mask = random_mask(codes.shape, draw)
         rows = [prompting.text_prefix(c) for c in captions]
         texts = torch.tensor([[prompting.pad_id] * (width - len(row)) + row for row in rows])
@@ -174,9 +173,7 @@ def save_generator(model: Showo, prompting: Prompting, recipe: GeneratorRecipe, 
     """Write a checkpoint folder: weights, configuration with the known words, text tokenizer, decoding defaults."""
     model.save_pretrained(folder)
     values = json.loads((folder / "config.json").read_text()) | {"known_words": known_words()}
-    write_atomically(
-        folder / "config.json", lambda p: p.write_text(json.dumps(values, indent=2) + "\n") and None
-    )
+    write_atomically(folder / "config.json", lambda p: p.write_text(json.dumps(values, indent=2) + "\n"))
     prompting.save_pretrained(folder)
     decoding = {"steps": recipe.steps, "guidance_scale": recipe.guidance_scale, "temperature": 1.0}
     write_atomically(

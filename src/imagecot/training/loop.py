@@ -60,14 +60,15 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay matrices and convolutions, not norms, biases and embeddings."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (decayed if parameter.ndim > 1 and "embed" not in name else plain).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a neighbouring file, then move it into place."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
@@ -89,9 +90,7 @@ class Curves:
         if self.path.exists():
             with self.path.open() as file:
                 rows = [(int(s), n, float(v)) for s, n, v in list(csv.reader(file))[1:]]
-            self.rows = [
-                row for row in rows if row[0] < start or (row[0] == start and row[1].startswith("score"))
-            ]
+            self.rows = [row for row in rows if row[0] < start or (row[0] == start and row[1].startswith("score"))]
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Record values of a step."""

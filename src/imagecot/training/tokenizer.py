@@ -35,7 +35,7 @@ class TokenizerRecipe(BaseModel):
 
 
 def partly_quantized(z: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Signs for a random `share` of z (B, bits, h, w), tanh(z) for the rest; the gradient is that of tanh throughout."""
+    """Signs for a random `share` of z (B, bits, h, w), tanh(z) for the rest; the gradient is that of tanh."""
     soft = torch.tanh(z)
     hard = soft + (torch.where(z > 0, 1.0, -1.0) - soft).detach()
     chosen = torch.rand(z.shape, generator=generator).to(z.device) < share

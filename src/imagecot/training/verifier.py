@@ -95,9 +95,7 @@ def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
     return tokenizer.get_vocab()[token]
 
 
-def new_model(
-    recipe: VerifierRecipe, tokenizer: PreTrainedTokenizerFast
-) -> LlavaOnevisionForConditionalGeneration:
+def new_model(recipe: VerifierRecipe, tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionForConditionalGeneration:
     """A LLaVA-OneVision of the recipe's sizes with random weights, the unused layer norm frozen."""
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(vision_use_head=False, **recipe.vision),
@@ -252,9 +250,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     images = flat.reshape(n, 3, height, width)
     scale, shift = 0.88 + 0.24 * draw[:, 1], 0.1 * draw[:, 2] - 0.05
     noise = torch.randn(images.shape, generator=generator) * (0.05 * draw[:, 3])[:, None, None, None]
-    return ((images - 0.5) * scale[:, None, None, None] + 0.5 + shift[:, None, None, None] + noise).clamp(
-        0, 1
-    )
+    return ((images - 0.5) * scale[:, None, None, None] + 0.5 + shift[:, None, None, None] + noise).clamp(0, 1)
 
 
 def losses(model: Any, states: Tensor, packed: Packed, answer_weight: float) -> Losses:
@@ -360,9 +356,7 @@ def train_verifier(recipe: VerifierRecipe) -> LlavaOnevisionForConditionalGenera
     return model
 
 
-def save(
-    model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
-) -> None:
+def save(model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write a checkpoint in Hugging Face form, weights in float16."""
     model = copy.deepcopy(model).half()
     del model.patch_head

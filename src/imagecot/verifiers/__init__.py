@@ -115,9 +115,7 @@ def _load_model(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
         if report.get(key)
     ]
     if problems:
-        raise ImagecotError(
-            f"the weights in {folder} do not fit its config.json: they {'; they '.join(problems)}."
-        )
+        raise ImagecotError(f"the weights in {folder} do not fit its config.json: they {'; they '.join(problems)}.")
     return model
 
 
@@ -130,9 +128,7 @@ def _load_tokenizer(folder: Path) -> object:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if not (folder / "tokenizer.json").is_file():
-        raise ImagecotError(
-            f"{folder} has no tokenizer.json; pass a folder that holds a complete checkpoint."
-        )
+        raise ImagecotError(f"{folder} has no tokenizer.json; pass a folder that holds a complete checkpoint.")
     try:
         if (folder / "tokenizer_config.json").is_file():
             return AutoTokenizer.from_pretrained(folder, local_files_only=True)

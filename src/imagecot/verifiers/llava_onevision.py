@@ -39,9 +39,7 @@ class LlavaOnevisionVerifier:
         """Where the model is."""
         return self.model.device
 
-    def ask(
-        self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None
-    ) -> Tensor:
+    def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
         """Return P(yes) (B,) float32.
 
         images   (B, 3, H, W) float in [0, 1], any size; not looked at when `after` is given
@@ -53,9 +51,7 @@ class LlavaOnevisionVerifier:
         if after is None:
             return self._first(images, prompts, question, keep=False)[0]
         if question.follows != after.question:
-            raise UsageError(
-                f"{question.name} is no follow-up of {after.question.name}; ask it without `after`."
-            )
+            raise UsageError(f"{question.name} is no follow-up of {after.question.name}; ask it without `after`.")
         return self._follow(question, after)
 
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
@@ -63,9 +59,7 @@ class LlavaOnevisionVerifier:
         return self._first(images, prompts, question, keep=True)
 
     @torch.no_grad()
-    def _first(
-        self, images: Tensor, prompts: list[str], question: Question, keep: bool
-    ) -> tuple[Tensor, Any]:
+    def _first(self, images: Tensor, prompts: list[str], question: Question, keep: bool) -> tuple[Tensor, Any]:
         if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
             raise UsageError(
                 f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
@@ -79,10 +73,7 @@ class LlavaOnevisionVerifier:
         longest = max((len(text) for text in texts), default=0)
         width = len(self._start) + rows + longest
         ids = torch.tensor(
-            [
-                [self._start[0]] * (longest - len(text)) + self._start + [self._image] * rows + text
-                for text in texts
-            ]
+            [[self._start[0]] * (longest - len(text)) + self._start + [self._image] * rows + text for text in texts]
         ).view(len(texts), width)
         lengths = torch.tensor([width - longest + len(text) for text in texts])
         mask = torch.arange(width) >= (width - lengths)[:, None]
@@ -150,17 +141,13 @@ class LlavaOnevisionVerifier:
         pieces = [self._tokens(spelling) for spelling in (word, word.capitalize())]
         single = [piece[0] for piece in pieces if len(piece) == 1]
         if not single:
-            raise ImagecotError(
-                f"the verifier's tokenizer has no single token for {word!r}; use another tokenizer."
-            )
+            raise ImagecotError(f"the verifier's tokenizer has no single token for {word!r}; use another tokenizer.")
         return single
 
     def _micro_batch(self, width: int) -> int:
         """How many rows of `width` tokens fit in memory at once."""
         text = self.model.config.text_config
-        numbers = (
-            2 * text.num_hidden_layers * text.hidden_size + 8 * text.hidden_size + 3 * text.intermediate_size
-        )
+        numbers = 2 * text.num_hidden_layers * text.hidden_size + 8 * text.hidden_size + 3 * text.intermediate_size
         budget = _BYTES
         if self.device.type == "cuda":
             budget = torch.cuda.mem_get_info(self.device)[0] // 2

@@ -36,9 +36,7 @@ class Verifier(Protocol):
     judge_calls: int
     tokens_judged: int
 
-    def ask(
-        self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None
-    ) -> Tensor:
+    def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
         """P(yes) (B,) for images (B, 3, H, W) in [0, 1] and one prompt for each, or one for all."""
         ...
 

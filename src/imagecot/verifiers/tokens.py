@@ -29,9 +29,7 @@ def build_tokenizer(corpus: Iterable[str], vocab_size: int = 1024) -> PreTrained
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.add_special_tokens(
-        [AddedToken(t, normalized=False) for t in (PAD, "<|im_start|>", END, IMAGE_TOKEN)]
-    )
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in (PAD, "<|im_start|>", END, IMAGE_TOKEN)])
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in [*constant_texts(), DESCRIBE]])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, clean_up_tokenization_spaces=False

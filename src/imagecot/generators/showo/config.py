@@ -7,9 +7,7 @@ from typing import Any, Self
 
 from imagecot.weights import read_config
 
-NUM_SPECIAL_TOKENS = (
-    10  # [PAD] and the nine task and boundary tokens between the text ids and the image codes
-)
+NUM_SPECIAL_TOKENS = 10  # [PAD] and the nine task and boundary tokens between the text ids and the image codes
 
 
 class _JsonConfig:

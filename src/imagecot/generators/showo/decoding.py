@@ -113,9 +113,7 @@ class ShowoGenerator:
         if any(not prompt.strip() for prompt in prompts):
             raise UsageError("the prompt is empty; say what to draw.")
         if len(prompts) not in (1, len(seeds)):
-            raise UsageError(
-                f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many."
-            )
+            raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many.")
         if self.steps < 1:
             raise UsageError(f"an image takes at least 1 step, not {self.steps}.")
         distinct = list(dict.fromkeys(prompts))
@@ -171,9 +169,7 @@ class ShowoGenerator:
         ids = self.prompting.image_block(self.prompting.image_ids(codes))
         wanted = codes == MASKED
         which, counts = prompt_index.unique_consecutive(return_counts=True)
-        prefixes = [
-            (context.prefixes[i], count) for i, count in zip(which.tolist(), counts.tolist(), strict=True)
-        ]
+        prefixes = [(context.prefixes[i], count) for i, count in zip(which.tolist(), counts.tolist(), strict=True)]
         if context.unconditional is None:
             return self.model.code_logits(image_states(self.model, ids, prefixes, wanted)).float()
         states = image_states(
@@ -193,13 +189,6 @@ class ShowoGenerator:
         if paths.step == 0:
             raise ValueError("paths have nothing to show before their first step")
         size = self.image_tokenizer.config.image_size
-        per_image = (
-            8
-            * self.image_tokenizer.config.channels
-            * (size // self.image_tokenizer.config.patch_size) ** 2
-            * 4
-        )
+        per_image = 8 * self.image_tokenizer.config.channels * (size // self.image_tokenizer.config.patch_size) ** 2 * 4
         at_once = max(1, self.memory_budget // per_image)
-        return torch.cat(
-            [self.image_tokenizer.decode_codes(codes).float() for codes in paths.proposed.split(at_once)]
-        )
+        return torch.cat([self.image_tokenizer.decode_codes(codes).float() for codes in paths.proposed.split(at_once)])

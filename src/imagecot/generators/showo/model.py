@@ -65,17 +65,13 @@ class Showo(nn.Module):
         """Type of the weights."""
         return self.showo.lm_head.weight.dtype
 
-    def hidden_states(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None
-    ) -> Tensor:
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """Run the trunk: ids (B, L) and the full boolean mask (B, 1, L, L) to normalised states (B, L, D)."""
         return self.showo.model(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
         ).last_hidden_state
 
-    def forward_logits(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None
-    ) -> Tensor:
+    def forward_logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """Return float32 logits (B, L, vocab_size) of ids (B, L) under the full boolean mask (B, 1, L, L)."""
         return self.showo.lm_head(self.hidden_states(input_ids, attention_mask, position_ids)).float()
 

@@ -46,9 +46,7 @@ def encode_prefixes(model: Showo, texts: list[list[int]]) -> list[Prefix]:
     return [prefixes[index] for index in range(len(texts))]
 
 
-def image_states(
-    model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, int]], wanted: Tensor
-) -> Tensor:
+def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, int]], wanted: Tensor) -> Tensor:
     """Return the normalised hidden states (M, D) at the M wanted image positions, row by row.
 
     image_ids  (R, N + 2), soi and eoi included
@@ -106,9 +104,7 @@ def _queries(attention: PhiAttention, h: Tensor, cos: Tensor, sin: Tensor) -> Te
 
 def _keys_and_values(attention: PhiAttention, h: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Return keys, normalised and then rotated, and values, both (B, L, heads, head_dim)."""
-    k, v = (
-        layer(h).unflatten(-1, (-1, attention.head_dim)) for layer in (attention.k_proj, attention.v_proj)
-    )
+    k, v = (layer(h).unflatten(-1, (-1, attention.head_dim)) for layer in (attention.k_proj, attention.v_proj))
     return rotate(attention.k_layernorm(k), cos, sin), v
 
 

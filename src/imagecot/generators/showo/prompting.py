@@ -54,9 +54,7 @@ class Prompting:
             names = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
             bos, eos = (tokenizer.token_to_id(_content(names[key])) for key in ("bos_token", "eos_token"))
         except Exception as error:  # the tokenizers library raises plain Exception for a malformed file
-            raise ImagecotError(
-                f"the tokenizer in {folder} cannot be read ({error}); copy it again."
-            ) from error
+            raise ImagecotError(f"the tokenizer in {folder} cannot be read ({error}); copy it again.") from error
         if bos is None or eos is None:
             raise ImagecotError(
                 f"the tokenizer in {folder} does not contain its own bos and eos tokens; copy it again."
@@ -105,9 +103,7 @@ class Prompting:
         """Return drawing inputs (B, max_text_len + N + 3): padding, text, soi, image_ids (B, N), eoi."""
         width = self.config.max_text_len + 1
         rows = [self.text_prefix(prompt) for prompt in prompts]
-        text = torch.tensor(
-            [[self.pad_id] * (width - len(row)) + row for row in rows], device=image_ids.device
-        )
+        text = torch.tensor([[self.pad_id] * (width - len(row)) + row for row in rows], device=image_ids.device)
         return torch.cat([text, self.image_block(image_ids)], dim=1)
 
     def to_image_training(

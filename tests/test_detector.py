@@ -1,0 +1,82 @@
+"""The pictogram detector: targets by hand, peaks to boxes, and the shipped weights on held-out renderings."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from imagecot.geneval.prompts import COLORS, TASKS
+from imagecot.pictograms.captions import random_requirement
+from imagecot.pictograms.dataset import Example, example
+from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, load_detector
+from imagecot.pictograms.scenes import KINDS, Item, Scene, compose, draw
+from imagecot.training.detector import detector_loss, roughen, targets
+
+
+def to_images(scenes: list[Scene]) -> torch.Tensor:
+    array = np.stack([np.asarray(draw(scene)) for scene in scenes])
+    return torch.from_numpy(array).permute(0, 3, 1, 2).float().div(255)
+
+
+def test_targets_by_hand():
+    item = Item("clock", "blue", 21.0, 34.0, 20.0, 2, False)
+    scene = Scene((item,), "sky")
+    heat, weight, box, color = targets([Example({}, scene)])
+    x0, y0, x1, y1 = scene.boxes[0]
+    cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
+    x, y, kind = int(cx // STRIDE), int(cy // STRIDE), KINDS.index("clock")
+    assert heat.sum() == 1 and heat[0, kind, y, x] == 1
+    assert color[0, y, x] == COLORS.index("blue") and (color >= 0).sum() == 1
+    assert box[0, :, y, x].tolist() == pytest.approx([cx / 4 - x, cy / 4 - y, (x1 - x0) / 4, (y1 - y0) / 4])
+    assert weight[0, kind, y, x] == 4 and weight[0, kind, y, x + 1] == 0 and weight[0, kind, y, x + 2] == 1
+
+
+def test_peaks_become_boxes(monkeypatch):
+    model = PictogramDetector(8).eval()
+    kinds = torch.full((1, len(KINDS), GRID, GRID), -9.0)
+    boxes, colors = torch.zeros(1, 4, GRID, GRID), torch.zeros(1, len(COLORS), GRID, GRID)
+    kinds[0, 2, 5, 3], kinds[0, 2, 5, 4] = 2.0, 1.0  # one object: the neighbour is no peak
+    boxes[0, :, 5, 3] = torch.tensor([0.5, 0.25, 6.0, 4.0])
+    colors[0, 7, 5, 3] = 3.0
+    monkeypatch.setattr(model, "forward", lambda images: (kinds, boxes, colors))
+    found = model.detect(torch.zeros(1, 3, 64, 64))[0]
+    assert list(found.boxes) == [KINDS[2]] and found.colors == {KINDS[2]: [COLORS[7]]}
+    centre_x, centre_y = 3.5 * 4, 5.25 * 4
+    expected = [centre_x - 12, centre_y - 8, centre_x + 12, centre_y + 8, torch.tensor(2.0).sigmoid().item()]
+    assert found.boxes[KINDS[2]][0] == pytest.approx(expected)
+
+
+def test_every_weight_has_a_gradient():
+    model = PictogramDetector(8)
+    examples = [example(1, k) for k in range(4)]
+    losses = detector_loss(model, to_images([e.scene for e in examples]), examples)
+    losses["loss"].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_roughening_is_seeded_and_stays_in_range():
+    images = to_images([example(1, k).scene for k in range(8)])
+    first, second = (roughen(images, torch.Generator().manual_seed(4)) for _ in range(2))
+    assert torch.equal(first, second) and first.min() >= 0 and first.max() <= 1
+    changed = (first != images).flatten(1).any(1)
+    assert changed.any() and not changed.all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_shipped_detector_judges_fresh_renderings(task):
+    rng = random.Random(f"fresh {task}")
+    metadata = [random_requirement(rng, task) for _ in range(40)]
+    images = to_images([compose(m, rng) for m in metadata])
+    verdicts = load_detector().judge(images, metadata)
+    assert sum(v.correct for v in verdicts) >= 39
+
+
+def test_shipped_detector_rejects_scenes_of_other_prompts():
+    rng = random.Random(11)
+    wrong = 0
+    for _ in range(60):
+        metadata, other = random_requirement(rng, "color_attr"), random_requirement(rng, "color_attr")
+        wrong += load_detector().judge(to_images([compose(other, rng)]), [metadata])[0].correct
+    assert wrong == 0

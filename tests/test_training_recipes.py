@@ -1,0 +1,162 @@
+"""Each recipe from scratch, at a small size: it resumes exactly, every weight moves, what it writes loads again."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from imagecot.generators import load_generator
+from imagecot.generators.showo import MagvitV2, MagvitV2Config
+from imagecot.pictograms import dataset
+from imagecot.pictograms.scenes import Item, Scene
+from imagecot.training import generator as generator_training
+from imagecot.training import tokenizer as tokenizer_training
+from imagecot.training.generator import (
+    GeneratorRecipe,
+    encode_pool,
+    masked_code_loss,
+    object_weights,
+    random_mask,
+    train_generator,
+)
+from imagecot.training.tokenizer import TokenizerRecipe, edge_loss, partly_quantized, to_tensor, train_tokenizer
+
+STEPS = {"batch_size": 4, "learning_rate": 1e-3, "warmup": 2, "bf16": False, "save_every": 2, "evaluate_every": 100}
+SMALL_IMAGE_MODEL = {
+    "image_size": 64, "patch_size": 4, "channels": 32, "encoder_mult": (1, 1), "decoder_mult": (1, 1),
+    "encoder_blocks": (1, 1), "decoder_blocks": (1, 1), "code_bits": 6,
+}  # fmt: skip
+SMALL_TEXT_MODEL = {
+    "max_text_len": 20, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 64, "max_position_embeddings": 128,
+}  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(dataset, "_CHUNK", 20)
+    dataset.Pool(tmp_path / "data", 20, seed=1, workers=1)
+    return tmp_path / "data"
+
+
+def tokenizer_recipe(data: Path, output: Path, steps: int) -> TokenizerRecipe:
+    optimization = {"steps": steps, **STEPS}
+    return TokenizerRecipe(
+        output=output, data=data, examples=20, model=SMALL_IMAGE_MODEL, optimization=optimization, soft_steps=2
+    )
+
+
+def generator_recipe(data: Path, output: Path, tokenizer: Path, steps: int) -> GeneratorRecipe:
+    return GeneratorRecipe(
+        output=output, data=data, tokenizer=tokenizer, examples=20, model=SMALL_TEXT_MODEL, prompts_per_task=1,
+        optimization={"steps": steps, **STEPS}, vq_model=str(tokenizer), steps=3,
+    )  # fmt: skip
+
+
+def moved(before: nn.Module, after: nn.Module) -> list[str]:
+    old = dict(before.named_parameters())
+    return [name for name, parameter in after.named_parameters() if torch.equal(old[name], parameter)]
+
+
+def killed_at(module, step: int, monkeypatch) -> None:
+    """Make the module's training stop as by Ctrl-C when it asks for the batch of this step."""
+    original = module.batch_indices
+
+    def stopping(count, opt, at):
+        if at == step:
+            raise KeyboardInterrupt
+        return original(count, opt, at)
+
+    monkeypatch.setattr(module, "batch_indices", stopping)
+
+
+def test_tokenizer_resumes_exactly_and_moves_every_weight(data, tmp_path, monkeypatch):
+    whole = train_tokenizer(tokenizer_recipe(data, tmp_path / "whole", 6))
+    torch.manual_seed(0)
+    assert moved(MagvitV2(MagvitV2Config(**SMALL_IMAGE_MODEL)), whole) == []
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        killed_at(tokenizer_training, 4, patch)
+        train_tokenizer(tokenizer_recipe(data, tmp_path / "broken", 6))
+    resumed = train_tokenizer(tokenizer_recipe(data, tmp_path / "broken", 6))
+    assert moved(whole, resumed) == [name for name, _ in whole.named_parameters()]
+    loaded = MagvitV2.from_pretrained(tmp_path / "broken")
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(loaded.codes(images), whole.codes(images))
+
+
+def test_generator_resumes_exactly_moves_every_weight_and_draws(data, tmp_path, monkeypatch):
+    train_tokenizer(tokenizer_recipe(data, tmp_path / "vq", 1))
+    whole = train_generator(generator_recipe(data, tmp_path / "whole", tmp_path / "vq", 6))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        killed_at(generator_training, 4, patch)
+        train_generator(generator_recipe(data, tmp_path / "broken", tmp_path / "vq", 6))
+    resumed = train_generator(generator_recipe(data, tmp_path / "broken", tmp_path / "vq", 6))
+    assert moved(whole, resumed) == [name for name, _ in whole.named_parameters()]
+
+    first = train_generator(generator_recipe(data, tmp_path / "first", tmp_path / "vq", 1))
+    assert moved(first, whole) == []
+
+    drawer = load_generator(tmp_path / "whole")
+    paths = drawer.start(["a photo of a red apple"], torch.tensor([1, 2]))
+    while not paths.finished:
+        paths = drawer.advance(paths)
+    assert drawer.preview(paths).shape == (2, 3, 64, 64) and drawer.steps == 3
+
+
+def test_codes_of_the_pool_are_kept(data, tmp_path):
+    torch.manual_seed(0)
+    model, pool = MagvitV2(MagvitV2Config(**SMALL_IMAGE_MODEL)), dataset.Pool(data, 20, seed=1)
+    codes = encode_pool(model, pool, tmp_path / "codes.pt")
+    assert codes.shape == (20, 64)
+    torch.nn.init.normal_(model.encoder.conv_in.weight)  # another model: the cache is what is read now
+    assert torch.equal(encode_pool(model, pool, tmp_path / "codes.pt"), codes)
+
+
+def test_weights_mark_the_patches_of_objects():
+    item = Item("book", "red", 32.0, 32.0, 20.0, 2, False)
+    example = dataset.Example({}, Scene((item,), "sky"))
+    weights = object_weights([example], grid=8, size=64, background=0.25).view(8, 8)
+    x0, y0, x1, y1 = example.scene.boxes[0]
+    for row in range(8):
+        for column in range(8):
+            touched = row * 8 < y1 + 1 and row * 8 + 8 > y0 - 1 and column * 8 < x1 + 1 and column * 8 + 8 > x0 - 1
+            assert weights[row, column] == (1.0 if touched else 0.25)
+
+
+def test_masks_hide_at_least_one_and_mostly_many():
+    mask = random_mask(torch.Size((2000, 64)), torch.Generator().manual_seed(0))
+    counts = mask.sum(1)
+    assert counts.min() >= 1 and counts.max() == 64
+    # E cos(pi u^2 / 2) = C(1), the Fresnel integral, 0.7799
+    assert counts.float().mean().item() / 64 == pytest.approx(0.78, abs=0.02)
+
+
+def test_masked_code_loss_by_hand():
+    logits = torch.tensor([[0.0, 0.0], [0.0, 3.0]])
+    losses = torch.tensor([0.693147, 0.048587])
+    value = masked_code_loss(logits, torch.tensor([0, 1]), torch.tensor([1.0, 0.5]))
+    assert value.item() == pytest.approx(((losses * torch.tensor([1.0, 0.5])).sum() / 1.5).item(), abs=1e-5)
+
+
+def test_partly_quantized_values_and_gradient():
+    z = torch.tensor([[-2.0, 0.5, 0.0]]).requires_grad_()
+    hard = partly_quantized(z, 1.0, torch.Generator())
+    assert hard.tolist() == [[-1.0, 1.0, -1.0]]
+    hard.sum().backward()
+    assert torch.allclose(z.grad, 1 - torch.tanh(z.detach()).square())
+    assert torch.equal(partly_quantized(z, 0.0, torch.Generator()), torch.tanh(z))
+
+
+def test_edge_loss_by_hand():
+    step = torch.zeros(1, 1, 2, 2)
+    step[..., 1] = 1.0
+    # one vertical edge of height 1 in both rows: mean 1 across, 0 down
+    assert edge_loss(step, torch.zeros(1, 1, 2, 2)).item() == 1.0
+
+
+def test_pictures_become_tensors():
+    image = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
+    image[0, 0, 1, 2] = 255
+    tensor = to_tensor(image.numpy())
+    assert tensor.shape == (1, 3, 2, 2) and tensor[0, 2, 0, 1] == 1.0 and tensor.sum() == 1.0
