@@ -181,7 +181,7 @@ def _false(scene: Scene, task: str, rng: random.Random) -> Metadata | None:
         return _two(task, first, second, c, d, rng)
     a, b = pair
     chance = rng.random()
-    if task == "two_object" or chance < 0.3:
+    if task == "two_object" or chance < (0.1 if task == "position" else 0.3):
         return _two(task, a.kind, absent[0], a.color, b.color, rng)
     if task == "color_attr":
         if chance < 0.65:

@@ -1,7 +1,8 @@
 """Training of a Show-o generator from scratch: masked image codes given a caption (MaskGIT's objective, as in Show-o).
 
-The codes of the whole pool are computed once. Codes under an object weigh more than codes of the background,
-which are most of a picture and hardly depend on the caption.
+The codes of the whole pool are computed once. In the first `level_steps` steps codes under an object weigh more than
+codes of the background, which are most of a picture and hardly depend on the caption; then all weigh the same, for
+unequal weights make the model draw objects larger than they are.
 """
 
 import json
@@ -43,6 +44,7 @@ class GeneratorRecipe(BaseModel):
     guidance_scale: float = 1.75
     caption_dropout: float = 0.1
     background_weight: float = 0.1
+    level_steps: int = 1500
     prompts_per_task: int = 16
     vq_model: str = "tiny-magvitv2"
     optimization: Optimization
@@ -153,7 +155,8 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
         attention = torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)
         hidden = model.hidden_states(ids, attention)[:, width + 1 : -1][mask]
-        weights = object_weights(examples, config.grid_size, 64, recipe.background_weight)[mask]
+        background = recipe.background_weight + (1 - recipe.background_weight) * min(1, step / recipe.level_steps)
+        weights = object_weights(examples, config.grid_size, 64, background)[mask]
         value = masked_code_loss(model.code_logits(hidden), codes[mask], weights)
         return {"loss": value}
 

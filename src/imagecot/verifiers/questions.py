@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """The questions of the paper (appendix B) and the chat in which a verifier reads them.
 
 The image stands before the text of the first turn. `ORM`, `PRM`, `CLARITY` and `POTENTIAL` have the
