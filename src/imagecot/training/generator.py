@@ -140,6 +140,14 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
     model.showo.set_attn_implementation("eager")
     width = recipe.text_length
 
+    def trunk(ids: Tensor, attention: Tensor) -> Tensor:
+        # A residual stream in bf16 saves autocast's casts before every layer: a sixth of the time of a step.
+        kind = torch.bfloat16 if opt.bf16 else torch.float32
+        embedded = model.showo.model.embed_tokens(ids).to(kind)
+        return model.showo.model(
+            inputs_embeds=embedded, attention_mask=attention.to(kind), use_cache=False
+        ).last_hidden_state
+
     def loss(_: nn.Module, step: int) -> Losses:
         indices = batch_indices(len(pool), opt, step)
         draw = step_generator(opt.seed, step, 1)
@@ -154,7 +162,7 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         ids = torch.cat([texts, image], 1)
         allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
         attention = torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)
-        hidden = model.hidden_states(ids, attention)[:, width + 1 : -1][mask]
+        hidden = trunk(ids, attention)[:, width + 1 : -1][mask]
         background = recipe.background_weight + (1 - recipe.background_weight) * min(1, step / recipe.level_steps)
         weights = object_weights(examples, config.grid_size, 64, background)[mask]
         value = masked_code_loss(model.code_logits(hidden), codes[mask], weights)
