@@ -141,22 +141,27 @@ def wanted(metadata: dict[str, Any], rng: random.Random) -> list[tuple[str, str]
     return objects
 
 
+def _snap(value: float) -> float:
+    """The nearest multiple of 4 px, half an image token: so a kind has a bounded number of appearances in codes."""
+    return 4.0 * round(value / 4)
+
+
 def compose(metadata: dict[str, Any], rng: random.Random) -> Scene:
     """A random scene that fulfils a GenEval requirement (its `include` list), by rejection.
 
-    Objects vary in side (24 to 42 px alone, down to 17 px in fours), place, shade and direction, and do
-    not touch.
+    Objects vary in side (28 to 40 px alone, down to 20 px in fours), place, shade and direction, and do not touch;
+    sides and centres are multiples of 4 px.
     """
     objects = wanted(metadata, rng)
-    low, high = {1: (26, 42), 2: (22, 31), 3: (19, 26), 4: (18, 24)}[len(objects)]
+    low, high = {1: (26, 42), 2: (22, 33), 3: (19, 26), 4: (18, 24)}[len(objects)]
     background = rng.choice(list(BACKGROUNDS))
     relation = next((need["position"] for need in metadata["include"] if "position" in need), None)
     for attempt in range(2000):
         shrink = 1.0 if attempt < 300 else 0.9
         items = []
         for kind, color in objects:
-            side = rng.uniform(low, high) * shrink
-            x, y = (rng.uniform(0.46 * side, SIZE - 0.46 * side) for _ in range(2))
+            side = _snap(rng.uniform(low, high) * shrink)
+            x, y = (_snap(rng.uniform(0.46 * side, SIZE - 0.46 * side)) for _ in range(2))
             items.append(Item(kind, color, x, y, side, rng.randrange(_SHADES), rng.random() < 0.5))
         scene = Scene(tuple(items), background)
         boxes = scene.boxes

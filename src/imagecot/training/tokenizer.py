@@ -8,7 +8,7 @@ used, while LFQ's entropy terms kept bits of a small model constant from scratch
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +24,7 @@ class TokenizerRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     output: Path
+    start_from: Path | None = Field(None, description="a checkpoint to fine-tune instead of starting from scratch")
     data: Path = Path("runs/data")
     examples: int = 60_000
     data_seed: int = 1
@@ -54,16 +55,19 @@ def to_tensor(images: "object") -> Tensor:
 
 
 def train_tokenizer(recipe: TokenizerRecipe) -> MagvitV2:
-    """Train from scratch and write the averaged weights to `recipe.output`; an interrupted run is resumed."""
+    """Train, write the averaged weights to `recipe.output` and return them; an interrupted run is resumed."""
     opt = recipe.optimization
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
     torch.manual_seed(opt.seed)
-    tokenizer = MagvitV2(MagvitV2Config(**recipe.model))  # type: ignore[arg-type]
+    if recipe.start_from is None:
+        tokenizer = MagvitV2(MagvitV2Config(**recipe.model))  # type: ignore[arg-type]
+    else:
+        tokenizer = MagvitV2.from_pretrained(recipe.start_from, dtype=torch.float32)
 
     def loss(model: nn.Module, step: int) -> Losses:
         images = to_tensor(pool.images(batch_indices(len(pool), opt, step))) * 2 - 1
         z = tokenizer.encode(images)
-        share = min(1.0, step / recipe.soft_steps)
+        share = 1.0 if recipe.start_from else min(1.0, step / recipe.soft_steps)
         decoded = tokenizer.decode(partly_quantized(z, share, step_generator(opt.seed, step, 1))).float()
         l1, l2, edges = F.l1_loss(decoded, images), F.mse_loss(decoded, images), edge_loss(decoded, images)
         total = l1 + recipe.l2 * l2 + recipe.edges * edges
