@@ -38,7 +38,6 @@ class Optimization(BaseModel):
     ema: float = 0.999
     seed: int = 0
     bf16: bool = True
-    compile: bool = False
     save_every: int = 500
     evaluate_every: int = 2000
 
