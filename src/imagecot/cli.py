@@ -54,7 +54,7 @@ def main() -> None:
     except MemoryError:
         _fail(_MEMORY, 1)
     except OSError as error:
-        from imagecot.search.files import reason
+        from imagecot.files import reason
 
         _fail(f"{error.filename or 'a file'}: {reason(error)}.", 1)
     except RuntimeError as error:

@@ -3,6 +3,7 @@
 Scene `i` of seed `s` is a function of (s, i) alone, so two pools of one seed agree where they overlap.
 """
 
+import io
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
+from imagecot.files import write_whole
 from imagecot.geneval.prompts import TASKS
 from imagecot.pictograms.captions import random_requirement
 from imagecot.pictograms.scenes import SIZE, Item, Scene, compose, draw
@@ -58,14 +60,11 @@ def _render_chunk(folder: Path, seed: int, chunk: int) -> None:
         item = example(seed, chunk * _CHUNK + k)
         images[k] = np.asarray(draw(item.scene))
         lines.append(json.dumps({"metadata": item.metadata, "scene": asdict(item.scene)}))
-    for path, write in (
-        (target.with_suffix(".jsonl"), lambda f: f.write("\n".join(lines).encode())),
-        (target, lambda f: np.save(f, images)),
-    ):
-        partial = path.with_name(path.name + f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            write(file)
-        partial.replace(path)
+    # The pictures come last: a chunk whose pictures are there is complete.
+    write_whole(target.with_suffix(".jsonl"), "\n".join(lines).encode())
+    buffer = io.BytesIO()
+    np.save(buffer, images)
+    write_whole(target, buffer.getvalue())
 
 
 class Pool(Sequence[Example]):

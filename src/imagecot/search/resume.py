@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.search.files import clear_write_errors, write_whole
+from imagecot.files import clear_write_errors, write_whole
 from imagecot.search.trace import TRACE, Candidate, Cost, Trace
 
 PARTIAL = "partial"

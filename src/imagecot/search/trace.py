@@ -18,7 +18,7 @@ from PIL import Image
 
 from imagecot import __version__
 from imagecot.errors import ImagecotError
-from imagecot.search.files import clear_write_errors, write_whole
+from imagecot.files import clear_write_errors, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

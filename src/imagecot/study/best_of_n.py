@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import Progress
 
+from imagecot.files import write_atomically
 from imagecot.generators import load_generator
 from imagecot.generators.randomness import path_seeds
 from imagecot.geneval.prompts import TASKS
 from imagecot.geneval.summary import Comparison, Summary, compare, summarize
 from imagecot.pictograms.captions import held_out_prompts
 from imagecot.pictograms.detector import load_detector
-from imagecot.training.loop import write_atomically
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.questions import ORM
 

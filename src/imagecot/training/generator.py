@@ -16,6 +16,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot.files import write_atomically
 from imagecot.generators.randomness import path_seeds
 from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
@@ -24,7 +25,7 @@ from imagecot.pictograms.captions import caption, held_out_prompts
 from imagecot.pictograms.dataset import Example, Pool
 from imagecot.pictograms.detector import PictogramDetector, load_detector
 from imagecot.pictograms.text import END_OF_TEXT, build_tokenizer, known_words
-from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator, write_atomically
+from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
 
 

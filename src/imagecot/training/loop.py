@@ -6,7 +6,6 @@ of a run that was not.
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from imagecot.errors import ImagecotError
+from imagecot.files import write_atomically
 
 Losses = dict[str, Tensor]
 
@@ -65,19 +65,6 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         if parameter.requires_grad:
             (decayed if parameter.ndim > 1 and "embed" not in name else plain).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a neighbouring file, then move it into place."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ImagecotError(
-            f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder."
-        ) from error
 
 
 class Curves:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,13 +33,18 @@ def clear_write_errors(what: Path) -> Iterator[None]:
         raise ImagecotError(f"cannot write {what}: {reason(error)}.") from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` under a temporary name and move it to `path`; ImagecotError where that fails."""
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary neighbour, then move it to `path`; ImagecotError where that fails."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with clear_write_errors(path):
         try:
-            partial.write_bytes(data)
+            write(partial)
             os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` to `path` whole or not at all; ImagecotError where that fails."""
+    write_atomically(path, lambda partial: partial.write_bytes(data))
