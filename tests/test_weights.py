@@ -125,7 +125,7 @@ def test_saving_leaves_nothing_half_written(tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("imagecot.weights.os.replace", interrupted)
+    monkeypatch.setattr("imagecot.files.os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tmp_path, {"size": 2}, {"weight": torch.ones(1)})
     assert equal(load_state_dict(tmp_path), STATE)

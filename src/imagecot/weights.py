@@ -1,7 +1,6 @@
 """Reading and writing checkpoints: a folder with `config.json` and weights in safetensors or torch form."""
 
 import json
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from imagecot.errors import ImagecotError
+from imagecot.files import write_atomically, write_whole
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -141,10 +141,10 @@ def save_checkpoint(folder: str | Path, config: dict[str, Any], state: dict[str,
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    partial = folder / f".model.safetensors.{os.getpid()}"
-    save_file(tensors, partial, metadata={"format": "pt"})
-    partial.chmod(0o644)  # safetensors writes files that only their owner may read
-    os.replace(partial, folder / "model.safetensors")
-    partial = folder / f".config.json.{os.getpid()}"
-    partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "config.json")
+
+    def write(partial: Path) -> None:
+        save_file(tensors, partial, metadata={"format": "pt"})
+        partial.chmod(0o644)  # safetensors writes files that only their owner may read
+
+    write_atomically(folder / "model.safetensors", write)
+    write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode("utf-8"))
