@@ -20,7 +20,7 @@ def to_images(scenes: list[Scene]) -> torch.Tensor:
 
 
 def test_targets_by_hand():
-    item = Item("clock", "blue", 21.0, 34.0, 20.0, 2, False)
+    item = Item("clock", "blue", 21.0, 34.0, 20.0, 2)
     scene = Scene((item,), "sky")
     heat, weight, box, color = targets([Example({}, scene)])
     x0, y0, x1, y1 = scene.boxes[0]

@@ -114,7 +114,7 @@ def test_codes_of_the_pool_are_kept(data, tmp_path):
 
 
 def test_weights_mark_the_patches_of_objects():
-    item = Item("book", "red", 32.0, 32.0, 20.0, 2, False)
+    item = Item("book", "red", 32.0, 32.0, 20.0, 2)
     example = dataset.Example({}, Scene((item,), "sky"))
     weights = object_weights([example], grid=8, size=64, background=0.25).view(8, 8)
     x0, y0, x1, y1 = example.scene.boxes[0]

@@ -4,6 +4,8 @@ The generator is counter based: the finaliser of SplitMix64 (Steele, Lea and Flo
 of keys in int64 arithmetic, so numbers are the same on every device, in every batch and after a resume.
 """
 
+import hashlib
+
 import torch
 from torch import Tensor
 
@@ -56,3 +58,9 @@ def path_seeds(seed: int, n: int) -> Tensor:
 def fork_seeds(seeds: Tensor, k: int) -> Tensor:
     """Return k new seeds for each of seeds (B,), as (B*k,), the forks of one path side by side."""
     return (_bits(seeds, 1, FORKS, k) & _SEED_BITS).flatten()
+
+
+def prompt_seed(seed: int, prompt: str) -> int:
+    """Return the seed of a prompt's paths in an experiment of many prompts: its place in the list plays no part."""
+    digest = hashlib.sha256(f"{seed}:{prompt}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") & _SEED_BITS

@@ -18,12 +18,12 @@ from imagecot.geneval.prompts import (
     plural,
     with_article,
 )
-from imagecot.pictograms.scenes import KINDS
+from imagecot.pictograms.scenes import KINDS, Scene
 
 Metadata = dict[str, Any]
 
 TEST_SEED = 43
-TEST_SIZE = 40
+TEST_SIZE = 60
 OPENINGS = (
     "a photo of ",
     "a picture of ",
@@ -34,6 +34,7 @@ OPENINGS = (
     "we see ",
     "",
 )
+TEST_OPENINGS = ("a drawing of ", "we see ", "a picture of ", "here is ")
 RELATION_WORDS = {
     "left of": ("left of", "to the left of", "on the left of"),
     "right of": ("right of", "to the right of", "on the right of"),
@@ -65,7 +66,7 @@ def phrase(metadata: Metadata, rng: random.Random) -> str:
     needs = metadata["include"]
     if metadata["tag"] == "counting":
         need = needs[0]
-        return f"{NUMBER_WORDS[need['count']]} {plural(need['class'])}"
+        return " ".join(filter(None, (NUMBER_WORDS[need["count"]], need.get("color"), plural(need["class"]))))
     names = [with_article(" ".join(filter(None, (need.get("color"), need["class"])))) for need in needs]
     if metadata["tag"] == "position":
         target, subject = names
@@ -86,21 +87,34 @@ def caption(metadata: Metadata, rng: random.Random, plain: float = 0.5) -> str:
             return text
 
 
+def with_colors(metadata: Metadata, scene: Scene) -> Metadata:
+    """The requirement that also asks for the colours that the scene happens to have, where a kind has one colour."""
+
+    def filled(need: Metadata) -> Metadata:
+        colors = {item.color for item in scene.items if item.kind == need["class"]}
+        return {**need, "color": colors.pop()} if len(colors) == 1 else need
+
+    return {**metadata, "include": [filled(need) for need in metadata["include"]]}
+
+
 @lru_cache(maxsize=1)
 def _held_out() -> tuple[Metadata, ...]:
     sampled = make_prompts(seed=TEST_SEED, n=3 * TEST_SIZE, names=KINDS, colors=COLORS)
-    singles = []
-    # 12 kinds give only 12 prompts of GenEval's wording: two held-out wordings more make the task's 36.
-    for opening in ("a photo of ", "a drawing of ", "we see "):
-        for need in (m for m in sampled if m["tag"] == "single_object"):
-            singles.append({**need, "prompt": opening + with_article(need["include"][0]["class"])})
-    others = [[m for m in sampled if m["tag"] == task][:TEST_SIZE] for task in TASKS[1:]]
-    return (*singles, *(m for task in others for m in task))
+    prompts: list[Metadata] = []
+    for task in TASKS:
+        own = [m for m in sampled if m["tag"] == task]
+        # 12 kinds give 12 single objects and 36 counts in GenEval's wording: further openings make up the number.
+        reworded = [
+            {**m, "prompt": m["prompt"].replace(OPENINGS[0], opening)} for opening in TEST_OPENINGS for m in own
+        ]
+        prompts += [*own, *reworded][:TEST_SIZE]
+    return tuple(prompts)
 
 
-def held_out_prompts() -> list[Metadata]:
-    """The held-out prompts of the drawn world: about 40 a task, GenEval's own sampling with seed 43."""
-    return [dict(m) for m in _held_out()]
+def held_out_prompts(per_task: int = TEST_SIZE) -> list[Metadata]:
+    """The first `per_task` (at most 60) held-out prompts of each task: GenEval's own sampling with seed 43."""
+    tasks = [[m for m in _held_out() if m["tag"] == task] for task in TASKS]
+    return [dict(m) for task in tasks for m in task[:per_task]]
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from imagecot.pictograms.sprites import RGB, SPRITES, mix, sprite
 SIZE = 64
 """Side of a picture in pixels."""
 _SUPER = 4
-_SHADES = 5
+_SHADES = 3
 
 Box = tuple[float, float, float, float]
 
@@ -53,7 +53,7 @@ BACKGROUNDS: dict[str, tuple[RGB, RGB]] = {
 
 @dataclass(frozen=True)
 class Item:
-    """One object of a scene: centre and side of its unit box in pixels, shade in 0..4."""
+    """One object of a scene: centre and side of its unit box in pixels, shade in 0..2."""
 
     kind: str
     color: str
@@ -61,7 +61,6 @@ class Item:
     y: float
     side: float
     shade: int
-    mirrored: bool
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,14 @@ def _shaded(color: str, shade: int) -> RGB:
 
 
 @lru_cache(maxsize=64)
-def _extent(kind: str, mirrored: bool) -> tuple[float, float]:
+def _extent(kind: str) -> tuple[float, float]:
     """Width and height of what is drawn, as a share of the unit box."""
-    w, h = sprite(kind, PALETTE["red"], 400, mirrored).size
+    w, h = sprite(kind, PALETTE["red"], 400).size
     return w / 400, h / 400
 
 
 def _box(item: Item) -> Box:
-    w, h = _extent(item.kind, item.mirrored)
+    w, h = _extent(item.kind)
     w, h = w * item.side / 2, h * item.side / 2
     return item.x - w, item.y - h, item.x + w, item.y + h
 
@@ -110,7 +109,7 @@ def draw(scene: Scene, scale: int = 1) -> Image.Image:
     """The picture of a scene, RGB, 64 × 64 pixels (or `scale` times that, for people)."""
     canvas = _ground(scene.background).copy()
     for item in scene.items:
-        image = sprite(item.kind, _shaded(item.color, item.shade), round(item.side * _SUPER), item.mirrored)
+        image = sprite(item.kind, _shaded(item.color, item.shade), round(item.side * _SUPER))
         corner = round(item.x * _SUPER - image.width / 2), round(item.y * _SUPER - image.height / 2)
         canvas.paste(image, corner, image)
     return canvas.reduce(_SUPER) if scale == 1 else canvas.resize((SIZE * scale,) * 2, Image.Resampling.LANCZOS)
@@ -118,7 +117,7 @@ def draw(scene: Scene, scale: int = 1) -> Image.Image:
 
 def _apart(boxes: Sequence[Box], gap: float) -> bool:
     for i, a in enumerate(boxes):
-        if a[0] < 1 or a[1] < 1 or a[2] > SIZE - 1 or a[3] > SIZE - 1:
+        if a[0] < 0 or a[1] < 0 or a[2] > SIZE or a[3] > SIZE:
             return False
         for b in boxes[:i]:
             if min(a[2], b[2]) - max(a[0], b[0]) > -gap and min(a[3], b[3]) - max(a[1], b[1]) > -gap:
@@ -141,35 +140,33 @@ def wanted(metadata: dict[str, Any], rng: random.Random) -> list[tuple[str, str]
     return objects
 
 
-def _snap(value: float) -> float:
-    """The nearest multiple of 4 px, half an image token: so a kind has a bounded number of appearances in codes."""
-    return 4.0 * round(value / 4)
+_SIDES: dict[int, tuple[int, ...]] = {1: (32, 40), 2: (24, 32), 3: (24,), 4: (24,)}
+"""Sides of the objects' unit boxes in pixels, by the number of objects."""
+_GRID = 8
+"""Corners of unit boxes are multiples of this: one image token, so that a kind of a size looks the same in codes."""
 
 
 def compose(metadata: dict[str, Any], rng: random.Random) -> Scene:
     """A random scene that fulfils a GenEval requirement (its `include` list), by rejection.
 
-    Objects vary in side (28 to 40 px alone, down to 20 px in fours), place, shade and direction, and do not touch;
-    sides and centres are multiples of 4 px.
+    Objects vary in side (32 or 40 px alone, 24 px in threes and fours), place and shade, and do not touch.
     """
     objects = wanted(metadata, rng)
-    low, high = {1: (26, 42), 2: (22, 33), 3: (19, 26), 4: (18, 24)}[len(objects)]
     background = rng.choice(list(BACKGROUNDS))
     relation = next((need["position"] for need in metadata["include"] if "position" in need), None)
-    for attempt in range(2000):
-        shrink = 1.0 if attempt < 300 else 0.9
+    for _ in range(5000):
         items = []
         for kind, color in objects:
-            side = _snap(rng.uniform(low, high) * shrink)
-            x, y = (_snap(rng.uniform(0.46 * side, SIZE - 0.46 * side)) for _ in range(2))
-            items.append(Item(kind, color, x, y, side, rng.randrange(_SHADES), rng.random() < 0.5))
+            side = rng.choice(_SIDES[len(objects)])
+            x, y = (_GRID * rng.randint(0, (SIZE - side) // _GRID) + side / 2 for _ in range(2))
+            items.append(Item(kind, color, x, y, side, rng.randrange(_SHADES)))
         scene = Scene(tuple(items), background)
         boxes = scene.boxes
-        if not _apart(boxes, 1.5):
+        if not _apart(boxes, 0.5):
             continue
         if relation and relations(np.array(boxes[1], np.float32), np.array(boxes[0], np.float32)) != [relation[0]]:
             continue
         order = list(items)
         rng.shuffle(order)
         return Scene(tuple(order), background)
-    raise RuntimeError(f"no room for {len(objects)} objects")  # never seen in 10^6 scenes
+    raise RuntimeError(f"no room for {len(objects)} objects")  # never seen in 10^5 scenes

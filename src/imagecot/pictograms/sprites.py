@@ -247,20 +247,17 @@ SPRITES: dict[str, Callable[[Pen], None]] = {
 
 
 @lru_cache(maxsize=4096)
-def sprite(kind: str, main: RGB, side: int, mirrored: bool) -> Image.Image:
+def sprite(kind: str, main: RGB, side: int) -> Image.Image:
     """One object on a transparent ground, cropped to what is drawn.
 
     Args:
         kind: a key of `SPRITES`.
         main: the object's colour.
         side: side of the unit box in pixels of the supersampled canvas.
-        mirrored: flipped left to right.
     """
     margin = round(side * 0.06)
     layer = Image.new("RGBA", (side + 2 * margin, side + 2 * margin))
     body = Image.new("RGBA", (side, side))
     SPRITES[kind](Pen(ImageDraw.Draw(body), side, main))
     layer.paste(body, (margin, margin))
-    if mirrored:
-        layer = layer.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return layer.crop(layer.getbbox())

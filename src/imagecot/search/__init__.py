@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 STRATEGIES = {
     "single": "imagecot.search.single",
     "best-of-n": "imagecot.search.best_of_n",
+    "stepwise": "imagecot.search.stepwise",
+    "parm": "imagecot.search.parm",
 }
 
 _SETTINGS = ("guidance_scale", "temperature", "schedule", "reference_temperature")

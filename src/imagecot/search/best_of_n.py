@@ -19,11 +19,15 @@ def draw_and_judge(run: Run, paths: Paths) -> list[Candidate]:
     candidates = [Candidate(seed) for seed in paths.seeds.tolist()]
     while not paths.finished:
         paths = run.advance(paths, candidates)
+    score(run, paths, candidates)
+    return candidates
+
+
+def score(run: Run, paths: Paths, candidates: list[Candidate]) -> None:
+    """Decode finished paths into the images of `candidates`, and ask the ORM question where there is a verifier."""
     images = run.preview(paths)
     for candidate, picture in zip(candidates, to_pictures(images), strict=True):
         candidate.image = picture
     if run.verifier is not None:
-        answers = run.ask(images, candidates, paths.step, ORM)
-        for candidate, p in zip(candidates, answers, strict=True):
+        for candidate, p in zip(candidates, run.ask(images, candidates, paths.step, ORM), strict=True):
             candidate.score = p
-    return candidates

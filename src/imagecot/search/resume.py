@@ -69,6 +69,7 @@ class Partial:
         """Write the candidates of one unit of work and what they cost."""
         pictured = [i for i, candidate in enumerate(candidates) if candidate.image is not None]
         tensors = {f"image.{i}": torch.from_numpy(np.array(candidates[i].image)) for i in pictured}
+        tensors |= {f"state.{i}": c.state for i, c in enumerate(candidates) if c.state is not None}
         for step in sorted({step for candidate in candidates for step in candidate.codes}):
             rows = [i for i, candidate in enumerate(candidates) if step in candidate.codes]
             tensors[f"rows.{step}"] = torch.tensor(rows)
@@ -92,6 +93,8 @@ class Partial:
                     kind, number = name.split(".")
                     if kind == "image":
                         candidates[int(number)].image = Image.fromarray(part.get_tensor(name).numpy())
+                    elif kind == "state":
+                        candidates[int(number)].state = part.get_tensor(name)
                     elif kind == "codes":
                         rows = part.get_tensor(f"rows.{number}").tolist()
                         for row, codes in zip(rows, part.get_tensor(name), strict=True):

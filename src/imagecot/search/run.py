@@ -18,6 +18,7 @@ from imagecot.search.trace import Candidate, Cost, Verdict, ranked, shown, shown
 
 if TYPE_CHECKING:
     from imagecot.verifiers import Verifier
+    from imagecot.verifiers.protocol import Conversation
     from imagecot.verifiers.questions import Question
 
 LARGEST_GROUP = 256  # paths in progress at once
@@ -42,6 +43,7 @@ class Run:
     progress: Progress | None = None
     cost: Cost = field(default_factory=Cost)
     done: int = 0
+    _start: Paths | None = None
 
     def __post_init__(self) -> None:
         self.shown_steps = frozenset(shown_steps(self.generator.steps))
@@ -52,7 +54,7 @@ class Run:
         The k-th path is the same whatever the groups are. A group that an interrupted run finished is read
         back; of many candidates, only the best keep their image and what the picture of the steps needs.
         """
-        seeds, start = path_seeds(self.seed, self.n), None
+        seeds = path_seeds(self.seed, self.n)
         size = self._group_size()
         candidates: list[Candidate] = []
         for first in range(0, self.n, size):
@@ -64,9 +66,7 @@ class Run:
                 self.cost += spent
             else:
                 before, began = self.cost, time.perf_counter()
-                # The text is encoded once: all groups fork from one path at step 0.
-                start = start or self.generator.start([self.prompt], seeds[:1])
-                drawn = draw(self, start.select([0] * len(group), seeds=group))
+                drawn = draw(self, self.start(group))
                 self.cost += Cost(seconds=time.perf_counter() - began)
                 if self.partial:
                     self.partial.save(unit, drawn, self.cost - before)
@@ -90,12 +90,50 @@ class Run:
         self.cost += Cost(previews=len(paths))
         return self.generator.preview(paths)
 
-    def ask(self, images: Tensor, candidates: list[Candidate], step: int, question: "Question") -> list[float]:
-        """Return P(yes) for images (B, 3, H, W), noted as verdicts of `candidates` after `step` steps."""
+    def start(self, seeds: Tensor) -> Paths:
+        """Return paths of seeds (B,) at step 0. The text is encoded once: all fork from one path."""
+        if self._start is None:
+            self._start = self.generator.start([self.prompt], seeds[:1])
+        return self._start.select([0] * len(seeds), seeds=seeds)
+
+    def ask(
+        self,
+        images: Tensor,
+        candidates: list[Candidate],
+        step: int,
+        question: "Question",
+        after: "Conversation | None" = None,
+    ) -> list[float]:
+        """Return P(yes) for images (B, 3, H, W), noted as verdicts of `candidates` after `step` steps.
+
+        after  the conversations that a follow-up question continues; `images` are not looked at then
+        """
+        return self._judged(
+            lambda v: (v.ask(images, [self.prompt], question, after), None), candidates, step, question
+        )[0]
+
+    def begin(
+        self, images: Tensor, candidates: list[Candidate], step: int, question: "Question"
+    ) -> "tuple[list[float], Conversation]":
+        """Like `ask`, and return the conversations too."""
+        answers, conversation = self._judged(
+            lambda v: v.begin(images, [self.prompt], question), candidates, step, question
+        )
+        assert conversation is not None
+        return answers, conversation
+
+    def _judged(
+        self,
+        ask: "Callable[[Verifier], tuple[Tensor, Conversation | None]]",
+        candidates: list[Candidate],
+        step: int,
+        question: "Question",
+    ) -> "tuple[list[float], Conversation | None]":
         if self.verifier is None:
             raise UsageError("this search needs a verifier; name one, or search with single.")
         calls, tokens = self.verifier.judge_calls, self.verifier.tokens_judged
-        answers = self.verifier.ask(images, [self.prompt], question).tolist()
+        p_yes, conversation = ask(self.verifier)
+        answers = p_yes.tolist()
         self.cost += Cost(
             judge_calls=self.verifier.judge_calls - calls,
             tokens_judged=self.verifier.tokens_judged - tokens,
@@ -104,7 +142,7 @@ class Run:
             raise ImagecotError("the verifier's answer is not a probability; its weights are damaged.")
         for candidate, p in zip(candidates, answers, strict=True):
             candidate.verdicts.append(Verdict(step, question.name, p))
-        return answers
+        return answers, conversation
 
     def decoder(self) -> Callable[[Tensor], list[Image.Image]]:
         """Return a function from codes (B, N) to images, which needs nothing else of the run."""

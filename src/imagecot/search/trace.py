@@ -68,7 +68,9 @@ class Candidate:
     image         what it drew; None where it was truncated, or was not among the best of very many paths
     truncated_at  the step after which it was given up, or None
     first_clear   the first step whose preview was clear enough to judge, or None
+    resumed_at    the step from which a stopped path was taken up again because none was left, or None
     score         what the choice is made by: P(yes) to the last question about the finished image
+    state         the decided image codes (N,) of a path that was given up, to take it up again
     codes         step -> proposed image codes (N,), kept for the few paths that are shown
     previews      step -> image, decoded from `codes` for the picture of the steps
     """
@@ -77,8 +79,10 @@ class Candidate:
     image: Image.Image | None = None
     truncated_at: int | None = None
     first_clear: int | None = None
+    resumed_at: int | None = None
     verdicts: list[Verdict] = field(default_factory=list)
     score: float | None = None
+    state: "Tensor | None" = field(default=None, repr=False, compare=False)
     codes: "dict[int, Tensor]" = field(default_factory=dict, repr=False, compare=False)
     previews: dict[int, Image.Image] = field(default_factory=dict, repr=False, compare=False)
 
@@ -88,6 +92,7 @@ class Candidate:
             "seed": self.seed,
             "truncated_at": self.truncated_at,
             "first_clear": self.first_clear,
+            "resumed_at": self.resumed_at,
             "score": self.score,
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
         }
@@ -96,7 +101,7 @@ class Candidate:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Restore what `to_dict` returned."""
         verdicts = [Verdict(**verdict) for verdict in values["verdicts"]]
-        names = ("seed", "truncated_at", "first_clear", "score")
+        names = ("seed", "truncated_at", "first_clear", "resumed_at", "score")
         return cls(verdicts=verdicts, **{name: values[name] for name in names})
 
 

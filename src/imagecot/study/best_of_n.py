@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from imagecot.files import write_atomically
 from imagecot.generators import load_generator
-from imagecot.generators.randomness import path_seeds
+from imagecot.generators.randomness import path_seeds, prompt_seed
 from imagecot.geneval.prompts import TASKS
 from imagecot.geneval.summary import Comparison, Summary, compare, summarize
 from imagecot.pictograms.captions import held_out_prompts
@@ -40,7 +40,7 @@ class BestOfNRecipe(BaseModel):
     verifier: str = "tiny-zero-shot"
     n: int = Field(20, ge=1)
     groups: int = Field(1, ge=1, description="independent sets of N candidates a prompt")
-    prompts_per_task: int = Field(40, ge=1)
+    prompts_per_task: int = Field(60, ge=1)
     seed: int = 0
 
 
@@ -48,9 +48,7 @@ def draw_candidates(recipe: BestOfNRecipe, folder: Path, console: Console) -> li
     """One row a prompt: metadata, and per candidate P(yes), the scorer's verdict and reason; resumes from `folder`."""
     path = folder / "candidates.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    prompts = [
-        m for task in TASKS for m in [p for p in held_out_prompts() if p["tag"] == task][: recipe.prompts_per_task]
-    ]
+    prompts = held_out_prompts(recipe.prompts_per_task)
     done = {row["metadata"]["prompt"] for row in rows}
     todo = [m for m in prompts if m["prompt"] not in done]
     if not todo:
@@ -65,8 +63,7 @@ def draw_candidates(recipe: BestOfNRecipe, folder: Path, console: Console) -> li
         task = bar.add_task("prompts", total=len(prompts), completed=len(rows))
         for metadata in todo:
             start = time.perf_counter()
-            # The seed of a prompt's paths depends on its text, not on its place in the list.
-            seeds = path_seeds(recipe.seed + int.from_bytes(metadata["prompt"].encode()) % (1 << 40), total)
+            seeds = path_seeds(prompt_seed(recipe.seed, metadata["prompt"]), total)
             paths = generator.start([metadata["prompt"]], seeds)
             while not paths.finished:
                 paths = generator.advance(paths)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from imagecot.geneval.prompts import COLORS
 from imagecot.pictograms.dataset import Example, Pool
-from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector
+from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, Trunk
 from imagecot.pictograms.scenes import KINDS
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
@@ -27,6 +27,7 @@ class DetectorRecipe(BaseModel):
     test_examples: int = 2_000
     test_seed: int = 9_003
     width: int = 64
+    trunk: Trunk = "convolutional"
     optimization: Optimization
 
 
@@ -108,7 +109,7 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
         return {"scenes": accuracy(model, held_out)}
 
     model = fit(
-        PictogramDetector(recipe.width),
+        PictogramDetector(recipe.width, recipe.trunk),
         loss,
         opt,
         recipe.output / "training",

@@ -5,6 +5,7 @@ codes of the background, which are most of a picture and hardly depend on the ca
 unequal weights make the model draw objects larger than they are.
 """
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -21,7 +22,7 @@ from imagecot.generators.randomness import path_seeds
 from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.geneval.prompts import TASKS
-from imagecot.pictograms.captions import caption, held_out_prompts
+from imagecot.pictograms.captions import caption, held_out_prompts, with_colors
 from imagecot.pictograms.dataset import Example, Pool
 from imagecot.pictograms.detector import PictogramDetector, load_detector
 from imagecot.pictograms.text import END_OF_TEXT, build_tokenizer, known_words
@@ -40,13 +41,14 @@ class GeneratorRecipe(BaseModel):
     examples: int = 60_000
     data_seed: int = 1
     model: dict[str, Any]
-    text_length: int = 14
+    text_length: int = 18
     steps: int = 18
     guidance_scale: float = 1.75
     caption_dropout: float = 0.1
     background_weight: float = 0.1
     level_steps: int = 1500
     prompts_per_task: int = 16
+    compile: bool = False
     vq_model: str = "tiny-magvitv2"
     optimization: Optimization
 
@@ -80,6 +82,13 @@ def object_weights(examples: list[Example], grid: int, size: int, background: fl
     return weights.flatten(1)
 
 
+def scene_caption(example: Example, rng: random.Random) -> str:
+    """A caption of an example; half of them also name the colours that its requirement leaves open."""
+    if rng.random() < 0.5:
+        return caption(example.metadata, rng)
+    return caption(with_colors(example.metadata, example.scene), rng, plain=0)
+
+
 def random_mask(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Masks (B, N) of a share of each row's positions, at least one: cos(pi u² / 2) with u uniform.
 
@@ -103,7 +112,7 @@ def task_scores(
     generator: ShowoGenerator, detector: PictogramDetector, per_task: int, seed: int = 0
 ) -> dict[str, float]:
     """GenEval score per task and overall of one picture for each of the first `per_task` held-out prompts a task."""
-    prompts = [m for task in TASKS for m in [p for p in held_out_prompts() if p["tag"] == task][:per_task]]
+    prompts = held_out_prompts(per_task)
     paths = generator.start([m["prompt"] for m in prompts], path_seeds(seed, len(prompts)))
     while not paths.finished:
         paths = generator.advance(paths)
@@ -114,6 +123,45 @@ def task_scores(
         for task in TASKS
     }
     return {**scores, "overall": sum(scores.values()) / len(scores)}
+
+
+class SharedBits(nn.Module):
+    """A generator whose rows of codes are sums of a part per code and a part per bit of the code.
+
+    Two codes of lookup-free quantization that differ in a bit look alike, which a table of 2^bits free rows has to
+    learn code by code. The parts per bit are trained beside the table and added to it by `folded`, so what is saved is
+    a plain Show-o.
+    """
+
+    def __init__(self, model: Showo, entries: Tensor) -> None:
+        """Share the bits `entries` (C, bits), -1 or +1, between the code rows of `model`."""
+        super().__init__()
+        self.model = model
+        width, first = model.config.hidden_size, model.config.code_offset
+        self.embedding = nn.Parameter(torch.randn(entries.shape[1], width) * 0.02)
+        self.head = nn.Parameter(torch.zeros(entries.shape[1], width))
+        table = torch.zeros(model.config.vocab_size, entries.shape[1])
+        table[first : first + len(entries)] = entries
+        self.bits: Tensor
+        self.register_buffer("bits", table, persistent=False)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embeddings (B, L, D) of ids (B, L)."""
+        return self.model.showo.model.embed_tokens(ids) + F.embedding(ids, self.bits) @ self.embedding
+
+    def code_logits(self, hidden: Tensor) -> Tensor:
+        """Logits (..., C) of the codes for hidden states (..., D)."""
+        config = self.model.config
+        entries = self.bits[config.code_offset : config.code_offset + config.codebook_size]
+        return self.model.code_logits(hidden) + F.linear(F.linear(hidden, self.head), entries)
+
+    @torch.no_grad()
+    def folded(self) -> Showo:
+        """A copy of the generator with the parts per bit added to its rows."""
+        model = copy.deepcopy(self.model)
+        model.showo.model.embed_tokens.weight += self.bits @ self.embedding
+        model.showo.lm_head.weight += self.bits @ self.head
+        return model.eval()
 
 
 def train_generator(recipe: GeneratorRecipe) -> Showo:
@@ -137,6 +185,7 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
     prompting = Prompting(text, config, end, end)
     torch.manual_seed(opt.seed)
     model = Showo(config)
+    trained = SharedBits(model, image_tokenizer.quantize.embedding)
     # In bf16 on a CPU plain attention is a quarter faster than the fused kernel, whose backward pass is slow.
     model.showo.set_attn_implementation("eager")
     width = recipe.text_length
@@ -144,10 +193,12 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
     def trunk(ids: Tensor, attention: Tensor) -> Tensor:
         # A residual stream in bf16 saves autocast's casts before every layer: a sixth of the time of a step.
         kind = torch.bfloat16 if opt.bf16 else torch.float32
-        embedded = model.showo.model.embed_tokens(ids).to(kind)
+        embedded = trained.embed(ids).to(kind)
         return model.showo.model(
             inputs_embeds=embedded, attention_mask=attention.to(kind), use_cache=False
         ).last_hidden_state
+
+    forward = torch.compile(trunk) if recipe.compile else trunk
 
     def loss(_: nn.Module, step: int) -> Losses:
         indices = batch_indices(len(pool), opt, step)
@@ -155,7 +206,7 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         rng = random.Random(f"{opt.seed}:{step}")
         examples = [pool[i] for i in indices]
         codes = all_codes[indices].long()
-        captions = ["" if rng.random() < recipe.caption_dropout else caption(e.metadata, rng) for e in examples]
+        captions = ["" if rng.random() < recipe.caption_dropout else scene_caption(e, rng) for e in examples]
         mask = random_mask(codes.shape, draw)
         rows = [prompting.text_prefix(c) for c in captions]
         texts = torch.tensor([[prompting.pad_id] * (width - len(row)) + row for row in rows])
@@ -163,20 +214,21 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         ids = torch.cat([texts, image], 1)
         allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
         attention = torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)
-        hidden = trunk(ids, attention)[:, width + 1 : -1][mask]
+        hidden = forward(ids, attention)[:, width + 1 : -1][mask]
         background = recipe.background_weight + (1 - recipe.background_weight) * min(1, step / recipe.level_steps)
         weights = object_weights(examples, config.grid_size, 64, background)[mask]
-        value = masked_code_loss(model.code_logits(hidden), codes[mask], weights)
+        value = masked_code_loss(trained.code_logits(hidden), codes[mask], weights)
         return {"loss": value}
 
     def evaluate(averaged: nn.Module) -> dict[str, float]:
-        assert isinstance(averaged, Showo)
+        assert isinstance(averaged, SharedBits)
         drawer = ShowoGenerator(
-            averaged, image_tokenizer, prompting, steps=recipe.steps, guidance_scale=recipe.guidance_scale
+            averaged.folded(), image_tokenizer, prompting, steps=recipe.steps, guidance_scale=recipe.guidance_scale
         )
         return task_scores(drawer, load_detector(), recipe.prompts_per_task)
 
-    fit(model, loss, opt, recipe.output / "training", evaluate=evaluate, title="generator")
+    fit(trained, loss, opt, recipe.output / "training", evaluate=evaluate, title="generator")
+    model = trained.folded()
     save_generator(model, prompting, recipe, recipe.output)
     return model
 

@@ -35,6 +35,7 @@ class Optimization(BaseModel):
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
+    muon: bool = False
     ema: float = 0.999
     seed: int = 0
     bf16: bool = True
@@ -65,6 +66,21 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         if parameter.requires_grad:
             (decayed if parameter.ndim > 1 and "embed" not in name else plain).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def optimizers(model: nn.Module, opt: Optimization) -> list[torch.optim.Optimizer]:
+    """AdamW; with `opt.muon` Muon (Jordan et al., 2024) for the matrices between embeddings and head."""
+    groups = parameter_groups(model, opt.weight_decay)
+    if not opt.muon:
+        return [torch.optim.AdamW(groups, lr=opt.learning_rate, betas=opt.betas, fused=True)]
+    layers = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
+    inner = {id(p) for p in layers}
+    rest = [{**group, "params": [p for p in group["params"] if id(p) not in inner]} for group in groups]
+    return [
+        torch.optim.AdamW(rest, lr=opt.learning_rate, betas=opt.betas, fused=True),
+        # Scaled to AdamW's step size, so both follow one schedule.
+        torch.optim.Muon(layers, lr=opt.learning_rate, weight_decay=opt.weight_decay, adjust_lr_fn="match_rms_adamw"),
+    ]
 
 
 class Curves:
@@ -135,9 +151,7 @@ def fit(
         ImagecotError: the loss is not finite, or the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, opt.weight_decay), lr=opt.learning_rate, betas=opt.betas, fused=True
-    )
+    steppers = optimizers(model, opt)
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     state_path, start = folder / "state.pt", 0
     sums: dict[str, float] = {}
@@ -145,7 +159,8 @@ def fit(
     if state_path.exists():
         state = torch.load(state_path, weights_only=True)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for stepper, saved in zip(steppers, state["optimizers"], strict=True):
+            stepper.load_state_dict(saved)
         average, start = state["average"], state["step"]
         sums, seen = state["sums"], state["seen"]
     curves = Curves(folder, start)
@@ -154,7 +169,7 @@ def fit(
     def save(step: int) -> None:
         state = {
             "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [stepper.state_dict() for stepper in steppers],
             "average": average,
             "step": step,
             "sums": sums,
@@ -184,7 +199,7 @@ def fit(
     with Progress(*columns) as bar:
         task = bar.add_task(title, total=opt.steps, completed=start, note="")
         for step in range(start, opt.steps):
-            for group in optimizer.param_groups:
+            for group in (group for stepper in steppers for group in stepper.param_groups):
                 group["lr"] = learning_rate(step, opt)
             with torch.autocast(device_type, torch.bfloat16, enabled=opt.bf16):
                 losses = loss(model, step)
@@ -193,10 +208,11 @@ def fit(
                 raise ImagecotError(
                     f"The loss became {total.item()} at step {step}; lower learning_rate in the recipe."
                 )
-            optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             total.backward()
             nn.utils.clip_grad_norm_(model.parameters(), opt.clip)
-            optimizer.step()
+            for stepper in steppers:
+                stepper.step()
             decay = min(opt.ema, (1 + step) / (10 + step))
             with torch.no_grad():
                 for name, tensor in model.state_dict().items():

@@ -1,0 +1,281 @@
+"""One evaluation: images of many prompts, drawn here or found in a folder, judged, and summed up.
+
+The work is cut into units, each of which is written whole when it is done; so a run that was killed goes on with the
+next unit and ends with the file of a run that was not, and several processes share the units among them.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.files import clear_write_errors, write_whole
+from imagecot.geneval.detection import Detector
+from imagecot.geneval.folder import Entry, read_folder, read_image, write_entry
+from imagecot.geneval.rules import judge_detections, kept_indices
+
+if TYPE_CHECKING:
+    from imagecot.generators.paths import Generator
+    from imagecot.verifiers import Verifier
+
+Metadata = dict[str, Any]
+Row = dict[str, Any]
+PARTS, IDENTITY = "parts", "evaluation.json"
+RESULTS, SECOND = "results.jsonl", "results-second.jsonl"
+_RECORD = "detectors.json"
+_PROMPTS_A_UNIT = 8
+_ENTRIES_A_UNIT = 32
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the images of an evaluation are drawn: `samples` a prompt, each the choice of a search over `n` paths."""
+
+    prompts: list[Metadata]
+    samples: int
+    strategy: str
+    n: int
+    seed: int
+
+
+@dataclass
+class Unit:
+    """What one piece of the work left: rows of both judges, problems, and what was spent."""
+
+    rows: list[Row] = field(default_factory=list)
+    second: list[Row] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    cost: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a process works with; `generator` and `verifier` only where images are drawn."""
+
+    detector: Detector
+    second: Detector | None = None
+    generator: "Generator | None" = None
+    verifier: "Verifier | None" = None
+
+
+def result_row(file: str, metadata: Metadata, image_detections: Any, options: dict[str, float]) -> Row:
+    """One image's line of the results, in the reference's keys and order."""
+    verdict = judge_detections(metadata, image_detections.boxes, image_detections.colors, **options)  # type: ignore[arg-type]
+    least = options.get("counting_threshold", 0.9) if metadata["tag"] == "counting" else options.get("threshold", 0.3)
+    details = {}
+    for name, raw in image_detections.boxes.items():
+        boxes = torch.tensor(raw, dtype=torch.float32).reshape(-1, 5).numpy()
+        kept = kept_indices(boxes, threshold=least)
+        if kept:
+            details[name] = [[float(v) for v in boxes[k]] for k in kept]
+    return {
+        "filename": file,
+        "tag": metadata["tag"],
+        "prompt": metadata["prompt"],
+        "correct": verdict.correct,
+        "reason": verdict.reason,
+        "metadata": json.dumps(metadata),
+        "details": json.dumps(details),
+    }
+
+
+def _judge(models: Models, files: list[str], images: Sequence[Tensor], metadata: list[Metadata], unit: Unit) -> None:
+    for detector, rows in ((models.detector, unit.rows), (models.second, unit.second)):
+        if detector is None:
+            continue
+        for file, required, found in zip(files, metadata, detector.detect(images), strict=True):
+            rows.append(result_row(file, required, found, {}))
+
+
+def judge_entries(entries: Sequence[Entry], models: Models) -> Unit:
+    """Judge the images of some prompts' folders; what cannot be read becomes a problem."""
+    unit = Unit()
+    files: list[str] = []
+    images: list[Tensor] = []
+    metadata: list[Metadata] = []
+    for entry in entries:
+        unit.problems += entry.problems
+        if entry.metadata is None:
+            continue
+        for file in entry.images:
+            try:
+                images.append(read_image(file))
+            except ImagecotError as error:
+                unit.problems.append(str(error))
+                continue
+            files.append(str(file))
+            metadata.append(entry.metadata)
+    if images:
+        _judge(models, files, images, metadata, unit)
+    return unit
+
+
+def draw_prompts(drawing: Drawing, first: int, last: int, models: Models, folder: Path) -> Unit:
+    """Draw, keep and judge the images of the prompts from `first` to `last` - 1."""
+    from imagecot.generators.randomness import path_seeds, prompt_seed
+    from imagecot.search.trace import Cost
+
+    assert models.generator is not None
+    prompts = drawing.prompts[first:last]
+    began = time.perf_counter()
+    seeds = [path_seeds(prompt_seed(drawing.seed, m["prompt"]), drawing.samples) for m in prompts]
+    if drawing.strategy == "single":
+        paths = models.generator.start([m["prompt"] for m in prompts for _ in range(drawing.samples)], torch.cat(seeds))
+        while not paths.finished:
+            paths = models.generator.advance(paths)
+        images = models.generator.preview(paths).cpu()
+        rows = len(paths) * paths.steps * models.generator.rows_per_path
+        cost = Cost(generator_rows=rows, previews=len(paths))
+    else:
+        images, cost = _search(drawing, prompts, seeds, models)
+    images = (images * 255).round() / 255  # what is judged is what is written
+    spent = asdict(cost) | {"seconds": time.perf_counter() - began}
+    unit = Unit(cost=spent)
+    files: list[str] = []
+    for k, metadata in enumerate(prompts):
+        part = images[k * drawing.samples : (k + 1) * drawing.samples]
+        files += write_entry(folder / f"{first + k:05d}", metadata, part)
+    names = [str(Path(file).relative_to(folder.parent)) for file in files]
+    _judge(models, names, list(images), [m for m in prompts for _ in range(drawing.samples)], unit)
+    return unit
+
+
+def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
+    import numpy as np
+
+    from imagecot.search import search
+    from imagecot.search.trace import Cost
+
+    pictures, cost = [], Cost()
+    for metadata, own in zip(prompts, seeds, strict=True):
+        for seed in own.tolist():
+            trace = search(
+                metadata["prompt"],
+                generator=models.generator,  # type: ignore[arg-type]
+                verifier=models.verifier,
+                strategy=drawing.strategy,
+                n=drawing.n,
+                seed=seed,
+            )
+            pictures.append(torch.from_numpy(np.array(trace.image)).permute(2, 0, 1).float() / 255)
+            cost = cost + trace.cost
+    return torch.stack(pictures), cost
+
+
+def unit_names(count: int, size: int) -> list[tuple[str, int, int]]:
+    """The units of `count` prompts or entries: name, first, and one past the last."""
+    return [(f"{a:05d}", a, min(a + size, count)) for a in range(0, count, size)]
+
+
+class Evaluation:
+    """The state of an evaluation on disk, under `out`; a folder belongs to one evaluation."""
+
+    def __init__(self, out: Path, identity: dict[str, Any]) -> None:
+        """Open or resume; UsageError where the folder holds something else."""
+        self.out, self.parts = out, out / PARTS
+        identity = json.loads(json.dumps(identity))
+        if out.is_file():
+            raise UsageError(f"{out} is a file; give a folder to write to.")
+        known = out / IDENTITY
+        if known.is_file():
+            try:
+                there = json.loads(known.read_text(encoding="utf-8"))
+            except ValueError:
+                raise UsageError(f"{known} is damaged; delete {out} or choose another folder.") from None
+            different = [key for key in {**there, **identity} if there.get(key) != identity.get(key)]
+            if different:
+                raise UsageError(
+                    f"{out} holds another evaluation ({different[0]} differs); choose another folder or delete it."
+                )
+        elif out.is_dir() and any(not child.name.startswith(".") for child in out.iterdir()):
+            raise UsageError(f"{out} is not empty and holds no evaluation; choose another folder.")
+        with clear_write_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+        write_whole(known, json.dumps(identity, indent=1).encode())
+        with clear_write_errors(out):
+            self.parts.mkdir(exist_ok=True)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the results are complete."""
+        return (self.out / RESULTS).is_file()
+
+    def missing(self, names: Sequence[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+        """The units that are still to be done."""
+        return [unit for unit in names if not (self.parts / f"{unit[0]}.json").is_file()]
+
+    def keep(self, name: str, unit: Unit) -> None:
+        """Write a finished unit."""
+        write_whole(self.parts / f"{name}.json", json.dumps(asdict(unit)).encode())
+
+    def note_detectors(self, models: Models) -> None:
+        """Keep what the judges' answers depend on, for the summary."""
+        second = models.second.record() if models.second else None
+        write_whole(self.parts / _RECORD, json.dumps({"detector": models.detector.record(), "second": second}).encode())
+
+    def detectors(self) -> dict[str, Any]:
+        """What `note_detectors` kept."""
+        record: dict[str, Any] = json.loads((self.parts / _RECORD).read_text(encoding="utf-8"))
+        return record
+
+    def units(self, names: Sequence[tuple[str, int, int]]) -> Iterator[Unit]:
+        """Read the finished units in order."""
+        for name, _, _ in names:
+            yield Unit(**json.loads((self.parts / f"{name}.json").read_text(encoding="utf-8")))
+
+    def close(self, names: Sequence[tuple[str, int, int]]) -> Unit:
+        """Join all units into the results; returns them joined. The parts are deleted last."""
+        whole = Unit()
+        for unit in self.units(names):
+            whole.rows += unit.rows
+            whole.second += unit.second
+            whole.problems += unit.problems
+            for key, value in unit.cost.items():
+                whole.cost[key] = whole.cost.get(key, 0) + value
+        if not whole.rows:
+            told = "; ".join(whole.problems[:3])
+            raise ImagecotError(f"not one image could be scored: {told}")
+        for file, rows in ((SECOND, whole.second), (RESULTS, whole.rows)):
+            if rows:
+                write_whole(self.out / file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        return whole
+
+    def clean(self) -> None:
+        """Delete the parts of a finished evaluation."""
+        shutil.rmtree(self.parts, ignore_errors=True)
+
+
+def plan(
+    source: Path | Drawing, samples: int, classes: Sequence[str]
+) -> tuple[list[Entry], list[tuple[str, int, int]]]:
+    """The entries of a folder (none where images are drawn) and the units of the work."""
+    if isinstance(source, Path):
+        entries = read_folder(source, samples, classes)
+        return entries, unit_names(len(entries), _ENTRIES_A_UNIT)
+    size = _PROMPTS_A_UNIT if source.strategy == "single" else 1
+    return [], unit_names(len(source.prompts), size)
+
+
+def work(
+    source: Path | Drawing,
+    entries: Sequence[Entry],
+    units: Sequence[tuple[str, int, int]],
+    models: Models,
+    state: Evaluation,
+    done: Callable[[], None] = lambda: None,
+) -> None:
+    """Do these units one after another."""
+    for name, first, last in units:
+        if isinstance(source, Path):
+            unit = judge_entries(entries[first:last], models)
+        else:
+            unit = draw_prompts(source, first, last, models, state.out / "images")
+        state.keep(name, unit)
+        done()

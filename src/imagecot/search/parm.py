@@ -1,0 +1,85 @@
+"""parm: paths that are clear enough to judge and without potential stop at once; the best of the rest wins.
+
+The paper's potential assessment reward model (section 3.3). After each step every path that was not clear yet is asked
+whether its preview is clear enough to be judged. The first time it is, the second turn of the same conversation asks
+for its potential: a no stops the path, and its compute; a yes lets it run to the end unasked. The ORM question chooses
+among those that finish. Where none is left, the path that was refused least is taken up where it stopped.
+"""
+
+import time
+from dataclasses import replace
+
+import torch
+
+from imagecot.generators.paths import Paths
+from imagecot.search.best_of_n import score
+from imagecot.search.run import Run
+from imagecot.search.trace import Candidate, Cost, ranked
+from imagecot.verifiers.questions import CLARITY, POTENTIAL
+
+NEEDS_VERIFIER = True
+YES = 0.5
+
+
+def choose(run: Run) -> tuple[list[Candidate], int]:
+    """Return all candidates and the index of the best that finished; of equal scores the first wins."""
+    candidates = run.in_groups(draw)
+    if all(candidate.truncated_at is not None for candidate in candidates):
+        resume_best(run, candidates)
+    return candidates, ranked(candidates)[0]
+
+
+def draw(run: Run, paths: Paths) -> list[Candidate]:
+    """Advance the paths together, stop those without potential, and score the others."""
+    candidates = [Candidate(seed) for seed in paths.seeds.tolist()]
+    alive = list(range(len(candidates)))  # the candidate of each row of `paths`
+    while alive and not paths.finished:
+        paths = run.advance(paths, [candidates[i] for i in alive])
+        if paths.finished:
+            break  # nothing is left to save: the ORM question judges what never was clear
+        stopped = assess(run, paths, [candidates[i] for i in alive])
+        if stopped:
+            for row in stopped:
+                candidates[alive[row]].state = paths.codes[row].cpu()
+            kept = [row for row in range(len(alive)) if row not in stopped]
+            paths, alive = paths.select(kept), [alive[row] for row in kept]
+    if alive:
+        score(run, paths, [candidates[i] for i in alive])
+    return candidates
+
+
+def assess(run: Run, paths: Paths, candidates: list[Candidate]) -> set[int]:
+    """Ask those of `candidates` (one a path) that were not clear yet; return the rows to stop."""
+    unclear = [row for row, candidate in enumerate(candidates) if candidate.first_clear is None]
+    if not unclear:
+        return set()
+    asked = [candidates[row] for row in unclear]
+    images = run.preview(paths.select(unclear))
+    answers, conversation = run.begin(images, asked, paths.step, CLARITY)
+    clear = [k for k, p in enumerate(answers) if p >= YES]
+    if not clear:
+        return set()
+    newly = [asked[k] for k in clear]
+    potential = run.ask(images[clear], newly, paths.step, POTENTIAL, conversation.select(torch.tensor(clear)))
+    stopped = set()
+    for k, candidate, p in zip(clear, newly, potential, strict=True):
+        candidate.first_clear = paths.step
+        if p < YES:
+            candidate.truncated_at = paths.step
+            stopped.add(unclear[k])
+    return stopped
+
+
+def resume_best(run: Run, candidates: list[Candidate]) -> None:
+    """Finish the stopped path whose potential was refused least, from where it stopped (the first of equals)."""
+    began = time.perf_counter()
+    best = max(candidates, key=lambda candidate: candidate.verdicts[-1].p_yes)
+    assert best.state is not None and best.truncated_at is not None
+    start = run.start(torch.tensor([best.seed]))
+    codes = best.state.to(start.codes)[None]
+    paths = replace(start, codes=codes, proposed=codes, step=best.truncated_at)
+    best.resumed_at, best.truncated_at = best.truncated_at, None
+    while not paths.finished:
+        paths = run.advance(paths, [best])
+    score(run, paths, [best])
+    run.cost += Cost(seconds=time.perf_counter() - began)

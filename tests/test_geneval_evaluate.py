@@ -1,0 +1,236 @@
+"""`imagecot evaluate geneval`: rendered scenes score what they show, gaps are told, interrupted runs end the same."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from imagecot import cli
+from imagecot.geneval import evaluate
+from imagecot.geneval.folder import parse_metadata, read_folder, read_image, read_metadata, write_entry
+from imagecot.geneval.report import agreement
+from imagecot.geneval.summary import summarize
+from imagecot.pictograms.captions import held_out_prompts
+from imagecot.pictograms.scenes import KINDS, compose, draw
+
+torch.set_num_threads(1)
+
+
+def rendered(metadata: dict, seed: int = 0) -> torch.Tensor:
+    """A picture that is right for a requirement."""
+    picture = draw(compose(metadata, random.Random(seed)))
+    return torch.tensor(list(picture.tobytes())).view(64, 64, 3).permute(2, 0, 1).float() / 255
+
+
+@pytest.fixture
+def imagecot(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process, in an empty folder; return exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["imagecot", *arguments])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def image_set(tmp_path) -> Path:
+    """Two prompts a task, two images each: the first right, the second of the next prompt and so mostly wrong."""
+    prompts = held_out_prompts(2)
+    for k, metadata in enumerate(prompts):
+        other = prompts[(k + 2) % len(prompts)]
+        write_entry(tmp_path / "set" / f"{k:05d}", metadata, torch.stack([rendered(metadata), rendered(other)]))
+    return tmp_path / "set"
+
+
+def score(imagecot, folder: Path, *more: str) -> tuple[int, dict, str]:
+    code, out, err = imagecot(
+        "evaluate", "geneval", "--images", str(folder), "--detector", "pictograms", "--samples", "2", "--json", *more
+    )
+    return code, json.loads(out) if out.startswith("{") else {}, err
+
+
+def test_rendered_scenes_score_what_they_show(imagecot, image_set):
+    code, summary, _ = score(imagecot, image_set, "--out", "scored")
+    assert code == 0
+    rows = [json.loads(line) for line in Path("scored/results.jsonl").read_text().splitlines()]
+    assert list(rows[0]) == ["filename", "tag", "prompt", "correct", "reason", "metadata", "details"]
+    first = [row for row in rows if row["filename"].endswith("0000.png")]
+    second = [row for row in rows if row["filename"].endswith("0001.png")]
+    assert all(row["correct"] for row in first), [row["reason"] for row in first]
+    wrong = [row for row in second if not row["correct"]]
+    assert len(wrong) >= 8
+    assert all(row["reason"] for row in wrong)
+    table = summarize(rows)
+    assert summary["score"]["overall"] == pytest.approx(table.overall)
+    assert summary["score"]["tasks"]["counting"]["se"] == pytest.approx(table.tasks["counting"].se)
+    assert summary["second_judge"]["overall"] >= 0.4
+    assert summary["agreement"] >= 0.9
+    assert summary["record"]["detector"]["weights"] != summary["record"]["second"]["weights"]
+    details = json.loads(first[0]["details"])
+    kind = json.loads(first[0]["metadata"])["include"][0]["class"]
+    assert len(details[kind][0]) == 5
+    assert Image.open("scored/failures.png").width > 500
+    assert not Path("scored/parts").exists()
+
+
+def test_a_finished_evaluation_is_reported_again_and_compared(imagecot, image_set):
+    score(imagecot, image_set, "--out", "a")
+    before = Path("a/results.jsonl").stat().st_mtime_ns
+    code, again, _ = score(imagecot, image_set, "--out", "a")
+    assert code == 0
+    assert Path("a/results.jsonl").stat().st_mtime_ns == before
+    code, compared, _ = score(imagecot, image_set, "--out", "b", "--against", "a")
+    assert compared["against"]["difference"] == 0
+    assert compared["against"]["p_value"] == 1
+    assert compared["score"] == again["score"]
+
+
+def test_gaps_are_told_and_the_rest_is_scored(imagecot, image_set):
+    (image_set / "00001/samples/0001.png").unlink()
+    (image_set / "00002/samples/0000.png").write_bytes(b"\x89PNG broken")
+    two = image_set / "00003/metadata.jsonl"
+    two.write_text(two.read_text() * 2)
+    strange = image_set / "00004/metadata.jsonl"
+    strange.write_text(strange.read_text().replace('"class": "', '"class": "giant '))
+    (image_set / "00005/metadata.jsonl").unlink()
+    (image_set / "00006/samples/notes.txt").write_text("hello")
+    code, summary, _ = score(imagecot, image_set, "--out", "scored")
+    assert code == 1
+    text = "\n".join(summary["problems"])
+    for told in ("has 1 of 2 images", "no readable image", "has 2 lines, not one", "does not know", "is missing"):
+        assert told in text
+    assert "notes.txt is not named like 0000.png" in text
+    assert summary["score"]["total_images"] == 24 - 1 - 1 - 3 * 2
+    code, out, err = imagecot(
+        *("evaluate", "geneval", "--images", str(image_set), "--detector", "pictograms", "--samples", "2"),
+        *("--out", "scored"),
+    )
+    assert code == 1
+    assert "INCOMPLETE: 6 problems" in out
+    assert "problem:" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--images", "nowhere"), 2, "is no folder"),
+        ((), 2, "give either --images"),
+        (("--images", ".", "--generator", "tiny"), 2, "give either --images"),
+        (("--generator", "tinny"), 2, "did you mean tiny?"),
+        (("--generator", "tiny", "--search", "best-of-n"), 2, "needs a verifier"),
+        (("--generator", "tiny", "--search", "worst"), 2, "there is no search"),
+        (("--generator", "tiny", "--samples", "0"), 2, "--samples must be at least 1"),
+        (("--generator", "tiny", "--per-task", "0"), 2, "--per-task must be at least 1"),
+        (("--generator", "tiny", "--prompts", "none.jsonl"), 2, "cannot be read"),
+    ],
+)
+def test_mistakes_are_one_sentence(imagecot, arguments, code, told):
+    got, out, err = imagecot("evaluate", "geneval", "--detector", "pictograms", *arguments)
+    assert (got, out) == (code, "")
+    assert told in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_with_nothing_in_it(imagecot, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = imagecot("evaluate", "geneval", "--images", "empty", "--detector", "pictograms")
+    assert code == 2
+    assert "holds no image set" in err
+
+
+def test_another_evaluation_is_not_overwritten(imagecot, image_set):
+    score(imagecot, image_set, "--out", "a")
+    code, _, err = score(imagecot, image_set, "--out", "a", "--seed", "1", "--detector", "pictograms-2")
+    assert code == 2
+    assert "holds another evaluation (detector differs)" in err
+    Path("b").mkdir()
+    Path("b/notes.txt").write_text("mine")
+    code, _, err = score(imagecot, image_set, "--out", "b")
+    assert code == 2
+    assert Path("b/notes.txt").read_text() == "mine"
+
+
+def test_a_malformed_line_of_prompts_is_named(imagecot):
+    good = json.dumps(held_out_prompts(1)[0])
+    for bad, told in (("{", "not valid JSON"), ("[1]", "must hold an object"), (good.replace("include", "inc"), "")):
+        Path("prompts.jsonl").write_text(f"{good}\n{bad}\n")
+        code, _, err = imagecot(
+            "evaluate", "geneval", "--generator", "tiny", "--prompts", "prompts.jsonl", "--out", "x"
+        )
+        if told:
+            assert code == 2
+            assert "line 2 of prompts.jsonl" in err
+            assert told in err
+            assert not Path("x").exists()
+
+
+def command(out: Path, workers: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "imagecot", "evaluate", "geneval", "--generator", "tiny", "--per-task", "3"),
+        *("--samples", "2", "--workers", str(workers), "--out", str(out)),
+    ]
+
+
+def test_drawn_killed_and_resumed_equals_undisturbed(tmp_path):
+    """The process is killed when a unit is done; the resumed run ends with the same file, as do two workers."""
+    subprocess.run(command(tmp_path / "whole", 1), check=True, capture_output=True)
+    killed = subprocess.Popen(command(tmp_path / "killed", 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if list((tmp_path / "killed/parts").glob("0*.json")) or killed.poll() is not None:
+            break
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = len(list((tmp_path / "killed/parts").glob("0*.json")))
+    assert 1 <= done < 3
+    assert not (tmp_path / "killed/results.jsonl").exists()
+    subprocess.run(command(tmp_path / "killed", 1), check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "shared", 2), check=True, capture_output=True)
+    whole = (tmp_path / "whole/results.jsonl").read_bytes()
+    assert len(whole.splitlines()) == 36
+    assert (tmp_path / "killed/results.jsonl").read_bytes() == whole
+    assert (tmp_path / "shared/results.jsonl").read_bytes() == whole
+    image = "images/00007/samples/0001.png"
+    assert (tmp_path / "killed" / image).read_bytes() == (tmp_path / "whole" / image).read_bytes()
+
+
+def test_units_cover_every_prompt_once():
+    names = evaluate.unit_names(19, 8)
+    assert names == [("00000", 0, 8), ("00008", 8, 16), ("00016", 16, 19)]
+
+
+def test_agreement_by_hand():
+    rows = [{"correct": value} for value in (True, True, False, False)]
+    other = [{"correct": value} for value in (True, False, False, True)]
+    assert agreement(rows, other) == 0.5
+
+
+def test_an_image_survives_the_round_trip(tmp_path):
+    """What is judged after drawing is what a later evaluation reads: 8-bit levels, channels in order."""
+    levels = torch.arange(3 * 64 * 64).remainder(256).view(3, 64, 64).float() / 255
+    metadata = held_out_prompts(1)[0]
+    (file,) = write_entry(tmp_path / "00000", metadata, levels[None])
+    assert torch.equal(read_image(Path(file)), levels)
+    assert read_metadata(tmp_path / "00000/metadata.jsonl", frozenset(KINDS)) == metadata
+    entry = read_folder(tmp_path, 1, KINDS)[0]
+    assert entry.problems == ()
+    assert parse_metadata(json.dumps(metadata, indent=2), "here", frozenset(KINDS)) == metadata
+    shutil.rmtree(tmp_path / "00000")

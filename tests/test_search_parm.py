@@ -1,0 +1,206 @@
+"""parm and stepwise: who is asked what and when, who stops, what that saves, and who wins."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from imagecot.generators.paths import Paths
+from imagecot.generators.randomness import fork_seeds, path_seeds
+from imagecot.search import search
+from imagecot.search.resume import Partial
+from imagecot.verifiers.protocol import Conversation
+from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM
+from plain_decoder import tiny_generator
+
+torch.set_num_threads(1)
+PROMPT = "a photo of a red apple"
+STEPS = 6
+
+
+@dataclass
+class Scripted:
+    """Answers by rules on the brightness of what it sees, and notes all that it is asked."""
+
+    clear_above: float = 0.0
+    hopeful_above: float = 0.0
+    judge_calls: int = 0
+    tokens_judged: int = 0
+    asked: list[tuple[str, int]] = field(default_factory=list)
+
+    def ask(self, images: Tensor, prompts, question, after: Conversation | None = None) -> Tensor:
+        self.asked.append((question.name, len(images)))
+        self.judge_calls += len(images)
+        if question.name == "potential":
+            assert after is not None
+            assert len(after) == len(images)
+            # The conversation brings what the first turn saw.
+            seen = after.cache[0][0].flatten()
+            torch.testing.assert_close(seen, images.mean((1, 2, 3)))
+            return torch.where(seen >= self.hopeful_above, 0.75, 0.25) + seen / 8
+        bright = images.mean((1, 2, 3))
+        if question.name == "clarity":
+            return torch.where(bright >= self.clear_above, 0.75, 0.25)
+        return bright
+
+    def begin(self, images: Tensor, prompts, question) -> tuple[Tensor, Conversation]:
+        answers = self.ask(images, prompts, question)
+        seen = images.mean((1, 2, 3)).view(-1, 1, 1, 1)
+        return answers, Conversation(question, ((seen, seen),), torch.ones(len(images), 1, dtype=torch.bool))
+
+
+def brightness(n: int, seed: int) -> list[list[float]]:
+    """The brightness of each path's preview after each step, drawn alone."""
+    generator = tiny_generator(steps=STEPS)
+    table = []
+    for path_seed in path_seeds(seed, n):
+        paths = generator.start([PROMPT], path_seed[None])
+        levels = []
+        while not paths.finished:
+            paths = generator.advance(paths)
+            levels.append(float(generator.preview(paths).mean()))
+        table.append(levels)
+    return table
+
+
+def run(strategy: str, verifier: Scripted, n: int, seed: int = 3, **more):
+    return search(
+        PROMPT, generator=tiny_generator(steps=STEPS), verifier=verifier, strategy=strategy, n=n, seed=seed, **more
+    )
+
+
+def test_parm_follows_the_paper_path_by_path():
+    """First clear step, potential there only, a stop at once, ORM among the rest: replayed from single paths."""
+    n = 8
+    table = brightness(n, 3)
+    clear_above = sorted(levels[1] for levels in table)[4]
+    hopeful_above = clear_above + 0.01
+    trace = run("parm", Scripted(clear_above, hopeful_above), n)
+    rows = previews = calls = 0
+    scores = {}
+    for k, (levels, candidate) in enumerate(zip(table, trace.candidates, strict=True)):
+        first = next((t + 1 for t, level in enumerate(levels[:-1]) if level >= clear_above), None)
+        stopped = first if first is not None and levels[first - 1] < hopeful_above else None
+        assert (candidate.first_clear, candidate.truncated_at) == (first, stopped)
+        asked = [(v.step, v.question) for v in candidate.verdicts]
+        expected = [(t, "clarity") for t in range(1, (first or STEPS - 1) + 1)]
+        expected += [(first, "potential")] if first else []
+        if stopped is None:
+            expected += [(STEPS, "orm")]
+            scores[k] = levels[-1]
+        assert asked == expected
+        assert (candidate.image is None) == (stopped is not None)
+        rows += 2 * (stopped or STEPS)
+        previews += (first or STEPS - 1) + (stopped is None)
+        calls += len(expected)
+    assert 0 < trace.kept < n  # the case holds both kinds
+    assert trace.chosen == max(scores, key=scores.__getitem__)
+    assert trace.cost.generator_rows == rows
+    assert trace.cost.previews == previews
+    assert trace.cost.judge_calls == calls
+
+
+def test_a_stopped_path_costs_nothing_more():
+    """All clear after one step and half without potential: the batch of every later step is the other half."""
+    n = 8
+    first = sorted(levels[0] for levels in brightness(n, 3))
+    middle = (first[3] + first[4]) / 2
+    generator = tiny_generator(steps=STEPS)
+    batches = []
+    advance = type(generator).advance
+
+    def counted(self, paths: Paths) -> Paths:
+        batches.append(len(paths))
+        return advance(self, paths)
+
+    type(generator).advance = counted
+    try:
+        trace = search(PROMPT, generator=generator, verifier=Scripted(0.0, middle), strategy="parm", n=n, seed=3)
+    finally:
+        type(generator).advance = advance
+    assert batches == [8, 4, 4, 4, 4, 4]
+    assert trace.cost.generator_rows == 2 * (8 + 5 * 4)
+    assert trace.cost.previews == 8 + 4
+
+
+def test_where_none_is_left_the_least_refused_is_finished():
+    table = brightness(5, 3)
+    trace = run("parm", Scripted(0.0, 2.0), 5)
+    best = max(range(5), key=lambda k: table[k][0])
+    assert trace.chosen == best
+    assert trace.kept == 1
+    assert trace.choice.resumed_at == 1
+    assert trace.choice.truncated_at is None
+    assert trace.choice.score == pytest.approx(table[best][-1], abs=1e-5)
+    assert trace.cost.generator_rows == 2 * (5 + STEPS - 1)
+    assert [c.truncated_at for k, c in enumerate(trace.candidates) if k != best] == [1] * 4
+
+
+def test_never_clear_means_best_of_n():
+    parm, best = run("parm", Scripted(2.0), 4), run("best-of-n", Scripted(), 4)
+    assert parm.chosen == best.chosen
+    assert [c.score for c in parm.candidates] == pytest.approx([c.score for c in best.candidates], abs=1e-5)
+    assert all(c.first_clear is None for c in parm.candidates)
+
+
+def test_the_state_of_stopped_paths_survives_an_interruption(tmp_path):
+    """Candidates read back from the parts resume like those in memory."""
+    whole = run("parm", Scripted(0.0, 2.0), 3)
+    partial = Partial(tmp_path, {})
+    partial.save("unit", whole.candidates, whole.cost)
+    back, cost = partial.load("unit")
+    assert cost == whole.cost
+    for a, b in zip(whole.candidates, back, strict=True):
+        assert (a.state is None) == (b.state is None)
+        assert a.resumed_at == b.resumed_at
+        if a.state is not None:
+            assert torch.equal(a.state, b.state)
+
+
+def test_stepwise_keeps_the_brightest_continuation_of_each_step():
+    """A greedy walk redone by hand, one continuation at a time."""
+    n, seed = 4, 9
+    generator = tiny_generator(steps=STEPS)
+    kept = generator.start([PROMPT], path_seeds(seed, 1))
+    calls = []
+    while not kept.finished:
+        options = []
+        for fork in fork_seeds(kept.seeds, n):
+            paths = generator.advance(kept.select([0], seeds=fork[None]))
+            options.append((float(generator.preview(paths).mean()), paths))
+        best = max(range(n), key=lambda k: options[k][0])
+        calls.append([level for level, _ in options])
+        kept = options[best][1]
+    trace = run("stepwise", Scripted(), n, seed)
+    assert trace.chosen == best
+    assert trace.choice.seed == int(kept.seeds)
+    for k, candidate in enumerate(trace.candidates):
+        assert [v.p_yes for v in candidate.verdicts] == pytest.approx([step[k] for step in calls], abs=1e-5)
+        assert {v.question for v in candidate.verdicts} == {PRM.name}
+    assert trace.cost.generator_rows == 2 * n * STEPS
+    assert trace.cost.judge_calls == trace.cost.previews == n * STEPS
+
+
+def test_stepwise_in_groups_is_the_same(monkeypatch):
+    import imagecot.search.stepwise as module
+
+    whole = run("stepwise", Scripted(), 5)
+    monkeypatch.setattr(module, "LARGEST_GROUP", 2)
+    parts = run("stepwise", Scripted(), 5)
+    assert (whole.chosen, whole.choice.seed) == (parts.chosen, parts.choice.seed)
+
+
+def test_a_fork_with_its_own_seed_continues_the_original():
+    generator = tiny_generator(steps=STEPS)
+    paths = generator.advance(generator.start([PROMPT], path_seeds(1, 2)))
+    forks = paths.select([1, 1], seeds=torch.stack([paths.seeds[1], fork_seeds(paths.seeds[1:], 1)[0]]))
+    while not paths.finished:
+        paths, forks = generator.advance(paths), generator.advance(forks)
+    assert torch.equal(forks.codes[0], paths.codes[1])
+    assert not torch.equal(forks.codes[1], paths.codes[1])
+
+
+def test_questions_of_the_searches():
+    assert POTENTIAL.follows is CLARITY
+    assert {q.name for q in (ORM, PRM, CLARITY, POTENTIAL)} == {"orm", "prm", "clarity", "potential"}
