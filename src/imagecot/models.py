@@ -33,6 +33,7 @@ HUB_MODELS: dict[str, tuple[str, str | None, str | None]] = {
     "showlab/magvitv2": ("image tokenizer", "95.4 M", None),
     "llava-hf/llava-onevision-qwen2-7b-ov-hf": ("verifier", "8.0 B", "apache-2.0"),
     "lmms-lab/llava-onevision-qwen2-7b-ov": ("verifier", "8.0 B", "apache-2.0"),
+    "ZiyuG/Image-Generation-CoT:orm_ft": ("verifier", "8.0 B", None),
     "ZiyuG/Image-Generation-CoT:parm": ("verifier", "8.0 B", None),
 }
 SHIPPED_LICENCE = "apache-2.0"
@@ -52,7 +53,8 @@ def kind_of(folder: Path) -> str | None:
         return "image tokenizer"
     if config.get("model_type") == "pictogram-detector":
         return "detector"
-    return "verifier" if "vision_config" in config else None
+    # LLaVA-NeXT, in which the paper's verifiers are published, has the second.
+    return "verifier" if "vision_config" in config or "mm_vision_tower" in config else None
 
 
 def shipped(kind: str) -> list[str]:

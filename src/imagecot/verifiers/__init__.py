@@ -30,11 +30,14 @@ __all__ = [
     "shipped_verifiers",
 ]
 
-HUB_VERIFIERS = ("llava-hf/llava-onevision-qwen2-7b-ov-hf",)
-_FILES = [
-    *("config.json", "*.safetensors", "*.index.json", "tokenizer.json", "tokenizer_config.json"),
-    *("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
-]
+# A hub id may name a folder of its repository behind a colon: the paper's fine-tuned ORM, and its PARM.
+HUB_VERIFIERS = (
+    "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+    "lmms-lab/llava-onevision-qwen2-7b-ov",
+    "ZiyuG/Image-Generation-CoT:orm_ft",
+    "ZiyuG/Image-Generation-CoT:parm",
+)
+_FILES = ["*.json", "*.jinja", "*.safetensors", "pytorch_model*.bin", "merges.txt", "tokenizer.model"]
 
 
 def shipped_verifiers() -> list[str]:
@@ -47,10 +50,10 @@ def load_verifier(
     *,
     device: "str | torch.device | None" = None,
     dtype: "torch.dtype | None" = None,
-) -> "LlavaOnevisionVerifier":
-    """Load a verifier.
+) -> "Verifier":
+    """Load a verifier: LLaVA-OneVision as transformers or LLaVA-NeXT write it, or another model of transformers.
 
-    name_or_path  a checkpoint folder in Hugging Face form, a shipped name or a hub id
+    name_or_path  a checkpoint folder, a shipped name, a hub id or `hub/id:folder`
     device        the GPU where there is one, else the CPU
     dtype         bfloat16 on a GPU, float32 on the CPU
 
@@ -58,19 +61,37 @@ def load_verifier(
     """
     import torch
 
+    from imagecot.verifiers.any_vlm import AnyVlm, is_vlm, load_processor
+    from imagecot.verifiers.llava_next import ReleasedVerifier, is_llava_next
     from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+    from imagecot.weights import read_config
 
     folder = _find(str(name_or_path))
+    values = read_config(folder)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    return LlavaOnevisionVerifier(_load_model(folder, dtype).to(device), _load_tokenizer(folder))
+    if is_llava_next(values):
+        return ReleasedVerifier(_load_model(folder, values, dtype).to(device), _load_tokenizer(folder))
+    if values.get("model_type") == "llava_onevision":
+        return LlavaOnevisionVerifier(_load_model(folder, values, dtype).to(device), _load_tokenizer(folder))
+    if is_vlm(values):
+        return AnyVlm(_load_model(folder, values, dtype).to(device), load_processor(folder))
+    raise UsageError(f"{folder} is not a vision-language checkpoint by its config.json; pass a verifier.")
 
 
 def _find(name: str) -> Path:
-    hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     known = shipped_verifiers()
-    if Path(name).is_dir() or hub or name in known:
+    if Path(name).is_dir() or name in known:
         return find_checkpoint(name, _FILES)
+    repository, _, part = name.partition(":")
+    parts = [verifier for verifier in HUB_VERIFIERS if verifier.startswith(f"{name}:")]
+    if parts:
+        raise UsageError(f"{name} holds more than one model; name one: {', '.join(parts)}.")
+    if repository.count("/") == 1 and not name.startswith((".", "/", "~")):
+        folder = find_checkpoint(repository, [f"{part}/{file}" for file in _FILES] if part else _FILES) / part
+        if not folder.is_dir():
+            raise ImagecotError(f"{repository} has no folder {part}; look at its list of files.")
+        return folder
     near = difflib.get_close_matches(name, [*known, *HUB_VERIFIERS], n=1)
     raise UsageError(
         f"there is no verifier {name!r}{f' (did you mean {near[0]}?)' if near else ''}; "
@@ -78,24 +99,27 @@ def _find(name: str) -> Path:
     )
 
 
-def _load_model(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
+def _load_model(folder: Path, values: dict[str, Any], dtype: "torch.dtype") -> "torch.nn.Module":
     from safetensors import SafetensorError
-    from transformers import LlavaOnevisionForConditionalGeneration
+    from transformers import AutoModelForImageTextToText, LlavaOnevisionForConditionalGeneration
     from transformers.utils import logging
 
-    from imagecot.weights import find_weights, read_config
+    from imagecot.verifiers import llava_next
+    from imagecot.weights import find_weights
 
-    if read_config(folder).get("model_type") != "llava_onevision":
-        raise UsageError(f"{folder} is not a LLaVA-OneVision checkpoint by its config.json; pass a verifier.")
     find_weights(folder)
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # what does not fit is said below, in one sentence
     logging.disable_progress_bar()
-    load: Any = LlavaOnevisionForConditionalGeneration.from_pretrained
+    options: Any = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
-        model, report = load(
-            folder, dtype=dtype, output_loading_info=True, local_files_only=True, ignore_mismatched_sizes=True
-        )
+        if llava_next.is_llava_next(values):
+            config, state = llava_next.read(folder, values, dtype)
+            load: Any = LlavaOnevisionForConditionalGeneration.from_pretrained
+            model, report = load(None, config=config, state_dict=state, **options)
+        else:
+            load = AutoModelForImageTextToText.from_pretrained
+            model, report = load(folder, local_files_only=True, **options)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ImagecotError(
@@ -105,6 +129,8 @@ def _load_model(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+    # Of the many other families some publish tensors that their model leaves alone.
+    ours = isinstance(model, LlavaOnevisionForConditionalGeneration)
     problems = [
         f"{what} {len(report[key])} tensor(s), such as {_first(report[key])}"
         for what, key in (
@@ -112,7 +138,7 @@ def _load_model(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
             ("have unknown", "unexpected_keys"),
             ("misfit", "mismatched_keys"),
         )
-        if report.get(key)
+        if report.get(key) and (ours or key != "unexpected_keys")
     ]
     if problems:
         raise ImagecotError(f"the weights in {folder} do not fit its config.json: they {'; they '.join(problems)}.")
@@ -125,12 +151,19 @@ def _first(names: Iterable[str | tuple[str, ...]]) -> str:
 
 
 def _load_tokenizer(folder: Path) -> object:
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-    if not (folder / "tokenizer.json").is_file():
+    from imagecot.verifiers.llava_next import is_llava_next
+    from imagecot.weights import read_config
+
+    names = {file.name for file in folder.iterdir()}
+    if "tokenizer.json" not in names and not names >= {"vocab.json", "merges.txt"}:
         raise ImagecotError(f"{folder} has no tokenizer.json; pass a folder that holds a complete checkpoint.")
     try:
-        if (folder / "tokenizer_config.json").is_file():
+        if "tokenizer.json" not in names:
+            return Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+        # AutoTokenizer reads config.json too, and does not know LLaVA-NeXT's.
+        if "tokenizer_config.json" in names and not is_llava_next(read_config(folder)):
             return AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     except Exception as error:  # the tokenizers library raises bare exceptions

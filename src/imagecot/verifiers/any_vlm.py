@@ -1,0 +1,145 @@
+"""Any image-text-to-text model of transformers as a verifier, through its own processor and chat template."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.verifiers.protocol import Conversation
+from imagecot.verifiers.questions import Question
+
+_ROWS = 8  # images of one forward pass
+
+
+@dataclass(frozen=True)
+class Shown(Conversation):
+    """What a first turn was asked about: its keys and values are not kept, a follow-up reads it again."""
+
+    images: Tensor
+    prompts: list[str]
+
+    def select(self, indices: Tensor) -> "Shown":
+        """As `Conversation.select`."""
+        indices = indices.cpu()
+        prompts = [self.prompts[i] for i in torch.arange(len(self))[indices].tolist()]
+        return Shown(self.question, (), self.mask[indices], self.images[indices], prompts)
+
+
+class AnyVlm:
+    """A verifier around a model of `AutoModelForImageTextToText` and its processor.
+
+    P(yes) is the softmax over two logits at the last position: log-sum-exp over the spellings "yes" and "Yes",
+    with and without a blank before them (some chats end in "Assistant:"), and the same for no; a spelling that
+    is no single token does not take part.
+    """
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model.eval(), processor
+        self.judge_calls = self.tokens_judged = 0
+        tokenizer = processor.tokenizer
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        self._marks = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+        self._words = [self._spellings(word) for word in ("yes", "no")]
+        # Without it a model computes the logits of every position, over its whole vocabulary.
+        self._last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
+        """Return P(yes) (B,) float32.
+
+        images   (B, 3, H, W) float in [0, 1], any size; not looked at when `after` is given
+        prompts  one for each image, or one for all; not looked at when `after` is given
+        after    the conversation that a follow-up continues, which is read again
+
+        UsageError for an image batch or prompts of the wrong shape, or a conversation that does not fit.
+        """
+        if after is not None:
+            if not isinstance(after, Shown) or question.follows != after.question:
+                raise UsageError(f"{question.name} is no follow-up of {after.question.name}; ask it without `after`.")
+            images, prompts = after.images, after.prompts
+        if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
+            raise UsageError(
+                f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
+                f"and {len(prompts)} prompts."
+            )
+        if len(prompts) < len(images):
+            prompts = prompts * len(images)
+        parts = [
+            self._ask(images[i : i + _ROWS], prompts[i : i + _ROWS], question) for i in range(0, len(images), _ROWS)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0)
+
+    def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
+        """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
+        answers = self.ask(images, prompts, question)
+        prompts = prompts if len(prompts) == len(images) else prompts * len(images)
+        return answers, Shown(question, (), torch.ones(len(images), 0, dtype=torch.bool), images, prompts)
+
+    @torch.no_grad()
+    def _ask(self, images: Tensor, prompts: list[str], question: Question) -> Tensor:
+        levels = (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+        pictures = [Image.fromarray(picture) for picture in levels]
+        inputs = self.processor.apply_chat_template(
+            [self._chat(question, prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left"},
+        ).to(self.device, self.model.dtype)
+        last = self.model(**inputs, **self._last, use_cache=False).logits[:, -1].float()
+        self.judge_calls += len(prompts)
+        self.tokens_judged += int(inputs["attention_mask"].sum())
+        logits = [last[:, words].logsumexp(1) for words in self._words]
+        return torch.sigmoid(logits[0] - logits[1]).cpu()
+
+    def _chat(self, question: Question, prompt: str, picture: Image.Image) -> list[dict[str, Any]]:
+        """Return the messages of a question; one that follows another stands behind that one's yes."""
+        marks = [mark for mark in self._marks if mark in prompt]
+        if marks or not prompt.strip():
+            what = f"contains {marks[0]!r}, a mark of the verifier's chat" if marks else "is empty"
+            raise UsageError(f"the prompt {what}; write what the image shall show in plain words.")
+        text = {"type": "text", "text": question.template.replace("{prompt}", prompt).strip()}
+        if question.follows is None:
+            return [{"role": "user", "content": [{"type": "image", "image": picture}, text]}]
+        yes = {"role": "assistant", "content": [{"type": "text", "text": "yes"}]}
+        return [*self._chat(question.follows, prompt, picture), yes, {"role": "user", "content": [text]}]
+
+    def _spellings(self, word: str) -> list[int]:
+        spellings = [blank + spelling for blank in ("", " ") for spelling in (word, word.capitalize())]
+        pieces = [self.processor.tokenizer(text, add_special_tokens=False).input_ids for text in spellings]
+        single = sorted({piece[0] for piece in pieces if len(piece) == 1})
+        if not single:
+            raise ImagecotError(f"the verifier's tokenizer has no single token for {word!r}; use another tokenizer.")
+        return single
+
+
+def is_vlm(config: Mapping[str, Any]) -> bool:
+    """Whether transformers has a model that answers in text to images for this config.json."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    return config.get("model_type") in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+
+def load_processor(folder: Path) -> Any:
+    """Load the processor of a checkpoint folder; ImagecotError where it is missing or has no chat template."""
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # what a processor needs, and raises, differs from family to family
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ImagecotError(f"the processor in {folder} cannot be read ({reason}); copy its files too.") from error
+    if not getattr(processor, "chat_template", None):
+        raise ImagecotError(f"the processor in {folder} has no chat template; pass a model that was tuned for chat.")
+    return processor
