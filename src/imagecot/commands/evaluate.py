@@ -119,7 +119,7 @@ def geneval(
             raise UsageError(f"{what} must be at least 1, not {value}.")
     shipped = generator is not None and generator in names.shipped("generator")
     detector = detector or ("pictograms" if shipped else _HUB_DETECTOR)
-    classes = _classes(detector)
+    classes = classes_of(detector)
     source: Path | Drawing
     if images is not None:
         source = images
@@ -210,7 +210,7 @@ def run_share(job: Job, rank: int, world: int, left: Any = None) -> None:
     from imagecot.geneval.evaluate import Evaluation, plan, work
 
     state = Evaluation(job.out, job.identity)
-    entries, units = plan(job.source, job.samples, _classes(job.detector))
+    entries, units = plan(job.source, job.samples, classes_of(job.detector))
     mine = [unit for k, unit in enumerate(units) if k % world == rank]
     todo = state.missing(mine)
     if not todo:
@@ -238,7 +238,7 @@ def _load(job: Job) -> "Models":
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    first, second = _detectors(job.detector, job.clip)
+    first, second = detectors(job.detector, job.clip)
     return Models(
         first,
         second,
@@ -247,7 +247,7 @@ def _load(job: Job) -> "Models":
     )
 
 
-def _detectors(name: str, clip: str) -> "tuple[Detector, Detector | None]":
+def detectors(name: str, clip: str) -> "tuple[Detector, Detector | None]":
     """The judge by its name, and the second judge of the drawn world."""
     from imagecot.pictograms.detector import DETECTORS, load_detector
 
@@ -260,7 +260,7 @@ def _detectors(name: str, clip: str) -> "tuple[Detector, Detector | None]":
     return Mask2FormerClip.from_pretrained(name, ClipColors.from_pretrained(clip)), None
 
 
-def _classes(detector: str) -> tuple[str, ...]:
+def classes_of(detector: str) -> tuple[str, ...]:
     from imagecot.geneval.prompts import OBJECT_NAMES
     from imagecot.pictograms.detector import DETECTORS
     from imagecot.pictograms.scenes import KINDS

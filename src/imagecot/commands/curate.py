@@ -1,0 +1,171 @@
+"""`imagecot curate`: prompts and labelled images for reward models."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imagecot import models as names
+from imagecot.commands.output import nearest, progress_bar, say, waiting
+from imagecot.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Make ranking data.")
+
+Prompts = Annotated[Path, typer.Option(help="A file of `curate prompts`.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
+Generator = Annotated[str, typer.Option(help="Who draws.", autocompletion=lambda: names.known("generator"))]
+Detector = Annotated[str, typer.Option(help="Who labels: pictograms, or a Mask2Former.")]
+Paths = Annotated[int, typer.Option(help="Paths drawn for each prompt.")]
+Keep = Annotated[int, typer.Option(help="Images kept of each prompt, both labels alike where there are enough.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same rows.")]
+Temperature = Annotated[float, typer.Option(help="Strength of the decoding noise; the paper samples at a high one.")]
+
+_PATHS_A_UNIT = 160
+
+
+@app.command()
+def prompts(
+    out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
+    world: Annotated[str, typer.Option(help="tiny, everyday (200 objects), or a file with a name a line.")] = "tiny",
+    per_task: Annotated[int, typer.Option(help="Prompts of each of the six tasks, at most.")] = 200,
+    seed: Seed = 0,
+) -> None:
+    """Write training prompts in GenEval's templates, none of them a test prompt.
+
+    Example:
+
+      imagecot curate prompts --world tiny --per-task 100 --out runs/prompts.jsonl
+    """
+    from imagecot.curation import prompts as made
+    from imagecot.geneval.prompts import load_benchmark_prompts
+
+    if per_task < 1:
+        raise UsageError(f"--per-task must be at least 1, not {per_task}.")
+    if world == "tiny":
+        found = made.pictogram_prompts(per_task, seed)
+    else:
+        found = made.training_prompts(
+            made.everyday_objects() if world == "everyday" else _names(Path(world)),
+            per_task,
+            seed,
+            [m["prompt"] for m in load_benchmark_prompts()],
+        )
+    made.write_prompts(found, out)
+    typer.echo(f"{len(found)} prompts: {out}")
+
+
+def _names(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{file} cannot be read ({error}); give tiny, everyday or a file with a name a line."
+        ) from None
+
+
+@app.command()
+def orm(
+    prompts: Prompts, out: Out, generator: Generator = "tiny", detector: Detector = "pictograms", paths: Paths = 20,
+    keep: Keep = 20, temperature: Temperature = 1.0, seed: Seed = 0,
+) -> None:  # fmt: skip
+    """Label final images: yes where GenEval's scorer finds all that the prompt asks.
+
+    Example:
+
+      imagecot curate orm --prompts runs/prompts.jsonl --out runs/orm
+    """
+    _run("orm", prompts, out, generator, detector, paths, keep, temperature, seed)
+
+
+@app.command()
+def prm(
+    prompts: Prompts, out: Out, generator: Generator = "tiny", detector: Detector = "pictograms",
+    temperature: Temperature = 1.0, seed: Seed = 0,
+) -> None:  # fmt: skip
+    """Label the previews of every step: yes where one of four continuations ends right.
+
+    Example:
+
+      imagecot curate prm --prompts runs/prompts.jsonl --out runs/prm
+    """
+    _run("prm", prompts, out, generator, detector, 1, 1, temperature, seed)
+
+
+@app.command()
+def parm(
+    prompts: Prompts, out: Out, generator: Generator = "tiny", detector: Detector = "pictograms", paths: Paths = 20,
+    keep: Keep = 20, temperature: Temperature = 1.0, seed: Seed = 0,
+) -> None:  # fmt: skip
+    """Label previews for clarity and potential, and final images for selection, as 120 : 80 : 200.
+
+    Example:
+
+      imagecot curate parm --prompts runs/prompts.jsonl --out runs/parm
+    """
+    _run("parm", prompts, out, generator, detector, paths, keep, temperature, seed)
+
+
+def _run(
+    kind: str, prompts: Path, out: Path, generator: str, detector: str, paths: int, keep: int, temperature: float,
+    seed: int,
+) -> None:  # fmt: skip
+    from imagecot.commands.evaluate import classes_of
+    from imagecot.curation.dataset import RankingData, curate
+    from imagecot.geneval.folder import read_prompts
+
+    for what, value in (("--paths", paths), ("--keep", keep)):
+        if value < 1:
+            raise UsageError(f"{what} must be at least 1, not {value}.")
+    if names.locate(generator) is None and generator.count("/") != 1:
+        raise nearest("generator", generator, names.known("generator"), ", or give a folder or another hub id")
+    requirements = read_prompts(prompts, classes_of(detector))
+    _refuse_test_prompts(requirements, detector)
+    size = max(1, _PATHS_A_UNIT // (paths if kind != "prm" else 4))
+    units = [requirements[first : first + size] for first in range(0, len(requirements), size)]
+    identity = {
+        "kind": kind,
+        "generator": generator,
+        "weights": names.weights_of("generator", generator),
+        "detector": detector,
+        "paths": paths,
+        "keep": keep,
+        "temperature": temperature,
+        "seed": seed,
+        "prompts_sha256": hashlib.sha256(prompts.read_bytes()).hexdigest(),
+    }
+    data = RankingData(out, identity, len(units))
+    try:
+        if data.missing():
+            with waiting("loading the models"):
+                labeller = _labeller(generator, detector, paths, keep, temperature, seed)
+            with progress_bar("curating") as progress:
+                curate(data, units, getattr(labeller, kind), lambda done: progress(done, len(units)))
+    except KeyboardInterrupt:
+        say("stopped; the same command continues where this run was.")
+        raise typer.Exit(130) from None
+    how = f"Drawn by {generator} (temperature {temperature}, seed {seed}) and labelled by {detector}."
+    counts = data.finish(f"{kind.upper()} ranking data", how)
+    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f": {out}")
+
+
+def _labeller(generator: str, detector: str, paths: int, keep: int, temperature: float, seed: int) -> Any:
+    import dataclasses
+
+    from imagecot.commands.evaluate import detectors
+    from imagecot.curation.label import Labeller
+    from imagecot.generators import load_generator
+
+    model = dataclasses.replace(load_generator(generator), temperature=temperature)
+    return Labeller(model, detectors(detector, clip="openai/clip-vit-large-patch14")[0], paths, keep, seed)
+
+
+def _refuse_test_prompts(requirements: Sequence[dict[str, Any]], detector: str) -> None:
+    """Raise UsageError where a training prompt is one of the tests of the same world."""
+    from imagecot.geneval.prompts import load_benchmark_prompts, refuse_overlap
+    from imagecot.pictograms.captions import held_out_texts
+    from imagecot.pictograms.detector import DETECTORS
+
+    tests = held_out_texts() if detector in DETECTORS else [m["prompt"] for m in load_benchmark_prompts()]
+    refuse_overlap([m["prompt"] for m in requirements], tests)

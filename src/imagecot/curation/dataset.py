@@ -1,0 +1,226 @@
+"""Ranking data on disk: Parquet shards in the form of Hugging Face datasets, a card, and a page of samples.
+
+A shard is one unit of work and is written whole, so a curation that was killed goes on with the next one and ends with
+the rows of one that was not.
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.files import clear_write_errors, write_atomically, write_whole
+
+Row = dict[str, Any]
+QUESTIONS = ("orm", "prm", "clarity", "potential")
+IDENTITY = "curation.json"
+_COLUMNS = ("id", "prompt", "task", "metadata", "question", "step", "steps", "seed", "label", "agreement", "image")
+
+
+def png(image: Tensor) -> bytes:
+    """An image (3, H, W) in [0, 1] as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make_row(
+    metadata: Row, question: str, image: Tensor, step: int, steps: int, seed: int, label: bool, agreement: bool | None
+) -> Row:
+    """One labelled image. `agreement`: whether the scorer's verdict on a preview equals that on the final image."""
+    return {
+        "id": f"{question}-{seed}-{step}",
+        "prompt": metadata["prompt"],
+        "task": metadata["tag"],
+        "metadata": json.dumps(metadata),
+        "question": question,
+        "step": step,
+        "steps": steps,
+        "seed": seed,
+        "label": "yes" if label else "no",
+        "agreement": "" if agreement is None else "yes" if agreement else "no",
+        "image": {"bytes": png(image), "path": None},
+    }
+
+
+def _features() -> Any:
+    from datasets import Features, Value
+    from datasets import Image as ImageFeature
+
+    kinds = {"step": Value("int32"), "steps": Value("int32"), "seed": Value("int64"), "image": ImageFeature()}
+    return Features({name: kinds.get(name, Value("string")) for name in _COLUMNS})
+
+
+class RankingData:
+    """A folder of shards under way: `data/00000.parquet` and so on."""
+
+    def __init__(self, out: Path, identity: Row, units: int) -> None:
+        """Open or resume; UsageError where the folder holds something else."""
+        self.out, self.units = out, units
+        known = out / IDENTITY
+        identity = json.loads(json.dumps(identity))
+        if known.is_file():
+            there = json.loads(known.read_text(encoding="utf-8"))
+            different = [key for key in {**there, **identity} if there.get(key) != identity.get(key)]
+            if different:
+                raise UsageError(f"{out} holds other data ({different[0]} differs); choose another folder.")
+        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"{out} is not empty and holds no curated data; choose another folder.")
+        with clear_write_errors(out):
+            (out / "data").mkdir(parents=True, exist_ok=True)
+        write_whole(known, json.dumps(identity, indent=1).encode())
+
+    def shard(self, unit: int) -> Path:
+        """The file of a unit."""
+        return self.out / "data" / f"{unit:05d}.parquet"
+
+    def missing(self) -> list[int]:
+        """Units that are still to be done."""
+        return [unit for unit in range(self.units) if not self.shard(unit).is_file()]
+
+    def keep(self, unit: int, rows: Sequence[Row]) -> None:
+        """Write the rows of a unit."""
+        from datasets import Dataset
+        from datasets.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        columns = {name: [row[name] for row in rows] for name in _COLUMNS}
+        shard = Dataset.from_dict(columns, features=_features())
+        write_atomically(self.shard(unit), lambda path: shard.to_parquet(str(path)))
+
+    def finish(self, title: str, how: str) -> Row:
+        """Write the card and the page of samples; returns the counts by question and label."""
+        counts: Counter[tuple[str, str]] = Counter()
+        samples: dict[tuple[str, str], list[Row]] = {}
+        for row in read_rows(self.out):
+            key = (row["question"], row["label"])
+            counts[key] += 1
+            if len(samples.setdefault(key, [])) < 8:
+                samples[key].append(row)
+        card = _card(title, how, counts)
+        write_whole(self.out / "README.md", card.encode())
+        _sample_page(samples, self.out / "samples.png")
+        return {f"{question}/{label}": count for (question, label), count in sorted(counts.items())}
+
+
+def read_rows(folder: str | Path) -> Iterator[Row]:
+    """Every row of a curated folder, images as PNG bytes, checked.
+
+    ImagecotError naming shard and row for a missing or unreadable image, a label other than yes and no, an unknown
+    question, an empty prompt or a repeated id; UsageError where there is no such data.
+    """
+    import pyarrow.parquet
+
+    files = sorted(Path(folder).glob("data/*.parquet"))
+    if not files:
+        raise UsageError(f"{folder} holds no curated data (no data/*.parquet); run imagecot curate first.")
+    seen: set[str] = set()
+    for file in files:
+        try:
+            table = pyarrow.parquet.read_table(file)
+        except (OSError, ValueError) as error:
+            raise ImagecotError(f"{file} is damaged ({error}); delete it and curate again.") from None
+        lacking = [name for name in _COLUMNS if name not in table.column_names]
+        if lacking:
+            raise ImagecotError(f"{file} lacks the column {lacking[0]}; curate again.")
+        for number, row in enumerate(table.to_pylist()):
+            problem = _problem(row, seen)
+            if problem:
+                raise ImagecotError(f"row {number} of {file}: {problem}; remove the row or curate again.")
+            seen.add(row["id"])
+            yield row
+
+
+def _problem(row: Row, seen: set[str]) -> str | None:
+    if row["label"] not in ("yes", "no"):
+        return f"the label is {row['label']!r}, neither yes nor no"
+    if row["question"] not in QUESTIONS:
+        return f"the question {row['question']!r} is none of {', '.join(QUESTIONS)}"
+    if not (row["prompt"] or "").strip():
+        return "the prompt is empty"
+    if row["id"] in seen:
+        return f"the id {row['id']} is there twice"
+    data = (row["image"] or {}).get("bytes")
+    if not data:
+        return "the image is missing"
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()
+    except (OSError, SyntaxError, ValueError):
+        return "the image cannot be read"
+    return None
+
+
+def _card(title: str, how: str, counts: Counter[tuple[str, str]]) -> str:
+    total = sum(counts.values())
+    lines = [
+        f"| {q} | {counts[q, 'yes']} | {counts[q, 'no']} |" for q in QUESTIONS if counts[q, "yes"] + counts[q, "no"]
+    ]
+    return "\n".join(
+        [
+            "---",
+            "license: apache-2.0",
+            "task_categories: [image-to-text]",
+            "configs:",
+            "- config_name: default",
+            "  data_files: data/*.parquet",
+            "---",
+            "",
+            f"# {title}",
+            "",
+            f"{total} labelled images. {how}",
+            "",
+            "| question | yes | no |",
+            "|---|---|---|",
+            *lines,
+            "",
+            "Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity or potential), "
+            "step of steps, seed of the path, label (yes or no), agreement (clarity only: whether the scorer's verdict "
+            "on this preview is that on the final image), image.",
+            "",
+            "![samples](samples.png)",
+            "",
+        ]
+    )
+
+
+def _sample_page(samples: dict[tuple[str, str], list[Row]], file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import textwrap
+
+    import matplotlib.pyplot as plt
+
+    keys = sorted(samples)
+    figure, axes = plt.subplots(len(keys), 8, figsize=(14, 2.4 * len(keys)), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for line, key in zip(axes, keys, strict=True):
+        for axis, row in zip(line, samples[key], strict=False):
+            axis.imshow(Image.open(io.BytesIO(row["image"]["bytes"])), interpolation="nearest")
+            text = "\n".join(textwrap.wrap(row["prompt"], 24))
+            axis.set_title(f"{text}\n{key[0]}, step {row['step']}: {key[1]}", fontsize=7)
+    figure.tight_layout()
+    write_atomically(file, lambda p: figure.savefig(p, format="png", dpi=80))
+    plt.close(figure)
+
+
+def curate(
+    data: RankingData,
+    units: Sequence[Sequence[Row]],
+    make: Callable[[Sequence[Row]], Iterable[Row]],
+    done: Callable[[int], None],
+) -> None:
+    """Do the missing units: `make` maps the prompts of a unit to its rows, and depends on them alone."""
+    for unit in data.missing():
+        data.keep(unit, list(make(units[unit])))
+        done(unit + 1)

@@ -1,0 +1,138 @@
+"""Labels for reward models: what the scorer says of final images, of continuations, and of previews.
+
+Each function maps the prompts of one unit to rows and depends on them and its settings alone. Labels come from GenEval's
+rules on a detector's answers (paper, section 2.2 and appendix B).
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imagecot.curation.dataset import Row, make_row
+from imagecot.generators.paths import Generator, Paths
+from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
+from imagecot.geneval.detection import Detector, judge
+
+Metadata = dict[str, Any]
+CONTINUATIONS = 4  # paths from a step; any right one makes its label yes (appendix B.2, after Math-Shepherd)
+CLEAR_AFTER, UNCLEAR_BEFORE = 11, 10  # of 18 steps: the paper's static labels of clarity (appendix B.3)
+PAPER_STEPS = 18
+CLARITY_SHARE, POTENTIAL_SHARE = 120 / 200, 80 / 200  # rows for each row of selection (section 3.3)
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Who draws and who judges. `paths` are drawn for each prompt; `keep` of them at most become rows, both labels
+    in equal numbers where there are enough."""
+
+    generator: Generator
+    detector: Detector
+    paths: int = 20
+    keep: int = 20
+    seed: int = 0
+
+    def orm(self, prompts: Sequence[Metadata]) -> Iterator[Row]:
+        """Final images, labelled by the scorer."""
+        states = self._draw(prompts)
+        images, labels = self._final(prompts, states[-1])
+        yield from self._selection(prompts, states[-1], images, labels)
+
+    def prm(self, prompts: Sequence[Metadata]) -> Iterator[Row]:
+        """Previews of one path a prompt after every step; yes if any of four continuations ends right."""
+        states = self._draw(prompts, per_prompt=1)
+        for paths in states[1:]:
+            previews = self.generator.preview(paths)
+            if paths.finished:
+                labels = self._verdicts(previews, prompts)
+            else:
+                rows = torch.arange(len(paths)).repeat_interleave(CONTINUATIONS)
+                forks = paths.select(rows, seeds=fork_seeds(paths.seeds, CONTINUATIONS))
+                while not forks.finished:
+                    forks = self.generator.advance(forks)
+                needs = [prompts[int(row)] for row in rows]
+                ends = torch.tensor(self._verdicts(self.generator.preview(forks), needs))
+                labels = ends.view(len(paths), CONTINUATIONS).any(1).tolist()
+            for metadata, image, seed, label in zip(prompts, previews, paths.seeds.tolist(), labels, strict=True):
+                yield make_row(metadata, "prm", image, paths.step, paths.steps, seed, label, None)
+
+    def parm(self, prompts: Sequence[Metadata]) -> Iterator[Row]:
+        """The three subsets in the paper's proportions: clarity 120, potential 80, selection 200.
+
+        A clarity row is a preview outside the steps that the paper leaves out; a potential row one after the step from
+        which previews count as clear, labelled by what the path became.
+        """
+        states = self._draw(prompts)
+        steps = states[0].steps
+        images, labels = self._final(prompts, states[-1])
+        chosen = list(self._selection(prompts, states[-1], images, labels))
+        yield from chosen
+        index = {seed: k for k, seed in enumerate(states[-1].seeds.tolist())}
+        rng = random.Random(f"{self.seed}:{prompts[0]['prompt']}")
+        late = [t for t in range(1, steps) if t > scaled(CLEAR_AFTER, steps)]
+        early = [t for t in range(1, steps) if t < scaled(UNCLEAR_BEFORE, steps)]
+        asked: list[tuple[str, int, int]] = []
+        for row in chosen:
+            k = index[row["seed"]]
+            if rng.random() < CLARITY_SHARE:
+                asked.append(("clarity", rng.choice(late if rng.random() < 0.5 else early), k))
+            if rng.random() < POTENTIAL_SHARE:
+                asked.append(("potential", rng.choice(late), k))
+        for step in sorted({step for _, step, _ in asked}):
+            here = [(question, k) for question, at, k in asked if at == step]
+            rows = sorted({k for _, k in here})
+            previews = self.generator.preview(states[step].select(rows))
+            needs = [prompts[k // self.paths] for k in rows]
+            verdicts = dict(zip(rows, self._verdicts(previews, needs), strict=True))
+            for question, k in here:
+                metadata, image, seed = prompts[k // self.paths], previews[rows.index(k)], int(states[step].seeds[k])
+                if question == "clarity":
+                    agrees = verdicts[k] == labels[k]
+                    clear = step > scaled(CLEAR_AFTER, steps)
+                    yield make_row(metadata, question, image, step, steps, seed, clear, agrees)
+                else:
+                    yield make_row(metadata, question, image, step, steps, seed, labels[k], None)
+
+    def _draw(self, prompts: Sequence[Metadata], per_prompt: int | None = None) -> list[Paths]:
+        """All states of the paths of a unit, prompt by prompt, from step 0 to the end."""
+        count = per_prompt or self.paths
+        seeds = torch.cat([path_seeds(prompt_seed(self.seed, m["prompt"]), count) for m in prompts])
+        states = [self.generator.start([m["prompt"] for m in prompts for _ in range(count)], seeds)]
+        while not states[-1].finished:
+            states.append(self.generator.advance(states[-1]))
+        return states
+
+    def _final(self, prompts: Sequence[Metadata], paths: Paths) -> tuple[Tensor, list[bool]]:
+        images = self.generator.preview(paths)
+        return images, self._verdicts(images, [m for m in prompts for _ in range(self.paths)])
+
+    def _verdicts(self, images: Tensor, prompts: Sequence[Metadata]) -> list[bool]:
+        return [verdict.correct for verdict in judge(self.detector, list(images.float().cpu()), prompts)]
+
+    def _selection(
+        self, prompts: Sequence[Metadata], paths: Paths, images: Tensor, labels: Sequence[bool]
+    ) -> Iterator[Row]:
+        for number, metadata in enumerate(prompts):
+            own = range(number * self.paths, (number + 1) * self.paths)
+            for k in balanced([labels[k] for k in own], self.keep):
+                row = own[k]
+                seed = int(paths.seeds[row])
+                yield make_row(metadata, "orm", images[row], paths.steps, paths.steps, seed, labels[row], None)
+
+
+def scaled(step: int, steps: int) -> int:
+    """A step of the paper's 18 in a generator of `steps` steps."""
+    return round(step * steps / PAPER_STEPS)
+
+
+def balanced(labels: Sequence[bool], keep: int) -> list[int]:
+    """The indices of at most `keep` labels, half of them yes where there are enough of both, the first first."""
+    yes = [k for k, label in enumerate(labels) if label]
+    no = [k for k, label in enumerate(labels) if not label]
+    few = min(len(yes), len(no), keep // 2)
+    taken_yes = yes[: max(few, keep - len(no))]
+    taken_no = no[: keep - len(taken_yes)]
+    return sorted(taken_yes + taken_no)
