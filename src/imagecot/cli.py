@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from imagecot import __version__
-from imagecot.commands import evaluate, generate, models, recipe
+from imagecot.commands import curate, evaluate, generate, models, recipe
 from imagecot.commands.output import say
 from imagecot.errors import ImagecotError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate.generate)
+app.add_typer(curate.app, name="curate")
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(recipe.train)
 app.command()(recipe.study)

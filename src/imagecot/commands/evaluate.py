@@ -261,6 +261,7 @@ def detectors(name: str, clip: str) -> "tuple[Detector, Detector | None]":
 
 
 def classes_of(detector: str) -> tuple[str, ...]:
+    """The classes that a detector finds, without loading it."""
     from imagecot.geneval.prompts import OBJECT_NAMES
     from imagecot.pictograms.detector import DETECTORS
     from imagecot.pictograms.scenes import KINDS

@@ -182,9 +182,9 @@ def _card(title: str, how: str, counts: Counter[tuple[str, str]]) -> str:
             "|---|---|---|",
             *lines,
             "",
-            "Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity or potential), "
-            "step of steps, seed of the path, label (yes or no), agreement (clarity only: whether the scorer's verdict "
-            "on this preview is that on the final image), image.",
+            "Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity or "
+            "potential), step of steps, seed of the path, label (yes or no), agreement (clarity only: whether the "
+            "scorer's verdict on this preview is that on the final image), image.",
             "",
             "![samples](samples.png)",
             "",

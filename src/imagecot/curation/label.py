@@ -1,7 +1,7 @@
 """Labels for reward models: what the scorer says of final images, of continuations, and of previews.
 
-Each function maps the prompts of one unit to rows and depends on them and its settings alone. Labels come from GenEval's
-rules on a detector's answers (paper, section 2.2 and appendix B).
+Each function maps the prompts of one unit to rows and depends on them and its settings alone. Labels come from
+GenEval's rules on a detector's answers (paper, section 2.2 and appendix B).
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Training prompts in GenEval's six templates over any vocabulary, never equal to a test prompt (paper, section 2.2)."""
+"""Training prompts in GenEval's six templates over any vocabulary, never a test prompt (paper, section 2.2)."""
 
 import json
 import random
