@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imagecot.generators import CHECKPOINTS, HUB_GENERATORS
 
+ADAPTER = "adapter_config.json"  # of peft: the folder holds an adapter, and names its base model
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 
 
@@ -41,6 +42,8 @@ SHIPPED_LICENCE = "apache-2.0"
 
 def kind_of(folder: Path) -> str | None:
     """Say what a checkpoint folder holds by its config.json; None where that cannot be told."""
+    if (folder / ADAPTER).is_file():
+        return "verifier"  # the one kind that is fine-tuned by adapters
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -59,8 +62,11 @@ def kind_of(folder: Path) -> str | None:
 
 def shipped(kind: str) -> list[str]:
     """Return the names of the checkpoints of one kind that the package contains."""
-    folders = sorted(file.parent for file in CHECKPOINTS.glob("*/config.json"))
-    return [folder.name for folder in folders if kind_of(folder) == kind]
+    return [folder.name for folder in _shipped_folders() if kind_of(folder) == kind]
+
+
+def _shipped_folders() -> list[Path]:
+    return sorted({file.parent for name in ("config.json", ADAPTER) for file in CHECKPOINTS.glob(f"*/{name}")})
 
 
 def known(kind: str) -> list[str]:
@@ -97,6 +103,9 @@ def weights_of(role: str, name: str) -> dict[str, str]:
     if folder is None:
         return {}
     digests = {role: _digest(weight_files(folder))}
+    if (folder / ADAPTER).is_file():
+        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        digests |= weights_of(f"{role}_base", base)
     if kind_of(folder) == "generator":
         settings = folder / "generation_config.json"
         if settings.is_file():
@@ -139,7 +148,7 @@ def known_words(name: str) -> frozenset[str] | None:
 def list_models() -> list[Model]:
     """Return the shipped models, then those of the hub, with what is known of each."""
     rows = []
-    for folder in sorted(file.parent for file in CHECKPOINTS.glob("*/config.json")):
+    for folder in _shipped_folders():
         kind = kind_of(folder) or "unknown"
         rows.append(Model(folder.name, kind, _parameters(folder), SHIPPED_LICENCE, _size(folder)))
     for name, (kind, parameters, licence) in HUB_MODELS.items():

@@ -17,18 +17,21 @@ TRAININGS = {
     "tokenizer": ("imagecot.training.tokenizer", "TokenizerRecipe", "train_tokenizer"),
     "generator": ("imagecot.training.generator", "GeneratorRecipe", "train_generator"),
     "verifier": ("imagecot.training.verifier", "VerifierRecipe", "train_verifier"),
+    "verifier (fine-tuning)": ("imagecot.training.finetune", "FineTuneRecipe", "train_answers"),
     "detector": ("imagecot.training.detector", "DetectorRecipe", "train_detector"),
 }
 STUDIES = {
     "best-of-n study": ("imagecot.study.best_of_n", "BestOfNRecipe", "run"),
 }
 
+KINDS = list(dict.fromkeys(name.split(" ")[0] for name in TRAININGS))
+
 Kind = Annotated[
     str,
     typer.Argument(
         help="What is trained.",
-        metavar="|".join(TRAININGS),
-        autocompletion=lambda: list(TRAININGS),
+        metavar="|".join(KINDS),
+        autocompletion=lambda: KINDS,
         show_default=False,
     ),
 ]
@@ -45,9 +48,10 @@ def train(kind: Kind, recipe: RecipeFile, overrides: Overrides = None) -> None:
 
       imagecot train generator recipes/tiny/generator.yaml optimization.steps=100
     """
-    if kind not in TRAININGS:
-        raise nearest("training", kind, list(TRAININGS))
-    _, checked, function = _read(recipe, overrides, {kind: TRAININGS[kind]})
+    if kind not in KINDS:
+        raise nearest("training", kind, KINDS)
+    ways = {name: how for name, how in TRAININGS.items() if name.split(" ")[0] == kind}
+    _, checked, function = _read(recipe, overrides, ways)
     _follow(function, checked)
 
 

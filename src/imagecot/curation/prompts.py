@@ -46,7 +46,7 @@ def pictogram_prompts(per_task: int, seed: int) -> list[Metadata]:
     from imagecot.pictograms.captions import caption, random_requirement
 
     rng = random.Random(seed)
-    prompts = []
+    prompts: list[Metadata] = []
     for task in TASKS:
         found: dict[str, Metadata] = {}
         for _ in range(20 * per_task):

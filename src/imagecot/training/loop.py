@@ -92,7 +92,7 @@ class Curves:
         if self.path.exists():
             with self.path.open() as file:
                 rows = [(int(s), n, float(v)) for s, n, v in list(csv.reader(file))[1:]]
-            self.rows = [row for row in rows if row[0] < start or (row[0] == start and row[1].startswith("score"))]
+            self.rows = [row for row in rows if row[0] <= start]
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Record values of a step."""

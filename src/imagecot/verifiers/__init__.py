@@ -42,7 +42,9 @@ _FILES = ["*.json", "*.jinja", "*.safetensors", "pytorch_model*.bin", "merges.tx
 
 def shipped_verifiers() -> list[str]:
     """Return the names of the verifiers that the package contains."""
-    return sorted(file.parent.name for file in CHECKPOINTS.glob("*/config.json") if _is_verifier(file))
+    from imagecot.models import shipped
+
+    return shipped("verifier")
 
 
 def load_verifier(
@@ -67,6 +69,8 @@ def load_verifier(
     from imagecot.weights import read_config
 
     folder = _find(str(name_or_path))
+    if (folder / "adapter_config.json").is_file():
+        return _load_adapter(folder, device, dtype)
     values = read_config(folder)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -79,10 +83,29 @@ def load_verifier(
     raise UsageError(f"{folder} is not a vision-language checkpoint by its config.json; pass a verifier.")
 
 
+def _load_adapter(folder: Path, device: Any, dtype: "torch.dtype | None") -> "Verifier":
+    """Load the base that an adapter names, and merge the adapter into it."""
+
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+        verifier: Any = load_verifier(base, device=device, dtype=dtype)
+        verifier.model = PeftModel.from_pretrained(verifier.model, str(folder)).merge_and_unload().eval()
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ImagecotError(f"the adapter in {folder} does not fit its base ({reason}); copy it again.") from error
+    answering: Verifier = verifier
+    return answering
+
+
 def _find(name: str) -> Path:
     known = shipped_verifiers()
-    if Path(name).is_dir() or name in known:
-        return find_checkpoint(name, _FILES)
+    if Path(name).is_dir():
+        return Path(name)
+    if name in known:
+        return CHECKPOINTS / name
     repository, _, part = name.partition(":")
     parts = [verifier for verifier in HUB_VERIFIERS if verifier.startswith(f"{name}:")]
     if parts:
@@ -168,13 +191,6 @@ def _load_tokenizer(folder: Path) -> object:
         return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     except Exception as error:  # the tokenizers library raises bare exceptions
         raise ImagecotError(f"the tokenizer in {folder} cannot be read ({error}); copy it again.") from error
-
-
-def _is_verifier(config: Path) -> bool:
-    try:
-        return json.loads(config.read_text(encoding="utf-8")).get("model_type") == "llava_onevision"
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def __getattr__(name: str) -> object:

@@ -58,16 +58,16 @@ class LlavaOnevisionVerifier:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
         return self._first(images, prompts, question, keep=True)
 
-    @torch.no_grad()
-    def _first(self, images: Tensor, prompts: list[str], question: Question, keep: bool) -> tuple[Tensor, Any]:
-        if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
-            raise UsageError(
-                f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
-                f"and {len(prompts)} prompts."
-            )
-        texts = [self._text(question, prompt) for prompt in prompts]
-        if len(texts) < len(images):
-            texts = texts * len(images)
+    def text(self, question: Question, prompt: str) -> list[int]:
+        """The ids behind the image when a question is asked from scratch; UsageError for a prompt that cannot be."""
+        marks = [mark for mark in self._marks if mark in prompt]
+        if marks or not prompt.strip():
+            what = f"contains {marks[0]!r}, a mark of the verifier's chat" if marks else "is empty"
+            raise UsageError(f"the prompt {what}; write what the image shall show in plain words.")
+        return self._tokens(question.conversation(prompt))
+
+    def layout(self, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Ids (B, L) of start, image and text, padded on the left, and their mask (B, L)."""
         vision = self.model.config.vision_config
         rows = (vision.image_size // vision.patch_size) ** 2 + 1
         longest = max((len(text) for text in texts), default=0)
@@ -77,20 +77,52 @@ class LlavaOnevisionVerifier:
         ).view(len(texts), width)
         lengths = torch.tensor([width - longest + len(text) for text in texts])
         mask = torch.arange(width) >= (width - lengths)[:, None]
-        ids, mask = ids.to(self.device), mask.to(self.device)
+        return ids.to(self.device), mask.to(self.device)
+
+    def embed(self, images: Tensor, ids: Tensor) -> Tensor:
+        """What the language model reads (B, L, D): ids (B, L) with the rows of images (B, 3, H, W) in their places."""
+        size = self.model.config.vision_config.image_size
+        rows = encode(self.model, prepare(images.to(self.device, torch.float32), size).to(self.model.dtype))
+        embeds: Tensor = self.model.model.language_model.embed_tokens(ids)
+        return embeds.masked_scatter((ids == self._image)[..., None], rows.to(embeds.dtype))
+
+    def state(self, embeds: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+        """The last position's state (B, D) of embeds (B, n, D) behind the keys and values `cache`; mask covers both."""
+        position = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
+        states: Tensor = self.model.model.language_model(
+            inputs_embeds=embeds,
+            attention_mask=None if bool(mask.all()) else mask.long(),
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+        return states[:, -1]
+
+    @property
+    def words(self) -> tuple[int, int]:
+        """The ids of the first spellings of yes and no that are single tokens: what fine-tuning teaches to say."""
+        return self._words[0][0], self._words[1][0]
+
+    @torch.no_grad()
+    def _first(self, images: Tensor, prompts: list[str], question: Question, keep: bool) -> tuple[Tensor, Any]:
+        if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
+            raise UsageError(
+                f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
+                f"and {len(prompts)} prompts."
+            )
+        texts = [self.text(question, prompt) for prompt in prompts]
+        if len(texts) < len(images):
+            texts = texts * len(images)
+        ids, mask = self.layout(texts)
         answers, caches = [], []
-        for part in torch.arange(len(texts)).split(self._micro_batch(width)):
+        for part in torch.arange(len(texts)).split(self._micro_batch(ids.shape[1])):
             at = slice(int(part[0]), int(part[-1]) + 1)
-            pixels = prepare(images[at].to(self.device, torch.float32), vision.image_size)
-            image_rows = encode(self.model, pixels.to(self.model.dtype))
-            embeds = self.model.model.language_model.embed_tokens(ids[at])
-            embeds[ids[at] == self._image] = image_rows.flatten(0, 1).to(embeds.dtype)
-            p, cache = self._read(embeds, mask[at], None, keep)
+            p, cache = self._read(self.embed(images[at], ids[at]), mask[at], None, keep)
             answers.append(p)
             caches.append(cache)
         self.judge_calls += len(texts)
         self.images_encoded += len(texts)
-        self.tokens_judged += int(lengths.sum())
+        self.tokens_judged += int(mask.sum())
         conversation = Conversation(question, _concatenate(caches), mask) if keep else None
         return torch.cat(answers) if answers else torch.empty(0), conversation
 
@@ -114,25 +146,11 @@ class LlavaOnevisionVerifier:
         cache: Any = DynamicCache() if keep or past else None
         for layer, (keys, values) in enumerate(past or ()):
             cache.update(keys, values, layer)
-        position = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
-        state = self.model.model.language_model(
-            inputs_embeds=embeds,
-            attention_mask=None if bool(mask.all()) else mask.long(),
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state[:, -1]
+        state = self.state(embeds, mask, cache)
         head = self.model.lm_head.weight
         logits = [(state @ head[words].T).float().logsumexp(1) for words in self._words]
         kept = tuple((layer.keys, layer.values) for layer in cache.layers) if keep else None
         return torch.sigmoid(logits[0] - logits[1]).cpu(), kept
-
-    def _text(self, question: Question, prompt: str) -> list[int]:
-        marks = [mark for mark in self._marks if mark in prompt]
-        if marks or not prompt.strip():
-            what = f"contains {marks[0]!r}, a mark of the verifier's chat" if marks else "is empty"
-            raise UsageError(f"the prompt {what}; write what the image shall show in plain words.")
-        return self._tokens(question.conversation(prompt))
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)

@@ -1,0 +1,328 @@
+"""Fine-tuning of a verifier on ranking data: the same questions, loss on the answer only (paper, section 2.2, 3.3).
+
+It trains what answers: the forward pass is the verifier's own, and the target is the token yes or no at its last
+position. Runs under `accelerate`: one process, DDP, FSDP or DeepSpeed by its own configuration.
+"""
+
+import io
+import math
+import os
+import random
+import shutil
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagecot.curation.dataset import Row, read_rows
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.files import clear_write_errors
+from imagecot.training.answers import answer_scores
+from imagecot.training.loop import Curves
+from imagecot.verifiers import load_verifier
+from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, Question
+
+_QUESTIONS: dict[str, Question] = {q.name: q for q in (ORM, PRM, CLARITY, POTENTIAL)}
+
+
+class Source(BaseModel):
+    """A curated folder in the mix; `weight` 2 shows each of its rows twice an epoch, 0.5 half of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path
+    questions: list[Literal["orm", "prm", "clarity", "potential"]] | None = None
+    weight: float = Field(1.0, gt=0)
+
+
+class Lora(BaseModel):
+    """Train low-rank updates of all linear layers of the language model instead of the weights themselves."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+
+
+class FineTuneRecipe(BaseModel):
+    """A recipe of `imagecot train verifier` that starts from another verifier."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    base: str
+    data: list[Source]
+    clarity_label: Literal["static", "agreement"] = "static"
+    epochs: float = Field(1.0, gt=0)
+    batch_size: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1)
+    learning_rate: float
+    vision_learning_rate: float = 0.0
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    lora: Lora | None = None
+    gradient_checkpointing: bool = False
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of the prompts that is kept for evaluation")
+    evaluate_every: int = 100
+    save_every: int = 100
+    seed: int = 0
+
+
+class Answers(nn.Module):
+    """Logits (B, V) of the answer's token for images, ids (B, L) and their mask; the unit that accelerate wraps."""
+
+    def __init__(self, verifier: LlavaOnevisionVerifier) -> None:
+        super().__init__()
+        self.verifier = verifier
+        self.model = verifier.model
+
+    def forward(self, images: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """Read images (B, 3, H, W) in [0, 1] and texts once."""
+        logits: Tensor = self.model.lm_head(self.verifier.state(self.verifier.embed(images, ids), mask))
+        return logits
+
+
+def label_of(row: Row, clarity_label: str) -> bool:
+    """Whether a row's answer is yes."""
+    column = "agreement" if row["question"] == "clarity" and clarity_label == "agreement" else "label"
+    if row[column] not in ("yes", "no"):
+        raise ImagecotError(f"row {row['id']} has the {column} {row[column]!r}, neither yes nor no; curate again.")
+    return bool(row[column] == "yes")
+
+
+def is_held_out(prompt: str, share: float) -> bool:
+    """Whether a prompt is kept for evaluation: a function of its text, so that no prompt is on both sides."""
+    return zlib.crc32(prompt.encode()) / 2**32 < share
+
+
+def mix(recipe: FineTuneRecipe) -> tuple[list[Row], list[Row], list[float]]:
+    """Rows for training, rows held out, and the weight of each of the former."""
+    train: list[Row] = []
+    held: list[Row] = []
+    weights: list[float] = []
+    for source in recipe.data:
+        wanted: list[str] = [*(source.questions or _QUESTIONS)]
+        rows = [row for row in read_rows(source.folder) if row["question"] in wanted]
+        if not rows:
+            raise UsageError(f"{source.folder} has no rows of the question {' or '.join(wanted)}.")
+        for row in rows:
+            if is_held_out(row["prompt"], recipe.held_out):
+                held.append(row)
+            else:
+                train.append(row)
+                weights.append(source.weight)
+    if not train or not held:
+        raise UsageError("the ranking data has too few prompts to keep some for evaluation; curate more prompts.")
+    return train, held, weights
+
+
+def epoch_order(weights: Sequence[float], seed: int, epoch: int) -> list[int]:
+    """The rows of an epoch in order: each as often as its weight says, a fraction by chance."""
+    rng = random.Random(f"{seed}:{epoch}")
+    order = [k for k, weight in enumerate(weights) for _ in range(int(weight) + (rng.random() < weight % 1))]
+    rng.shuffle(order)
+    return order
+
+
+def images_of(rows: Sequence[Row], size: int) -> Tensor:
+    """The images of rows (B, 3, S, S) in [0, 1], resized as the verifier does where sizes differ."""
+    from imagecot.verifiers.vision import prepare
+
+    found = []
+    for row in rows:
+        pixels = np.array(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
+        found.append(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
+    if len({image.shape for image in found}) > 1:
+        found = [(prepare(image, size) + 1) / 2 for image in found]
+    return torch.cat(found)
+
+
+def parameter_groups(model: nn.Module, recipe: FineTuneRecipe) -> list[dict[str, Any]]:
+    """What is trained at which rate; the vision tower has its own, and stays as it is at rate 0."""
+    vision: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if "vision_tower" in name:
+            parameter.requires_grad_(recipe.vision_learning_rate > 0 and "post_layernorm" not in name)
+            vision += [parameter] if parameter.requires_grad else []
+        elif parameter.requires_grad:
+            rest.append(parameter)
+    groups = [(rest, recipe.learning_rate), (vision, recipe.vision_learning_rate)]
+    return [{"params": params, "lr": rate} for params, rate in groups if params]
+
+
+def schedule(step: int, steps: int, warmup_ratio: float) -> float:
+    """Linear warm-up, then a cosine to 0, as a factor of the learning rate (LLaVA's own recipe)."""
+    warmup = max(1, round(steps * warmup_ratio))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+@torch.no_grad()
+def evaluate(verifier: Any, rows: Sequence[Row], recipe: FineTuneRecipe, batch: int = 64) -> dict[str, float]:
+    """Scores of the answers to held-out rows, by task and by question and step."""
+    answers: list[Tensor] = []
+    size = verifier.model.config.vision_config.image_size
+    for question in sorted({row["question"] for row in rows}):
+        own = [row for row in rows if row["question"] == question]
+        for first in range(0, len(own), batch):
+            part = own[first : first + batch]
+            images = images_of(part, size)
+            answers.append(verifier.ask(images, [row["prompt"] for row in part], _QUESTIONS[question]))
+    ordered = sorted(rows, key=lambda row: row["question"])
+    p_yes = torch.cat(answers).float()
+    labels = torch.tensor([label_of(row, recipe.clarity_label) for row in ordered])
+    scores = answer_scores(p_yes, labels, [row["question"] for row in ordered])
+    for name in sorted({row["question"] for row in rows}):
+        here = torch.tensor([row["question"] == name for row in ordered])
+        some = [row for row in ordered if row["question"] == name]
+        by_task = answer_scores(p_yes[here], labels[here], [row["task"] for row in some])
+        scores |= {f"{name}/{key}": value for key, value in by_task.items() if "/" in key}
+        by_step = answer_scores(p_yes[here], labels[here], [f"step {row['step']:02d}" for row in some])
+        scores |= {f"{name}/{key}": value for key, value in by_step.items() if "/" in key}
+    return scores
+
+
+def train_answers(recipe: FineTuneRecipe) -> Any:
+    """Fine-tune and write the verifier (or its adapter) to `recipe.output`; an interrupted run is resumed."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(
+        mixed_precision=recipe.precision,
+        gradient_accumulation_steps=recipe.accumulate,
+        cpu=not torch.cuda.is_available(),
+    )
+    torch.manual_seed(recipe.seed)
+    verifier = load_verifier(recipe.base, dtype=torch.float32)
+    if not isinstance(verifier, LlavaOnevisionVerifier):
+        raise UsageError(f"{recipe.base} is no LLaVA-OneVision; fine-tuning knows this architecture only.")
+    if recipe.lora:
+        _add_lora(verifier, recipe)
+    if recipe.gradient_checkpointing:
+        verifier.model.gradient_checkpointing_enable()
+    train, held, weights = mix(recipe)
+    answers = Answers(verifier)
+    groups = parameter_groups(verifier.model, recipe)
+    optimizer: Any = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+    answers, optimizer = accelerator.prepare(answers, optimizer)
+    rates = [group["lr"] for group in groups]
+    world, rank = accelerator.num_processes, accelerator.process_index
+    per_step = recipe.batch_size * world * recipe.accumulate
+    per_epoch = len(epoch_order(weights, recipe.seed, 0))
+    steps = max(1, math.ceil(recipe.epochs * per_epoch / per_step))
+    folder = recipe.output / "training"
+    with clear_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    start = _resume(accelerator, folder)
+    curves = Curves(folder, start)
+    target_of = verifier.words
+    sums: list[float] = []
+    order: dict[int, list[int]] = {}
+
+    def example(position: int) -> Row:
+        epoch, at = divmod(position, per_epoch)
+        if epoch not in order:
+            order.clear()
+            order[epoch] = epoch_order(weights, recipe.seed, epoch)
+        return train[order[epoch][at % len(order[epoch])]]
+
+    for step in track(range(start, steps), description="fine-tuning", total=steps - start, transient=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * schedule(step, steps, recipe.warmup_ratio)
+        for part in range(recipe.accumulate):
+            first = step * per_step + (part * world + rank) * recipe.batch_size
+            rows = [example(first + k) for k in range(recipe.batch_size)]
+            images = images_of(rows, verifier.model.config.vision_config.image_size)
+            ids, mask = verifier.layout([verifier.text(_QUESTIONS[r["question"]], r["prompt"]) for r in rows])
+            said = [target_of[0] if label_of(row, recipe.clarity_label) else target_of[1] for row in rows]
+            with accelerator.accumulate(answers):
+                loss = F.cross_entropy(answers(images, ids, mask).float(), torch.tensor(said, device=ids.device))
+                if not torch.isfinite(loss):
+                    raise ImagecotError(f"The loss became {loss.item()} at step {step}; lower learning_rate.")
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(answers.parameters(), recipe.clip)
+                optimizer.step()
+                optimizer.zero_grad()
+            sums.append(float(loss.detach()))
+        done = step + 1
+        if done % 10 == 0 or done == steps:
+            curves.add(done, {"loss": sum(sums) / len(sums)})
+            sums = []
+        if done % recipe.evaluate_every == 0 or done == steps:
+            verifier.model.eval()
+            curves.add(done, {f"score/{k}": v for k, v in evaluate(verifier, held, recipe).items()})
+        if (done % recipe.save_every == 0 or done == steps) and accelerator.is_main_process:
+            curves.save()
+        if done % recipe.save_every == 0 or done == steps:
+            _save_state(accelerator, folder, done)
+    if accelerator.is_main_process:
+        _write(verifier, recipe)
+    return verifier
+
+
+def _add_lora(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    assert recipe.lora is not None
+    names = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    config = LoraConfig(
+        r=recipe.lora.r,
+        lora_alpha=recipe.lora.alpha,
+        target_modules=rf".*language_model.*\.({names})",
+        modules_to_save=None,
+    )
+    # The layers are replaced in place: the verifier goes on with its own forward pass.
+    wrapped: Any = get_peft_model(verifier.model, config)
+    wrapped.peft_config["default"].base_model_name_or_path = recipe.base
+    verifier.adapter = wrapped  # type: ignore[attr-defined]
+
+
+def _write(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
+    """Write the adapter, or the whole model in half precision with its tokenizer."""
+    adapter: Any = getattr(verifier, "adapter", None)
+    with clear_write_errors(recipe.output):
+        if adapter is not None:
+            adapter.save_pretrained(recipe.output)
+        else:
+            import copy
+
+            model = copy.deepcopy(verifier.model)
+            (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(recipe.output)
+            verifier.tokenizer.save_pretrained(recipe.output)
+
+
+def _save_state(accelerator: Any, folder: Path, step: int) -> None:
+    """Keep optimizer, weights and random states; an older state goes only when the new one is whole."""
+    new = folder / f"state-{step:07d}"
+    partial = folder / f".{new.name}.partial"
+    accelerator.save_state(str(partial), safe_serialization=True)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        with clear_write_errors(new):
+            os.replace(partial, new)
+        for old in folder.glob("state-*"):
+            if old != new:
+                shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def _resume(accelerator: Any, folder: Path) -> int:
+    """Load the last whole state; returns the steps it has done."""
+    states = sorted(folder.glob("state-*"))
+    if not states:
+        return 0
+    accelerator.load_state(str(states[-1]))
+    return int(states[-1].name.removeprefix("state-"))

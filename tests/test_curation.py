@@ -1,0 +1,238 @@
+"""Curation: labels redone by hand, proportions, separation from the tests, bad rows, interruption."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from imagecot.curation.dataset import RankingData, curate, read_rows
+from imagecot.curation.label import Labeller, balanced, scaled
+from imagecot.curation.prompts import everyday_objects, pictogram_prompts, training_prompts
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
+from imagecot.geneval.detection import Detections
+from imagecot.geneval.prompts import TASKS, load_benchmark_prompts, single_object_metadata
+from imagecot.pictograms.captions import held_out_texts
+from plain_decoder import tiny_generator
+
+torch.set_num_threads(1)
+STEPS = 6
+PROMPTS = [single_object_metadata(name) for name in ("apple", "cup", "chair")]
+
+
+@dataclass
+class Bright:
+    """Sees every class where an image is bright."""
+
+    above: float
+    name: str = "bright"
+    classes: tuple[str, ...] = ("apple", "cup", "chair")
+
+    def detect(self, images) -> list[Detections]:
+        found = []
+        for image in images:
+            box = [[0, 0, 9, 9, 0.95]] if float(image.mean()) > self.above else []
+            found.append(Detections(dict.fromkeys(self.classes, box), {}))
+        return found
+
+    def record(self) -> dict:
+        return {}
+
+
+def finals(prompt: str, count: int, seed: int) -> list[Tensor]:
+    generator = tiny_generator(steps=STEPS)
+    paths = generator.start([prompt], path_seeds(prompt_seed(seed, prompt), count))
+    while not paths.finished:
+        paths = generator.advance(paths)
+    return list(generator.preview(paths))
+
+
+def middle(count: int, seed: int) -> float:
+    """A brightness that half of the final images exceed."""
+    levels = sorted(float(image.mean()) for m in PROMPTS for image in finals(m["prompt"], count, seed))
+    return (levels[len(levels) // 2 - 1] + levels[len(levels) // 2]) / 2
+
+
+def labeller(paths: int = 4, keep: int = 4, seed: int = 1) -> Labeller:
+    return Labeller(tiny_generator(steps=STEPS), Bright(middle(paths, seed)), paths, keep, seed)
+
+
+def test_orm_labels_are_the_scorers():
+    made = labeller()
+    rows = list(made.orm(PROMPTS))
+    assert len(rows) == 12
+    assert {row["label"] for row in rows} == {"yes", "no"}
+    for metadata in PROMPTS:
+        own = [row for row in rows if row["prompt"] == metadata["prompt"]]
+        levels = [float(image.mean()) for image in finals(metadata["prompt"], 4, 1)]
+        assert [row["label"] for row in own] == ["yes" if v > made.detector.above else "no" for v in levels]
+        assert [row["seed"] for row in own] == path_seeds(prompt_seed(1, metadata["prompt"]), 4).tolist()
+        assert {(row["step"], row["steps"], row["question"]) for row in own} == {(STEPS, STEPS, "orm")}
+
+
+def test_prm_labels_are_those_of_four_continuations():
+    made = labeller()
+    rows = list(made.prm(PROMPTS[:1]))
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    generator = tiny_generator(steps=STEPS)
+    paths = generator.start([PROMPTS[0]["prompt"]], path_seeds(prompt_seed(1, PROMPTS[0]["prompt"]), 1))
+    for row in rows:
+        paths = generator.advance(paths)
+        ends = []
+        for seed in fork_seeds(paths.seeds, 4) if not paths.finished else paths.seeds:
+            fork = paths.select([0], seeds=seed[None])
+            while not fork.finished:
+                fork = generator.advance(fork)
+            ends.append(float(generator.preview(fork).mean()) > made.detector.above)
+        assert row["label"] == ("yes" if any(ends) else "no")
+    assert {row["question"] for row in rows} == {"prm"}
+
+
+def test_parm_has_three_subsets_in_the_papers_proportions():
+    made = Labeller(tiny_generator(steps=STEPS), Bright(middle(40, 1)), 40, 40, 1)
+    rows = list(made.parm(PROMPTS))
+    count = {name: sum(row["question"] == name for row in rows) for name in ("orm", "clarity", "potential")}
+    assert count["orm"] == 120
+    assert count["clarity"] == pytest.approx(0.6 * 120, abs=18)
+    assert count["potential"] == pytest.approx(0.4 * 120, abs=18)
+    final = {row["seed"]: row["label"] for row in rows if row["question"] == "orm"}
+    late, early = scaled(11, STEPS), scaled(10, STEPS)
+    assert (late, early) == (4, 3)
+    generator = tiny_generator(steps=STEPS)
+    for row in rows:
+        if row["question"] == "potential":
+            assert row["label"] == final[row["seed"]]
+            assert late < row["step"] < STEPS
+        elif row["question"] == "clarity":
+            assert row["label"] == ("yes" if row["step"] > late else "no")
+            assert row["step"] > late or row["step"] < early
+    clarity = next(row for row in rows if row["question"] == "clarity")
+    paths = generator.start([clarity["prompt"]], torch.tensor([clarity["seed"]]))
+    for _ in range(clarity["step"]):
+        paths = generator.advance(paths)
+    now = float(generator.preview(paths).mean()) > made.detector.above
+    assert clarity["agreement"] == ("yes" if now == (final[clarity["seed"]] == "yes") else "no")
+
+
+@pytest.mark.parametrize(
+    ("labels", "keep", "kept"),
+    [
+        ("ynyn", 4, [0, 1, 2, 3]),
+        ("yyyn", 2, [0, 3]),
+        ("yyyy", 2, [0, 1]),
+        ("nnnn", 3, [0, 1, 2]),
+        ("nnny", 3, [0, 1, 3]),
+        ("nyny", 1, [0]),
+    ],
+)
+def test_balanced_by_hand(labels, keep, kept):
+    assert balanced([label == "y" for label in labels], keep) == kept
+
+
+def test_everyday_prompts_avoid_the_benchmark():
+    names = everyday_objects()
+    assert len(names) == len(set(names)) == 200
+    tests = {m["prompt"].casefold() for m in load_benchmark_prompts()}
+    prompts = training_prompts(names, 50, 0, tests)
+    assert len(prompts) == 300
+    assert not {m["prompt"].casefold() for m in prompts} & tests
+    plain = training_prompts(names, 200, 0, [])
+    assert {m["prompt"].casefold() for m in plain} & tests, "the filter has something to do"
+    with pytest.raises(UsageError, match="at least 1"):
+        training_prompts(names, 0, 0, [])
+
+
+def test_pictogram_prompts_are_new_and_of_every_task():
+    prompts = pictogram_prompts(20, seed=3)
+    assert {m["tag"] for m in prompts} == set(TASKS)
+    assert not {m["prompt"] for m in prompts} & held_out_texts()
+    assert len({m["prompt"] for m in prompts}) == len(prompts)
+    assert pictogram_prompts(20, seed=3) == prompts
+
+
+def test_interrupted_twice_equals_undisturbed(tmp_path):
+    made = labeller()
+    units = [[metadata] for metadata in PROMPTS]
+    whole = RankingData(tmp_path / "whole", {"seed": 1}, 3)
+    curate(whole, units, made.orm, lambda done: None)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int) -> None:
+        raise Killed
+
+    for _ in range(2):
+        with pytest.raises(Killed):
+            curate(RankingData(tmp_path / "parts", {"seed": 1}, 3), units, made.orm, kill)
+    rest = RankingData(tmp_path / "parts", {"seed": 1}, 3)
+    assert rest.missing() == [2]
+    curate(rest, units, made.orm, lambda done: None)
+    assert list(read_rows(tmp_path / "parts")) == list(read_rows(tmp_path / "whole"))
+    counts = rest.finish("ORM ranking data", "Drawn for a test.")
+    assert sum(counts.values()) == 12
+    assert "12 labelled images" in (tmp_path / "parts/README.md").read_text()
+    assert (tmp_path / "parts/samples.png").stat().st_size > 1000
+    with pytest.raises(UsageError, match="holds other data"):
+        RankingData(tmp_path / "parts", {"seed": 2}, 3)
+
+
+def test_the_hub_reads_it(tmp_path):
+    import datasets
+
+    data = RankingData(tmp_path / "d", {}, 1)
+    curate(data, [PROMPTS], labeller().orm, lambda done: None)
+    table = datasets.Dataset.from_parquet(str(data.shard(0)), cache_dir=str(tmp_path / "cache"))
+    assert table[0]["image"].size == (16, 16)
+    assert table[0]["prompt"] == "a photo of an apple"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("label", "maybe", "neither yes nor no"),
+        ("question", "taste", "none of orm"),
+        ("prompt", " ", "the prompt is empty"),
+        ("image", {"bytes": None, "path": None}, "the image is missing"),
+        ("image", {"bytes": b"\x89PNG", "path": None}, "cannot be read"),
+        ("id", None, "is there twice"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, column, value, told):
+    import pyarrow
+    import pyarrow.parquet
+
+    data = RankingData(tmp_path / "d", {}, 1)
+    curate(data, [PROMPTS[:1]], labeller().orm, lambda done: None)
+    table = pyarrow.parquet.read_table(data.shard(0))
+    rows = table.to_pylist()
+    rows[2][column] = rows[0]["id"] if column == "id" else value
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=table.schema), data.shard(0))
+    with pytest.raises(ImagecotError, match=told) as caught:
+        list(read_rows(tmp_path / "d"))
+    assert "row 2 of" in str(caught.value)
+
+
+def test_no_data_is_said(tmp_path):
+    with pytest.raises(UsageError, match="holds no curated data"):
+        list(read_rows(tmp_path))
+    RankingData(tmp_path / "d", {}, 1).shard(0).write_bytes(b"no parquet")
+    with pytest.raises(ImagecotError, match="is damaged"):
+        list(read_rows(tmp_path / "d"))
+
+
+def test_the_command_line_refuses_test_prompts(tmp_path, monkeypatch, capsys):
+    import sys
+
+    from imagecot import cli
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.jsonl").write_text(json.dumps(single_object_metadata("apple")) + "\n")
+    monkeypatch.setattr(sys, "argv", ["imagecot", "curate", "orm", "--prompts", "p.jsonl", "--out", "d"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert "is also a test prompt" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
