@@ -76,7 +76,7 @@ def test_boxes_are_where_the_ink_is():
 
 def test_main_colour_dominates_the_object():
     for color, rgb in PALETTE.items():
-        item = Item("apple", color, 32.0, 32.0, 40.0, 2)
+        item = Item("apple", color, 32.0, 32.0, 40.0, 1)
         pixel = np.asarray(draw(Scene((item,), "sand")))[36, 34]
         assert np.abs(pixel.astype(int) - rgb).max() <= 6
 

@@ -1,5 +1,6 @@
 """Each recipe from scratch, at a small size: it resumes exactly, every weight moves, what it writes loads again."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -7,17 +8,19 @@ import torch
 from torch import nn
 
 from imagecot.generators import load_generator
-from imagecot.generators.showo import MagvitV2, MagvitV2Config
+from imagecot.generators.showo import MagvitV2, MagvitV2Config, Showo, ShowoConfig
+from imagecot.geneval.prompts import counting_metadata
 from imagecot.pictograms import dataset
+from imagecot.pictograms.captions import held_out_texts
 from imagecot.pictograms.scenes import Item, Scene
 from imagecot.training import generator as generator_training
 from imagecot.training import tokenizer as tokenizer_training
 from imagecot.training.generator import (
     GeneratorRecipe,
+    SharedBits,
     encode_pool,
-    masked_code_loss,
-    object_weights,
     random_mask,
+    scene_caption,
     train_generator,
 )
 from imagecot.training.tokenizer import TokenizerRecipe, edge_loss, partly_quantized, to_tensor, train_tokenizer
@@ -50,7 +53,7 @@ def tokenizer_recipe(data: Path, output: Path, steps: int) -> TokenizerRecipe:
 def generator_recipe(data: Path, output: Path, tokenizer: Path, steps: int) -> GeneratorRecipe:
     return GeneratorRecipe(
         output=output, data=data, tokenizer=tokenizer, examples=20, model=SMALL_TEXT_MODEL, prompts_per_task=1,
-        optimization={"steps": steps, **STEPS}, vq_model=str(tokenizer), steps=3,
+        optimization={"steps": steps, "muon": True, **STEPS}, vq_model=str(tokenizer), steps=3,
     )  # fmt: skip
 
 
@@ -113,15 +116,37 @@ def test_codes_of_the_pool_are_kept(data, tmp_path):
     assert torch.equal(encode_pool(model, pool, tmp_path / "codes.pt"), codes)
 
 
-def test_weights_mark_the_patches_of_objects():
-    item = Item("book", "red", 32.0, 32.0, 20.0, 2)
-    example = dataset.Example({}, Scene((item,), "sky"))
-    weights = object_weights([example], grid=8, size=64, background=0.25).view(8, 8)
-    x0, y0, x1, y1 = example.scene.boxes[0]
-    for row in range(8):
-        for column in range(8):
-            touched = row * 8 < y1 + 1 and row * 8 + 8 > y0 - 1 and column * 8 < x1 + 1 and column * 8 + 8 > x0 - 1
-            assert weights[row, column] == (1.0 if touched else 0.25)
+def test_shared_bits_fold_into_a_plain_model():
+    """Embeddings and logits of the folded Show-o are those of the model that shares a part per bit."""
+    torch.manual_seed(0)
+    config = ShowoConfig(
+        codebook_size=8, num_vq_tokens=4, llm_vocab_size=20, vq_model="", llm_model_path="", max_text_len=8,
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32,
+    )  # fmt: skip
+    entries = torch.tensor([[1.0 if k & bit else -1.0 for bit in (4, 2, 1)] for k in range(8)])
+    shared = SharedBits(Showo(config), entries)
+    torch.nn.init.normal_(shared.head)
+    folded = shared.folded()
+    ids, hidden = torch.arange(config.vocab_size)[None], torch.randn(3, 16)
+    torch.testing.assert_close(folded.showo.model.embed_tokens(ids), shared.embed(ids))
+    torch.testing.assert_close(folded.code_logits(hidden), shared.code_logits(hidden))
+    assert torch.equal(shared.model.code_logits(hidden), Showo.code_logits(shared.model, hidden))
+    assert (folded.code_logits(hidden) - shared.model.code_logits(hidden)).abs().max() > 0.1
+    text = torch.arange(20)
+    assert torch.equal(folded.showo.model.embed_tokens(text), shared.model.showo.model.embed_tokens(text))
+    # Two codes that differ in one bit differ by that bit's part, beside their own.
+    own = shared.model.showo.lm_head.weight[config.code_offset :]
+    both = folded.showo.lm_head.weight[config.code_offset :]
+    torch.testing.assert_close((both - own)[5] - (both - own)[1], 2 * shared.head[0])
+
+
+def test_captions_may_name_the_colours_of_the_scene():
+    scene = Scene((Item("book", "red", 20.0, 20.0, 24, 1), Item("book", "red", 44.0, 44.0, 24, 1)), "sky")
+    example = dataset.Example(counting_metadata("book", 2), scene)
+    captions = {scene_caption(example, random.Random(k)) for k in range(60)}
+    assert any("two red books" in text for text in captions)
+    assert any("two books" in text for text in captions)
+    assert not captions & held_out_texts()
 
 
 def test_masks_hide_at_least_one_and_mostly_many():
@@ -130,13 +155,6 @@ def test_masks_hide_at_least_one_and_mostly_many():
     assert counts.min() >= 1 and counts.max() == 64
     # E cos(pi u^2 / 2) = C(1), the Fresnel integral, 0.7799
     assert counts.float().mean().item() / 64 == pytest.approx(0.78, abs=0.02)
-
-
-def test_masked_code_loss_by_hand():
-    logits = torch.tensor([[0.0, 0.0], [0.0, 3.0]])
-    losses = torch.tensor([0.693147, 0.048587])
-    value = masked_code_loss(logits, torch.tensor([0, 1]), torch.tensor([1.0, 0.5]))
-    assert value.item() == pytest.approx(((losses * torch.tensor([1.0, 0.5])).sum() / 1.5).item(), abs=1e-5)
 
 
 def test_partly_quantized_values_and_gradient():

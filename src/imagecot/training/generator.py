@@ -1,8 +1,7 @@
 """Training of a Show-o generator from scratch: masked image codes given a caption (MaskGIT's objective, as in Show-o).
 
-The codes of the whole pool are computed once. In the first `level_steps` steps codes under an object weigh more than
-codes of the background, which are most of a picture and hardly depend on the caption; then all weigh the same, for
-unequal weights make the model draw objects larger than they are.
+The codes of the whole pool are computed once. While training, the rows of the codes share a part per bit
+(`SharedBits`).
 """
 
 import copy
@@ -45,8 +44,6 @@ class GeneratorRecipe(BaseModel):
     steps: int = 18
     guidance_scale: float = 1.75
     caption_dropout: float = 0.1
-    background_weight: float = 0.1
-    level_steps: int = 1500
     prompts_per_task: int = 16
     compile: bool = False
     vq_model: str = "tiny-magvitv2"
@@ -70,18 +67,6 @@ def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, batch: int = 200) 
     return codes
 
 
-def object_weights(examples: list[Example], grid: int, size: int, background: float) -> Tensor:
-    """Weights (B, grid²): 1 where a code's patch touches the box of an object, `background` elsewhere."""
-    weights = torch.full((len(examples), grid, grid), background)
-    patch = size / grid
-    for k, example in enumerate(examples):
-        for x0, y0, x1, y1 in example.scene.boxes:
-            rows = slice(max(0, int((y0 - 1) / patch)), int((y1 + 1) / patch) + 1)
-            columns = slice(max(0, int((x0 - 1) / patch)), int((x1 + 1) / patch) + 1)
-            weights[k, rows, columns] = 1.0
-    return weights.flatten(1)
-
-
 def scene_caption(example: Example, rng: random.Random) -> str:
     """A caption of an example; half of them also name the colours that its requirement leaves open."""
     if rng.random() < 0.5:
@@ -99,12 +84,6 @@ def random_mask(shape: torch.Size, generator: torch.Generator) -> Tensor:
     count = (ratio * shape[1]).round().clamp(min=1)
     rank = torch.rand(shape, generator=generator).argsort(1).argsort(1)
     return rank < count[:, None]
-
-
-def masked_code_loss(logits: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of logits (M, C) at codes (M,), averaged with weights (M,)."""
-    losses = F.cross_entropy(logits.float(), codes, reduction="none")
-    return (losses * weights).sum() / weights.sum()
 
 
 @torch.no_grad()
@@ -215,9 +194,7 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
         attention = torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)
         hidden = forward(ids, attention)[:, width + 1 : -1][mask]
-        background = recipe.background_weight + (1 - recipe.background_weight) * min(1, step / recipe.level_steps)
-        weights = object_weights(examples, config.grid_size, 64, background)[mask]
-        value = masked_code_loss(trained.code_logits(hidden), codes[mask], weights)
+        value = F.cross_entropy(trained.code_logits(hidden).float(), codes[mask])
         return {"loss": value}
 
     def evaluate(averaged: nn.Module) -> dict[str, float]:
