@@ -2,7 +2,7 @@
 # make check   lint, format and types
 # make test    the tests, under 12 minutes on two cores; `make test-slow` runs the long ones
 # make tiny    train every shipped checkpoint from scratch (hours; resumable)
-# make study   measure best-of-n on the held-out prompts of the drawn world (resumable)
+# make study   measure verification on the held-out prompts of the drawn world (resumable)
 #
 # A machine with a GPU: make setup TORCH=torch, or VENV=<an environment that has its torch already>.
 
@@ -49,7 +49,7 @@ tiny: setup
 	$(BIN)/imagecot train verifier recipes/tiny/verifier.yaml
 
 study: setup
-	$(BIN)/imagecot study recipes/tiny/best-of-n.yaml
+	$(BIN)/imagecot study recipes/tiny/verification.yaml
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

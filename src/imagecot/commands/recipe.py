@@ -21,7 +21,7 @@ TRAININGS = {
     "detector": ("imagecot.training.detector", "DetectorRecipe", "train_detector"),
 }
 STUDIES = {
-    "best-of-n study": ("imagecot.study.best_of_n", "BestOfNRecipe", "run"),
+    "verification study": ("imagecot.study.verification", "VerificationRecipe", "run"),
 }
 
 KINDS = list(dict.fromkeys(name.split(" ")[0] for name in TRAININGS))
@@ -60,7 +60,7 @@ def study(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
     Example:
 
-      imagecot study recipes/tiny/best-of-n.yaml n=4 prompts_per_task=5
+      imagecot study recipes/tiny/verification.yaml n=4 prompts_per_task=5
     """
     _, checked, function = _read(recipe, overrides, STUDIES)
     _follow(function, checked)

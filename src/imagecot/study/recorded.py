@@ -1,0 +1,58 @@
+"""A generator that replays paths which were drawn before, so that searches over them are paired and draw nothing."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from imagecot.errors import ImagecotError
+from imagecot.generators.paths import Generator, Paths
+
+
+def record(generator: Generator, prompt: str, seeds: Tensor) -> "Recorded":
+    """Draw the paths of seeds (B,) to their end and keep every state."""
+    states = [generator.start([prompt], seeds)]
+    while not states[-1].finished:
+        states.append(generator.advance(states[-1]))
+    return Recorded(generator, states)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Stands for `generator` where paths of recorded seeds advance; previews are decoded anew."""
+
+    generator: Generator
+    states: list[Paths]
+
+    @property
+    def steps(self) -> int:
+        """Steps of a path."""
+        return self.generator.steps
+
+    @property
+    def rows_per_path(self) -> int:
+        """What one step of one path cost when it was drawn."""
+        return self.generator.rows_per_path
+
+    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
+        """Paths at step 0; any seeds, for they are known by their seeds from there on."""
+        return self.states[0].select([0] * len(seeds), seeds=seeds)
+
+    def advance(self, paths: Paths) -> Paths:
+        """Look up the next state of each path; ImagecotError for a path that was not recorded."""
+        after = self.states[paths.step + 1]
+        match = paths.seeds[:, None] == after.seeds[None]
+        if not bool(match.any(1).all()):
+            raise ImagecotError("a path was asked for that was not recorded; this search cannot be replayed.")
+        rows = match.int().argmax(1)
+        return replace(after.select(rows), context=paths.context)
+
+    def preview(self, paths: Paths) -> Tensor:
+        """The images (B, 3, H, W) in [0, 1] that the paths predict."""
+        return self.generator.preview(paths)
+
+    @property
+    def images(self) -> Tensor:
+        """The final images (B, 3, H, W) of all recorded paths."""
+        with torch.no_grad():
+            return self.generator.preview(self.states[-1])
