@@ -45,6 +45,7 @@ test-slow: setup
 tiny: setup
 	$(BIN)/imagecot train tokenizer recipes/tiny/tokenizer.yaml
 	$(BIN)/imagecot train detector recipes/tiny/detector.yaml
+	$(BIN)/imagecot train detector recipes/tiny/detector-2.yaml
 	$(BIN)/imagecot train generator recipes/tiny/generator.yaml
 	$(BIN)/imagecot train verifier recipes/tiny/verifier.yaml
 

@@ -54,7 +54,10 @@ class Paths:
 class Generator(Protocol):
     """A model that draws an image from a prompt in `steps` steps."""
 
-    steps: int
+    @property
+    def steps(self) -> int:
+        """Steps of a path."""
+        ...
 
     @property
     def rows_per_path(self) -> int:
