@@ -1,5 +1,6 @@
 """Training of the pictogram detector on rendered scenes, roughened so that it also reads generated pictures."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from imagecot.geneval.prompts import COLORS
 from imagecot.pictograms.dataset import Example, Pool
 from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, Trunk
-from imagecot.pictograms.scenes import KINDS
+from imagecot.pictograms.scenes import KINDS, SIZE
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
 
@@ -26,6 +27,7 @@ class DetectorRecipe(BaseModel):
     data_seed: int = 3
     test_examples: int = 2_000
     test_seed: int = 9_003
+    start_from: Path | None = None
     width: int = 64
     trunk: Trunk = "convolutional"
     optimization: Optimization
@@ -50,19 +52,59 @@ def roughen(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(uniform(0, 1) < 1 / 3, images, rough)
 
 
-def targets(examples: list[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def scramble(
+    images: Tensor, examples: list[Example], generator: torch.Generator
+) -> tuple[Tensor, list[dict[int, float]]]:
+    """Replace patches of objects by patches of other pictures, as generators do that lose the thread.
+
+    Half of the images are touched. Each of their objects loses a share of its patches, uniform between none and all;
+    returned are the images and, per image, the share of the area that an object (by its index) has lost.
+    """
+    side = 2 * STRIDE
+    images = images.clone()
+    lost: list[dict[int, float]] = [{} for _ in examples]
+    for k, example in enumerate(examples):
+        if torch.rand((), generator=generator) < 0.5:
+            continue
+        for index, (x0, y0, x1, y1) in enumerate(example.scene.boxes):
+            share = float(torch.rand((), generator=generator))
+            total = replaced = 0.0
+            for y in range(int(max(y0, 0)) // side * side, math.ceil(min(y1, SIZE)), side):
+                for x in range(int(max(x0, 0)) // side * side, math.ceil(min(x1, SIZE)), side):
+                    area = (min(x1, x + side) - max(x0, x)) * (min(y1, y + side) - max(y0, y))
+                    total += area
+                    if torch.rand((), generator=generator) < share:
+                        replaced += area
+                        other, u, v = (
+                            int(torch.randint(n, (), generator=generator))
+                            for n in (len(examples), SIZE - side + 1, SIZE - side + 1)
+                        )
+                        images[k, :, y : y + side, x : x + side] = images[other, :, v : v + side, u : u + side]
+            lost[k][index] = replaced / total
+    return images, lost
+
+
+def targets(
+    examples: list[Example], lost: list[dict[int, float]] | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Centre maps and their weights (B, 12, 16, 16); at centres boxes (B, 4, 16, 16) and colours (B, 16, 16), else -1.
 
-    Cells beside a centre weigh nothing for its kind: either cell may claim an object between two.
+    Cells beside a centre weigh nothing for its kind: either cell may claim an object between two. An object that lost
+    over 35 % of its area is not there; one that lost over 15 % may be there or not.
     """
     b = len(examples)
     heat, weight = torch.zeros(b, len(KINDS), GRID, GRID), torch.ones(b, len(KINDS), GRID, GRID)
     box, color = torch.zeros(b, 4, GRID, GRID), torch.full((b, GRID, GRID), -1)
     for k, example in enumerate(examples):
-        for item, (x0, y0, x1, y1) in zip(example.scene.items, example.scene.boxes, strict=True):
+        for index, (item, (x0, y0, x1, y1)) in enumerate(zip(example.scene.items, example.scene.boxes, strict=True)):
+            gone = lost[k].get(index, 0.0) if lost else 0.0
+            if gone > 0.35:
+                continue
             cx, cy = (x0 + x1) / 2 / STRIDE, (y0 + y1) / 2 / STRIDE
             x, y, kind = min(int(cx), GRID - 1), min(int(cy), GRID - 1), KINDS.index(item.kind)
             weight[k, kind, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = 0
+            if gone > 0.15:
+                continue
             heat[k, kind, y, x] = 1
             box[k, :, y, x] = torch.tensor([cx - x, cy - y, (x1 - x0) / STRIDE, (y1 - y0) / STRIDE])
             color[k, y, x] = COLORS.index(item.color)
@@ -70,9 +112,11 @@ def targets(examples: list[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return heat, weight, box, color
 
 
-def detector_loss(model: nn.Module, images: Tensor, examples: list[Example]) -> Losses:
+def detector_loss(
+    model: nn.Module, images: Tensor, examples: list[Example], lost: list[dict[int, float]] | None = None
+) -> Losses:
     """Weighted cross-entropy of the centre maps, L1 of the boxes, cross-entropy of the colours at centres."""
-    heat, weight, box, color = targets(examples)
+    heat, weight, box, color = targets(examples, lost)
     kinds, boxes, colors = (out.float() for out in model(images))
     centre = color >= 0
     count = centre.sum()
@@ -101,15 +145,20 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
 
     def loss(model: nn.Module, step: int) -> Losses:
         indices = batch_indices(len(pool), opt, step)
-        images = roughen(to_tensor(pool.images(indices)), step_generator(opt.seed, step, 1))
-        return detector_loss(model, images, [pool[i] for i in indices])
+        draw = step_generator(opt.seed, step, 1)
+        examples = [pool[i] for i in indices]
+        images, lost = scramble(to_tensor(pool.images(indices)), examples, draw)
+        return detector_loss(model, roughen(images, draw), examples, lost)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, PictogramDetector)
         return {"scenes": accuracy(model, held_out)}
 
+    start = PictogramDetector(recipe.width, recipe.trunk)
+    if recipe.start_from:
+        start = PictogramDetector.from_pretrained(recipe.start_from)
     model = fit(
-        PictogramDetector(recipe.width, recipe.trunk),
+        start,
         loss,
         opt,
         recipe.output / "training",
