@@ -63,7 +63,7 @@ def table(summary: dict[str, Any]) -> str:
     """The scores as a Markdown table, standard errors in brackets, both judges side by side."""
     second = summary.get("second_judge")
     head = ["task", "images", "score"] + (["second judge"] if second else [])
-    lines = [" | ".join(head), "|".join(["---"] * len(head))]
+    lines = [" | ".join(head), " | ".join(["---"] * len(head))]
 
     def cell(score: float, error: float | None) -> str:
         return f"{score:.3f}" + (f" (±{error:.3f})" if error is not None else "")
