@@ -108,6 +108,15 @@ def test_models_prints_a_row_for_each():
         assert name in result.stdout
 
 
+@pytest.mark.parametrize("name", ["tokenizer", "generator"])
+def test_a_wrong_key_of_the_model_is_named(name):
+    """The sizes of a model are checked too, before anything is drawn or trained."""
+    result = run("validate", str(RECIPES / f"tiny/{name}.yaml"), "model.chanels=3")
+    assert result.returncode == 2
+    assert "chanels is not a known key" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_all_problems_of_a_recipe_are_named_at_once(tmp_path):
     file = recipe(tmp_path, "optimisation: {}\noptimization: {stepz: 3, learning_rate: fast}\nsizes: {a: x}\n")
     found = recipes.problems(recipes.read_yaml(file), Recipe)

@@ -236,3 +236,65 @@ def test_the_command_line_refuses_test_prompts(tmp_path, monkeypatch, capsys):
     assert stop.value.code == 2
     assert "is also a test prompt" in capsys.readouterr().err
     assert not (tmp_path / "d").exists()
+
+
+def test_llava_conversations_there_and_back(tmp_path):
+    """Prompts, questions, answers and pictures survive the paper's released form."""
+    from imagecot.curation.llava import export_llava, import_llava
+
+    made = labeller()
+    data = RankingData(tmp_path / "d", {}, 1)
+    curate(data, [PROMPTS], lambda prompts: [*made.parm(prompts), *made.prm(prompts)], lambda done: None)
+    count = export_llava(tmp_path / "d", tmp_path / "out")
+    rows = {row["id"]: row for row in read_rows(tmp_path / "d")}
+    assert count == len(rows)
+    records = json.loads((tmp_path / "out/data.json").read_text())
+    talks = {len(record["conversations"]) for record in records}
+    assert talks == {2, 4}
+    back = list(import_llava(tmp_path / "out/data.json", tmp_path / "out"))
+    potential = [row for row in back if row["question"] == "potential"]
+    assert len(potential) == sum(row["question"] == "potential" for row in rows.values())
+    for row in back:
+        original = rows[row["id"].removesuffix("-potential")]
+        assert row["prompt"] == original["prompt"]
+        assert row["image"]["bytes"] == original["image"]["bytes"]
+        if row["question"] == original["question"]:
+            assert row["label"] == original["label"]
+        else:
+            assert (row["question"], row["label"], original["question"]) == ("clarity", "yes", "potential")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"image": "none.png"}, "no readable image"),
+        (
+            {"conversations": [{"from": "human", "value": "Nice?"}, {"from": "gpt", "value": "yes"}]},
+            "none of the paper's",
+        ),
+        ({"conversations": []}, "one or two questions"),
+        ({"conversations": 3}, "no conversation"),
+    ],
+)
+def test_strange_conversations_are_named(tmp_path, change, told):
+    from imagecot.curation.llava import export_llava, import_llava
+
+    data = RankingData(tmp_path / "d", {}, 1)
+    curate(data, [PROMPTS[:1]], labeller().orm, lambda done: None)
+    export_llava(tmp_path / "d", tmp_path / "out")
+    file = tmp_path / "out/data.json"
+    records = json.loads(file.read_text())
+    records[1] |= change
+    file.write_text(json.dumps(records))
+    with pytest.raises(ImagecotError, match=told) as caught:
+        list(import_llava(file, tmp_path / "out"))
+    assert "record 1 of" in str(caught.value)
+
+
+def test_the_released_wording_is_read():
+    from imagecot.curation.llava import _recognise
+    from imagecot.verifiers.questions import RELEASED_CLARITY
+
+    question, prompt = _recognise(RELEASED_CLARITY.template.replace("{prompt}", "a photo of a cat"))
+    assert question.name == "clarity"
+    assert prompt.strip(".'") == "a photo of a cat"

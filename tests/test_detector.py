@@ -14,7 +14,7 @@ from imagecot.pictograms.captions import random_requirement
 from imagecot.pictograms.dataset import Example, example
 from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, load_detector
 from imagecot.pictograms.scenes import KINDS, Item, Scene, compose, draw
-from imagecot.training.detector import detector_loss, roughen, scramble, targets
+from imagecot.training.detector import choose_patches, detector_loss, roughen, scramble, scramble_codes, targets
 
 
 def to_images(scenes: list[Scene]) -> torch.Tensor:
@@ -101,7 +101,14 @@ def test_scrambled_objects_are_not_there():
     """Where most of an object was replaced no centre is asked for; where little was, it still is."""
     scenes = [example(5, k) for k in range(40)]
     images = to_images([e.scene for e in scenes])
-    rough, lost = scramble(images, scenes, torch.Generator().manual_seed(0))
+    taken, lost = choose_patches(scenes, torch.Generator().manual_seed(0))
+    rough = scramble(images, taken, torch.Generator().manual_seed(1))
+    codes = torch.arange(40 * 64).view(40, 64)
+    mixed = scramble_codes(codes, taken, torch.Generator().manual_seed(1))
+    kept = ~taken.flatten(1)
+    assert torch.equal(mixed[kept], codes[kept])
+    assert (mixed[~kept] != codes[~kept]).float().mean() > 0.95
+    assert ((rough != images).any(1).unflatten(1, (8, 8)).unflatten(3, (8, 8)).any(4).any(2) <= taken).all()
     touched = [k for k, shares in enumerate(lost) if shares]
     assert 10 <= len(touched) <= 30
     for k, (e, shares) in enumerate(zip(scenes, lost, strict=True)):

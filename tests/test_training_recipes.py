@@ -178,3 +178,15 @@ def test_pictures_become_tensors():
     image[0, 0, 1, 2] = 255
     tensor = to_tensor(image.numpy())
     assert tensor.shape == (1, 3, 2, 2) and tensor[0, 2, 0, 1] == 1.0 and tensor.sum() == 1.0
+
+
+def test_a_generator_may_start_from_another(data, tmp_path):
+    """One step at rate 0 leaves what was loaded as it was, parts per bit included."""
+    torch.manual_seed(0)
+    MagvitV2(MagvitV2Config(**SMALL_IMAGE_MODEL)).save_pretrained(tmp_path / "vq")
+    first = train_generator(generator_recipe(data, tmp_path / "first", tmp_path / "vq", 2))
+    again = generator_recipe(data, tmp_path / "again", tmp_path / "vq", 1)
+    again.start_from = tmp_path / "first"
+    again.optimization.learning_rate = 0.0
+    same = train_generator(again)
+    assert set(moved(first, same)) == {name for name, _ in first.named_parameters()}

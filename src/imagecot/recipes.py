@@ -1,7 +1,8 @@
 """Recipes: YAML files checked against a pydantic model, with `key=value` overrides from the command line."""
 
+import dataclasses
 import difflib
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +75,20 @@ def override(values: dict[str, Any], assignments: Iterable[str]) -> dict[str, An
 
 def _copy(value: Any) -> Any:
     return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def fields_of(config: type[Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A pydantic check that a dictionary has no other keys than a dataclass has fields."""
+
+    def checked(values: dict[str, Any]) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(config)]
+        for key in values:
+            if key not in names:
+                near = difflib.get_close_matches(key, names, n=1)
+                raise ValueError(f"{key} is not a known key" + (f" (did you mean {near[0]}?)" if near else ""))
+        return values
+
+    return checked
 
 
 def problems(values: dict[str, Any], model: type[BaseModel]) -> list[str]:

@@ -107,6 +107,48 @@ def parm(
     _run("parm", prompts, out, generator, detector, paths, keep, temperature, seed)
 
 
+@app.command()
+def export(
+    data: Annotated[Path, typer.Option(help="A curated folder.", show_default=False)],
+    out: Out,
+) -> None:
+    """Write a curated folder as LLaVA conversations: data.json and images/.
+
+    Example:
+
+      imagecot curate export --data runs/parm --out runs/parm-llava
+    """
+    from imagecot.curation.llava import export_llava
+
+    typer.echo(f"{export_llava(data, out)} conversations: {out}/data.json")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Option(help="The JSON file of LLaVA conversations.", show_default=False)],
+    images: Annotated[Path, typer.Option(help="The folder that its image paths start from.", show_default=False)],
+    out: Out,
+) -> None:
+    """Read LLaVA conversations, such as the paper's released data, into a curated folder.
+
+    Example:
+
+      imagecot curate import --file parm.json --images . --out runs/parm-released
+    """
+    from imagecot.curation.dataset import RankingData
+    from imagecot.curation.llava import import_llava
+
+    rows = list(import_llava(file, images))
+    size = 1000
+    data = RankingData(
+        out, {"kind": "import", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}, -(-len(rows) // size)
+    )
+    for unit in data.missing():
+        data.keep(unit, rows[unit * size : (unit + 1) * size])
+    counts = data.finish("Imported ranking data", f"From {file.name}.")
+    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f": {out}")
+
+
 def _run(
     kind: str, prompts: Path, out: Path, generator: str, detector: str, paths: int, keep: int, temperature: float,
     seed: int,

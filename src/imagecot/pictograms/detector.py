@@ -155,7 +155,7 @@ class PictogramDetector(nn.Module):
             tints[b].setdefault(kind, []).append(COLORS[int(names[b, y, x])])
         return [Detections(boxes, colors) for boxes, colors in zip(rows, tints, strict=True)]
 
-    def judge(self, images: Sequence[Tensor], metadata: Sequence[dict[str, Any]]) -> list[Judgment]:
+    def judge(self, images: Tensor | Sequence[Tensor], metadata: Sequence[dict[str, Any]]) -> list[Judgment]:
         """GenEval's verdict on images (3, 64, 64) in [0, 1], one requirement each."""
         return judge(self, list(images), metadata)
 

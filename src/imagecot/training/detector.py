@@ -8,10 +8,13 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot.generators import find_checkpoint
+from imagecot.generators.showo import MagvitV2
 from imagecot.geneval.prompts import COLORS
 from imagecot.pictograms.dataset import Example, Pool
 from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, Trunk
 from imagecot.pictograms.scenes import KINDS, SIZE
+from imagecot.training.generator import encode_pool
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
 
@@ -28,6 +31,7 @@ class DetectorRecipe(BaseModel):
     test_examples: int = 2_000
     test_seed: int = 9_003
     start_from: Path | None = None
+    tokenizer: str | None = None
     width: int = 64
     trunk: Trunk = "convolutional"
     optimization: Optimization
@@ -52,16 +56,13 @@ def roughen(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(uniform(0, 1) < 1 / 3, images, rough)
 
 
-def scramble(
-    images: Tensor, examples: list[Example], generator: torch.Generator
-) -> tuple[Tensor, list[dict[int, float]]]:
-    """Replace patches of objects by patches of other pictures, as generators do that lose the thread.
+def choose_patches(examples: list[Example], generator: torch.Generator) -> tuple[Tensor, list[dict[int, float]]]:
+    """Which patches of objects are taken from them: (B, 8, 8) bool, and the share of its area that each object loses.
 
-    Half of the images are touched. Each of their objects loses a share of its patches, uniform between none and all;
-    returned are the images and, per image, the share of the area that an object (by its index) has lost.
+    Half of the images are touched. Each of their objects loses a share of its patches, uniform between none and all.
     """
     side = 2 * STRIDE
-    images = images.clone()
+    taken = torch.zeros(len(examples), SIZE // side, SIZE // side, dtype=torch.bool)
     lost: list[dict[int, float]] = [{} for _ in examples]
     for k, example in enumerate(examples):
         if torch.rand((), generator=generator) < 0.5:
@@ -69,19 +70,32 @@ def scramble(
         for index, (x0, y0, x1, y1) in enumerate(example.scene.boxes):
             share = float(torch.rand((), generator=generator))
             total = replaced = 0.0
-            for y in range(int(max(y0, 0)) // side * side, math.ceil(min(y1, SIZE)), side):
-                for x in range(int(max(x0, 0)) // side * side, math.ceil(min(x1, SIZE)), side):
+            for y in range(int(max(y0, 0)) // side * side, min(math.ceil(y1), SIZE), side):
+                for x in range(int(max(x0, 0)) // side * side, min(math.ceil(x1), SIZE), side):
                     area = (min(x1, x + side) - max(x0, x)) * (min(y1, y + side) - max(y0, y))
                     total += area
                     if torch.rand((), generator=generator) < share:
                         replaced += area
-                        other, u, v = (
-                            int(torch.randint(n, (), generator=generator))
-                            for n in (len(examples), SIZE - side + 1, SIZE - side + 1)
-                        )
-                        images[k, :, y : y + side, x : x + side] = images[other, :, v : v + side, u : u + side]
+                        taken[k, y // side, x // side] = True
             lost[k][index] = replaced / total
-    return images, lost
+    return taken, lost
+
+
+def scramble(images: Tensor, taken: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace the `taken` patches of images (B, 3, H, W) by patches of other pictures of the batch."""
+    side, last = 2 * STRIDE, SIZE - 2 * STRIDE + 1
+    source, images = images, images.clone()
+    for k, row, column in taken.nonzero().tolist():
+        other, v, u = (int(torch.randint(n, (), generator=generator)) for n in (len(images), last, last))
+        patch = source[other, :, v : v + side, u : u + side]
+        images[k, :, row * side : (row + 1) * side, column * side : (column + 1) * side] = patch
+    return images
+
+
+def scramble_codes(codes: Tensor, taken: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace the `taken` codes (B, N) by codes of other pictures of the batch: half-formed objects, once decoded."""
+    other = codes.flatten()[torch.randint(codes.numel(), codes.shape, generator=generator)]
+    return torch.where(taken.flatten(1), other, codes)
 
 
 def targets(
@@ -141,13 +155,24 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
     opt = recipe.optimization
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
     held_out = Pool(recipe.data, recipe.test_examples, recipe.test_seed)
+    tokenizer, codes = None, torch.empty(0)
+    if recipe.tokenizer:
+        tokenizer = MagvitV2.from_pretrained(find_checkpoint(recipe.tokenizer, []), dtype=torch.float32)
+        recipe.output.mkdir(parents=True, exist_ok=True)
+        codes = encode_pool(tokenizer, pool, recipe.output / "codes.pt")
     torch.manual_seed(opt.seed)
 
     def loss(model: nn.Module, step: int) -> Losses:
         indices = batch_indices(len(pool), opt, step)
         draw = step_generator(opt.seed, step, 1)
         examples = [pool[i] for i in indices]
-        images, lost = scramble(to_tensor(pool.images(indices)), examples, draw)
+        taken, lost = choose_patches(examples, draw)
+        images = scramble(to_tensor(pool.images(indices)), taken, draw)
+        if tokenizer is not None:
+            # Every other picture as the image tokenizer shows it, for that is how generated ones look.
+            with torch.no_grad():
+                decoded = tokenizer.decode_codes(scramble_codes(codes[indices[::2]].long(), taken[::2], draw))
+            images[::2] = decoded.to(images.dtype)
         return detector_loss(model, roughen(images, draw), examples, lost)
 
     def evaluate(model: nn.Module) -> dict[str, float]:

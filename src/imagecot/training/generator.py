@@ -8,10 +8,10 @@ import copy
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,8 +25,10 @@ from imagecot.pictograms.captions import caption, held_out_prompts, with_colors
 from imagecot.pictograms.dataset import Example, Pool
 from imagecot.pictograms.detector import PictogramDetector, load_detector
 from imagecot.pictograms.text import END_OF_TEXT, build_tokenizer, known_words
+from imagecot.recipes import fields_of
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
+from imagecot.weights import load_into, load_state_dict
 
 
 class GeneratorRecipe(BaseModel):
@@ -35,11 +37,12 @@ class GeneratorRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     output: Path
+    start_from: Path | None = None
     tokenizer: Path
     data: Path = Path("runs/data")
     examples: int = 60_000
     data_seed: int = 1
-    model: dict[str, Any]
+    model: Annotated[dict[str, Any], AfterValidator(fields_of(ShowoConfig))]
     text_length: int = 18
     steps: int = 18
     guidance_scale: float = 1.75
@@ -164,7 +167,11 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
     prompting = Prompting(text, config, end, end)
     torch.manual_seed(opt.seed)
     model = Showo(config)
+    if recipe.start_from:
+        load_into(model, load_state_dict(recipe.start_from, None, torch.float32), recipe.start_from)
     trained = SharedBits(model, image_tokenizer.quantize.embedding)
+    if recipe.start_from:
+        nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
     # In bf16 on a CPU plain attention is a quarter faster than the fused kernel, whose backward pass is slow.
     model.showo.set_attn_implementation("eager")
     width = recipe.text_length

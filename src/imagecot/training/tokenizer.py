@@ -6,15 +6,17 @@ used, while LFQ's entropy terms kept bits of a small model constant from scratch
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.generators.showo.config import MagvitV2Config
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.pictograms.dataset import Pool
+from imagecot.recipes import fields_of
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 
 
@@ -28,7 +30,7 @@ class TokenizerRecipe(BaseModel):
     data: Path = Path("runs/data")
     examples: int = 60_000
     data_seed: int = 1
-    model: dict[str, int | tuple[int, ...]]
+    model: Annotated[dict[str, int | tuple[int, ...]], AfterValidator(fields_of(MagvitV2Config))]
     optimization: Optimization
     soft_steps: int = 400
     edges: float = 0.5
