@@ -1,7 +1,8 @@
 """Ranking data as LLaVA conversations, the JSON form in which the paper released its ORM and PARM data, both ways.
 
-A record is `{"id", "image", "conversations": [{"from": "human", "value": "<image>…"}, {"from": "gpt", "value": "yes"}]}`;
-a second turn about potential follows the first about clarity. Prompts are read back out of the questions' wording.
+A record has an `id`, an `image` and `conversations` of `{"from": "human" or "gpt", "value": text}`, the first with
+`<image>` before its question; a second turn about potential follows the first about clarity. Prompts are read back out
+of the questions' wording.
 """
 
 import io
