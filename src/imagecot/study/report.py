@@ -36,6 +36,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.9), sharey=True)
     colors = dict(zip([n for n in result["curves"] if n != "oracle"], _COLORS, strict=False)) | {"oracle": "#3a9d5d"}
@@ -54,6 +55,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
     sizes = [p["n"] for p in result["curves"]["oracle"]]
     axes[0].set_xticks(sizes, [str(size) for size in sizes])
     axes[0].minorticks_off()
+    axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[1].xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes[1].minorticks_off()
     axes[0].set_ylabel("GenEval score (pictograms)")
     axes[0].legend(fontsize=8)
     figure.tight_layout()
