@@ -13,7 +13,7 @@ from imagecot.pictograms.scenes import Item, Scene
 
 
 def item(kind: str, color: str, x: float, y: float, side: float = 16) -> Item:
-    return Item(kind, color, x, y, side, 2, False)
+    return Item(kind, color, x, y, side, 1)
 
 
 PAIR = Scene((item("apple", "red", 12, 32), item("cup", "green", 50, 34)), "sky")

@@ -34,7 +34,9 @@ def test_links_lead_somewhere():
             assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if re.match(r"imagecot (generate|models|validate)", c)])
+@pytest.mark.parametrize(
+    "command", [c for c in commands() if re.match(r"imagecot (generate|models|validate|evaluate|curate)", c)]
+)
 def test_commands_run(command, tmp_path):
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     run = [sys.executable, "-m", "imagecot", *shlex.split(command)[1:]]

@@ -114,7 +114,7 @@ def test_the_verifier_answers_what_training_reads_off(tmp_path: Path) -> None:
 
 
 def test_patch_targets_of_one_object() -> None:
-    scene = Scene((Item("apple", "orange", 40.0, 20.0, 16.0, 2, False),), "sky")
+    scene = Scene((Item("apple", "orange", 40.0, 20.0, 16.0, 1),), "sky")
     x0, y0, x1, y1 = (round(v / 8) for v in scene.boxes[0])
     target = training.patch_targets([scene], 8).view(8, 8, 3)
     assert target[..., 0].sum() == (x1 - x0) * (y1 - y0)  # apple is kind 1

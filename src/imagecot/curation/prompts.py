@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imagecot.errors import UsageError
-from imagecot.files import write_whole
+from imagecot.files import clear_write_errors, write_whole
 from imagecot.geneval.prompts import COLORS, TASKS, make_prompts
 
 Metadata = dict[str, Any]
@@ -62,4 +62,6 @@ def pictogram_prompts(per_task: int, seed: int) -> list[Metadata]:
 
 def write_prompts(prompts: Sequence[Metadata], file: Path) -> None:
     """Write a requirement a line, as `evaluate geneval --prompts` and the other curations read them."""
+    with clear_write_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, "".join(json.dumps(metadata) + "\n" for metadata in prompts).encode())
