@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from imagecot import cli
 from imagecot.commands.generate import slug, unknown_words
 from imagecot.search.trace import Trace
 from small_models import STEPS, write_generator, write_verifier
@@ -30,26 +29,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("models")
     generator, verifier = write_generator(folder / "generator"), write_verifier(folder / "verifier")
     return ["--generator", str(generator), "--verifier", str(verifier)]
-
-
-@pytest.fixture
-def imagecot(monkeypatch, capsys, tmp_path):
-    """Run the command line inside this process, in an empty folder; return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["imagecot", *arguments])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
 
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen:

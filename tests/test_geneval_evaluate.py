@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from imagecot import cli
 from imagecot.geneval import evaluate
 from imagecot.geneval.folder import parse_metadata, read_folder, read_image, read_metadata, write_entry
 from imagecot.geneval.report import agreement
@@ -28,26 +27,6 @@ def rendered(metadata: dict, seed: int = 0) -> torch.Tensor:
     """A picture that is right for a requirement."""
     picture = draw(compose(metadata, random.Random(seed)))
     return torch.tensor(list(picture.tobytes())).view(64, 64, 3).permute(2, 0, 1).float() / 255
-
-
-@pytest.fixture
-def imagecot(monkeypatch, capsys, tmp_path):
-    """Run the command line in this process, in an empty folder; return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["imagecot", *arguments])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

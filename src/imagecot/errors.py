@@ -11,3 +11,9 @@ class UsageError(ImagecotError):
     """The request itself makes no sense (exit code 2): an empty prompt, N below 1, an unknown model name."""
 
     exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, in one line; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

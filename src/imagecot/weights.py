@@ -3,6 +3,8 @@
 import json
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, first_line
 from imagecot.files import write_atomically, write_whole
 
 WEIGHT_FILES = (
@@ -148,3 +150,26 @@ def save_checkpoint(folder: str | Path, config: dict[str, Any], state: dict[str,
 
     write_atomically(folder / "model.safetensors", write)
     write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode("utf-8"))
+
+
+@contextmanager
+def reading_weights(folder: Path) -> Iterator[None]:
+    """Keep transformers silent while it loads a folder, and turn what it raises into one ImagecotError.
+
+    What does not fit is for the caller to say, from the loading report.
+    """
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ImagecotError(
+            f"the weights in {folder} cannot be read ({first_line(error)}); copy or download them again."
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -133,10 +133,10 @@ def geneval(
     job = Job(source, samples, generator, verifier, detector, clip, out, identity)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     state = Evaluation(out, identity)
-    _, units = plan(source, samples, classes)
+    entries, units = plan(source, samples, classes)
     try:
         if not state.finished:
-            _share(job, state, units, rank, world, workers)
+            _share(job, state, entries, units, rank, world, workers)
     except KeyboardInterrupt:
         say(f"stopped; the same command with --out {out} continues where this run was.")
         raise typer.Exit(130) from None
@@ -157,10 +157,10 @@ def geneval(
         raise typer.Exit(1)
 
 
-def _share(job: Job, state: "Evaluation", units: Any, rank: int, world: int, workers: int) -> None:
+def _share(job: Job, state: "Evaluation", entries: Any, units: Any, rank: int, world: int, workers: int) -> None:
     """Do what is missing: in this process, in `workers` processes, or this rank's part of accelerate's."""
     if world > 1:
-        run_share(job, rank, world)
+        run_share(job, state, entries, units[rank::world])
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
@@ -170,7 +170,7 @@ def _share(job: Job, state: "Evaluation", units: Any, rank: int, world: int, wor
         return
     with progress_bar("evaluating") as progress:
         if workers == 1:
-            run_share(job, 0, 1, lambda left: progress(len(units) - left, len(units)))
+            run_share(job, state, entries, units, lambda left: progress(len(units) - left, len(units)))
             return
         context = multiprocessing.get_context("spawn")
         failures = context.SimpleQueue()
@@ -199,20 +199,20 @@ def _worker(job: Job, rank: int, world: int, failures: Any) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+    from imagecot.geneval.evaluate import Evaluation, plan
+
     try:
-        run_share(job, rank, world)
+        entries, units = plan(job.source, job.samples, classes_of(job.detector))
+        run_share(job, Evaluation(job.out, job.identity), entries, units[rank::world])
     except ImagecotError as error:
         failures.put(str(error))
 
 
-def run_share(job: Job, rank: int, world: int, left: Any = None) -> None:
-    """Do every `world`-th missing unit from the `rank`-th on; `left` is told how many remain."""
-    from imagecot.geneval.evaluate import Evaluation, plan, work
+def run_share(job: Job, state: "Evaluation", entries: Any, units: Any, left: Any = None) -> None:
+    """Do those of `units` that are missing; `left` is told how many remain."""
+    from imagecot.geneval.evaluate import work
 
-    state = Evaluation(job.out, job.identity)
-    entries, units = plan(job.source, job.samples, classes_of(job.detector))
-    mine = [unit for k, unit in enumerate(units) if k % world == rank]
-    todo = state.missing(mine)
+    todo = state.missing(units)
     if not todo:
         return
     with waiting("loading the models"):
@@ -252,8 +252,7 @@ def detectors(name: str, clip: str) -> "tuple[Detector, Detector | None]":
     from imagecot.pictograms.detector import DETECTORS, load_detector
 
     if name in DETECTORS:
-        first, *others = [name, *(other for other in DETECTORS if other != name)]
-        return load_detector(first), load_detector(others[0])
+        return load_detector(name), load_detector(next(other for other in DETECTORS if other != name))
     from imagecot.geneval.clip_colors import ClipColors
     from imagecot.geneval.mask2former import Mask2FormerClip
 

@@ -11,25 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors, write_atomically, write_whole
+from imagecot.images import png
 
 Row = dict[str, Any]
 QUESTIONS = ("orm", "prm", "clarity", "potential")
 IDENTITY = "curation.json"
 _COLUMNS = ("id", "prompt", "task", "metadata", "question", "step", "steps", "seed", "label", "agreement", "image")
-
-
-def png(image: Tensor) -> bytes:
-    """An image (3, H, W) in [0, 1] as the bytes of a PNG."""
-    buffer = io.BytesIO()
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def make_row(

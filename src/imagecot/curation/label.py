@@ -85,12 +85,13 @@ class Labeller:
             here = [(question, k) for question, at, k in asked if at == step]
             rows = sorted({k for _, k in here})
             previews = self.generator.preview(states[step].select(rows))
-            needs = [prompts[k // self.paths] for k in rows]
-            verdicts = dict(zip(rows, self._verdicts(previews, needs), strict=True))
+            judged = sorted({k for question, k in here if question == "clarity"})
+            needs = [prompts[k // self.paths] for k in judged]
+            verdicts = self._verdicts(previews[[rows.index(k) for k in judged]], needs) if judged else []
             for question, k in here:
                 metadata, image, seed = prompts[k // self.paths], previews[rows.index(k)], int(states[step].seeds[k])
                 if question == "clarity":
-                    agrees = verdicts[k] == labels[k]
+                    agrees = verdicts[judged.index(k)] == labels[k]
                     clear = step > scaled(CLEAR_AFTER, steps)
                     yield make_row(metadata, question, image, step, steps, seed, clear, agrees)
                 else:

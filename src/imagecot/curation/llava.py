@@ -5,19 +5,17 @@ A record has an `id`, an `image` and `conversations` of `{"from": "human" or "gp
 of the questions' wording.
 """
 
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from imagecot.curation.dataset import Row, png, read_rows
+from imagecot.curation.dataset import Row, read_rows
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors, write_whole
 from imagecot.geneval.folder import read_image
+from imagecot.images import png
 from imagecot.verifiers.questions import (
     CLARITY,
     IMAGE_TOKEN,
@@ -89,10 +87,6 @@ def _rows(record: Mapping[str, Any], images: Path) -> Iterator[Row]:
         raise ImagecotError("a conversation has one or two questions with an answer each.")
     question, prompt = _recognise(asked[0].replace(IMAGE_TOKEN, "", 1))
     picture = read_image(images / record["image"])
-    if picture.shape[0] != 3:
-        raise ImagecotError("the picture has no three channels.")
-    with Image.open(io.BytesIO(png(picture))) as check:
-        check.verify()
     step = int(record.get("step", 0))
     base = {
         "prompt": prompt,

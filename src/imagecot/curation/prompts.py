@@ -9,7 +9,7 @@ from typing import Any
 
 from imagecot.errors import UsageError
 from imagecot.files import clear_write_errors, write_whole
-from imagecot.geneval.prompts import COLORS, TASKS, make_prompts
+from imagecot.geneval.prompts import COLORS, TASKS, make_prompts, normalise
 
 Metadata = dict[str, Any]
 
@@ -30,10 +30,10 @@ def training_prompts(
     """
     if per_task < 1:
         raise UsageError(f"a set needs at least 1 prompt a task, not {per_task}.")
-    normal = {" ".join(prompt.split()).casefold() for prompt in held_out}
+    normal = {normalise(prompt) for prompt in held_out}
     # Repeated draws and held-out prompts fall out, so more are sampled than asked.
     sampled = make_prompts(seed=seed, n=4 * per_task, names=names, colors=colors)
-    kept = [m for m in sampled if " ".join(m["prompt"].split()).casefold() not in normal]
+    kept = [m for m in sampled if normalise(m["prompt"]) not in normal]
     prompts = [m for task in TASKS for m in [k for k in kept if k["tag"] == task][:per_task]]
     if not prompts:
         raise UsageError("every prompt of this vocabulary is a test prompt; use more object names.")

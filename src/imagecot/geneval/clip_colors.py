@@ -19,7 +19,7 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import find_checkpoint
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Boxes
-from imagecot.weights import find_weights, read_config
+from imagecot.weights import find_weights, read_config, reading_weights
 
 TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}", "a photo of a {color} object")
 BACKGROUND = 153  # the reference's #999
@@ -148,25 +148,10 @@ def find_folder(source: str | Path, files: list[str], example: str) -> Path:
 
 def load_complete(model_class: Any, folder: Path) -> Any:
     """Load a transformers model as float32; ImagecotError if weights are unreadable, missing or of another shape."""
-    from safetensors import SafetensorError
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # what is missing is said below, in one sentence
-    logging.disable_progress_bar()
-    try:
+    with reading_weights(folder):
         model, report = model_class.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, ignore_mismatched_sizes=True
         )
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ImagecotError(
-            f"the weights in {folder} cannot be read ({reason}); copy or download them again."
-        ) from error
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
     # Neither is used to look at an image: the norm behind a backbone's last stage, and the weights of a loss.
     absent = [k for k in report["missing_keys"] if "swin.layernorm." not in k and not k.startswith("criterion.")]
     absent += [key[0] for key in report["mismatched_keys"]]

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors, write_whole
-from imagecot.geneval.detection import Detector
+from imagecot.geneval.detection import Detections, Detector
 from imagecot.geneval.folder import Entry, read_folder, read_image, write_entry
 from imagecot.geneval.rules import judge_detections, kept_indices
+from imagecot.images import from_picture
 
 if TYPE_CHECKING:
     from imagecot.generators.paths import Generator
@@ -65,12 +66,12 @@ class Models:
     verifier: "Verifier | None" = None
 
 
-def result_row(file: str, metadata: Metadata, image_detections: Any, options: dict[str, float]) -> Row:
+def result_row(file: str, metadata: Metadata, found: Detections) -> Row:
     """One image's line of the results, in the reference's keys and order."""
-    verdict = judge_detections(metadata, image_detections.boxes, image_detections.colors, **options)  # type: ignore[arg-type]
-    least = options.get("counting_threshold", 0.9) if metadata["tag"] == "counting" else options.get("threshold", 0.3)
+    verdict = judge_detections(metadata, found.boxes, found.colors)
+    least = 0.9 if metadata["tag"] == "counting" else 0.3
     details = {}
-    for name, raw in image_detections.boxes.items():
+    for name, raw in found.boxes.items():
         boxes = torch.tensor(raw, dtype=torch.float32).reshape(-1, 5).numpy()
         kept = kept_indices(boxes, threshold=least)
         if kept:
@@ -91,7 +92,7 @@ def _judge(models: Models, files: list[str], images: Sequence[Tensor], metadata:
         if detector is None:
             continue
         for file, required, found in zip(files, metadata, detector.detect(images), strict=True):
-            rows.append(result_row(file, required, found, {}))
+            rows.append(result_row(file, required, found))
 
 
 def judge_entries(entries: Sequence[Entry], models: Models) -> Unit:
@@ -148,8 +149,6 @@ def draw_prompts(drawing: Drawing, first: int, last: int, models: Models, folder
 
 
 def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
-    import numpy as np
-
     from imagecot.search import search
     from imagecot.search.trace import Cost
 
@@ -164,7 +163,7 @@ def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], mode
                 n=drawing.n,
                 seed=seed,
             )
-            pictures.append(torch.from_numpy(np.array(trace.image)).permute(2, 0, 1).float() / 255)
+            pictures.append(from_picture(trace.image))
             cost = cost + trace.cost
     return torch.stack(pictures), cost
 

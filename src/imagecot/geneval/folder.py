@@ -1,6 +1,5 @@
 """The reference's image folders: `00000/metadata.jsonl` and `00000/samples/0000.png`, read and written."""
 
-import io
 import json
 import re
 from collections.abc import Iterable
@@ -8,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors, write_whole
 from imagecot.geneval.rules import judge_detections
+from imagecot.images import from_picture, png
 
 Metadata = dict[str, Any]
 _SAMPLE = re.compile(r"\d+\.png")
@@ -124,10 +122,9 @@ def read_image(file: Path) -> Tensor:
     """Read an image as (3, H, W) float in [0, 1], rotated as its EXIF says; ImagecotError if it is unreadable."""
     try:
         with Image.open(file) as image:
-            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return from_picture(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImagecotError(f"{file} is no readable image ({type(error).__name__}); draw it again.") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 def write_entry(folder: Path, metadata: Metadata, images: Tensor) -> list[str]:
@@ -138,9 +135,6 @@ def write_entry(folder: Path, metadata: Metadata, images: Tensor) -> list[str]:
     write_whole(folder / "metadata.jsonl", (json.dumps(metadata) + "\n").encode())
     files = []
     for k, image in enumerate(images):
-        buffer = io.BytesIO()
-        pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
         files.append(samples / f"{k:04d}.png")
-        write_whole(files[-1], buffer.getvalue())
+        write_whole(files[-1], png(image))
     return [str(file) for file in files]

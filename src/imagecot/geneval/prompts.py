@@ -180,11 +180,13 @@ def load_benchmark_prompts() -> list[Metadata]:
     return [json.loads(line) for line in _benchmark_lines()]
 
 
+def normalise(prompt: str) -> str:
+    """A prompt without regard to case and blanks, as training and test prompts are compared."""
+    return " ".join(prompt.split()).casefold()
+
+
 def refuse_overlap(train_prompts: Iterable[str], test_prompts: Iterable[str]) -> None:
     """Raise UsageError naming the first training prompt that is also a test prompt, up to case and blanks."""
-
-    def normalise(prompt: str) -> str:
-        return " ".join(prompt.split()).casefold()
 
     test = {normalise(prompt) for prompt in test_prompts}
     for prompt in train_prompts:

@@ -12,7 +12,7 @@ from PIL import Image
 from imagecot.errors import UsageError
 from imagecot.files import write_atomically
 from imagecot.geneval.evaluate import RESULTS, Row, Unit
-from imagecot.geneval.summary import Comparison, Summary, compare, summarize
+from imagecot.geneval.summary import compare, summarize
 
 SUMMARY, FAILURES = "summary.json", "failures.png"
 _SHOWN = 24
@@ -41,9 +41,9 @@ def read_results(folder: Path) -> list[Row]:
 
 def summarise_run(whole: Unit, record: dict[str, Any], against: Path | None) -> dict[str, Any]:
     """Everything about a finished run as one JSON object; UsageError where `against` does not match it."""
-    summary: dict[str, Any] = {"score": _as_dict(summarize(whole.rows)), "problems": whole.problems}
+    summary: dict[str, Any] = {"score": asdict(summarize(whole.rows)), "problems": whole.problems}
     if whole.second:
-        summary["second_judge"] = _as_dict(summarize(whole.second))
+        summary["second_judge"] = asdict(summarize(whole.second))
         summary["agreement"] = agreement(whole.rows, whole.second)
     if against is not None:
         comparison = compare(_by_prompt(whole.rows), _by_prompt(read_results(against)))
@@ -53,10 +53,6 @@ def summarise_run(whole: Unit, record: dict[str, Any], against: Path | None) -> 
 
 def _by_prompt(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row["tag"], row["metadata"]))
-
-
-def _as_dict(summary: Summary) -> dict[str, Any]:
-    return asdict(summary)
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -127,6 +123,3 @@ def failures_page(rows: Sequence[Row], root: Path, file: Path) -> None:
     figure.tight_layout()
     write_atomically(file, lambda p: figure.savefig(p, format="png", dpi=110))
     plt.close(figure)
-
-
-__all__ = ["Comparison", "agreement", "failures_page", "read_results", "remarks", "summarise_run", "table"]

@@ -1,7 +1,8 @@
 """best-of-n: n paths run to their end; the highest P(yes) to the ORM question wins (paper, section 3.1)."""
 
 from imagecot.generators.paths import Paths
-from imagecot.search.run import Run, to_pictures
+from imagecot.images import to_pictures
+from imagecot.search.run import Run
 from imagecot.search.trace import Candidate, ranked
 from imagecot.verifiers.questions import ORM
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch import Tensor
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.paths import Generator, Paths
 from imagecot.generators.randomness import path_seeds
+from imagecot.images import to_pictures
 from imagecot.search.resume import Partial
 from imagecot.search.trace import Candidate, Cost, Verdict, ranked, shown, shown_steps
 
@@ -164,12 +164,6 @@ class Run:
         self.done = done
         if self.progress:
             self.progress(done, self.n * self.generator.steps)
-
-
-def to_pictures(images: Tensor) -> list[Image.Image]:
-    """Return images (B, 3, H, W) in [0, 1] as 8-bit pictures."""
-    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(np.ascontiguousarray(picture)) for picture in pixels]
 
 
 def _forget(candidates: list[Candidate]) -> None:

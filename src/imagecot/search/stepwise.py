@@ -10,7 +10,8 @@ import torch
 
 from imagecot.generators.paths import Paths
 from imagecot.generators.randomness import fork_seeds, path_seeds
-from imagecot.search.run import LARGEST_GROUP, Run, to_pictures
+from imagecot.images import to_pictures
+from imagecot.search.run import LARGEST_GROUP, Run
 from imagecot.search.trace import Candidate, Cost, ranked
 from imagecot.verifiers.questions import PRM
 

@@ -12,7 +12,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
@@ -22,13 +21,13 @@ from imagecot.files import clear_write_errors, write_atomically
 from imagecot.generators import load_generator
 from imagecot.generators.randomness import path_seeds, prompt_seed
 from imagecot.geneval.summary import Summary, compare, summarize
+from imagecot.images import from_picture
 from imagecot.models import weights_of
 from imagecot.pictograms.captions import held_out_prompts
 from imagecot.pictograms.detector import DETECTORS, load_detector
 from imagecot.search import search
 from imagecot.search.trace import Trace
 from imagecot.study.recorded import record
-from imagecot.training.tokenizer import to_tensor
 from imagecot.verifiers import load_verifier
 
 Row = dict[str, Any]
@@ -123,7 +122,7 @@ def _outcome(trace: Trace, judges: list[Any] | None, metadata: Row) -> Row:
     }
     found: Row = {"paths": paths, "chosen": trace.chosen, "cost": cost}
     if judges:
-        image = to_tensor(np.array(trace.image)[None])
+        image = from_picture(trace.image)[None]
         found["correct"] = [judge.judge(image, [metadata])[0].correct for judge in judges]
     return found
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 from imagecot.curation.dataset import Row, read_rows
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors
+from imagecot.images import from_picture
 from imagecot.training.answers import answer_scores
 from imagecot.training.loop import Curves
 from imagecot.verifiers import load_verifier
@@ -139,10 +139,7 @@ def images_of(rows: Sequence[Row], size: int) -> Tensor:
     """The images of rows (B, 3, S, S) in [0, 1], resized as the verifier does where sizes differ."""
     from imagecot.verifiers.vision import prepare
 
-    found = []
-    for row in rows:
-        pixels = np.array(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
-        found.append(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
+    found = [from_picture(Image.open(io.BytesIO(row["image"]["bytes"])))[None] for row in rows]
     if len({image.shape for image in found}) > 1:
         found = [(prepare(image, size) + 1) / 2 for image in found]
     return torch.cat(found)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import ImagecotError, UsageError, first_line
 from imagecot.generators import CHECKPOINTS, find_checkpoint
 from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
 
@@ -85,7 +85,6 @@ def load_verifier(
 
 def _load_adapter(folder: Path, device: Any, dtype: "torch.dtype | None") -> "Verifier":
     """Load the base that an adapter names, and merge the adapter into it."""
-
     from peft import PeftModel
     from safetensors import SafetensorError
 
@@ -94,8 +93,9 @@ def _load_adapter(folder: Path, device: Any, dtype: "torch.dtype | None") -> "Ve
         verifier: Any = load_verifier(base, device=device, dtype=dtype)
         verifier.model = PeftModel.from_pretrained(verifier.model, str(folder)).merge_and_unload().eval()
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ImagecotError(f"the adapter in {folder} does not fit its base ({reason}); copy it again.") from error
+        raise ImagecotError(
+            f"the adapter in {folder} does not fit its base ({first_line(error)}); copy it again."
+        ) from error
     answering: Verifier = verifier
     return answering
 
@@ -123,19 +123,14 @@ def _find(name: str) -> Path:
 
 
 def _load_model(folder: Path, values: dict[str, Any], dtype: "torch.dtype") -> "torch.nn.Module":
-    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, LlavaOnevisionForConditionalGeneration
-    from transformers.utils import logging
 
     from imagecot.verifiers import llava_next
-    from imagecot.weights import find_weights
+    from imagecot.weights import find_weights, reading_weights
 
     find_weights(folder)
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # what does not fit is said below, in one sentence
-    logging.disable_progress_bar()
     options: Any = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    try:
+    with reading_weights(folder):
         if llava_next.is_llava_next(values):
             config, state = llava_next.read(folder, values, dtype)
             load: Any = LlavaOnevisionForConditionalGeneration.from_pretrained
@@ -143,15 +138,6 @@ def _load_model(folder: Path, values: dict[str, Any], dtype: "torch.dtype") -> "
         else:
             load = AutoModelForImageTextToText.from_pretrained
             model, report = load(folder, local_files_only=True, **options)
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ImagecotError(
-            f"the weights in {folder} cannot be read ({reason}); copy or download them again."
-        ) from error
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
     # Of the many other families some publish tensors that their model leaves alone.
     ours = isinstance(model, LlavaOnevisionForConditionalGeneration)
     problems = [

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import ImagecotError, UsageError, first_line
 from imagecot.verifiers.protocol import Conversation
 from imagecot.verifiers.questions import Question
 
@@ -138,8 +138,9 @@ def load_processor(folder: Path) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # what a processor needs, and raises, differs from family to family
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ImagecotError(f"the processor in {folder} cannot be read ({reason}); copy its files too.") from error
+        raise ImagecotError(
+            f"the processor in {folder} cannot be read ({first_line(error)}); copy its files too."
+        ) from error
     if not getattr(processor, "chat_template", None):
         raise ImagecotError(f"the processor in {folder} has no chat template; pass a model that was tuned for chat.")
     return processor
