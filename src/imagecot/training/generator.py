@@ -78,7 +78,7 @@ def scene_caption(example: Example, rng: random.Random) -> str:
 
 
 def random_mask(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Masks (B, N) of a share of each row's positions, at least one: cos(pi u / 2) with u uniform (MaskGIT, section 3.2).
+    """Masks (B, N) of a share of each row's positions, at least one: cos(pi u / 2), u uniform (MaskGIT, section 3.2).
 
     These are the shares that decoding with the cosine schedule meets, each as often.
     """
