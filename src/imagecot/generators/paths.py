@@ -1,11 +1,24 @@
 """Reasoning paths in progress, and the protocol of the models that advance them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 from torch import Tensor
 
 MASKED = -1  # an image code that is not decided yet
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What a path that draws again is told of the image that was rejected (paper, section 3.4).
+
+    codes    (N,) image codes of that image, None to leave it out
+    reasons  what is wrong with it, in words; may be empty
+    """
+
+    codes: Tensor | None
+    reasons: str = ""
 
 
 @dataclass(frozen=True)
@@ -15,7 +28,7 @@ class Paths:
     codes         (B, N) int64, the decided image codes and MASKED elsewhere
     proposed      (B, N) int64, the complete codes that the last step predicted (MASKED before the first step)
     seeds         (B,) int64, the source of each path's randomness
-    prompt_index  (B,) int64, each path's prompt among those of `start`
+    prompt_index  (B,) int64, each path's prompt (and correction) among those of `start`
     step, steps   steps done, and steps in all
     context       what the generator shares among the paths, such as the prompts' keys and values
     """
@@ -64,8 +77,11 @@ class Generator(Protocol):
         """Rows of the forward pass that one step of one path costs: 2 with guidance, 1 without."""
         ...
 
-    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
-        """Return paths at step 0: one for each of seeds (B,), of the one prompt or of B prompts."""
+    def start(self, prompts: list[str], seeds: Tensor, *, history: Sequence[Correction] | None = None) -> Paths:
+        """Return paths at step 0: one for each of seeds (B,), of the one prompt or of B prompts.
+
+        history  one for all paths or one for each, for generators that correct themselves
+        """
         ...
 
     def advance(self, paths: Paths) -> Paths:

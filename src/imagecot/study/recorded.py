@@ -1,12 +1,13 @@
 """A generator that replays paths which were drawn before, so that searches over them are paired and draw nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from imagecot.errors import ImagecotError
-from imagecot.generators.paths import Generator, Paths
+from imagecot.generators.paths import Correction, Generator, Paths
 
 
 def record(generator: Generator, prompt: str, seeds: Tensor) -> "Recorded":
@@ -34,12 +35,16 @@ class Recorded:
         """What one step of one path cost when it was drawn."""
         return self.generator.rows_per_path
 
-    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
-        """Paths at step 0; any seeds, for they are known by their seeds from there on."""
+    def start(self, prompts: list[str], seeds: Tensor, *, history: Sequence[Correction] | None = None) -> Paths:
+        """Paths at step 0; any seeds, for they are known by their seeds from there on. Corrections are drawn anew."""
+        if history is not None:
+            return self.generator.start(prompts, seeds, history=history)
         return self.states[0].select([0] * len(seeds), seeds=seeds)
 
     def advance(self, paths: Paths) -> Paths:
         """Look up the next state of each path; ImagecotError for a path that was not recorded."""
+        if paths.context is not self.states[0].context:
+            return self.generator.advance(paths)
         after = self.states[paths.step + 1]
         match = paths.seeds[:, None] == after.seeds[None]
         if not bool(match.any(1).all()):

@@ -4,7 +4,7 @@ The sampling loop is Show-o's (`t2i_generate`), which is MaskGIT's (Chang et al.
 depends on is computed: text once a prompt, image rows only, the head at masked positions and for codes only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from imagecot.errors import UsageError
 from imagecot.generators import randomness
-from imagecot.generators.paths import MASKED, Paths
+from imagecot.generators.paths import MASKED, Correction, Paths
 from imagecot.generators.schedules import get_schedule, masked_count, noise_temperature
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo
@@ -63,9 +63,8 @@ def decode_step(
 
 @dataclass(frozen=True)
 class _Context:
-    """The texts of a batch of paths: one prefix a prompt, and the empty prompt's for guidance."""
+    """What a batch of paths starts from: a prefix for each prompt and correction, the empty prompt's for guidance."""
 
-    prompts: list[str]
     prefixes: list[Prefix]
     unconditional: Prefix | None
 
@@ -105,24 +104,34 @@ class ShowoGenerator:
         return max(1, self.memory_budget // (self.rows_per_path * trunk + head))
 
     @torch.no_grad()
-    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
+    def start(self, prompts: list[str], seeds: Tensor, *, history: Sequence[Correction] | None = None) -> Paths:
         """Return paths at step 0, all masked: one for each of seeds (B,), of the one prompt or of B prompts.
 
-        UsageError for an empty prompt or where the numbers of prompts and seeds do not go together.
+        history  what is wrong with an image of the prompt and shall be drawn again: one for all paths or one for
+                 each. The path then begins `t2i, bos, prompt and reasons, eos, soi, rejected image, eoi`; guidance
+                 still goes against the empty prompt alone, so it strengthens what reasons and image say as it does
+                 what the prompt says.
+
+        UsageError for an empty prompt or where the numbers of prompts, corrections and seeds do not go together.
         """
         if any(not prompt.strip() for prompt in prompts):
             raise UsageError("the prompt is empty; say what to draw.")
         if len(prompts) not in (1, len(seeds)):
             raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many.")
+        if history is not None and len(history) not in (1, len(seeds)):
+            raise UsageError(f"{len(history)} corrections do not go with {len(seeds)} seeds; give one or as many.")
         if self.steps < 1:
             raise UsageError(f"an image takes at least 1 step, not {self.steps}.")
-        distinct = list(dict.fromkeys(prompts))
-        texts = [self.prompting.text_prefix(prompt) for prompt in distinct]
+        corrections = history or [None]
+        count = max(len(prompts), len(corrections))
+        asked = [(prompts[i % len(prompts)], corrections[i % len(corrections)]) for i in range(count)]
+        distinct = list(dict.fromkeys(asked))
+        texts = [self._prefix(prompt, correction) for prompt, correction in distinct]
         if self.guidance_scale:
             texts.append(self.prompting.text_prefix(""))
         prefixes = encode_prefixes(self.model, texts)
         unconditional = prefixes.pop() if self.guidance_scale else None
-        index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self.model.device)
+        index = torch.tensor([distinct.index(pair) for pair in asked], device=self.model.device)
         codes = torch.full((len(seeds), self.model.config.num_vq_tokens), MASKED, device=self.model.device)
         return Paths(
             codes=codes,
@@ -131,8 +140,17 @@ class ShowoGenerator:
             prompt_index=index.expand(len(seeds)).clone(),
             step=0,
             steps=self.steps,
-            context=_Context(distinct, prefixes, unconditional),
+            context=_Context(prefixes, unconditional),
         )
+
+    def _prefix(self, prompt: str, correction: Correction | None) -> list[int]:
+        if correction is None:
+            return self.prompting.text_prefix(prompt)
+        text = self.prompting.text_prefix(" ".join(filter(None, (prompt, correction.reasons))))
+        if correction.codes is None:
+            return text
+        image = self.prompting.image_ids(correction.codes.to(self.model.device, torch.int64)[None])
+        return text + self.prompting.image_block(image)[0].tolist()
 
     @torch.no_grad()
     def advance(self, paths: Paths) -> Paths:

@@ -13,33 +13,40 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.phi.modeling_phi import PhiAttention
 
-from imagecot.generators.showo.model import Showo
+from imagecot.generators.showo.model import Showo, omni_attention_mask
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of one text: for each layer a tensor (length, heads, head_dim)."""
+    """Keys and values of one text, and of the image at its end if it has one: for each layer a tensor (length, heads, head_dim)."""
 
     keys: list[Tensor]
     values: list[Tensor]
 
 
 def encode_prefixes(model: Showo, texts: list[list[int]]) -> list[Prefix]:
-    """Return the keys and values of each text, given as ids without padding; equal lengths share a batch."""
+    """Return the keys and values of each text, given as ids without padding; equal lengths share a batch.
+
+    A text may end in an image, from soi to eoi: its tokens attend to each other and to the text before it.
+    """
     by_length = defaultdict(list)
     for index, text in enumerate(texts):
         by_length[len(text)].append(index)
     prefixes: dict[int, Prefix] = {}
     for length, members in by_length.items():
         cos, sin = rotary_table(model, torch.arange(-length, 0, device=model.device))
-        x = model.showo.model.embed_tokens(torch.tensor([texts[i] for i in members], device=model.device))
+        ids = torch.tensor([texts[i] for i in members], device=model.device)
+        x = model.showo.model.embed_tokens(ids)
+        pad_id, soi_id, eoi_id = range(model.config.llm_vocab_size, model.config.llm_vocab_size + 3)
+        # Plain text is the usual case, and its mask has a faster kernel.
+        allowed = omni_attention_mask(ids, pad_id, soi_id, eoi_id) if bool((ids == soi_id).any()) else None
         keys, values = [], []
         for layer in model.showo.model.layers:
             h = layer.input_layernorm(x)
             k, v = _keys_and_values(layer.self_attn, h, cos, sin)
             keys.append(k)
             values.append(v)
-            attended = _attend(_queries(layer.self_attn, h, cos, sin), k, v, is_causal=True)
+            attended = _attend(_queries(layer.self_attn, h, cos, sin), k, v, allowed, is_causal=allowed is None)
             x = x + layer.self_attn.dense(attended) + layer.mlp(h)
         for place, index in enumerate(members):
             prefixes[index] = Prefix([k[place] for k in keys], [v[place] for v in values])
@@ -108,7 +115,7 @@ def _keys_and_values(attention: PhiAttention, h: Tensor, cos: Tensor, sin: Tenso
     return rotate(attention.k_layernorm(k), cos, sin), v
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, is_causal: bool = False) -> Tensor:
-    """Return (B, L, D) from queries, keys and values (B, L, heads, head_dim)."""
+def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    """Return (B, L, D) from queries, keys and values (B, L, heads, head_dim); `allowed` as of omni-attention."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal).transpose(1, 2).flatten(2)
+    return F.scaled_dot_product_attention(q, k, v, allowed, is_causal=is_causal).transpose(1, 2).flatten(2)
