@@ -175,7 +175,7 @@ def test_interrupted_twice_equals_undisturbed(tmp_path):
     assert sum(counts.values()) == 12
     assert "12 labelled images" in (tmp_path / "parts/README.md").read_text()
     assert (tmp_path / "parts/samples.png").stat().st_size > 1000
-    with pytest.raises(UsageError, match="holds other data"):
+    with pytest.raises(UsageError, match="holds another curation"):
         RankingData(tmp_path / "parts", {"seed": 2}, 3)
 
 
@@ -298,3 +298,11 @@ def test_the_released_wording_is_read():
     question, prompt = _recognise(RELEASED_CLARITY.template.replace("{prompt}", "a photo of a cat"))
     assert question.name == "clarity"
     assert prompt.strip(".'") == "a photo of a cat"
+
+
+def test_a_damaged_identity_is_refused_in_one_sentence(tmp_path):
+    out = tmp_path / "data"
+    RankingData(out, {"kind": "orm"}, 1)
+    (out / "curation.json").write_text('{"kind": ')
+    with pytest.raises(UsageError, match="curation.json is damaged; delete"):
+        RankingData(out, {"kind": "orm"}, 1)

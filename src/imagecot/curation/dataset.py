@@ -16,6 +16,7 @@ from torch import Tensor
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors, write_atomically, write_whole
+from imagecot.identity import claim
 from imagecot.images import png
 
 Row = dict[str, Any]
@@ -57,18 +58,9 @@ class RankingData:
     def __init__(self, out: Path, identity: Row, units: int) -> None:
         """Open or resume; UsageError where the folder holds something else."""
         self.out, self.units = out, units
-        known = out / IDENTITY
-        identity = json.loads(json.dumps(identity))
-        if known.is_file():
-            there = json.loads(known.read_text(encoding="utf-8"))
-            different = [key for key in {**there, **identity} if there.get(key) != identity.get(key)]
-            if different:
-                raise UsageError(f"{out} holds other data ({different[0]} differs); choose another folder.")
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} is not empty and holds no curated data; choose another folder.")
+        claim(out / IDENTITY, identity, "curation")
         with clear_write_errors(out):
-            (out / "data").mkdir(parents=True, exist_ok=True)
-        write_whole(known, json.dumps(identity, indent=1).encode())
+            (out / "data").mkdir(exist_ok=True)
 
     def shard(self, unit: int) -> Path:
         """The file of a unit."""

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import ImagecotError
 from imagecot.files import clear_write_errors, write_whole
 from imagecot.geneval.detection import Detections, Detector
 from imagecot.geneval.folder import Entry, read_folder, read_image, write_entry
 from imagecot.geneval.rules import judge_detections, kept_indices
+from imagecot.identity import claim
 from imagecot.images import from_picture
 
 if TYPE_CHECKING:
@@ -179,25 +180,7 @@ class Evaluation:
     def __init__(self, out: Path, identity: dict[str, Any]) -> None:
         """Open or resume; UsageError where the folder holds something else."""
         self.out, self.parts = out, out / PARTS
-        identity = json.loads(json.dumps(identity))
-        if out.is_file():
-            raise UsageError(f"{out} is a file; give a folder to write to.")
-        known = out / IDENTITY
-        if known.is_file():
-            try:
-                there = json.loads(known.read_text(encoding="utf-8"))
-            except ValueError:
-                raise UsageError(f"{known} is damaged; delete {out} or choose another folder.") from None
-            different = [key for key in {**there, **identity} if there.get(key) != identity.get(key)]
-            if different:
-                raise UsageError(
-                    f"{out} holds another evaluation ({different[0]} differs); choose another folder or delete it."
-                )
-        elif out.is_dir() and any(not child.name.startswith(".") for child in out.iterdir()):
-            raise UsageError(f"{out} is not empty and holds no evaluation; choose another folder.")
-        with clear_write_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-        write_whole(known, json.dumps(identity, indent=1).encode())
+        claim(out / IDENTITY, identity, "evaluation")
         with clear_write_errors(out):
             self.parts.mkdir(exist_ok=True)
 

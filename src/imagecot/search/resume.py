@@ -18,6 +18,7 @@ from safetensors.torch import save
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors, write_whole
+from imagecot.identity import read_identity, refuse_other
 from imagecot.search.trace import TRACE, Candidate, Cost, Trace
 
 PARTIAL = "partial"
@@ -42,14 +43,14 @@ def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
     if not names:
         return None
     if TRACE in names:
-        _compare(folder, _read_header(folder / TRACE), identity)
+        refuse_other(folder, read_identity(folder / TRACE), identity)
         trace = Trace.load(folder)
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)  # left where a run was killed at its very end
         return trace
     if names == {PARTIAL} and not any((folder / PARTIAL).glob("*.safetensors")):
         return None  # a run that failed before anything was finished
     if PARTIAL in names:
-        _compare(folder, _read_header(folder / PARTIAL / "run.json"), identity)
+        refuse_other(folder, read_identity(folder / PARTIAL / "run.json"), identity)
         return None
     raise UsageError(
         f"{folder} is not empty and holds no run of imagecot; choose another folder or delete what is there."
@@ -106,25 +107,3 @@ class Partial:
     def remove(self) -> None:
         """Delete the parts: the trace is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _read_header(file: Path) -> dict[str, Any]:
-    try:
-        with file.open(encoding="utf-8") as lines:
-            header = json.loads(lines.readline())
-    except (OSError, ValueError):
-        header = None
-    if not isinstance(header, dict):
-        raise UsageError(f"{file} is damaged; delete {file.parent} or choose another folder.")
-    return header
-
-
-def _compare(folder: Path, header: dict[str, Any], identity: dict[str, Any]) -> None:
-    wanted = json.loads(json.dumps(identity))
-    different = [name for name, value in wanted.items() if header.get(name) != value]
-    if different:
-        name = different[0]
-        there, asked = (json.dumps(values.get(name), ensure_ascii=False) for values in (header, wanted))
-        raise UsageError(
-            f"{folder} holds another run ({name} {there}, not {asked}); choose another folder or delete it."
-        )

@@ -1,0 +1,51 @@
+"""Which run a folder belongs to: a line of JSON beside the results, compared before anything is added to them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from imagecot.errors import UsageError
+from imagecot.files import clear_write_errors, write_whole
+
+Identity = dict[str, Any]
+
+
+def read_identity(file: Path) -> Identity:
+    """Return the JSON object in the first line of a file; UsageError where there is none."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            found = json.loads(lines.readline())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f"{file} is damaged; delete {file.parent} or choose another folder.")
+    return found
+
+
+def refuse_other(folder: Path, there: Identity, asked: Identity, what: str = "run") -> None:
+    """Raise UsageError where a folder's identity is not what is asked for, naming the first difference."""
+    asked = json.loads(json.dumps(asked))
+    for name, value in asked.items():
+        if there.get(name) != value:
+            old, new = (json.dumps(v, ensure_ascii=False) for v in (there.get(name), value))
+            raise UsageError(
+                f"{folder} holds another {what} ({name} {old}, not {new}); choose another folder or delete it."
+            )
+
+
+def claim(file: Path, identity: Identity, what: str) -> None:
+    """Make the folder of `file` hold `identity`, or make sure that it does already.
+
+    UsageError where it holds something else; ImagecotError where it cannot be written.
+    """
+    folder = file.parent
+    if file.is_file():
+        refuse_other(folder, read_identity(file), identity, what)
+        return
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; give a folder to write to.")
+    if folder.is_dir() and any(not child.name.startswith(".") for child in folder.iterdir()):
+        raise UsageError(f"{folder} is not empty and holds no {what}; choose another folder.")
+    with clear_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(file, (json.dumps(identity, ensure_ascii=False) + "\n").encode())
