@@ -108,6 +108,32 @@ def parm(
 
 
 @app.command()
+def pairs(
+    data: Annotated[Path, typer.Option(help="A folder of `curate orm`.", show_default=False)],
+    out: Out,
+    per_prompt: Annotated[int, typer.Option(help="Pairs of each prompt, at most.")] = 1,
+    most: Annotated[int | None, typer.Option(help="Pairs in all, at most.", show_default=False)] = None,
+    seed: Seed = 0,
+) -> None:
+    """Pair a yes image with a no image of the same prompt, for preference alignment.
+
+    Example:
+
+      imagecot curate pairs --data runs/orm --out runs/pairs
+    """
+    from imagecot.curation.dataset import read_rows
+    from imagecot.curation.pairs import make_pairs, write_pairs
+
+    for what, value in (("--per-prompt", per_prompt), ("--most", most)):
+        if value is not None and value < 1:
+            raise UsageError(f"{what} must be at least 1, not {value}.")
+    made = make_pairs(read_rows(data), seed, per_prompt, most)
+    identity = {"kind": "pairs", "data": str(data), "per_prompt": per_prompt, "most": most, "seed": seed}
+    write_pairs(out, made, identity)
+    typer.echo(f"{len(made)} pairs of {len({pair['prompt'] for pair in made})} prompts: {out}")
+
+
+@app.command()
 def export(
     data: Annotated[Path, typer.Option(help="A curated folder.", show_default=False)],
     out: Out,

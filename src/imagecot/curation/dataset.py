@@ -23,12 +23,18 @@ Row = dict[str, Any]
 QUESTIONS = ("orm", "prm", "clarity", "potential")
 IDENTITY = "curation.json"
 _COLUMNS = ("id", "prompt", "task", "metadata", "question", "step", "steps", "seed", "label", "agreement", "image")
+CODES = "codes"  # a column that older and imported data do not have
 
 
 def make_row(
-    metadata: Row, question: str, image: Tensor, step: int, steps: int, seed: int, label: bool, agreement: bool | None
-) -> Row:
-    """One labelled image. `agreement`: whether the scorer's verdict on a preview equals that on the final image."""
+    metadata: Row, question: str, image: Tensor, step: int, steps: int, seed: int, label: bool, agreement: bool | None,
+    codes: Tensor | None = None,
+) -> Row:  # fmt: skip
+    """One labelled image.
+
+    agreement  whether the scorer's verdict on a preview equals that on the final image
+    codes      (N,), what the image was decoded from; encoding the image again need not give them
+    """
     return {
         "id": f"{question}-{seed}-{step}",
         "prompt": metadata["prompt"],
@@ -41,15 +47,55 @@ def make_row(
         "label": "yes" if label else "no",
         "agreement": "" if agreement is None else "yes" if agreement else "no",
         "image": {"bytes": png(image), "path": None},
+        CODES: None if codes is None else codes.tolist(),
     }
 
 
-def _features() -> Any:
-    from datasets import Features, Value
+def features(columns: Sequence[str]) -> Any:
+    """The types of columns, by their names; text where nothing else is known."""
+    from datasets import Features, List, Value
     from datasets import Image as ImageFeature
 
-    kinds = {"step": Value("int32"), "steps": Value("int32"), "seed": Value("int64"), "image": ImageFeature()}
-    return Features({name: kinds.get(name, Value("string")) for name in _COLUMNS})
+    def kind(name: str) -> Any:
+        if name.endswith("codes"):
+            return List(Value("int16"))
+        if name in ("image", "chosen", "rejected"):
+            return ImageFeature()
+        return Value("int64" if name.endswith("seed") else "int32" if name in ("step", "steps") else "string")
+
+    return Features({name: kind(name) for name in columns})
+
+
+def write_shard(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Write rows as one Parquet file; a column that a row does not have is empty there."""
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    table = Dataset.from_dict({name: [row.get(name) for row in rows] for name in columns}, features=features(columns))
+    write_atomically(file, lambda path: table.to_parquet(str(path)))
+
+
+def read_shards(folder: str | Path, columns: Sequence[str]) -> Iterator[tuple[Path, int, Row]]:
+    """Every row of the shards of a folder, with its file and number there.
+
+    UsageError where there are none; ImagecotError for a file that is damaged or lacks one of `columns`.
+    """
+    import pyarrow.parquet
+
+    files = sorted(Path(folder).glob("data/*.parquet"))
+    if not files:
+        raise UsageError(f"{folder} holds no curated data (no data/*.parquet); run imagecot curate first.")
+    for file in files:
+        try:
+            table = pyarrow.parquet.read_table(file)
+        except (OSError, ValueError) as error:
+            raise ImagecotError(f"{file} is damaged ({error}); delete it and curate again.") from None
+        lacking = [name for name in columns if name not in table.column_names]
+        if lacking:
+            raise ImagecotError(f"{file} lacks the column {lacking[0]}; curate again.")
+        for number, row in enumerate(table.to_pylist()):
+            yield file, number, row
 
 
 class RankingData:
@@ -72,13 +118,7 @@ class RankingData:
 
     def keep(self, unit: int, rows: Sequence[Row]) -> None:
         """Write the rows of a unit."""
-        from datasets import Dataset
-        from datasets.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-        columns = {name: [row[name] for row in rows] for name in _COLUMNS}
-        shard = Dataset.from_dict(columns, features=_features())
-        write_atomically(self.shard(unit), lambda path: shard.to_parquet(str(path)))
+        write_shard(self.shard(unit), rows, (*_COLUMNS, CODES))
 
     def finish(self, title: str, how: str) -> Row:
         """Write the card and the page of samples; returns the counts by question and label."""
@@ -101,26 +141,13 @@ def read_rows(folder: str | Path) -> Iterator[Row]:
     ImagecotError naming shard and row for a missing or unreadable image, a label other than yes and no, an unknown
     question, an empty prompt or a repeated id; UsageError where there is no such data.
     """
-    import pyarrow.parquet
-
-    files = sorted(Path(folder).glob("data/*.parquet"))
-    if not files:
-        raise UsageError(f"{folder} holds no curated data (no data/*.parquet); run imagecot curate first.")
     seen: set[str] = set()
-    for file in files:
-        try:
-            table = pyarrow.parquet.read_table(file)
-        except (OSError, ValueError) as error:
-            raise ImagecotError(f"{file} is damaged ({error}); delete it and curate again.") from None
-        lacking = [name for name in _COLUMNS if name not in table.column_names]
-        if lacking:
-            raise ImagecotError(f"{file} lacks the column {lacking[0]}; curate again.")
-        for number, row in enumerate(table.to_pylist()):
-            problem = _problem(row, seen)
-            if problem:
-                raise ImagecotError(f"row {number} of {file}: {problem}; remove the row or curate again.")
-            seen.add(row["id"])
-            yield row
+    for file, number, row in read_shards(folder, _COLUMNS):
+        problem = _problem(row, seen)
+        if problem:
+            raise ImagecotError(f"row {number} of {file}: {problem}; remove the row or curate again.")
+        seen.add(row["id"])
+        yield row
 
 
 def _problem(row: Row, seen: set[str]) -> str | None:
@@ -168,7 +195,8 @@ def _card(title: str, how: str, counts: Counter[tuple[str, str]]) -> str:
             "",
             "Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity or "
             "potential), step of steps, seed of the path, label (yes or no), agreement (clarity only: whether the "
-            "scorer's verdict on this preview is that on the final image), image.",
+            "scorer's verdict on this preview is that on the final image), image, codes (orm only: the "
+            "generator's codes of the image).",
             "",
             "![samples](samples.png)",
             "",

@@ -121,7 +121,8 @@ class Labeller:
             for k in balanced([labels[k] for k in own], self.keep):
                 row = own[k]
                 seed = int(paths.seeds[row])
-                yield make_row(metadata, "orm", images[row], paths.steps, paths.steps, seed, labels[row], None)
+                codes = paths.codes[row]
+                yield make_row(metadata, "orm", images[row], paths.steps, paths.steps, seed, labels[row], None, codes)
 
 
 def scaled(step: int, steps: int) -> int:
