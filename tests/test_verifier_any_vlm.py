@@ -21,7 +21,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.any_vlm import AnyVlm
-from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, Question
+from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
 
 TOKENIZER = Path(__file__).parent / "data" / "llava" / "tokenizer.json"
 TEMPLATE = (
@@ -104,6 +104,24 @@ def test_micro_batches_change_nothing(verifier: AnyVlm, monkeypatch: pytest.Monk
     whole = verifier.ask(IMAGES, PROMPTS, ORM)
     monkeypatch.setattr("imagecot.verifiers.any_vlm._ROWS", 2)
     torch.testing.assert_close(verifier.ask(IMAGES, PROMPTS, ORM), whole, atol=1e-4, rtol=0)
+
+
+def test_reflections_are_written_greedily(verifier: AnyVlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagecot.verifiers.any_vlm.ANSWER_TOKENS", 5)
+    found = verifier.reflect(IMAGES, PROMPTS)
+    p = verifier.ask(IMAGES, PROMPTS, REFLECTION)
+    torch.testing.assert_close(torch.tensor([answer.p_yes for answer in found]), p, atol=1e-4, rtol=0)
+    assert len({answer.text for answer in found}) > 1
+    inputs = verifier._inputs(IMAGES[:1], PROMPTS[:1], REFLECTION)
+    ids = inputs.pop("input_ids")
+    written = ids
+    for _ in range(5):  # every time the whole conversation anew
+        inputs["attention_mask"] = torch.ones_like(written)
+        last = verifier.model(input_ids=written, **inputs, use_cache=False).logits[:, -1]
+        written = torch.cat([written, last.argmax(1, keepdim=True)], 1)
+    text = verifier.processor.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+    assert found[0].text == text.strip()
+    assert not found[0].complete
 
 
 FIRST = Question("first", " Is it {prompt}?")

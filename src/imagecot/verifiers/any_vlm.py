@@ -12,7 +12,8 @@ from torch import Tensor
 
 from imagecot.errors import ImagecotError, UsageError, first_line
 from imagecot.verifiers.protocol import Conversation
-from imagecot.verifiers.questions import Question
+from imagecot.verifiers.questions import REFLECTION, Question
+from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
 
 _ROWS = 8  # images of one forward pass
 
@@ -67,17 +68,20 @@ class AnyVlm:
             if not isinstance(after, Shown) or question.follows != after.question:
                 raise UsageError(f"{question.name} is no follow-up of {after.question.name}; ask it without `after`.")
             images, prompts = after.images, after.prompts
+        prompts = self._checked(images, prompts)
+        parts = [
+            self._ask(images[i : i + _ROWS], prompts[i : i + _ROWS], question) for i in range(0, len(images), _ROWS)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0)
+
+    def _checked(self, images: Tensor, prompts: list[str]) -> list[str]:
+        """Return a prompt for each image; UsageError where the shapes do not go together."""
         if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
             raise UsageError(
                 f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
                 f"and {len(prompts)} prompts."
             )
-        if len(prompts) < len(images):
-            prompts = prompts * len(images)
-        parts = [
-            self._ask(images[i : i + _ROWS], prompts[i : i + _ROWS], question) for i in range(0, len(images), _ROWS)
-        ]
-        return torch.cat(parts) if parts else torch.empty(0)
+        return prompts if len(prompts) == len(images) else prompts * len(images)
 
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
@@ -86,7 +90,37 @@ class AnyVlm:
         return answers, Shown(question, (), torch.ones(len(images), 0, dtype=torch.bool), images, prompts)
 
     @torch.no_grad()
+    def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
+        """As `LlavaOnevisionVerifier.reflect`; images one at a time, each answer ending by itself."""
+        found = []
+        for image, prompt in zip(images, self._checked(images, prompts), strict=True):
+            inputs = self._inputs(image[None], [prompt], REFLECTION)
+            out = self.model.generate(
+                **inputs,
+                max_new_tokens=ANSWER_TOKENS,
+                do_sample=False,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+            written = out.sequences[0, inputs["input_ids"].shape[1] :]
+            ends = self.model.generation_config.eos_token_id
+            complete = len(written) < ANSWER_TOKENS or int(written[-1]) in (ends if isinstance(ends, list) else [ends])
+            text = self.processor.tokenizer.decode(written, skip_special_tokens=True)
+            self.tokens_judged += len(written)
+            found.append(Reflection(text.strip(), float(self._p_yes(out.logits[0].float())), complete))
+        return found
+
+    def _p_yes(self, last: Tensor) -> Tensor:
+        logits = [last[:, words].logsumexp(1) for words in self._words]
+        return torch.sigmoid(logits[0] - logits[1]).cpu()
+
+    @torch.no_grad()
     def _ask(self, images: Tensor, prompts: list[str], question: Question) -> Tensor:
+        inputs = self._inputs(images, prompts, question)
+        return self._p_yes(self.model(**inputs, **self._last, use_cache=False).logits[:, -1].float())
+
+    def _inputs(self, images: Tensor, prompts: list[str], question: Question) -> Any:
+        """Lay out a request and count it."""
         levels = (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
         pictures = [Image.fromarray(picture) for picture in levels]
         inputs = self.processor.apply_chat_template(
@@ -97,11 +131,9 @@ class AnyVlm:
             return_tensors="pt",
             processor_kwargs={"padding": True, "padding_side": "left"},
         ).to(self.device, self.model.dtype)
-        last = self.model(**inputs, **self._last, use_cache=False).logits[:, -1].float()
         self.judge_calls += len(prompts)
         self.tokens_judged += int(inputs["attention_mask"].sum())
-        logits = [last[:, words].logsumexp(1) for words in self._words]
-        return torch.sigmoid(logits[0] - logits[1]).cpu()
+        return inputs
 
     def _chat(self, question: Question, prompt: str, picture: Image.Image) -> list[dict[str, Any]]:
         """Return the messages of a question; one that follows another stands behind that one's yes."""

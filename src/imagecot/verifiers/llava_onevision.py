@@ -13,7 +13,8 @@ from transformers import DynamicCache
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers.protocol import Conversation
-from imagecot.verifiers.questions import ANSWERED_YES, CHAT_START, Question
+from imagecot.verifiers.questions import ANSWERED_YES, CHAT_END, CHAT_START, REFLECTION, Question
+from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
 from imagecot.verifiers.vision import encode, prepare
 
 _BYTES = 1 << 31
@@ -33,6 +34,8 @@ class LlavaOnevisionVerifier:
         self._start = self._tokens(CHAT_START)
         self._marks = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
         self._words = [self._spellings(word) for word in ("yes", "no")]
+        # A small tokenizer has whole turns as tokens, which begin with the end of the one before.
+        self._ends = [i for i, t in tokenizer.added_tokens_decoder.items() if str(t).startswith(CHAT_END)]
 
     @property
     def device(self) -> torch.device:
@@ -57,6 +60,16 @@ class LlavaOnevisionVerifier:
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
         return self._first(images, prompts, question, keep=True)
+
+    @torch.no_grad()
+    def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
+        """Ask what is wrong with images (B, 3, H, W) and return the written answers: greedy, of bounded length."""
+        ids, mask = self._ask_all(images, prompts, REFLECTION)
+        found: list[Reflection] = []
+        for part in torch.arange(len(ids)).split(self._micro_batch(ids.shape[1] + ANSWER_TOKENS)):
+            at = slice(int(part[0]), int(part[-1]) + 1)
+            found += self._write(self.embed(images[at], ids[at]), mask[at])
+        return found
 
     def text(self, question: Question, prompt: str) -> list[int]:
         """The ids behind the image when a question is asked from scratch; UsageError for a prompt that cannot be."""
@@ -103,8 +116,8 @@ class LlavaOnevisionVerifier:
         """The ids of the first spellings of yes and no that are single tokens: what fine-tuning teaches to say."""
         return self._words[0][0], self._words[1][0]
 
-    @torch.no_grad()
-    def _first(self, images: Tensor, prompts: list[str], question: Question, keep: bool) -> tuple[Tensor, Any]:
+    def _ask_all(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Tensor]:
+        """Check a request, count it, and lay it out: ids and mask (B, L)."""
         if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
             raise UsageError(
                 f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
@@ -114,15 +127,20 @@ class LlavaOnevisionVerifier:
         if len(texts) < len(images):
             texts = texts * len(images)
         ids, mask = self.layout(texts)
+        self.judge_calls += len(texts)
+        self.images_encoded += len(texts)
+        self.tokens_judged += int(mask.sum())
+        return ids, mask
+
+    @torch.no_grad()
+    def _first(self, images: Tensor, prompts: list[str], question: Question, keep: bool) -> tuple[Tensor, Any]:
+        ids, mask = self._ask_all(images, prompts, question)
         answers, caches = [], []
-        for part in torch.arange(len(texts)).split(self._micro_batch(ids.shape[1])):
+        for part in torch.arange(len(ids)).split(self._micro_batch(ids.shape[1])):
             at = slice(int(part[0]), int(part[-1]) + 1)
             p, cache = self._read(self.embed(images[at], ids[at]), mask[at], None, keep)
             answers.append(p)
             caches.append(cache)
-        self.judge_calls += len(texts)
-        self.images_encoded += len(texts)
-        self.tokens_judged += int(mask.sum())
         conversation = Conversation(question, _concatenate(caches), mask) if keep else None
         return torch.cat(answers) if answers else torch.empty(0), conversation
 
@@ -146,11 +164,38 @@ class LlavaOnevisionVerifier:
         cache: Any = DynamicCache() if keep or past else None
         for layer, (keys, values) in enumerate(past or ()):
             cache.update(keys, values, layer)
-        state = self.state(embeds, mask, cache)
+        p_yes = self._p_yes(self.state(embeds, mask, cache))
+        return p_yes, tuple((layer.keys, layer.values) for layer in cache.layers) if keep else None
+
+    def _p_yes(self, state: Tensor) -> Tensor:
+        """P(yes) (B,) of an answer that begins at states (B, D)."""
         head = self.model.lm_head.weight
         logits = [(state @ head[words].T).float().logsumexp(1) for words in self._words]
-        kept = tuple((layer.keys, layer.values) for layer in cache.layers) if keep else None
-        return torch.sigmoid(logits[0] - logits[1]).cpu(), kept
+        return torch.sigmoid(logits[0] - logits[1]).cpu()
+
+    def _write(self, embeds: Tensor, mask: Tensor) -> list[Reflection]:
+        """Write an answer behind each row of embeds (B, n, D), the surest token each time."""
+        cache: Any = DynamicCache()
+        ends = torch.tensor(self._ends, device=embeds.device)
+        going = torch.ones(len(embeds), dtype=torch.bool, device=embeds.device)
+        rows: list[list[int]] = [[] for _ in embeds]
+        for number in range(ANSWER_TOKENS + 1):
+            state = self.state(embeds, mask, cache)
+            if number == 0:
+                p_yes = self._p_yes(state)
+            # The table may have more rows than the tokenizer has entries.
+            token = (state @ self.model.lm_head.weight[: len(self.tokenizer)].T).argmax(1)
+            going &= ~torch.isin(token, ends)
+            if number == ANSWER_TOKENS or not bool(going.any()):
+                break
+            for row, alive, one in zip(rows, going.tolist(), token.tolist(), strict=True):
+                row += [one] if alive else []
+            embeds = self.model.model.language_model.embed_tokens(token)[:, None]
+            mask = F.pad(mask, (0, 1), value=True)
+        self.tokens_judged += sum(len(row) for row in rows)
+        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        answers = zip(texts, p_yes.tolist(), going.tolist(), strict=True)
+        return [Reflection(text, p, not endless) for text, p, endless in answers]
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)

@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import Tensor
 
 from imagecot.verifiers.questions import Question
+from imagecot.verifiers.reflection import Reflection
 
 
 @dataclass(frozen=True)
@@ -42,4 +43,8 @@ class Verifier(Protocol):
 
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """P(yes) (B,), and the conversations that a follow-up question continues."""
+        ...
+
+    def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
+        """The answers to the reflection question about images (B, 3, H, W), as they are written."""
         ...

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 CHAT_START = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 CHAT_ASK = "<|im_end|>\n<|im_start|>assistant\n"
 CHAT_AGAIN = "<|im_end|>\n<|im_start|>user\n"
+CHAT_END = "<|im_end|>"
 ANSWERED_YES = "yes" + CHAT_AGAIN
 IMAGE_TOKEN = "<image>"
 

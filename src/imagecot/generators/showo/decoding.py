@@ -122,7 +122,7 @@ class ShowoGenerator:
             raise UsageError(f"{len(history)} corrections do not go with {len(seeds)} seeds; give one or as many.")
         if self.steps < 1:
             raise UsageError(f"an image takes at least 1 step, not {self.steps}.")
-        corrections = history or [None]
+        corrections: Sequence[Correction | None] = history or [None]
         count = max(len(prompts), len(corrections))
         asked = [(prompts[i % len(prompts)], corrections[i % len(corrections)]) for i in range(count)]
         distinct = list(dict.fromkeys(asked))

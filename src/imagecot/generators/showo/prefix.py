@@ -18,7 +18,7 @@ from imagecot.generators.showo.model import Showo, omni_attention_mask
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of one text, and of the image at its end if it has one: for each layer a tensor (length, heads, head_dim)."""
+    """Keys and values of one text and the image it may end in: for each layer a tensor (length, heads, head_dim)."""
 
     keys: list[Tensor]
     values: list[Tensor]
