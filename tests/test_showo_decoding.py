@@ -172,14 +172,14 @@ def test_no_guidance_computes_no_unconditional_rows():
     embed = generator.model.showo.model.embed_tokens
     embed.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
     paths = finish(generator, generator.start(["cat"], path_seeds(0, 5)))
-    assert rows == [1, 5, 5, 5, 5]
+    assert rows == [1, 1, 5, 5, 5]  # before the first step all paths are alike
     assert (paths.codes >= 0).all()
     assert generator.rows_per_path == 1
     rows.clear()
     guided = tiny_generator(steps=2)
     guided.model.showo.model.embed_tokens.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
     finish(guided, guided.start(["cat", "rat", "cat"], path_seeds(0, 3)))
-    assert rows == [2, 1, 6, 6]  # two distinct prompts of one length, the empty one, then 2 rows a path
+    assert rows == [2, 1, 4, 6]  # two prompts of one length, the empty one, 2 rows a prompt, then 2 a path
 
 
 def test_the_reference_temperature_falls_faster():
@@ -230,6 +230,34 @@ def test_inverse_draws_by_hand():
         3,
         3,
     ]  # the empty category is never drawn
+
+
+def test_inverse_draws_in_blocks_equal_running_sums():
+    """Category counts that are no multiple of a block, weights of 0 at both ends, uniforms up to the last."""
+    random = torch.Generator().manual_seed(0)
+    for categories in (1, 5, 64, 100):
+        weights = torch.rand(500, categories, generator=random).double() + 0.01
+        weights[:, : categories // 3] = 0
+        weights[::2, 2 * categories // 3 + 1 :] = 0
+        uniform = torch.rand(500, generator=random).double()
+        uniform[:2], uniform[2:4] = 0.0, 1 - 2.0**-53
+        sums = weights.cumsum(1)
+        expected = (sums <= uniform[:, None] * sums[:, -1:]).sum(1)
+        drawn = draw_by_inverse(weights, uniform)
+        assert torch.equal(drawn[4:], expected[4:])
+        assert bool((weights.gather(1, drawn[:, None]) > 0).all())
+
+
+def test_rows_of_the_same_prompt_and_codes_are_computed_once():
+    generator = tiny_generator(steps=6)
+    paths = generator.advance(generator.start(["cat", "two dogs"], path_seeds(4, 2)))
+    forks = paths.select([1, 0, 1, 1], seeds=path_seeds(5, 4))
+    rows = []
+    generator.model.showo.model.embed_tokens.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
+    together = generator.advance(forks)
+    assert rows == [4]
+    alone = [generator.advance(forks.select([k])) for k in range(4)]
+    assert torch.equal(together.codes, torch.cat([path.codes for path in alone]))
 
 
 def test_inverse_draws_follow_the_weights():

@@ -53,15 +53,14 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("stopped.", 130)
-    except MemoryError:
-        _fail(_MEMORY, 1)
     except OSError as error:
         from imagecot.files import reason
 
         _fail(f"{error.filename or 'a file'}: {reason(error)}.", 1)
-    except RuntimeError as error:
-        # torch has no exception of its own for memory of the CPU, and a subclass of this one for the GPU's.
-        if "allocate memory" in str(error) or "out of memory" in str(error):
+    except (RuntimeError, MemoryError) as error:
+        from imagecot.memory import is_out_of_memory
+
+        if is_out_of_memory(error):
             _fail(_MEMORY, 1)
         raise
 

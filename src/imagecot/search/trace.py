@@ -33,7 +33,8 @@ class Cost:
     """What was spent.
 
     seconds         wall clock of drawing and judging; loading and the picture of the steps are no part of it
-    generator_rows  rows of the generator's forward passes, the unconditional ones of guidance included
+    generator_rows  rows of the generator's forward passes, the unconditional ones of guidance included, counted path by
+                    path; rows of equal prompt and codes are computed once
     previews        images decoded
     judge_calls     answers of the verifier: one a question about one image
     tokens_judged   tokens that the verifier read for them

@@ -6,9 +6,11 @@ depends on is computed: text once a prompt, image rows only, the head at masked 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from imagecot.errors import UsageError
 from imagecot.generators import randomness
@@ -18,13 +20,30 @@ from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo
 from imagecot.generators.showo.prefix import Prefix, encode_prefixes, image_states
 from imagecot.generators.showo.prompting import Prompting
+from imagecot.memory import available_bytes, in_parts
+
+_CPU_BUDGET = 2**29
 
 
 def draw_by_inverse(weights: Tensor, uniform: Tensor) -> Tensor:
     """Draw one category a row in proportion to weights (M, C), from one uniform in [0, 1) a row (M,)."""
-    cumulative = weights.cumsum(dim=1)
-    target = uniform[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=weights.shape[1] - 1)
+    # Running sums are slow, plain ones are not: find the block of categories first, then the category in it.
+    width = 1 << weights.shape[1].bit_length() // 2
+    lacking = -weights.shape[1] % width
+    blocks = (F.pad(weights, (0, lacking)) if lacking else weights).unflatten(1, (-1, width))
+    totals = blocks.sum(dim=2).cumsum(dim=1)
+    target = uniform[:, None] * totals[:, -1:]
+    block = _first_above(totals, target)
+    within = blocks.gather(1, block[:, :, None].expand(-1, -1, width))[:, 0].cumsum(dim=1)
+    inside = _first_above(within, target - F.pad(totals, (1, 0)).gather(1, block))
+    return (block * width + inside)[:, 0]
+
+
+def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
+    """Return (M, 1), where sums (M, C) first exceed target (M, 1): never an entry that added nothing."""
+    first = torch.searchsorted(cumulative, target, right=True)
+    # Rounding may have put the target at the end.
+    return torch.minimum(first, torch.searchsorted(cumulative, cumulative[:, -1:].contiguous()))
 
 
 def decode_step(
@@ -38,7 +57,7 @@ def decode_step(
     """Predict all codes and say which to mask again.
 
     logits        (M, C), guided, at the M positions where codes (B, N) is MASKED, in row-major order
-    draw          maps weights (M, C), proportional to the probabilities, to the drawn codes (M,)
+    draw          maps probabilities (M, C) to the drawn codes (M,)
     mask_uniform  (B, N) uniforms in [0, 1) of the Gumbel noise on the confidences
     temperature   strength of that noise
     num_masked    the schedule's count; at least 1 stays masked and at least one position is decided
@@ -47,10 +66,9 @@ def decode_step(
     below the cut-off, so that ties mask fewer.
     """
     unknown = codes == MASKED
-    logits = logits.float()
-    weights = (logits - logits.amax(dim=1, keepdim=True)).exp_()
-    drawn = draw(weights)
-    probability = weights.gather(1, drawn[:, None])[:, 0] / weights.sum(dim=1)
+    probabilities = logits.float().softmax(dim=1)
+    drawn = draw(probabilities)
+    probability = probabilities.gather(1, drawn[:, None])[:, 0]
     proposed = codes.masked_scatter(unknown, drawn)
 
     noise = -(-mask_uniform[unknown].clamp(min=1e-20).log()).clamp(min=1e-20).log()
@@ -76,7 +94,8 @@ class ShowoGenerator:
     guidance_scale g: guided = (1 + g) * conditional - g * unconditional; 0 computes no unconditional rows.
     temperature is what the noise on the confidences falls from, in every path; the published loop multiplies
     its factors up, which `reference_temperature` replays.
-    memory_budget bounds, in bytes, the activations of one forward pass; larger batches are split.
+    memory_budget bounds, in bytes, the activations of one forward pass; larger batches are split. By default half of
+    what is free on a GPU, on a CPU at most half a gigabyte, because larger batches are no faster there.
     """
 
     model: Showo
@@ -87,7 +106,7 @@ class ShowoGenerator:
     temperature: float = 1.0
     schedule: str = "cosine"
     reference_temperature: bool = False
-    memory_budget: int = 2**29
+    memory_budget: int | None = None
 
     @property
     def rows_per_path(self) -> int:
@@ -97,11 +116,22 @@ class ShowoGenerator:
     @property
     def paths_per_pass(self) -> int:
         """Paths that one forward pass takes within the memory budget."""
+        return self._fitting(self._bytes_per_path)
+
+    def _fitting(self, size: int) -> int:
+        """How many things of `size` bytes fit into the budget; at least one."""
+        if self.memory_budget is None:
+            free = available_bytes(self.model.device) // 2
+            self.memory_budget = free if self.model.device.type == "cuda" else min(free, _CPU_BUDGET)
+        return max(1, self.memory_budget // size)
+
+    @property
+    def _bytes_per_path(self) -> int:
         config = self.model.config
         tokens = config.num_vq_tokens + 2
         trunk = tokens * (10 * config.hidden_size + 2 * config.intermediate_size) * self.model.dtype.itemsize
         head = config.num_vq_tokens * config.codebook_size * 4 * torch.float32.itemsize
-        return max(1, self.memory_budget // (self.rows_per_path * trunk + head))
+        return self.rows_per_path * trunk + head
 
     @torch.no_grad()
     def start(self, prompts: list[str], seeds: Tensor, *, history: Sequence[Correction] | None = None) -> Paths:
@@ -159,31 +189,39 @@ class ShowoGenerator:
             raise ValueError(f"the paths have done all {paths.steps} steps")
         planned = masked_count(get_schedule(self.schedule), paths.step, paths.steps, paths.codes.shape[1])
         temperature = noise_temperature(self.temperature, paths.step, paths.steps, self.reference_temperature)
-        proposed, masked = torch.empty_like(paths.codes), torch.zeros_like(paths.codes, dtype=torch.bool)
-        for first in range(0, len(paths), self.paths_per_pass):
-            part = slice(first, first + self.paths_per_pass)
+
+        def predict(part: slice) -> tuple[Tensor, Tensor]:
             codes, seeds = paths.codes[part], paths.seeds[part]
-            unknown = codes == MASKED
-            code_uniform, mask_uniform = (
+            uniform, mask_uniform = (
                 randomness.uniforms(seeds, paths.step, stream, codes.shape[1])
                 for stream in (randomness.CODES, randomness.MASKING)
             )
+            chosen = uniform[codes == MASKED]
             logits = self.guided_logits(codes, paths.prompt_index[part], paths.context)
-            chosen = code_uniform[unknown]
-            proposed[part], masked[part] = decode_step(
-                logits,
-                codes,
-                lambda weights, uniform=chosen: draw_by_inverse(weights, uniform),  # type: ignore[misc]
-                mask_uniform,
-                temperature,
-                planned,
-            )
+            draw = partial(draw_by_inverse, uniform=chosen)
+            return decode_step(logits, codes, draw, mask_uniform, temperature, planned)
+
+        parts = in_parts(predict, len(paths), self.paths_per_pass)
+        proposed, masked = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         step = paths.step + 1
         decided = proposed if step == paths.steps else proposed.masked_fill(masked, MASKED)
         return replace(paths, codes=decided, proposed=proposed, step=step)
 
     def guided_logits(self, codes: Tensor, prompt_index: Tensor, context: _Context) -> Tensor:
-        """Return float32 logits (M, codebook_size) at the M masked positions of codes (B, N), row by row."""
+        """Return float32 logits (M, codebook_size) at the M masked positions of codes (B, N), row by row.
+
+        Rows of the same prompt and codes, as all are at the first step and forks of one path are, are computed once.
+        """
+        asked = torch.cat([prompt_index[:, None], codes], dim=1)
+        distinct, row = asked.unique(dim=0, return_inverse=True)
+        if len(distinct) == len(codes):
+            return self._logits(codes, prompt_index, context)
+        codes = distinct[:, 1:]
+        counts = (codes == MASKED).sum(dim=1)
+        logits = self._logits(codes, distinct[:, 0], context).split(counts.tolist())
+        return torch.cat([logits[k] for k in row.tolist()])
+
+    def _logits(self, codes: Tensor, prompt_index: Tensor, context: _Context) -> Tensor:
         ids = self.prompting.image_block(self.prompting.image_ids(codes))
         wanted = codes == MASKED
         which, counts = prompt_index.unique_consecutive(return_counts=True)
@@ -208,5 +246,8 @@ class ShowoGenerator:
             raise ValueError("paths have nothing to show before their first step")
         size = self.image_tokenizer.config.image_size
         per_image = 8 * self.image_tokenizer.config.channels * (size // self.image_tokenizer.config.patch_size) ** 2 * 4
-        at_once = max(1, self.memory_budget // per_image)
-        return torch.cat([self.image_tokenizer.decode_codes(codes).float() for codes in paths.proposed.split(at_once)])
+
+        def decode(part: slice) -> Tensor:
+            return self.image_tokenizer.decode_codes(paths.proposed[part]).float()
+
+        return torch.cat(in_parts(decode, len(paths), self._fitting(per_image)))

@@ -9,11 +9,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.models.phi.modeling_phi import PhiAttention
+from transformers.models.phi.modeling_phi import PhiAttention, PhiMLP
 
 from imagecot.generators.showo.model import Showo, omni_attention_mask
+
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def encode_prefixes(model: Showo, texts: list[list[int]]) -> list[Prefix]:
             keys.append(k)
             values.append(v)
             attended = _attend(_queries(layer.self_attn, h, cos, sin), k, v, allowed, is_causal=allowed is None)
-            x = x + layer.self_attn.dense(attended) + layer.mlp(h)
+            x = x + layer.self_attn.dense(attended) + feed_forward(layer.mlp, h)
         for place, index in enumerate(members):
             prefixes[index] = Prefix([k[place] for k in keys], [v[place] for v in values])
     return [prefixes[index] for index in range(len(texts))]
@@ -83,7 +85,8 @@ def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, i
             all_v = torch.cat([prefix.values[index].expand(rows, -1, -1, -1), v[part]], dim=1)
             parts.append(_attend(q[part], all_k, all_v))
             first += rows
-        x = x + layer.self_attn.dense(torch.cat(parts)) + layer.mlp(h)
+        attended = parts[0] if len(parts) == 1 else torch.cat(parts)
+        x = x + layer.self_attn.dense(attended) + feed_forward(layer.mlp, h)
     return model.showo.model.final_layernorm(x)[torch.arange(most, device=x.device) < count]
 
 
@@ -96,23 +99,35 @@ def rotary_table(model: Showo, positions: Tensor) -> tuple[Tensor, Tensor]:
     return angles.cos().to(model.dtype), angles.sin().to(model.dtype)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the first channels of heads (B, L, heads, head_dim) by their positions; the others stay."""
+def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the first channels of heads (B, L, heads, head_dim) by their positions, in place; the others stay."""
     half = cos.shape[-1]
     first, second = x[..., :half], x[..., half : 2 * half]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin, x[..., 2 * half :]], dim=-1)
+    turned = (first * cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).addcmul_(first, sin)
+    first.copy_(turned)
+    return x
+
+
+def feed_forward(mlp: PhiMLP, h: Tensor) -> Tensor:
+    """Return what `mlp` makes of h (B, L, D)."""
+    # oneDNN applies the activation while a block of the product is in the cache; there is no gradient of it.
+    first = mlp.fc1
+    if type(first) is nn.Linear and h.device.type == "cpu" and _ONEDNN and not torch.is_grad_enabled():
+        return mlp.fc2(torch.ops.mkldnn._linear_pointwise(h, first.weight, first.bias, "gelu", [], "tanh"))
+    return mlp(h)
 
 
 def _queries(attention: PhiAttention, h: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Return queries (B, L, heads, head_dim), normalised and then rotated."""
     q = attention.q_proj(h).unflatten(-1, (-1, attention.head_dim))
-    return rotate(attention.q_layernorm(q), cos, sin)
+    return rotate_(attention.q_layernorm(q), cos, sin)
 
 
 def _keys_and_values(attention: PhiAttention, h: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Return keys, normalised and then rotated, and values, both (B, L, heads, head_dim)."""
     k, v = (layer(h).unflatten(-1, (-1, attention.head_dim)) for layer in (attention.k_proj, attention.v_proj))
-    return rotate(attention.k_layernorm(k), cos, sin), v
+    return rotate_(attention.k_layernorm(k), cos, sin), v
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, is_causal: bool = False) -> Tensor:

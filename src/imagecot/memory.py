@@ -1,0 +1,51 @@
+"""Batches within the memory that there is: how much is free, and work that is halved where it did not fit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+_MEMINFO = Path("/proc/meminfo")
+_ELSEWHERE = 2**32  # what a machine that does not tell is taken to have
+
+T = TypeVar("T")
+
+
+def available_bytes(device: torch.device) -> int:
+    """Return the memory in bytes that is free now: the GPU's, or what the system says it could give."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return _ELSEWHERE
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch has an exception for it on the GPU, on the CPU a message."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    told = ("allocate memory", "out of memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in told)
+
+
+def in_parts(work: Callable[[slice], T], count: int, at_once: int) -> list[T]:
+    """Return the results of `work` on consecutive slices of `count` rows, `at_once` rows each.
+
+    Where memory runs out the slice is halved, and so are those after it; the error of a single row is raised.
+    """
+    done: list[T] = []
+    first = 0
+    while first < count:
+        part = slice(first, min(first + at_once, count))
+        try:
+            done.append(work(part))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or part.stop - first == 1:
+                raise
+            at_once = (part.stop - first) // 2
+            continue
+        first = part.stop
+    return done
