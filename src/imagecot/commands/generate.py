@@ -176,8 +176,9 @@ def summary(trace: "Trace", folder: Path, again: bool = False) -> str:
     """Return the line that `generate` prints."""
     choice, cost = trace.choice, trace.cost
     verdict = f", P(yes) {choice.score:.2f}" if choice.score is not None else ""
+    rounds = f"{len(trace.rounds)} round{'s' * (len(trace.rounds) > 1)} of reflection; " if trace.rounds else ""
     return (
-        f"path {trace.chosen + 1} chosen{verdict}; {trace.kept} of {len(trace.candidates)} paths kept; "
+        f"path {trace.chosen + 1} chosen{verdict}; {trace.kept} of {len(trace.candidates)} paths kept; {rounds}"
         f"{cost.seconds:.1f} s, {cost.generator_rows} generator rows, {cost.previews} previews, "
         f"{cost.judge_calls} judge calls{' (finished before)' if again else ''}: "
         f"{folder}/image.png, steps.png"
@@ -193,6 +194,7 @@ def as_dict(trace: "Trace", folder: Path) -> dict[str, Any]:
         "trace": str(folder / "trace.jsonl"),
         "chosen": {"path": trace.chosen + 1, "seed": trace.choice.seed, "p_yes": trace.choice.score},
         "kept": trace.kept,
+        "rounds": [asdict(round) for round in trace.rounds],
         "cost": asdict(trace.cost),
         "picture_cost": asdict(trace.picture_cost),
     }

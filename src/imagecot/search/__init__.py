@@ -24,6 +24,7 @@ STRATEGIES = {
     "best-of-n": "imagecot.search.best_of_n",
     "stepwise": "imagecot.search.stepwise",
     "parm": "imagecot.search.parm",
+    "parm++": "imagecot.search.parm_plus_plus",
 }
 
 _SETTINGS = ("guidance_scale", "temperature", "schedule", "reference_temperature")
@@ -45,7 +46,7 @@ def search(
     """Draw n paths of a prompt and choose one of them.
 
     strategy  one of STRATEGIES
-    n         number of paths (always 1 for single)
+    n         number of paths (always 1 for single; the corrections of parm++ come on top)
     seed      the k-th path's own seed derives from it and k alone
     progress  called with the path steps done, and those in all
     folder    where the trace is saved; an interrupted run is resumed there, a finished one read back

@@ -17,6 +17,7 @@ CELL, GAP, MARGIN = 112, 10, 36  # side of an image, space between two, border, 
 LABEL, VERDICT = 96, 196  # widths of the columns left and right of the images
 ROW = CELL + 2 * GAP  # height of a row's frame
 PITCH = ROW + 2
+NOTE = 20  # height of a line between rows
 PAPER: Color = (251, 250, 247)
 INK: Color = (34, 36, 42)
 SOFT: Color = (112, 116, 126)
@@ -78,26 +79,45 @@ def _explanation(trace: "Trace") -> str:
         text += "; the surest was chosen." if trace.n > 1 else "."
     if trace.kept < len(trace.candidates):
         text += " Red marks a path that was stopped because the verifier saw no future for it."
+    if trace.rounds:
+        text += " Then the verifier said what is wrong with the best image, and it was drawn again."
     return text
+
+
+def _notes(trace: "Trace") -> list[str]:
+    """Return what the verifier said in each round of reflection, to stand below the paths that it looked at."""
+    notes = []
+    for number, found in enumerate(trace.rounds, 1):
+        said = " ".join(found.reflection.text.split()) or "nothing"
+        odd = f" ({found.reflection.problem})" if found.reflection.problem else ""
+        after = "It was drawn again:" if found.drawn else "So nothing was drawn again."
+        opening = f"Round {number}. What is wrong with path {found.candidate + 1}?"
+        notes.append(f"{opening} The verifier: “{said}”{odd}, P(yes) {found.reflection.p_yes:.2f}. {after}")
+    return notes
 
 
 def draw_steps(trace: "Trace") -> Image.Image:
     """Return the picture of a trace whose shown candidates have their previews."""
     steps = shown_steps(trace.steps)
     rows = shown(trace.candidates)
-    rows.sort(key=lambda index: index != trace.chosen)  # the choice first, the others in their order
+    notes = _notes(trace)
+    # The choice first, the others in their order; with rounds of reflection, the order of the story.
+    rows.sort(key=lambda index: trace.candidates[index].round if notes else index != trace.chosen)
     left = MARGIN + LABEL
     right = left + len(steps) * (CELL + GAP)
     width = max(right + (VERDICT if trace.verifier is not None else GAP) + MARGIN, 720)
     title = _wrap(f"“{' '.join(trace.prompt.split())}”", _font(26, True), width - 2 * MARGIN, 2)
     lead = _wrap(_explanation(trace), _font(15), width - 2 * MARGIN, 4)
     top = MARGIN + 36 * len(title) + 6 + 22 * len(lead) + 46
-    height = top + len(rows) * PITCH + 26 + MARGIN
+    said = [_wrap(note, _font(14), width - 2 * MARGIN, 3) for note in notes]
+    below = [NOTE * len(lines) + GAP for lines in said]  # a note stands below the last row of its round
+    tops = [top + k * PITCH + sum(below[: trace.candidates[index].round]) for k, index in enumerate(rows)]
+    height = top + len(rows) * PITCH + sum(below) + 26 + MARGIN
 
     # Shapes are drawn at twice the size and reduced, so that their edges are smooth; text and images are not.
     shapes = Image.new("RGB", (2 * width, 2 * height), PAPER)
-    for place, index in enumerate(rows):
-        _draw_shapes(ImageDraw.Draw(shapes), trace, index, steps, left, top + place * PITCH, right, width)
+    for y, index in zip(tops, rows, strict=True):
+        _draw_shapes(ImageDraw.Draw(shapes), trace, index, steps, left, y, right, width)
     image = shapes.resize((width, height), Image.Resampling.BOX)
     draw = ImageDraw.Draw(image)
     y = MARGIN
@@ -112,8 +132,13 @@ def draw_steps(trace: "Trace") -> Image.Image:
         x = left + column * (CELL + GAP) + CELL / 2
         last = step == trace.steps
         draw.text((x, top - 12), f"step {step}" + (" · done" if last else ""), INK, _font(14, last), "ms")
-    for place, index in enumerate(rows):
-        _draw_row(image, trace, index, steps, left, top + place * PITCH, right)
+    for y, index in zip(tops, rows, strict=True):
+        _draw_row(image, trace, index, steps, left, y, right)
+    for number, lines in enumerate(said):
+        y = PITCH + max(y for y, index in zip(tops, rows, strict=True) if trace.candidates[index].round == number)
+        for line in lines:
+            draw.text((MARGIN, y + GAP / 2), line, INK, _font(14))
+            y += NOTE
     (footer,) = _wrap(_footer(trace, len(rows)), _font(13), width - 2 * MARGIN, 1)
     draw.text((MARGIN, height - MARGIN), footer, SOFT, _font(13), "ls")
     return image

@@ -12,14 +12,16 @@ from torch import Tensor
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.paths import Generator, Paths
 from imagecot.generators.randomness import path_seeds
-from imagecot.images import to_pictures
+from imagecot.images import from_picture, to_pictures
 from imagecot.search.resume import Partial
 from imagecot.search.trace import Candidate, Cost, Verdict, ranked, shown, shown_steps
+from imagecot.verifiers.questions import REFLECTION
 
 if TYPE_CHECKING:
     from imagecot.verifiers import Verifier
     from imagecot.verifiers.protocol import Conversation
     from imagecot.verifiers.questions import Question
+    from imagecot.verifiers.reflection import Reflection
 
 LARGEST_GROUP = 256  # paths in progress at once
 KEPT_IMAGES = 256  # images of the best so many candidates stay in memory
@@ -60,20 +62,24 @@ class Run:
         for first in range(0, self.n, size):
             group = seeds[first : first + size]
             unit = f"paths-{first:06d}-{first + len(group):06d}"
-            found = self.partial.load(unit) if self.partial else None
-            if found:
-                drawn, spent = found
-                self.cost += spent
-            else:
-                before, began = self.cost, time.perf_counter()
-                drawn = draw(self, self.start(group))
-                self.cost += Cost(seconds=time.perf_counter() - began)
-                if self.partial:
-                    self.partial.save(unit, drawn, self.cost - before)
-            candidates += drawn
+            candidates += self.once(unit, lambda group=group: draw(self, self.start(group)))  # type: ignore[misc]
             _forget(candidates)
             self._report((first + len(group)) * self.generator.steps)
         return candidates
+
+    def once(self, unit: str, draw: Callable[[], list[Candidate]]) -> list[Candidate]:
+        """Do a unit of work and keep its candidates, or read back those that an interrupted run kept."""
+        found = self.partial.load(unit) if self.partial else None
+        if found:
+            drawn, spent = found
+            self.cost += spent
+            return drawn
+        before, began = self.cost, time.perf_counter()
+        drawn = draw()
+        self.cost += Cost(seconds=time.perf_counter() - began)
+        if self.partial:
+            self.partial.save(unit, drawn, self.cost - before)
+        return drawn
 
     def advance(self, paths: Paths, candidates: list[Candidate]) -> Paths:
         """Return the paths one step further; `candidates`, one a path, record codes for the picture."""
@@ -122,6 +128,19 @@ class Run:
         assert conversation is not None
         return answers, conversation
 
+    def reflect(self, candidate: Candidate) -> "Reflection":
+        """Ask what is wrong with the image of a finished candidate; the answer's P(yes) joins its verdicts."""
+        assert candidate.image is not None
+        images = from_picture(candidate.image)[None]
+        written: list[Reflection] = []
+
+        def ask(verifier: "Verifier") -> "tuple[Tensor, None]":
+            written.extend(verifier.reflect(images, [self.prompt]))
+            return torch.tensor([written[0].p_yes], dtype=torch.float64), None
+
+        self._judged(ask, [candidate], self.generator.steps, REFLECTION)
+        return written[0]
+
     def _judged(
         self,
         ask: "Callable[[Verifier], tuple[Tensor, Conversation | None]]",
@@ -163,7 +182,8 @@ class Run:
     def _report(self, done: int) -> None:
         self.done = done
         if self.progress:
-            self.progress(done, self.n * self.generator.steps)
+            total = self.n * self.generator.steps
+            self.progress(min(done, total), total)  # rounds of reflection come on top, and nobody knows how many
 
 
 def _forget(candidates: list[Candidate]) -> None:

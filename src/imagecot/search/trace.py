@@ -19,6 +19,7 @@ from PIL import Image
 from imagecot import __version__
 from imagecot.errors import ImagecotError
 from imagecot.files import clear_write_errors, write_whole
+from imagecot.verifiers.reflection import Reflection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 TRACE, IMAGE, STEPS = "trace.jsonl", "image.png", "steps.png"
 SHOWN_PATHS = 8
 SHOWN_TRUNCATED = 3
+SHOWN_CORRECTIONS = 2  # of a round of reflection
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ class Candidate:
     first_clear   the first step whose preview was clear enough to judge, or None
     resumed_at    the step from which a stopped path was taken up again because none was left, or None
     score         what the choice is made by: P(yes) to the last question about the finished image
+    round         the round of reflection in which it was drawn, 0 for those drawn from the prompt alone
+    corrects      the index of the candidate in whose place it was drawn, or None
+    reflection    what the verifier wrote when asked what is wrong with the image, or None
     state         the decided image codes (N,) of a path that was given up, to take it up again
     codes         step -> proposed image codes (N,), kept for the few paths that are shown
     previews      step -> image, decoded from `codes` for the picture of the steps
@@ -83,13 +88,16 @@ class Candidate:
     resumed_at: int | None = None
     verdicts: list[Verdict] = field(default_factory=list)
     score: float | None = None
+    round: int = 0
+    corrects: int | None = None
+    reflection: Reflection | None = None
     state: "Tensor | None" = field(default=None, repr=False, compare=False)
     codes: "dict[int, Tensor]" = field(default_factory=dict, repr=False, compare=False)
     previews: dict[int, Image.Image] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but pictures and codes, as JSON knows it."""
-        return {
+        values: dict[str, Any] = {
             "seed": self.seed,
             "truncated_at": self.truncated_at,
             "first_clear": self.first_clear,
@@ -97,13 +105,34 @@ class Candidate:
             "score": self.score,
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
         }
+        if self.round:
+            values |= {"round": self.round, "corrects": self.corrects}
+        if self.reflection is not None:
+            values["reflection"] = self.reflection.to_dict()
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Restore what `to_dict` returned."""
         verdicts = [Verdict(**verdict) for verdict in values["verdicts"]]
         names = ("seed", "truncated_at", "first_clear", "resumed_at", "score")
-        return cls(verdicts=verdicts, **{name: values[name] for name in names})
+        reflection = Reflection.from_dict(values["reflection"]) if "reflection" in values else None
+        return cls(
+            verdicts=verdicts,
+            round=values.get("round", 0),
+            corrects=values.get("corrects"),
+            reflection=reflection,
+            **{name: values[name] for name in names},
+        )
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of reflection: what the verifier wrote about a candidate, and the candidates drawn in its place."""
+
+    candidate: int
+    reflection: Reflection
+    drawn: list[int]
 
 
 def ranked(candidates: list[Candidate]) -> list[int]:
@@ -113,12 +142,15 @@ def ranked(candidates: list[Candidate]) -> list[int]:
 
 
 def shown(candidates: list[Candidate]) -> list[int]:
-    """Return the indices of the paths that a picture shows: the best ones, then a few truncated ones."""
-    truncated = [i for i, candidate in enumerate(candidates) if candidate.truncated_at is not None]
+    """Return the indices of the paths that a picture shows: the best, a few truncated ones, the best of each round."""
     finished = ranked(candidates)
-    room = max(SHOWN_PATHS - len(truncated[:SHOWN_TRUNCATED]), 0)
-    best = finished[:room]
-    return best + truncated[: SHOWN_PATHS - len(best)]
+    corrected: list[int] = []
+    for number in range(1, 1 + max((candidate.round for candidate in candidates), default=0)):
+        corrected += [i for i in finished if candidates[i].round == number][:SHOWN_CORRECTIONS]
+    room = SHOWN_PATHS - len(corrected)
+    truncated = [i for i, candidate in enumerate(candidates) if candidate.truncated_at is not None]
+    best = [i for i in finished if not candidates[i].round][: max(room - len(truncated[:SHOWN_TRUNCATED]), 1)]
+    return best + truncated[: room - len(best)] + corrected
 
 
 def shown_steps(steps: int, columns: int = 6) -> list[int]:
@@ -171,6 +203,15 @@ class Trace:
     def kept(self) -> int:
         """How many paths ran to their end."""
         return sum(candidate.truncated_at is None for candidate in self.candidates)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """The rounds of reflection in their order; the last has drawn nothing where it ended with a yes."""
+        return [
+            Round(index, candidate.reflection, [k for k, c in enumerate(self.candidates) if c.corrects == index])
+            for index, candidate in sorted(enumerate(self.candidates), key=lambda pair: pair[1].round)
+            if candidate.reflection is not None
+        ]
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""parm++: the winner of parm is asked what is wrong with it, and drawn again, in at most three rounds of reflection.
+
+The paper's section 3.4. A yes to the reflection question ends the search. Otherwise the generator draws again from
+prompt, rejected image and reasons: a fifth as many paths as parm had, at least one, in every round. The best of them
+by the ORM question is the image that the next round reflects on. The best by that question over all rounds wins.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from imagecot.generators.paths import Correction
+from imagecot.generators.randomness import fork_seeds
+from imagecot.search import parm
+from imagecot.search.best_of_n import draw_and_judge
+from imagecot.search.run import Run
+from imagecot.search.trace import Candidate, ranked
+from imagecot.verifiers.reflection import Reflection
+
+NEEDS_VERIFIER = True
+ROUNDS = 3
+# What the generator is told of a rejected image with codes (N,); ablations tell less.
+Telling = Callable[[Tensor, Reflection], Correction]
+
+
+def choose(run: Run) -> tuple[list[Candidate], int]:
+    """Return the candidates of parm and of every round, and the index of the best that finished."""
+    candidates, best = parm.choose(run)
+    correct(run, candidates, best)
+    return candidates, ranked(candidates)[0]
+
+
+def everything(codes: Tensor, reflection: Reflection) -> Correction:
+    """The image and the reasons, as far as the verifier gave any."""
+    return Correction(codes, reflection.reasons)
+
+
+def correct(run: Run, candidates: list[Candidate], current: int, tell: Telling = everything) -> None:
+    """Reflect on the candidate `current` and draw it again, round by round; what is drawn joins `candidates`."""
+    for number in range(1, ROUNDS + 1):
+        rejected, *drawn = run.once(f"round-{number}", partial(_round, run, candidates[current], tell))
+        candidates[current] = rejected  # after a resume it is what the interrupted run wrote
+        if not drawn:
+            return
+        for candidate in drawn:
+            candidate.round, candidate.corrects = number, current
+        first = len(candidates)
+        candidates += drawn
+        current = first + ranked(drawn)[0]
+
+
+def _round(run: Run, rejected: Candidate, tell: Telling) -> list[Candidate]:
+    """Return the candidate with the reflection on it, then what was drawn in its place: nothing after a yes."""
+    rejected.reflection = run.reflect(rejected)
+    if rejected.reflection.accepted:
+        return [rejected]
+    seeds = fork_seeds(torch.tensor([rejected.seed]), max(1, run.n // 5))
+    correction = tell(rejected.codes[run.generator.steps], rejected.reflection)
+    return [rejected, *draw_and_judge(run, run.generator.start([run.prompt], seeds, history=[correction]))]
