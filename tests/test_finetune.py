@@ -87,7 +87,7 @@ def test_resumed_training_gives_the_same_losses(base, data, tmp_path):
     import imagecot.training.finetune as module
 
     calls = 0
-    save = module._save_state
+    save = module.save_state
 
     def save_and_stop(*arguments):
         nonlocal calls
@@ -96,13 +96,13 @@ def test_resumed_training_gives_the_same_losses(base, data, tmp_path):
         if calls == 1:
             raise KeyboardInterrupt
 
-    module._save_state = save_and_stop
+    module.save_state = save_and_stop
     parts = recipe(base, data, tmp_path / "parts", epochs=2.5)
     try:
         with pytest.raises(KeyboardInterrupt):
             train_answers(parts)
     finally:
-        module._save_state = save
+        module.save_state = save
     assert [file.name for file in (tmp_path / "parts/training").glob("state-*")] == ["state-0000010"]
     train_answers(parts)
     assert curves(tmp_path / "parts") == curves(tmp_path / "whole")

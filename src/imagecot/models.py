@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagecot.generators import CHECKPOINTS, HUB_GENERATORS
+from imagecot.generators import ADAPTER, CHECKPOINTS, HUB_GENERATORS
 
-ADAPTER = "adapter_config.json"  # of peft: the folder holds an adapter, and names its base model
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 
 
@@ -43,7 +42,9 @@ SHIPPED_LICENCE = "apache-2.0"
 def kind_of(folder: Path) -> str | None:
     """Say what a checkpoint folder holds by its config.json; None where that cannot be told."""
     if (folder / ADAPTER).is_file():
-        return "verifier"  # the one kind that is fine-tuned by adapters
+        base = _base_of(folder)
+        found = locate(base) if base else None
+        return kind_of(found) if found else HUB_MODELS.get(base, (None,))[0]
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -58,6 +59,14 @@ def kind_of(folder: Path) -> str | None:
         return "detector"
     # LLaVA-NeXT, in which the paper's verifiers are published, has the second.
     return "verifier" if "vision_config" in config or "mm_vision_tower" in config else None
+
+
+def _base_of(folder: Path) -> str:
+    """The model that an adapter belongs to; empty where its file cannot be read."""
+    try:
+        return str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def shipped(kind: str) -> list[str]:
@@ -104,12 +113,12 @@ def weights_of(role: str, name: str) -> dict[str, str]:
         return {}
     digests = {role: _digest(weight_files(folder))}
     if (folder / ADAPTER).is_file():
-        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        digests |= weights_of(f"{role}_base", base)
+        digests = weights_of(f"{role}_base", _base_of(folder)) | digests
     if kind_of(folder) == "generator":
         settings = folder / "generation_config.json"
         if settings.is_file():
             digests["generation_config"] = _digest([settings])
+    if kind_of(folder) == "generator" and (folder / "config.json").is_file():
         tokenizer = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vq_model", "")
         inside = folder / tokenizer
         tokenizer_folder = inside if inside.is_dir() else locate(tokenizer)
@@ -138,6 +147,8 @@ def known_words(name: str) -> frozenset[str] | None:
     folder = locate(name)
     if folder is None:
         return None
+    if (folder / ADAPTER).is_file():
+        return known_words(_base_of(folder))
     try:
         words = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("known_words")
     except (OSError, ValueError, AttributeError):

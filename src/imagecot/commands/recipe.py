@@ -18,6 +18,7 @@ TRAININGS = {
     "generator": ("imagecot.training.generator", "GeneratorRecipe", "train_generator"),
     "verifier": ("imagecot.training.verifier", "VerifierRecipe", "train_verifier"),
     "verifier (fine-tuning)": ("imagecot.training.finetune", "FineTuneRecipe", "train_answers"),
+    "dpo": ("imagecot.training.dpo", "DpoRecipe", "train_dpo"),
     "detector": ("imagecot.training.detector", "DetectorRecipe", "train_detector"),
 }
 STUDIES = {

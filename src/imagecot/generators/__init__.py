@@ -1,11 +1,12 @@
 """Generators: models that draw an image from a prompt in steps, found by name, folder or hub id."""
 
+import dataclasses
 import difflib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import ImagecotError, UsageError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from imagecot.generators.showo.decoding import ShowoGenerator
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+ADAPTER = "adapter_config.json"  # of peft: the folder holds an adapter, and names its base model
 HUB_GENERATORS = ("showlab/show-o", "showlab/show-o-512x512")
 _WEIGHTS = ["config.json", "generation_config.json", "*.safetensors", "*.bin", "*.index.json"]
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
@@ -20,7 +22,9 @@ _TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 
 def shipped_generators() -> list[str]:
     """Return the names of the generators that the package contains."""
-    return sorted(file.parent.name for file in CHECKPOINTS.glob("*/config.json") if _is_generator(file))
+    from imagecot.models import shipped
+
+    return shipped("generator")
 
 
 def load_generator(
@@ -43,6 +47,8 @@ def load_generator(
     from imagecot.weights import read_config
 
     folder = find_checkpoint(str(name_or_path), _WEIGHTS + _TOKENIZER)
+    if (folder / ADAPTER).is_file():
+        return _load_adapter(folder, device, dtype)
     values = read_config(folder)
     if "codebook_size" not in values or "llm_vocab_size" not in values:
         raise UsageError(f"{name_or_path} is not a Show-o checkpoint by its config.json; pass a generator.")
@@ -74,7 +80,7 @@ def find_checkpoint(name: str, patterns: list[str]) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
-    if (CHECKPOINTS / name / "config.json").is_file():
+    if any((CHECKPOINTS / name / file).is_file() for file in ("config.json", ADAPTER)):
         return CHECKPOINTS / name
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _download(name, patterns)
@@ -103,11 +109,21 @@ def _download(repository: str, patterns: list[str]) -> Path:
         ) from error
 
 
-def _is_generator(config: Path) -> bool:
+def _load_adapter(folder: Path, device: "str | torch.device | None", dtype: "torch.dtype | None") -> "ShowoGenerator":
+    """Load the base that an adapter names, and merge the adapter into it."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
     try:
-        return "llm_vocab_size" in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        generator = load_generator(base, device=device, dtype=dtype)
+        adapted: Any = PeftModel.from_pretrained(generator.model, str(folder))
+        generator.model = adapted.merge_and_unload().eval()
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise ImagecotError(
+            f"the adapter in {folder} does not fit its base ({first_line(error)}); copy it again."
+        ) from error
+    return dataclasses.replace(generator, **_generation_config(folder))
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:

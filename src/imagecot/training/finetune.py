@@ -6,9 +6,7 @@ position. Runs under `accelerate`: one process, DDP, FSDP or DeepSpeed by its ow
 
 import io
 import math
-import os
 import random
-import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from imagecot.files import clear_write_errors
 from imagecot.images import from_picture
 from imagecot.training.answers import answer_scores
 from imagecot.training.loop import Curves
+from imagecot.training.state import resume, save_state
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, Question
@@ -222,7 +221,7 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
     folder = recipe.output / "training"
     with clear_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    start = _resume(accelerator, folder)
+    start = resume(accelerator, folder)
     curves = Curves(folder, start)
     target_of = verifier.words
     sums: list[float] = []
@@ -264,7 +263,7 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
         if (done % recipe.save_every == 0 or done == steps) and accelerator.is_main_process:
             curves.save()
         if done % recipe.save_every == 0 or done == steps:
-            _save_state(accelerator, folder, done)
+            save_state(accelerator, folder, done)
     if accelerator.is_main_process:
         _write(verifier, recipe)
     return verifier
@@ -299,27 +298,3 @@ def _write(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
             model = copy.deepcopy(verifier.model)
             (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(recipe.output)
             verifier.tokenizer.save_pretrained(recipe.output)
-
-
-def _save_state(accelerator: Any, folder: Path, step: int) -> None:
-    """Keep optimizer, weights and random states; an older state goes only when the new one is whole."""
-    new = folder / f"state-{step:07d}"
-    partial = folder / f".{new.name}.partial"
-    accelerator.save_state(str(partial), safe_serialization=True)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        with clear_write_errors(new):
-            os.replace(partial, new)
-        for old in folder.glob("state-*"):
-            if old != new:
-                shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()
-
-
-def _resume(accelerator: Any, folder: Path) -> int:
-    """Load the last whole state; returns the steps it has done."""
-    states = sorted(folder.glob("state-*"))
-    if not states:
-        return 0
-    accelerator.load_state(str(states[-1]))
-    return int(states[-1].name.removeprefix("state-"))

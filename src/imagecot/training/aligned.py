@@ -1,0 +1,50 @@
+"""What alignment trains and leaves: whole weights in half precision, or an adapter on the generator it started from."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from imagecot.files import clear_write_errors, write_whole
+from imagecot.generators.showo import ShowoGenerator
+from imagecot.models import known_words
+from imagecot.training.finetune import Lora
+from imagecot.weights import save_checkpoint
+
+_LAYERS = "q_proj|k_proj|v_proj|dense|fc1|fc2"
+
+
+def add_lora(model: nn.Module, lora: Lora, base: str) -> Any:
+    """Add low-rank updates to the linear layers of Show-o's trunk, in place, and freeze the rest; peft's model."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=rf".*\.layers\..*\.({_LAYERS})")
+    adapter: Any = get_peft_model(model, config)
+    adapter.peft_config["default"].base_model_name_or_path = base
+    return adapter
+
+
+def write_aligned(generator: ShowoGenerator, adapter: Any, base: str, folder: Path) -> None:
+    """Write a checkpoint folder that `load_generator` reads; its decoding defaults come last."""
+    with clear_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if adapter is not None:
+            adapter.save_pretrained(folder)
+        else:
+            _write_whole_model(generator, base, folder)
+    decoding = {name: getattr(generator, name) for name in ("steps", "guidance_scale", "temperature")}
+    write_whole(folder / "generation_config.json", (json.dumps(decoding, indent=2) + "\n").encode())
+
+
+def _write_whole_model(generator: ShowoGenerator, base: str, folder: Path) -> None:
+    from imagecot.generators import find_checkpoint
+
+    config = generator.model.config
+    words = known_words(base)
+    values = config.to_dict() | ({"known_words": sorted(words)} if words else {})
+    generator.prompting.save_pretrained(folder)
+    if (find_checkpoint(base, []) / config.vq_model / "config.json").is_file():
+        generator.image_tokenizer.save_pretrained(folder / config.vq_model)
+    save_checkpoint(folder, values, copy.deepcopy(generator.model).half().state_dict())

@@ -1,0 +1,212 @@
+"""Preference alignment: it learns, moves every weight, resumes exactly, writes what loads, and rewards alone teach."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+import imagecot.training.dpo as dpo
+from imagecot.curation.pairs import write_pairs
+from imagecot.errors import ImagecotError
+from imagecot.generators import load_generator
+from imagecot.images import png, to_pictures
+from imagecot.models import kind_of, known_words, weights_of
+from imagecot.training.dpo import DpoRecipe, train_dpo
+from imagecot.training.online import scored_masks, scored_steps
+from imagecot.training.online import draw as draw_states
+from imagecot.training.pair_data import load_pairs
+from small_models import Brightness, write_generator
+
+torch.set_num_threads(1)
+PROMPTS = ["a photo of a red apple", "a photo of a bench", "a red bench", "an apple"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_generator(tmp_path_factory.mktemp("base") / "generator")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Chosen images have codes below 32, rejected ones the others."""
+    folder = tmp_path_factory.mktemp("data") / "pairs"
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for k in range(80):
+        low, high = torch.randint(32, (2, 16), generator=generator)
+        image = {"bytes": png(torch.rand(3, 16, 16, generator=generator)), "path": None}
+        rows.append(
+            {
+                "id": str(k), "prompt": f"{PROMPTS[k % 4]} {k // 4}", "task": "single_object", "metadata": "{}",
+                "chosen_seed": k, "rejected_seed": k, "chosen": image, "rejected": image,
+                "chosen_codes": low.tolist(), "rejected_codes": (high + 32).tolist(),
+            }
+        )  # fmt: skip
+    write_pairs(folder, rows, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
+    return file
+
+
+def recipe(base, data, output, **training) -> DpoRecipe:
+    values = {"batch_size": 8, "learning_rate": 1e-3, "draws": 2, "held_out": 0.2, "pictures": 2}
+    return DpoRecipe(output=output, base=str(base), data=data, training={**values, **training})
+
+
+def curve(folder, name) -> list[float]:
+    with (folder / "training/curves.csv").open() as file:
+        return [float(value) for _, n, value in csv.reader(file) if n == name]
+
+
+def still(base, generator) -> list[str]:
+    before = dict(load_generator(base).model.named_parameters())
+    return [name for name, p in generator.model.named_parameters() if torch.equal(p, before[name])]
+
+
+def test_it_learns_moves_every_weight_and_loads_again(base, data, tmp_path):
+    trained = train_dpo(recipe(base, data, tmp_path / "out", epochs=2, evaluate_every=8))
+    assert still(base, trained) == []
+    assert curve(tmp_path / "out", "pairs/loss")[0] == pytest.approx(0.6931, abs=1e-3)  # the reference itself
+    assert curve(tmp_path / "out", "pairs/loss")[-1] < 0.3
+    assert curve(tmp_path / "out", "score/accuracy")[-1] > 0.9
+    assert curve(tmp_path / "out", "score/kl")[0] == pytest.approx(0, abs=1e-3)
+    assert curve(tmp_path / "out", "score/kl")[-1] > 0.01
+    assert len(list((tmp_path / "out/training").glob("pictures-*.png"))) >= 3
+    saved = load_generator(tmp_path / "out")
+    assert (saved.steps, saved.guidance_scale) == (4, 1.75)
+    assert "apple" in known_words(str(tmp_path / "out"))
+    for (name, p), q in zip(trained.model.named_parameters(), saved.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=2e-3, rtol=1e-3, msg=name)
+
+
+def test_a_killed_training_goes_on_with_the_same_losses(base, data, tmp_path, monkeypatch):
+    settings = {"epochs": 1.3, "evaluate_every": 3, "save_every": 4, "gradient_checkpointing": True}
+    train_dpo(recipe(base, data, tmp_path / "whole", **settings))
+    save = dpo.save_state
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dpo, "save_state", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_dpo(recipe(base, data, tmp_path / "parts", **settings))
+    monkeypatch.setattr(dpo, "save_state", save)
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "parts/training").glob("reference-*/*.pt")}
+    assert kept
+    train_dpo(recipe(base, data, tmp_path / "parts", **settings))
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept  # nothing was scored again
+    both = [(tmp_path / name / "training/curves.csv").read_text() for name in ("whole", "parts")]
+    assert both[0] == both[1]
+
+
+def test_an_adapter_loads_onto_its_base(base, data, tmp_path):
+    lora = {"r": 4, "alpha": 8}
+    trained = train_dpo(recipe(base, data, tmp_path / "out", epochs=1, lora=lora, learning_rate=1e-2))
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {f.name for f in (tmp_path / "out").iterdir()}
+    moved = [name for name, p in trained.model.named_parameters() if p.requires_grad]
+    assert all("lora_" in name for name in moved)
+    assert curve(tmp_path / "out", "pairs/margin")[-1] > 0.1
+    logits = []
+    for generator in (trained, load_generator(tmp_path / "out"), load_generator(base)):
+        paths = draw_states(generator, PROMPTS[:1], 2, 0)[-1]
+        logits.append(generator.guided_logits(paths.codes * 0 - 1, paths.prompt_index, paths.context))
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-3, rtol=1e-3)
+    assert (logits[0] - logits[2]).abs().max() > 0.1
+    assert kind_of(tmp_path / "out") == "generator"
+    assert known_words(str(tmp_path / "out")) == known_words(str(base))
+    assert {"generator", "generator_base", "image_tokenizer"} <= set(weights_of("generator", str(tmp_path / "out")))
+
+
+def test_guidance_of_weight_zero_is_plain_dpo_bit_for_bit(base, data, prompts, tmp_path):
+    plain = train_dpo(recipe(base, data, tmp_path / "plain", steps=2))
+    online = {"verifier": "none", "prompts": prompts, "group": 2, "prompts_a_step": 1, "draws": 2}
+    zero = train_dpo(recipe(base, data, tmp_path / "zero", steps=2, online=online | {"weight": 0}), Brightness())
+    some = train_dpo(recipe(base, data, tmp_path / "some", steps=2, online=online), Brightness())
+    weights = [dict(generator.model.named_parameters()) for generator in (plain, zero, some)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(("estimator", "errors"), [("steps", 5), ("masks", 2)])
+def test_rewards_alone_teach_and_move_every_weight(base, prompts, tmp_path, estimator, errors):
+    online = {
+        "verifier": "none", "prompts": prompts, "group": 8, "prompts_a_step": 4, "draws": 4, "estimator": estimator,
+    }  # fmt: skip
+    asked = recipe(base, None, tmp_path / "out", dpo_weight=0, steps=25, online=online, learning_rate=1e-3)
+    trained = train_dpo(asked, Brightness())
+    assert still(base, trained) == []
+
+    def brightness(generator) -> torch.Tensor:
+        return generator.preview(draw_states(generator, PROMPTS, 16, 99)[-1]).mean((1, 2, 3))
+
+    before, after = brightness(load_generator(base)), brightness(trained)
+    error = (before.var() / len(before) + after.var() / len(after)).sqrt()
+    assert after.mean() - before.mean() > errors * error
+    assert curve(tmp_path / "out", "online/kl")[0] == pytest.approx(0, abs=1e-5)
+    assert curve(tmp_path / "out", "online/kl")[-1] > 0
+
+
+def test_rewards_of_no_probability_stop_with_the_batch(base, prompts, tmp_path):
+    class Broken(Brightness):
+        def ask(self, images, *rest):
+            return super().ask(images, *rest) + 2
+
+    online = {"verifier": "none", "prompts": prompts, "group": 2, "prompts_a_step": 1}
+    asked = recipe(base, None, tmp_path / "out", dpo_weight=0, steps=2, online=online, pictures=0)
+    with pytest.raises(ImagecotError, match=r"reward became 2\.\d+ for the prompt '.*' of step 0 \(the prompts '"):
+        train_dpo(asked, Broken())
+
+
+def test_a_loss_of_nan_stops_with_the_batch(base, data, tmp_path):
+    with pytest.raises(ImagecotError, match=r"loss became nan at step 1 \(the pairs \d+, .* and 5 more\)"):
+        train_dpo(recipe(base, data, tmp_path / "out", learning_rate=float("nan"), pictures=0, warmup_ratio=0))
+    assert not (tmp_path / "out/config.json").exists()
+
+
+def test_scored_steps_are_the_whole_path_where_all_are_scored(base):
+    generator = load_generator(base)
+    states = draw_states(generator, PROMPTS[:2], 3, 0)
+    rows = scored_steps(states, 99)
+    assert rows.masked.shape == (6 * 4, 16)
+    # Every code is decided exactly once, and a row of the first step sees nothing.
+    assert torch.equal(rows.wanted.view(6, 4, 16).sum(1), torch.ones(6, 16, dtype=torch.int64))
+    assert rows.masked.view(6, 4, 16)[:, 0].all()
+    assert not (rows.wanted & ~rows.masked).any()
+    torch.testing.assert_close(rows.weights, torch.full((24,), 1 / 16))
+    # Two of four steps, each with twice the weight, are right on average.
+    many = draw_states(generator, PROMPTS[:1], 400, 0)
+    some = scored_steps(many, 2)
+    share = (some.wanted.view(400, 2, 16).sum(1) * 2).float().mean()
+    assert float(share) == pytest.approx(1, abs=0.1)
+    masks = scored_masks(states, 2)
+    torch.testing.assert_close((masks.masked.sum(1) * masks.weights).view(6, 2).sum(1), torch.ones(6))
+
+
+def test_pairs_of_the_papers_file_are_encoded_once(base, tmp_path):
+    generator = load_generator(base)
+    torch.manual_seed(0)
+    lines = []
+    for k in range(3):
+        for side in ("chosen", "rejected"):
+            to_pictures(torch.rand(1, 3, 16, 20))[0].save(tmp_path / f"{k}-{side}.png")
+        lines.append({"prompt": PROMPTS[k], "chosen": f"{k}-chosen.png", "rejected": f"{k}-rejected.png"})
+    file = tmp_path / "dpo.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pairs = load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
+    assert (len(pairs), pairs.prompts, pairs.chosen.shape) == (3, PROMPTS[:3], (3, 16))
+    for name in ("0-chosen.png", "2-rejected.png"):
+        (tmp_path / name).unlink()
+    again = load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
+    assert torch.equal(again.rejected, pairs.rejected)
+    with pytest.raises(ImagecotError, match="0-chosen.png cannot be read"):
+        load_pairs(file, generator.image_tokenizer, tmp_path / "other")
+    file.write_text('{"prompt": "x"}\n')
+    with pytest.raises(ImagecotError, match="line 1 of .* lacks"):
+        load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
