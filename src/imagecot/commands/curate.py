@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -23,6 +23,7 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same rows.")]
 Temperature = Annotated[float, typer.Option(help="Strength of the decoding noise; the paper samples at a high one.")]
 
 _PATHS_A_UNIT = 160
+_CLIP = "openai/clip-vit-large-patch14"
 
 
 @app.command()
@@ -134,6 +135,89 @@ def pairs(
 
 
 @app.command()
+def reflection(
+    data: Annotated[Path, typer.Option(help="A folder of `curate orm`.", show_default=False)],
+    out: Out,
+    detector: Detector = "pictograms",
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="A chat model with vision gives the reasons: the base URL of its OpenAI-like interface."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The name of that model; its key is in OPENAI_API_KEY.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Say in words what is wrong with the rejected images; about one in five rows is an accepted image.
+
+    The reasons are the scorer's own findings, or what a chat model sees.
+
+    Examples:
+
+      imagecot curate reflection --data runs/orm --out runs/reflection
+
+      imagecot curate reflection --data runs/orm --out runs/refl --endpoint https://api.openai.com/v1 --model gpt-4o
+    """
+    from imagecot.commands.evaluate import detectors
+    from imagecot.curation.chat_model import ChatModel
+    from imagecot.curation.dataset import RankingData, curate, read_rows
+    from imagecot.curation.reflection import by_scorer, reflections
+
+    if (endpoint is None) != (model is None):
+        raise UsageError("--endpoint and --model go together; give both or neither.")
+    rows = [row for row in read_rows(data) if row["question"] == "orm"]
+    if not rows:
+        raise UsageError(f"{data} has no rows of the question orm; run imagecot curate orm first.")
+    units = [rows[first : first + _PATHS_A_UNIT] for first in range(0, len(rows), _PATHS_A_UNIT)]
+    who = model or detector
+    identity = {"kind": "reflection", "data": str(data), "rows": len(rows), "reasons": who, "seed": seed}
+    made = RankingData(out, identity, len(units))
+    chat = ChatModel(endpoint, model, out / "answers") if endpoint and model else None
+    try:
+        if made.missing():
+            with waiting("loading the models"):
+                explain = chat.explain if chat else by_scorer(detectors(detector, clip=_CLIP)[0], seed)
+            with progress_bar("reflecting") as progress:
+                curate(
+                    made, units, lambda unit: reflections(unit, explain, seed), lambda done: progress(done, len(units))
+                )
+    except KeyboardInterrupt:
+        say("stopped; the same command continues where this run was.")
+        raise typer.Exit(130) from None
+    counts = made.finish("Reflection data", f"The images of {data}; reasons by {who}.")
+    cost = f"; {chat.cost}" if chat else ""
+    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f"{cost}: {out}")
+
+
+@app.command()
+def corrections(
+    data: Annotated[Path, typer.Option(help="A folder of `curate reflection`.", show_default=False)],
+    images: Annotated[Path, typer.Option(help="The folder of `curate orm` it is from.", show_default=False)],
+    out: Out,
+    pairing: Annotated[
+        str, typer.Option(help="nearest: the accepted image that shares most with the rejected one; random: any.")
+    ] = "nearest",
+    most: Annotated[int | None, typer.Option(help="Groups in all, at most.", show_default=False)] = None,
+    seed: Seed = 0,
+) -> None:
+    """Put an accepted image beside each rejected one that has reasons, for self-correction.
+
+    Example:
+
+      imagecot curate corrections --data runs/reflection --images runs/orm --out runs/corrections
+    """
+    from imagecot.curation import corrections as made
+    from imagecot.curation.dataset import read_rows
+
+    if pairing not in get_args(made.Pairing):
+        raise nearest("pairing", pairing, list(get_args(made.Pairing)))
+    if most is not None and most < 1:
+        raise UsageError(f"--most must be at least 1, not {most}.")
+    groups = made.make_corrections(read_rows(data), read_rows(images), cast(made.Pairing, pairing), seed, most)
+    identity = {"kind": "corrections", "data": str(data), "images": str(images), "pairing": pairing, "most": most}
+    made.write_corrections(out, groups, {**identity, "seed": seed})
+    typer.echo(f"{len(groups)} groups of {len({group['prompt'] for group in groups})} prompts: {out}")
+
+
+@app.command()
 def export(
     data: Annotated[Path, typer.Option(help="A curated folder.", show_default=False)],
     out: Out,
@@ -226,7 +310,7 @@ def _labeller(generator: str, detector: str, paths: int, keep: int, temperature:
     from imagecot.generators import load_generator
 
     model = dataclasses.replace(load_generator(generator), temperature=temperature)
-    return Labeller(model, detectors(detector, clip="openai/clip-vit-large-patch14")[0], paths, keep, seed)
+    return Labeller(model, detectors(detector, clip=_CLIP)[0], paths, keep, seed)
 
 
 def _refuse_test_prompts(requirements: Sequence[dict[str, Any]], detector: str) -> None:

@@ -20,10 +20,10 @@ from imagecot.identity import claim
 from imagecot.images import png
 
 Row = dict[str, Any]
-QUESTIONS = ("orm", "prm", "clarity", "potential")
+QUESTIONS = ("orm", "prm", "clarity", "potential", "reflection")
 IDENTITY = "curation.json"
 _COLUMNS = ("id", "prompt", "task", "metadata", "question", "step", "steps", "seed", "label", "agreement", "image")
-CODES = "codes"  # a column that older and imported data do not have
+CODES, REASONS = "codes", "reasons"  # columns that older and imported data do not have
 
 
 def make_row(
@@ -51,6 +51,12 @@ def make_row(
     }
 
 
+def answer(row: Row) -> str:
+    """What a verifier shall say to a row's question: yes or no, with the reasons where it has any."""
+    reasons = row.get(REASONS)
+    return f"{row['label']}, {reasons}" if reasons else str(row["label"])
+
+
 def features(columns: Sequence[str]) -> Any:
     """The types of columns, by their names; text where nothing else is known."""
     from datasets import Features, List, Value
@@ -59,7 +65,7 @@ def features(columns: Sequence[str]) -> Any:
     def kind(name: str) -> Any:
         if name.endswith("codes"):
             return List(Value("int16"))
-        if name in ("image", "chosen", "rejected"):
+        if name in ("image", "chosen", "rejected", "accepted"):
             return ImageFeature()
         return Value("int64" if name.endswith("seed") else "int32" if name in ("step", "steps") else "string")
 
@@ -118,7 +124,7 @@ class RankingData:
 
     def keep(self, unit: int, rows: Sequence[Row]) -> None:
         """Write the rows of a unit."""
-        write_shard(self.shard(unit), rows, (*_COLUMNS, CODES))
+        write_shard(self.shard(unit), rows, (*_COLUMNS, CODES, REASONS))
 
     def finish(self, title: str, how: str) -> Row:
         """Write the card and the page of samples; returns the counts by question and label."""
@@ -193,10 +199,10 @@ def _card(title: str, how: str, counts: Counter[tuple[str, str]]) -> str:
             "|---|---|---|",
             *lines,
             "",
-            "Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity or "
-            "potential), step of steps, seed of the path, label (yes or no), agreement (clarity only: whether the "
-            "scorer's verdict on this preview is that on the final image), image, codes (orm only: the "
-            "generator's codes of the image).",
+            "Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity, "
+            "potential or reflection), step of steps, seed of the path, label (yes or no), agreement (clarity only: "
+            "whether the scorer's verdict on this preview is that on the final image), image, codes (orm and "
+            "reflection: the generator's codes of the image), reasons (reflection: what is wrong, in words).",
             "",
             "![samples](samples.png)",
             "",
@@ -220,7 +226,8 @@ def _sample_page(samples: dict[tuple[str, str], list[Row]], file: Path) -> None:
         for axis, row in zip(line, samples[key], strict=False):
             axis.imshow(Image.open(io.BytesIO(row["image"]["bytes"])), interpolation="nearest")
             text = "\n".join(textwrap.wrap(row["prompt"], 24))
-            axis.set_title(f"{text}\n{key[0]}, step {row['step']}: {key[1]}", fontsize=7)
+            said = "\n".join(textwrap.wrap(answer(row), 28))
+            axis.set_title(f"{text}\n{key[0]}, step {row['step']}: {said}", fontsize=7)
     figure.tight_layout()
     write_atomically(file, lambda p: figure.savefig(p, format="png", dpi=80))
     plt.close(figure)

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from imagecot.curation.dataset import Row, read_rows
+from imagecot.curation.dataset import REASONS, Row, answer, read_rows
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors, write_whole
+from imagecot.geneval.discrepancies import without_answer
 from imagecot.geneval.folder import read_image
 from imagecot.images import png
 from imagecot.verifiers.questions import (
@@ -22,24 +23,28 @@ from imagecot.verifiers.questions import (
     ORM,
     POTENTIAL,
     PRM,
+    QUESTIONS,
+    REFLECTION,
     RELEASED_CLARITY,
     RELEASED_POTENTIAL,
     Question,
 )
 
-_FIRST = (ORM, PRM, CLARITY, RELEASED_CLARITY)
+_QUESTIONS = {question.name: question for question in QUESTIONS}
+_FIRST = (ORM, PRM, CLARITY, REFLECTION, RELEASED_CLARITY)
 _SECOND = (POTENTIAL, RELEASED_POTENTIAL)
 
 
 def to_record(row: Row, image: str) -> dict[str, Any]:
     """One curated row as a conversation about the picture at `image`."""
-    turns = {"orm": [ORM], "prm": [PRM], "clarity": [CLARITY], "potential": [CLARITY, POTENTIAL]}[row["question"]]
-    said = ["yes"] * (len(turns) - 1) + [row["label"]]
+    question = _QUESTIONS[row["question"]]
+    turns = [question] if question.follows is None else [question.follows, question]
+    said = ["yes"] * (len(turns) - 1) + [answer(row)]
     conversation = []
-    for number, (question, answer) in enumerate(zip(turns, said, strict=True)):
-        text = question.template.replace("{prompt}", row["prompt"])
+    for number, (turn, spoken) in enumerate(zip(turns, said, strict=True)):
+        text = turn.template.replace("{prompt}", row["prompt"])
         conversation.append({"from": "human", "value": (IMAGE_TOKEN if number == 0 else "") + text})
-        conversation.append({"from": "gpt", "value": answer})
+        conversation.append({"from": "gpt", "value": spoken})
     return {"id": row["id"], "image": image, "conversations": conversation}
 
 
@@ -98,8 +103,9 @@ def _rows(record: Mapping[str, Any], images: Path) -> Iterator[Row]:
         "agreement": "",
         "image": {"bytes": png(picture), "path": None},
     }
-    answers = [_answer(text) for text in said]
-    yield {**base, "id": f"{record['id']}", "question": question.name, "label": answers[0]}
+    reasons = without_answer(said[0]) if question is REFLECTION else ""
+    answers = [_answer(text.removesuffix(reasons).rstrip(" ,:")) for text in said]
+    yield {**base, "id": f"{record['id']}", "question": question.name, "label": answers[0], REASONS: reasons}
     if len(asked) == 2:
         follow_up = _normal(asked[1])
         if follow_up not in {_normal(q.template) for q in _SECOND} or question.name != "clarity":
@@ -118,7 +124,7 @@ def _recognise(text: str) -> tuple[Question, str]:
         match = re.fullmatch(rf"{before}\s*(.+?)\s*{after}", _normal(text))
         if match:
             return question, match[1]
-    raise ImagecotError("the question is none of the paper's (ORM, PRM, clarity).")
+    raise ImagecotError("the question is none of the paper's (ORM, PRM, clarity, reflection).")
 
 
 def _answer(text: str) -> str:

@@ -1,0 +1,104 @@
+"""Groups for self-correction: a prompt, a rejected image, an accepted image and the reasons (paper, section 3.4)."""
+
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from imagecot.curation.dataset import CODES, IDENTITY, REASONS, Row, read_shards, write_shard
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.files import clear_write_errors, write_whole
+from imagecot.identity import claim
+
+Pairing = Literal["nearest", "random"]
+_CODES = ("rejected_codes", "accepted_codes")
+_COLUMNS = ("id", "prompt", "task", "metadata", "reasons", "rejected_seed", "accepted_seed", *_CODES)
+
+
+def make_corrections(
+    reflections: Iterable[Row], images: Iterable[Row], pairing: Pairing, seed: int, most: int | None = None
+) -> list[Row]:
+    """Return a group for each rejected image that has reasons and an accepted image of the same prompt.
+
+    reflections  rows of `curate reflection`
+    images       rows of the `curate orm` that they were made from, for the accepted images
+    pairing      nearest: the accepted image that shares most codes with the rejected one, place by place, so that
+                 the generator learns to keep what was right; random: any
+    most         groups at most, a random choice
+
+    UsageError where there is none, ImagecotError for images without codes.
+    """
+    accepted: dict[str, list[Row]] = {}
+    for row in images:
+        if row["question"] == "orm" and row["label"] == "yes":
+            accepted.setdefault(row["prompt"], []).append(row)
+    groups = []
+    for row in reflections:
+        if row["question"] == "reflection" and row.get(REASONS) and row["prompt"] in accepted:
+            choices = accepted[row["prompt"]]
+            if row.get(CODES) is None or any(choice.get(CODES) is None for choice in choices):
+                raise ImagecotError(f"the images of {row['prompt']!r} have no codes; curate orm again.")
+            rng = random.Random(f"{seed}:{row['id']}")
+            choice = (
+                max(choices, key=lambda c: (shared(row, c), c["id"])) if pairing == "nearest" else rng.choice(choices)
+            )
+            groups.append(_group(row, choice))
+    if not groups:
+        raise UsageError("no rejected image of this data has reasons and an accepted one beside it; draw more paths.")
+    random.Random(seed).shuffle(groups)
+    return groups[:most]
+
+
+def shared(rejected: Row, accepted: Row) -> int:
+    """Return at how many places two images have the same code."""
+    return sum(a == b for a, b in zip(rejected[CODES], accepted[CODES], strict=True))
+
+
+def _group(rejected: Row, accepted: Row) -> Row:
+    return {
+        "id": f"{rejected['id']}/{accepted['id']}",
+        **{name: rejected[name] for name in ("prompt", "task", "metadata", "reasons")},
+        "rejected_seed": rejected["seed"],
+        "accepted_seed": accepted["seed"],
+        "rejected_codes": rejected[CODES],
+        "accepted_codes": accepted[CODES],
+        "rejected": rejected["image"],
+        "accepted": accepted["image"],
+    }
+
+
+def write_corrections(out: Path, groups: list[Row], identity: Row) -> None:
+    """Write groups as one shard with a card; UsageError where `out` holds something else."""
+    claim(out / IDENTITY, identity, "curation")
+    with clear_write_errors(out):
+        (out / "data").mkdir(exist_ok=True)
+    write_shard(out / "data" / "00000.parquet", groups, (*_COLUMNS, "rejected", "accepted"))
+    same = [
+        sum(a == b for a, b in zip(g["rejected_codes"], g["accepted_codes"], strict=True)) / len(g["accepted_codes"])
+        for g in groups
+    ]
+    card = f"""---
+license: apache-2.0
+task_categories: [image-to-image]
+configs:
+- config_name: default
+  data_files: data/*.parquet
+---
+
+# Correction groups
+
+{len(groups)} groups of {len({group["prompt"] for group in groups})} prompts. A rejected image and the accepted one
+beside it share {sum(same) / len(same):.0%} of their codes.
+
+Columns: id, prompt, task, metadata (GenEval's requirement, JSON), reasons (what is wrong with the rejected image),
+seeds and the generator's codes of both images, and the images.
+"""
+    write_whole(out / "README.md", card.encode())
+
+
+def read_corrections(folder: str | Path) -> Iterator[Row]:
+    """Every group of a folder of `write_corrections`; ImagecotError naming shard and row for an incomplete one."""
+    for file, number, row in read_shards(folder, _COLUMNS):
+        if not (row["prompt"] or "").strip() or not all(row[name] for name in _CODES):
+            raise ImagecotError(f"row {number} of {file} lacks its prompt or codes; curate again.")
+        yield row
