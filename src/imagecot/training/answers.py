@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from imagecot.geneval.discrepancies import Discrepancy
+
 _BINS = 10
 
 
@@ -49,3 +51,25 @@ def answer_scores(p_yes: Tensor, labels: Tensor, groups: Sequence[str]) -> dict[
             scores[f"balanced/{group}"] = balanced_accuracy(p_yes[here], labels[here])
             scores[f"auroc/{group}"] = auroc(p_yes[here], labels[here])
     return {name: value for name, value in scores.items() if value == value}
+
+
+def found_and_said(said: Sequence[Sequence[Discrepancy]], true: Sequence[Sequence[Discrepancy]]) -> dict[str, float]:
+    """Precision and recall of the discrepancies that a verifier said of images, against those that are there.
+
+    One counts as right where all of it is; `_of_kind` asks for kind and object only. NaN where there is nothing to
+    divide by.
+    """
+
+    def scores(hits: int, of_said: int, of_true: int) -> tuple[float, float]:
+        return hits / of_said if of_said else float("nan"), hits / of_true if of_true else float("nan")
+
+    pairs = [(set(a), set(b)) for a, b in zip(said, true, strict=True)]
+    loose = [({(d.kind, d.object) for d in a}, {(d.kind, d.object) for d in b}) for a, b in pairs]
+    strict = scores(sum(len(a & b) for a, b in pairs), sum(len(a) for a, _ in pairs), sum(len(b) for _, b in pairs))
+    kinds = scores(sum(len(a & b) for a, b in loose), sum(len(a) for a, _ in loose), sum(len(b) for _, b in loose))
+    return {
+        "precision": strict[0],
+        "recall": strict[1],
+        "precision_of_kind": kinds[0],
+        "recall_of_kind": kinds[1],
+    }

@@ -1,7 +1,8 @@
 """Fine-tuning of a verifier on ranking data: the same questions, loss on the answer only (paper, section 2.2, 3.3).
 
 It trains what answers: the forward pass is the verifier's own, and the target is the token yes or no at its last
-position. Runs under `accelerate`: one process, DDP, FSDP or DeepSpeed by its own configuration.
+position; of reflections, the written reasons too. Runs under `accelerate`: one process, DDP, FSDP or DeepSpeed by its
+own configuration.
 """
 
 import io
@@ -19,18 +20,21 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.curation.dataset import Row, read_rows
+from imagecot.curation.dataset import REASONS, Row, answer, read_rows
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors
+from imagecot.geneval.discrepancies import parse
 from imagecot.images import from_picture
-from imagecot.training.answers import answer_scores
+from imagecot.training.answers import answer_scores, found_and_said
 from imagecot.training.loop import Curves
 from imagecot.training.state import resume, save_state
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
-from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, Question
+from imagecot.verifiers.questions import CHAT_END, CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
 
-_QUESTIONS: dict[str, Question] = {q.name: q for q in (ORM, PRM, CLARITY, POTENTIAL)}
+_QUESTIONS: dict[str, Question] = {q.name: q for q in (ORM, PRM, CLARITY, POTENTIAL, REFLECTION)}
+_IGNORED = -100
+_REFLECTED = 256  # held-out reflections that are written out in an evaluation
 
 
 class Source(BaseModel):
@@ -39,7 +43,7 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     folder: Path
-    questions: list[Literal["orm", "prm", "clarity", "potential"]] | None = None
+    questions: list[Literal["orm", "prm", "clarity", "potential", "reflection"]] | None = None
     weight: float = Field(1.0, gt=0)
 
 
@@ -79,17 +83,45 @@ class FineTuneRecipe(BaseModel):
 
 
 class Answers(nn.Module):
-    """Logits (B, V) of the answer's token for images, ids (B, L) and their mask; the unit that accelerate wraps."""
+    """Logits of the answer's tokens for images, ids (B, L) and their mask; the unit that accelerate wraps."""
 
     def __init__(self, verifier: LlavaOnevisionVerifier) -> None:
         super().__init__()
         self.verifier = verifier
         self.model = verifier.model
 
-    def forward(self, images: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Read images (B, 3, H, W) in [0, 1] and texts once."""
-        logits: Tensor = self.model.lm_head(self.verifier.state(self.verifier.embed(images, ids), mask))
+    def forward(self, images: Tensor, ids: Tensor, mask: Tensor, last: int) -> Tensor:
+        """Read images (B, 3, H, W) in [0, 1] and texts once; logits (B, last, V) at the last positions."""
+        states = self.verifier.states(self.verifier.embed(images, ids), mask)
+        logits: Tensor = self.model.lm_head(states[:, -last:])
         return logits
+
+
+def answer_ids(verifier: LlavaOnevisionVerifier, row: Row, clarity_label: str) -> list[int]:
+    """The tokens that a verifier shall say to a row: yes or no; of a reflection all of it, to its end."""
+    word = verifier.words[0 if label_of(row, clarity_label) else 1]
+    if row["question"] != REFLECTION.name:
+        return [word]
+    rest = answer(row).removeprefix(row["label"]) + CHAT_END
+    return [word, *verifier.tokenizer(rest, add_special_tokens=False).input_ids]
+
+
+def targets(answers: Sequence[list[int]]) -> Tensor:
+    """Answers as rows (B, longest), ignored places on the left: where their logits are in a left-padded batch."""
+    longest = max(len(ids) for ids in answers)
+    return torch.tensor([[_IGNORED] * (longest - len(ids)) + ids for ids in answers])
+
+
+def answer_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of logits (B, T, V) at `targets` (B, T): of the first token, plus the mean of those behind it.
+
+    So yes or no weighs the same whether reasons follow or not, and long reasons weigh as much as short ones.
+    """
+    each = F.cross_entropy(logits.float().transpose(1, 2), target, ignore_index=_IGNORED, reduction="none")
+    said = target != _IGNORED
+    first = said & (said.cumsum(1) == 1)
+    rest = said & ~first
+    return (each.where(first, 0).sum(1) + each.where(rest, 0).sum(1) / rest.sum(1).clamp_min(1)).mean()
 
 
 def label_of(row: Row, clarity_label: str) -> bool:
@@ -188,7 +220,21 @@ def evaluate(verifier: Any, rows: Sequence[Row], recipe: FineTuneRecipe, batch: 
         scores |= {f"{name}/{key}": value for key, value in by_task.items() if "/" in key}
         by_step = answer_scores(p_yes[here], labels[here], [f"step {row['step']:02d}" for row in some])
         scores |= {f"{name}/{key}": value for key, value in by_step.items() if "/" in key}
-    return scores
+    return scores | reason_scores(verifier, rows, size, batch)
+
+
+def reason_scores(verifier: Any, rows: Sequence[Row], size: int, batch: int) -> dict[str, float]:
+    """Precision and recall of the written reasons of rejected images, where those of the rows can be understood."""
+    wrong = [row for row in rows if row["question"] == REFLECTION.name and row["label"] == "no"]
+    wrong = [row for row in wrong if parse(row.get(REASONS) or "")][:_REFLECTED]
+    if not wrong:
+        return {}
+    said = []
+    for first in range(0, len(wrong), batch):
+        part = wrong[first : first + batch]
+        said += verifier.reflect(images_of(part, size), [row["prompt"] for row in part])
+    found = found_and_said([reflection.discrepancies for reflection in said], [parse(row[REASONS]) for row in wrong])
+    return {f"reflection/{name}": value for name, value in found.items()}
 
 
 def train_answers(recipe: FineTuneRecipe) -> Any:
@@ -223,7 +269,6 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
     start = resume(accelerator, folder)
     curves = Curves(folder, start)
-    target_of = verifier.words
     sums: list[float] = []
     order: dict[int, list[int]] = {}
 
@@ -241,10 +286,13 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
             first = step * per_step + (part * world + rank) * recipe.batch_size
             rows = [example(first + k) for k in range(recipe.batch_size)]
             images = images_of(rows, verifier.model.config.vision_config.image_size)
-            ids, mask = verifier.layout([verifier.text(_QUESTIONS[r["question"]], r["prompt"]) for r in rows])
-            said = [target_of[0] if label_of(row, recipe.clarity_label) else target_of[1] for row in rows]
+            said = [answer_ids(verifier, row, recipe.clarity_label) for row in rows]
+            asked = [verifier.text(_QUESTIONS[row["question"]], row["prompt"]) for row in rows]
+            # Each token is said behind the ones before it; nothing is said behind the last.
+            ids, mask = verifier.layout([text + ids[:-1] for text, ids in zip(asked, said, strict=True)])
+            target = targets(said).to(ids.device)
             with accelerator.accumulate(answers):
-                loss = F.cross_entropy(answers(images, ids, mask).float(), torch.tensor(said, device=ids.device))
+                loss = answer_loss(answers(images, ids, mask, target.shape[1]), target)
                 if not torch.isfinite(loss):
                     raise ImagecotError(f"The loss became {loss.item()} at step {step}; lower learning_rate.")
                 accelerator.backward(loss)

@@ -100,7 +100,11 @@ class LlavaOnevisionVerifier:
         return embeds.masked_scatter((ids == self._image)[..., None], rows.to(embeds.dtype))
 
     def state(self, embeds: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
-        """The last position's state (B, D) of embeds (B, n, D) behind the keys and values `cache`; mask covers both."""
+        """The last position's state (B, D); arguments as of `states`."""
+        return self.states(embeds, mask, cache)[:, -1]
+
+    def states(self, embeds: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+        """States (B, n, D) of embeds (B, n, D) behind the keys and values `cache`; mask covers both."""
         position = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
         states: Tensor = self.model.model.language_model(
             inputs_embeds=embeds,
@@ -109,7 +113,7 @@ class LlavaOnevisionVerifier:
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
-        return states[:, -1]
+        return states
 
     @property
     def words(self) -> tuple[int, int]:
