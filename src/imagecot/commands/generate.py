@@ -47,6 +47,9 @@ def generate(
     ] = "best-of-n",
     n: Annotated[int, typer.Option("-n", help="How many paths are drawn.")] = 20,
     seed: Annotated[int, typer.Option(help="The same seed draws the same paths.")] = 0,
+    first_step: Annotated[
+        int, typer.Option(help="The first step after which parm and parm++ look at a path; later is faster.")
+    ] = 1,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write. Default: runs/<date>-<prompt>.", show_default=False),
@@ -72,7 +75,7 @@ def generate(
     folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
     names = {"generator": generator, **({"verifier": verifier} if verifier else {})}
     try:
-        trace, again = _find_or_run(prompt, names, strategy, n, seed, folder)
+        trace, again = _find_or_run(prompt, names, strategy, n, seed, first_step, folder)
     except KeyboardInterrupt:
         default = "" if out else f" with --out {folder}"
         say(f"stopped; the same command{default} continues where this run was.")
@@ -84,7 +87,7 @@ def generate(
 
 
 def _find_or_run(
-    prompt: str, names: dict[str, str], strategy: str, n: int, seed: int, folder: Path
+    prompt: str, names: dict[str, str], strategy: str, n: int, seed: int, first_step: int, folder: Path
 ) -> "tuple[Trace, bool]":
     """Return the trace, and whether it was there already."""
     weights: dict[str, str] = {}
@@ -94,6 +97,11 @@ def _find_or_run(
         weights |= models.weights_of(role, name)
     finished = _finished(prompt, names, strategy, n, seed, folder, weights)
     if finished is not None:
+        there = finished.settings.get("first_step", 1)
+        if there != first_step:
+            raise UsageError(
+                f"{folder} holds another run (first step {there}, not {first_step}); delete it or choose another folder."
+            )
         return finished, True
     with waiting("loading the models"):
         from imagecot.generators import load_generator
@@ -111,6 +119,7 @@ def _find_or_run(
             strategy=strategy,
             n=n,
             seed=seed,
+            first_step=first_step,
             progress=progress,
             folder=folder,
             names=names,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from imagecot.curation.dataset import Row, make_row
-from imagecot.generators.paths import Generator, Paths
+from imagecot.generators.paths import Generator, Paths, finish, states
 from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.geneval.detection import Detector, judge
 
@@ -51,8 +51,7 @@ class Labeller:
             else:
                 rows = torch.arange(len(paths)).repeat_interleave(CONTINUATIONS)
                 forks = paths.select(rows, seeds=fork_seeds(paths.seeds, CONTINUATIONS))
-                while not forks.finished:
-                    forks = self.generator.advance(forks)
+                forks = finish(self.generator, forks)
                 needs = [prompts[int(row)] for row in rows]
                 ends = torch.tensor(self._verdicts(self.generator.preview(forks), needs))
                 labels = ends.view(len(paths), CONTINUATIONS).any(1).tolist()
@@ -101,10 +100,8 @@ class Labeller:
         """All states of the paths of a unit, prompt by prompt, from step 0 to the end."""
         count = per_prompt or self.paths
         seeds = torch.cat([path_seeds(prompt_seed(self.seed, m["prompt"]), count) for m in prompts])
-        states = [self.generator.start([m["prompt"] for m in prompts for _ in range(count)], seeds)]
-        while not states[-1].finished:
-            states.append(self.generator.advance(states[-1]))
-        return states
+        start = self.generator.start([m["prompt"] for m in prompts for _ in range(count)], seeds)
+        return [start, *states(self.generator, start)]
 
     def _final(self, prompts: Sequence[Metadata], paths: Paths) -> tuple[Tensor, list[bool]]:
         images = self.generator.preview(paths)

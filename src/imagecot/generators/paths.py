@@ -1,6 +1,6 @@
 """Reasoning paths in progress, and the protocol of the models that advance them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
@@ -91,3 +91,17 @@ class Generator(Protocol):
     def preview(self, paths: Paths) -> Tensor:
         """Return the images (B, 3, H, W) in [0, 1] that the paths' codes predict now."""
         ...
+
+
+def states(generator: Generator, paths: Paths) -> Iterator[Paths]:
+    """Yield the paths after each step that they still have to do."""
+    while not paths.finished:
+        paths = generator.advance(paths)
+        yield paths
+
+
+def finish(generator: Generator, paths: Paths) -> Paths:
+    """Return the paths after their last step."""
+    while not paths.finished:
+        paths = generator.advance(paths)
+    return paths

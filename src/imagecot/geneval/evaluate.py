@@ -121,6 +121,7 @@ def judge_entries(entries: Sequence[Entry], models: Models) -> Unit:
 
 def draw_prompts(drawing: Drawing, first: int, last: int, models: Models, folder: Path) -> Unit:
     """Draw, keep and judge the images of the prompts from `first` to `last` - 1."""
+    from imagecot.generators.paths import finish
     from imagecot.generators.randomness import path_seeds, prompt_seed
     from imagecot.search.trace import Cost
 
@@ -130,8 +131,7 @@ def draw_prompts(drawing: Drawing, first: int, last: int, models: Models, folder
     seeds = [path_seeds(prompt_seed(drawing.seed, m["prompt"]), drawing.samples) for m in prompts]
     if drawing.strategy == "single":
         paths = models.generator.start([m["prompt"] for m in prompts for _ in range(drawing.samples)], torch.cat(seeds))
-        while not paths.finished:
-            paths = models.generator.advance(paths)
+        paths = finish(models.generator, paths)
         images = models.generator.preview(paths).cpu()
         rows = len(paths) * paths.steps * models.generator.rows_per_path
         cost = Cost(generator_rows=rows, previews=len(paths))
@@ -150,23 +150,20 @@ def draw_prompts(drawing: Drawing, first: int, last: int, models: Models, folder
 
 
 def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
-    from imagecot.search import search
+    from imagecot.search.many import search_many
     from imagecot.search.trace import Cost
 
-    pictures, cost = [], Cost()
-    for metadata, own in zip(prompts, seeds, strict=True):
-        for seed in own.tolist():
-            trace = search(
-                metadata["prompt"],
-                generator=models.generator,  # type: ignore[arg-type]
-                verifier=models.verifier,
-                strategy=drawing.strategy,
-                n=drawing.n,
-                seed=seed,
-            )
-            pictures.append(from_picture(trace.image))
-            cost = cost + trace.cost
-    return torch.stack(pictures), cost
+    assert models.generator is not None
+    traces = search_many(
+        [metadata["prompt"] for metadata in prompts for _ in range(drawing.samples)],
+        torch.cat(seeds).tolist(),
+        generator=models.generator,
+        verifier=models.verifier,
+        strategy=drawing.strategy,
+        n=drawing.n,
+    )
+    cost = sum((trace.cost for trace in traces), Cost())
+    return torch.stack([from_picture(trace.image) for trace in traces]), cost
 
 
 def unit_names(count: int, size: int) -> list[tuple[str, int, int]]:

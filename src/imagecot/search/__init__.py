@@ -8,6 +8,7 @@ import difflib
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from imagecot.errors import UsageError
 
 if TYPE_CHECKING:
     from imagecot.generators.paths import Generator
-    from imagecot.search.trace import Trace
+    from imagecot.search.resume import Partial
+    from imagecot.search.run import Run
+    from imagecot.search.trace import Candidate, Trace
     from imagecot.verifiers import Verifier
 
 STRATEGIES = {
@@ -42,6 +45,7 @@ def search(
     folder: str | Path | None = None,
     names: Mapping[str, str] | None = None,
     weights: Mapping[str, str] | None = None,
+    first_step: int = 1,
 ) -> "Trace":
     """Draw n paths of a prompt and choose one of them.
 
@@ -52,44 +56,93 @@ def search(
     folder    where the trace is saved; an interrupted run is resumed there, a finished one read back
     names     of the models, for the trace: {"generator": ..., "verifier": ...}
     weights   SHA-256 of their weights, for the trace
+    first_step  the first step after which parm and parm++ ask about clarity: earlier previews are not even decoded
 
-    UsageError for an empty prompt, n below 1, an unknown strategy, a missing verifier, or a folder that holds
-    something else; ImagecotError where the folder cannot be written.
+    UsageError for an empty prompt, n below 1, an unknown strategy, a missing verifier, a first step that is none, or a
+    folder that holds something else; ImagecotError where the folder cannot be written.
     """
-    check_request(prompt, strategy, n)
-    module = importlib.import_module(STRATEGIES[strategy])
-    if module.NEEDS_VERIFIER and verifier is None:
-        raise UsageError(f"{strategy} needs a verifier; name one, or search with single.")
-
     from imagecot.search.resume import Partial, open_folder
-    from imagecot.search.run import Run
-    from imagecot.search.trace import Trace
 
-    names = names or {}
-    identity: dict[str, Any] = {
-        "prompt": prompt,
-        "strategy": strategy,
-        "generator": names.get("generator", type(generator).__name__),
-        "verifier": names.get("verifier", type(verifier).__name__) if verifier is not None else None,
-        "n": 1 if strategy == "single" else n,
-        "seed": seed,
-        "steps": generator.steps,
-        "settings": {name: getattr(generator, name) for name in _SETTINGS if hasattr(generator, name)},
-        "weights": dict(weights or {}),
-    }
+    settings = Settings(prompt, generator, verifier, strategy, n, seed, first_step, names or {}, weights or {})
     partial = None
     if folder is not None:
-        finished = open_folder(Path(folder), identity)
+        finished = open_folder(Path(folder), settings.identity)
         if finished is not None:
             return finished
-        partial = Partial(Path(folder), identity)
-    run = Run(prompt, generator, verifier, identity["n"], seed, partial, progress)
-    candidates, chosen = module.choose(run)
-    trace = Trace(**identity, candidates=candidates, chosen=chosen, cost=run.cost, decode=run.decoder())
+        partial = Partial(Path(folder), settings.identity)
+    run = settings.run(partial, progress)
+    trace = settings.trace(run, *importlib.import_module(STRATEGIES[strategy]).choose(run))
     if folder is not None and partial is not None:
         trace.save(folder)
         partial.remove()
     return trace
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for in a search; UsageError where that cannot be done."""
+
+    prompt: str
+    generator: "Generator"
+    verifier: "Verifier | None"
+    strategy: str
+    n: int
+    seed: int
+    first_step: int = 1
+    names: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_request(self.prompt, self.strategy, self.n)
+        check_first_step(self.first_step, self.strategy, self.generator.steps)
+        if self.verifier is None and importlib.import_module(STRATEGIES[self.strategy]).NEEDS_VERIFIER:
+            raise UsageError(f"{self.strategy} needs a verifier; name one, or search with single.")
+
+    @property
+    def paths(self) -> int:
+        """How many paths are drawn."""
+        return 1 if self.strategy == "single" else self.n
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What defines the trace: equal identities give equal results."""
+        verifier = self.names.get("verifier", type(self.verifier).__name__) if self.verifier is not None else None
+        found = {name: getattr(self.generator, name) for name in _SETTINGS if hasattr(self.generator, name)}
+        return {
+            "prompt": self.prompt,
+            "strategy": self.strategy,
+            "generator": self.names.get("generator", type(self.generator).__name__),
+            "verifier": verifier,
+            "n": self.paths,
+            "seed": self.seed,
+            "steps": self.generator.steps,
+            "settings": found | ({"first_step": self.first_step} if self.first_step > 1 else {}),
+            "weights": dict(self.weights),
+        }
+
+    def run(self, partial: "Partial | None" = None, progress: Callable[[int, int], None] | None = None) -> "Run":
+        """Return the search, not begun."""
+        from imagecot.search.run import Run
+
+        return Run(
+            self.prompt, self.generator, self.verifier, self.paths, self.seed, partial, progress, self.first_step
+        )
+
+    def trace(self, run: "Run", candidates: "list[Candidate]", chosen: int) -> "Trace":
+        """Return what the search left."""
+        from imagecot.search.trace import Trace
+
+        return Trace(**self.identity, candidates=candidates, chosen=chosen, cost=run.cost, decode=run.decoder())
+
+
+def check_first_step(first_step: int, strategy: str, steps: int) -> None:
+    """Raise UsageError where there is no such step to ask after, or the strategy stops no paths."""
+    if first_step == 1:
+        return
+    if strategy not in ("parm", "parm++"):
+        raise UsageError(f"{strategy} stops no paths, so it has no first step; leave it out, or search with parm.")
+    if not 1 <= first_step < steps:
+        raise UsageError(f"the first step must be from 1 to {steps - 1}, not {first_step}.")
 
 
 def check_request(prompt: str, strategy: str, n: int) -> None:

@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 
 from imagecot.generators.paths import Paths
-from imagecot.search.best_of_n import score
 from imagecot.search.run import Run
+from imagecot.search.together import score
 from imagecot.search.trace import Candidate, Cost, ranked
 from imagecot.verifiers.questions import CLARITY, POTENTIAL
 
@@ -23,33 +23,16 @@ YES = 0.5
 
 def choose(run: Run) -> tuple[list[Candidate], int]:
     """Return all candidates and the index of the best that finished; of equal scores the first wins."""
-    candidates = run.in_groups(draw)
+    candidates = run.in_groups(assess)
     if all(candidate.truncated_at is not None for candidate in candidates):
         resume_best(run, candidates)
     return candidates, ranked(candidates)[0]
 
 
-def draw(run: Run, paths: Paths) -> list[Candidate]:
-    """Advance the paths together, stop those without potential, and score the others."""
-    candidates = [Candidate(seed) for seed in paths.seeds.tolist()]
-    alive = list(range(len(candidates)))  # the candidate of each row of `paths`
-    while alive and not paths.finished:
-        paths = run.advance(paths, [candidates[i] for i in alive])
-        if paths.finished:
-            break  # nothing is left to save: the ORM question judges what never was clear
-        stopped = assess(run, paths, [candidates[i] for i in alive])
-        if stopped:
-            for row in stopped:
-                candidates[alive[row]].state = paths.codes[row].cpu()
-            kept = [row for row in range(len(alive)) if row not in stopped]
-            paths, alive = paths.select(kept), [alive[row] for row in kept]
-    if alive:
-        score(run, paths, [candidates[i] for i in alive])
-    return candidates
-
-
 def assess(run: Run, paths: Paths, candidates: list[Candidate]) -> set[int]:
     """Ask those of `candidates` (one a path) that were not clear yet; return the rows to stop."""
+    if paths.step < run.first_step:
+        return set()
     unclear = [row for row, candidate in enumerate(candidates) if candidate.first_clear is None]
     if not unclear:
         return set()

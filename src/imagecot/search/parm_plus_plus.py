@@ -14,11 +14,12 @@ from torch import Tensor
 from imagecot.generators.paths import Correction
 from imagecot.generators.randomness import fork_seeds
 from imagecot.search import parm
-from imagecot.search.best_of_n import draw_and_judge
+from imagecot.search.parm import assess
 from imagecot.search.run import Run
 from imagecot.search.trace import Candidate, ranked
 from imagecot.verifiers.reflection import Reflection
 
+__all__ = ["NEEDS_VERIFIER", "assess", "choose", "correct", "everything"]
 NEEDS_VERIFIER = True
 ROUNDS = 3
 # What the generator is told of a rejected image with codes (N,); ablations tell less.
@@ -58,4 +59,4 @@ def _round(run: Run, rejected: Candidate, tell: Telling) -> list[Candidate]:
         return [rejected]
     seeds = fork_seeds(torch.tensor([rejected.seed]), max(1, run.n // 5))
     correction = tell(rejected.codes[run.generator.steps], rejected.reflection)
-    return [rejected, *draw_and_judge(run, run.generator.start([run.prompt], seeds, history=[correction]))]
+    return [rejected, *run.draw(run.generator.start([run.prompt], seeds, history=[correction]))]

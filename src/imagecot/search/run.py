@@ -14,6 +14,7 @@ from imagecot.generators.paths import Generator, Paths
 from imagecot.generators.randomness import path_seeds
 from imagecot.images import from_picture, to_pictures
 from imagecot.search.resume import Partial
+from imagecot.search.together import Assess, draw_together
 from imagecot.search.trace import Candidate, Cost, Verdict, ranked, shown, shown_steps
 from imagecot.verifiers.questions import REFLECTION
 
@@ -32,8 +33,10 @@ Progress = Callable[[int, int], None]
 class Run:
     """One search in progress.
 
-    cost      what has been spent so far
-    progress  called with the steps of paths done, and those in all
+    progress    called with the steps of paths done, and those in all
+    first_step  the first step after which a strategy may ask whether a path shall stop
+    drawn       candidates that were drawn already, in a batch with those of other searches
+    cost        what has been spent so far
     """
 
     prompt: str
@@ -43,6 +46,8 @@ class Run:
     seed: int
     partial: Partial | None = None
     progress: Progress | None = None
+    first_step: int = 1
+    drawn: list[Candidate] | None = None
     cost: Cost = field(default_factory=Cost)
     done: int = 0
     _start: Paths | None = None
@@ -50,22 +55,29 @@ class Run:
     def __post_init__(self) -> None:
         self.shown_steps = frozenset(shown_steps(self.generator.steps))
 
-    def in_groups(self, draw: Callable[["Run", Paths], list[Candidate]]) -> list[Candidate]:
-        """Let `draw` take all n paths from step 0 to their candidates, a group of bounded size at a time.
+    def in_groups(self, assess: Assess | None = None) -> list[Candidate]:
+        """Take all n paths from step 0 to their candidates, a group of bounded size at a time.
 
         The k-th path is the same whatever the groups are. A group that an interrupted run finished is read
         back; of many candidates, only the best keep their image and what the picture of the steps needs.
         """
+        if self.drawn is not None:
+            _forget(self.drawn)
+            return self.drawn
         seeds = path_seeds(self.seed, self.n)
         size = self._group_size()
         candidates: list[Candidate] = []
         for first in range(0, self.n, size):
             group = seeds[first : first + size]
             unit = f"paths-{first:06d}-{first + len(group):06d}"
-            candidates += self.once(unit, lambda group=group: draw(self, self.start(group)))  # type: ignore[misc]
+            candidates += self.once(unit, lambda group=group: self.draw(self.start(group), assess))  # type: ignore[misc]
             _forget(candidates)
             self._report((first + len(group)) * self.generator.steps)
         return candidates
+
+    def draw(self, paths: Paths, assess: Assess | None = None) -> list[Candidate]:
+        """Take paths to their end, stop those that `assess` gives up, and score the others."""
+        return draw_together([self], paths, [0] * len(paths), assess)[0]
 
     def once(self, unit: str, draw: Callable[[], list[Candidate]]) -> list[Candidate]:
         """Do a unit of work and keep its candidates, or read back those that an interrupted run kept."""
@@ -84,12 +96,16 @@ class Run:
     def advance(self, paths: Paths, candidates: list[Candidate]) -> Paths:
         """Return the paths one step further; `candidates`, one a path, record codes for the picture."""
         paths = self.generator.advance(paths)
+        self.note(paths, candidates)
+        return paths
+
+    def note(self, paths: Paths, candidates: list[Candidate]) -> None:
+        """Count one step of `paths`, and record their codes for the picture."""
         self.cost += Cost(generator_rows=len(paths) * self.generator.rows_per_path)
         if paths.step in self.shown_steps:
             for candidate, codes in zip(candidates, paths.proposed.to("cpu", torch.int32), strict=True):
                 candidate.codes[paths.step] = codes
         self._report(self.done + len(paths))
-        return paths
 
     def preview(self, paths: Paths) -> Tensor:
         """Return the images (B, 3, H, W) in [0, 1] that the paths predict now."""

@@ -1,12 +1,12 @@
 """single: one path and no choice; a verifier, where there is one, says what it thinks of the image."""
 
-from imagecot.search.best_of_n import draw_and_judge
 from imagecot.search.run import Run
 from imagecot.search.trace import Candidate
 
 NEEDS_VERIFIER = False
+assess = None  # the path runs to its end
 
 
 def choose(run: Run) -> tuple[list[Candidate], int]:
     """Return the one candidate, and 0, its index."""
-    return run.in_groups(draw_and_judge), 0
+    return run.in_groups(), 0

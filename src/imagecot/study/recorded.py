@@ -7,15 +7,13 @@ import torch
 from torch import Tensor
 
 from imagecot.errors import ImagecotError
-from imagecot.generators.paths import Correction, Generator, Paths
+from imagecot.generators.paths import Correction, Generator, Paths, states
 
 
 def record(generator: Generator, prompt: str, seeds: Tensor) -> "Recorded":
     """Draw the paths of seeds (B,) to their end and keep every state."""
-    states = [generator.start([prompt], seeds)]
-    while not states[-1].finished:
-        states.append(generator.advance(states[-1]))
-    return Recorded(generator, states)
+    start = generator.start([prompt], seeds)
+    return Recorded(generator, [start, *states(generator, start)])
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.files import write_atomically
+from imagecot.generators.paths import finish
 from imagecot.generators.randomness import path_seeds
 from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
@@ -94,9 +95,7 @@ def task_scores(
 ) -> dict[str, float]:
     """GenEval score per task and overall of one picture for each of the first `per_task` held-out prompts a task."""
     prompts = held_out_prompts(per_task)
-    paths = generator.start([m["prompt"] for m in prompts], path_seeds(seed, len(prompts)))
-    while not paths.finished:
-        paths = generator.advance(paths)
+    paths = finish(generator, generator.start([m["prompt"] for m in prompts], path_seeds(seed, len(prompts))))
     verdicts = detector.judge(generator.preview(paths), prompts)
     scores = {
         task: sum(v.correct for v, m in zip(verdicts, prompts, strict=True) if m["tag"] == task)
