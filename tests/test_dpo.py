@@ -13,8 +13,8 @@ from imagecot.generators import load_generator
 from imagecot.images import png, to_pictures
 from imagecot.models import kind_of, known_words, weights_of
 from imagecot.training.dpo import DpoRecipe, train_dpo
-from imagecot.training.online import scored_masks, scored_steps
 from imagecot.training.online import draw as draw_states
+from imagecot.training.online import scored_masks, scored_steps
 from imagecot.training.pair_data import load_pairs
 from small_models import Brightness, write_generator
 
@@ -205,8 +205,17 @@ def test_pairs_of_the_papers_file_are_encoded_once(base, tmp_path):
         (tmp_path / name).unlink()
     again = load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
     assert torch.equal(again.rejected, pairs.rejected)
-    with pytest.raises(ImagecotError, match="0-chosen.png cannot be read"):
+    with pytest.raises(ImagecotError, match=r"0-chosen\.png cannot be read"):
         load_pairs(file, generator.image_tokenizer, tmp_path / "other")
     file.write_text('{"prompt": "x"}\n')
-    with pytest.raises(ImagecotError, match="line 1 of .* lacks"):
+    with pytest.raises(ImagecotError, match=r"line 1 of .* lacks"):
         load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
+
+
+def test_released_weights_in_torch_form_load(base, tmp_path):
+    folder = write_generator(tmp_path / "released")
+    (folder / "model.safetensors").unlink()
+    torch.save(load_generator(base).model.state_dict(), folder / "pytorch_model.bin")
+    loaded = load_generator(folder)
+    for p, q in zip(load_generator(base).model.parameters(), loaded.model.parameters(), strict=True):
+        assert torch.equal(p, q)

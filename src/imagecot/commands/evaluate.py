@@ -13,10 +13,10 @@ import typer
 from imagecot import models as names
 from imagecot.commands.output import nearest, progress_bar, say, waiting
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.geneval.choice import classes_of, detectors
 from imagecot.search import STRATEGIES
 
 if TYPE_CHECKING:
-    from imagecot.geneval.detection import Detector
     from imagecot.geneval.evaluate import Drawing, Evaluation, Models
 
 app = typer.Typer(no_args_is_help=True, help="Measure images by a benchmark.")
@@ -245,27 +245,6 @@ def _load(job: Job) -> "Models":
         load_generator(job.generator) if job.generator else None,
         load_verifier(job.verifier) if job.verifier else None,
     )
-
-
-def detectors(name: str, clip: str) -> "tuple[Detector, Detector | None]":
-    """The judge by its name, and the second judge of the drawn world."""
-    from imagecot.pictograms.detector import DETECTORS, load_detector
-
-    if name in DETECTORS:
-        return load_detector(name), load_detector(next(other for other in DETECTORS if other != name))
-    from imagecot.geneval.clip_colors import ClipColors
-    from imagecot.geneval.mask2former import Mask2FormerClip
-
-    return Mask2FormerClip.from_pretrained(name, ClipColors.from_pretrained(clip)), None
-
-
-def classes_of(detector: str) -> tuple[str, ...]:
-    """The classes that a detector finds, without loading it."""
-    from imagecot.geneval.prompts import OBJECT_NAMES
-    from imagecot.pictograms.detector import DETECTORS
-    from imagecot.pictograms.scenes import KINDS
-
-    return KINDS if detector in DETECTORS else tuple(OBJECT_NAMES)
 
 
 def _check_models(generator: str, verifier: str | None, strategy: str) -> None:

@@ -19,6 +19,8 @@ TRAININGS = {
     "verifier": ("imagecot.training.verifier", "VerifierRecipe", "train_verifier"),
     "verifier (fine-tuning)": ("imagecot.training.finetune", "FineTuneRecipe", "train_answers"),
     "dpo": ("imagecot.training.dpo", "DpoRecipe", "train_dpo"),
+    "dpo (iterative)": ("imagecot.training.iterate", "IterativeRecipe", "train_iteratively"),
+    "self-correction": ("imagecot.training.self_correction", "SelfCorrectionRecipe", "train_self_correction"),
     "detector": ("imagecot.training.detector", "DetectorRecipe", "train_detector"),
 }
 STUDIES = {

@@ -152,8 +152,7 @@ def online_loss(
     states = draw(generator, prompts, settings.group, seed)
     texts = [prompt for prompt in prompts for _ in range(settings.group)]
     codes = states[-1].codes
-    with torch.autocast(codes.device.type, enabled=False):  # images and verdicts as they are outside of training
-        reward = rewards(verifier, generator.preview(states[-1]), texts, settings.reward, batch).to(codes.device)
+    reward = rewards(verifier, generator.preview(states[-1]), texts, settings.reward, batch).to(codes.device)
     advantages = group_advantages(reward.view(len(prompts), -1)).flatten()
     if settings.estimator == "steps":
         rows, guidance = scored_steps(states, settings.draws), getattr(generator, "guidance_scale", 0.0)

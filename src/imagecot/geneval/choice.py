@@ -1,0 +1,38 @@
+"""Detectors by name: those of the drawn world, or a Mask2Former; and the prompts that their world tests by."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imagecot.geneval.detection import Detector
+
+CLIP = "openai/clip-vit-large-patch14"  # names colours beside a Mask2Former
+
+
+def detectors(name: str, clip: str = CLIP) -> "tuple[Detector, Detector | None]":
+    """The judge by its name, and the second judge of the drawn world."""
+    from imagecot.pictograms.detector import DETECTORS, load_detector
+
+    if name in DETECTORS:
+        return load_detector(name), load_detector(next(other for other in DETECTORS if other != name))
+    from imagecot.geneval.clip_colors import ClipColors
+    from imagecot.geneval.mask2former import Mask2FormerClip
+
+    return Mask2FormerClip.from_pretrained(name, ClipColors.from_pretrained(clip)), None
+
+
+def classes_of(detector: str) -> tuple[str, ...]:
+    """The classes that a detector finds, without loading it."""
+    from imagecot.geneval.prompts import OBJECT_NAMES
+    from imagecot.pictograms.detector import DETECTORS
+    from imagecot.pictograms.scenes import KINDS
+
+    return KINDS if detector in DETECTORS else tuple(OBJECT_NAMES)
+
+
+def held_out_of(detector: str) -> list[str]:
+    """The prompts that the world of a detector is tested by, which no training may see."""
+    from imagecot.geneval.prompts import load_benchmark_prompts
+    from imagecot.pictograms.captions import held_out_texts
+    from imagecot.pictograms.detector import DETECTORS
+
+    return list(held_out_texts()) if detector in DETECTORS else [m["prompt"] for m in load_benchmark_prompts()]

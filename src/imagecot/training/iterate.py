@@ -1,0 +1,136 @@
+"""Iterative DPO: draw with the aligned model, label, pair, align again (paper, section 2.3).
+
+Everything of a round stays in `output/round-<k>`: `data` (labelled images), `pairs` and `weights`. What is there is not
+done again, so a killed run goes on where it was. The weights of the last round are copied to `output`.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from rich.progress import Progress
+
+from imagecot.curation.dataset import RankingData, curate, read_rows
+from imagecot.curation.label import Labeller
+from imagecot.curation.pairs import make_pairs, write_pairs
+from imagecot.files import clear_write_errors, write_atomically
+from imagecot.generators import load_generator
+from imagecot.geneval.choice import classes_of, detectors, held_out_of
+from imagecot.geneval.folder import read_prompts
+from imagecot.geneval.prompts import refuse_overlap
+from imagecot.models import weights_of
+from imagecot.training.dpo import Alignment, DpoRecipe, train_dpo
+from imagecot.verifiers.protocol import Verifier
+
+_PATHS_A_UNIT = 160
+_LAST = "generation_config.json"  # of a checkpoint folder this is written last
+
+
+class IterativeRecipe(BaseModel):
+    """A recipe of `imagecot train dpo` with rounds.
+
+    base         who draws in the first round, and is aligned: the paper's has been through DPO before
+    reference    `previous`: the generator that a round starts from; `start`: `base`; or a generator's name. The
+                 previous one lets a round move as far again as the one before; the start keeps all rounds together near
+                 one model.
+    prompts      a file of `curate prompts`; every round draws `paths` for each anew
+    pairs        pairs a round, at most
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    base: str
+    rounds: int = Field(1, ge=1)
+    reference: str = "previous"
+    prompts: Path
+    detector: str = "pictograms"
+    paths: int = Field(20, ge=2)
+    temperature: float = Field(1.0, ge=0)
+    per_prompt: int = Field(1, ge=1)
+    pairs: int | None = Field(None, ge=1)
+    seed: int = 0
+    training: Alignment
+
+    @model_validator(mode="after")
+    def _pairs_matter(self) -> Self:
+        if not self.training.dpo_weight:
+            raise ValueError("dpo_weight is 0, so rounds of pairs would not be used; leave rounds away")
+        return self
+
+
+def train_iteratively(recipe: IterativeRecipe, verifier: Verifier | None = None) -> None:
+    """Follow the recipe; an interrupted run is resumed.
+
+    verifier  who rewards, instead of loading the recipe's
+
+    UsageError where a prompt is a test prompt, or where no prompt of a round has images of both labels.
+    """
+    import torch
+    from accelerate import PartialState
+
+    process = PartialState(cpu=not torch.cuda.is_available())
+    requirements = read_prompts(recipe.prompts, classes_of(recipe.detector))
+    refuse_overlap([m["prompt"] for m in requirements], held_out_of(recipe.detector))
+    current = recipe.base
+    for number in range(1, recipe.rounds + 1):
+        folder = recipe.output / f"round-{number}"
+        if not (folder / "weights" / _LAST).is_file():
+            if process.is_main_process and not (folder / "pairs" / "README.md").is_file():
+                _draw_pairs(recipe, current, requirements, folder, recipe.seed + number)
+            process.wait_for_everyone()
+            train_dpo(
+                DpoRecipe(
+                    output=folder / "weights",
+                    base=current,
+                    data=folder / "pairs",
+                    reference={"previous": current, "start": recipe.base}.get(recipe.reference, recipe.reference),
+                    training=recipe.training.model_copy(update={"seed": recipe.training.seed + number}),
+                ),
+                verifier,
+            )
+        current = str(folder / "weights")
+        process.wait_for_everyone()
+    if process.is_main_process:
+        _copy_checkpoint(Path(current), recipe.output)
+
+
+def _draw_pairs(
+    recipe: IterativeRecipe, generator: str, requirements: Sequence[dict[str, Any]], folder: Path, seed: int
+) -> None:
+    """Draw and label images by `generator`, and pair them."""
+    size = max(1, _PATHS_A_UNIT // recipe.paths)
+    units = [requirements[first : first + size] for first in range(0, len(requirements), size)]
+    identity = {
+        "kind": "orm",
+        "generator": generator,
+        "weights": weights_of("generator", generator),
+        "detector": recipe.detector,
+        "paths": recipe.paths,
+        "temperature": recipe.temperature,
+        "seed": seed,
+        "prompts": [m["prompt"] for m in requirements],
+    }
+    data = RankingData(folder / "data", identity, len(units))
+    if data.missing():
+        model = load_generator(generator)
+        model.temperature = recipe.temperature
+        labeller = Labeller(model, detectors(recipe.detector)[0], recipe.paths, recipe.paths, seed)
+        with Progress(transient=True) as bar:
+            task = bar.add_task(f"drawing ({folder.name})", total=len(units))
+            curate(data, units, labeller.orm, lambda done: bar.update(task, completed=done))
+    data.finish("ORM ranking data", f"Drawn by {generator} (seed {seed}) and labelled by {recipe.detector}.")
+    pairs = make_pairs(read_rows(folder / "data"), seed, recipe.per_prompt, recipe.pairs)
+    write_pairs(folder / "pairs", pairs, {"kind": "pairs", "seed": seed, "per_prompt": recipe.per_prompt})
+
+
+def _copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy the files of a checkpoint folder, the image tokenizer inside it included, but not its training."""
+    for file in sorted(source.rglob("*")):
+        place = target / file.relative_to(source)
+        if file.is_file() and file.relative_to(source).parts[0] != "training":
+            with clear_write_errors(place):
+                place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(place, lambda path, file=file: shutil.copyfile(file, path))  # type: ignore[misc]
