@@ -1,20 +1,12 @@
-"""The recorded tiny Show-o, and a plain decoder to compare with.
-
-The plain decoder recomputes everything at every step: the padded sequence of conditional and unconditional
-rows, the head over the whole vocabulary at every position, one path at a time, one token at a time.
-"""
+"""The recorded tiny Show-o."""
 
 import json
-import math
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from imagecot.generators import randomness
 from imagecot.generators.showo import MagvitV2, MagvitV2Config, Prompting, Showo, ShowoConfig, ShowoGenerator
-from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.weights import load_into
 
 DATA = Path(__file__).parent / "data"
@@ -72,41 +64,3 @@ def tiny_prompting() -> Prompting:
 
 def tiny_generator(**options: object) -> ShowoGenerator:
     return ShowoGenerator(tiny_showo(), tiny_magvitv2(), tiny_prompting(), **options)  # type: ignore[arg-type]
-
-
-@torch.no_grad()
-def plain_decode(generator: ShowoGenerator, prompt: str, seed: int) -> list[Tensor]:
-    """Return the proposed codes (N,) of every step of one path."""
-    model, prompting, config = generator.model, generator.prompting, generator.model.config
-    g, steps, n = generator.guidance_scale, generator.steps, config.num_vq_tokens
-    seeds = torch.tensor([seed])
-    codes = [-1] * n
-    history = []
-    for step in range(steps):
-        image_ids = torch.tensor([[config.mask_token_id if c < 0 else c + config.code_offset for c in codes]])
-        ids = prompting.to_image([prompt, ""], image_ids.expand(2, -1))
-        mask = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
-        conditional, unconditional = model(ids, mask)
-        guided = ((1 + g) * conditional - g * unconditional)[-n - 1 : -1]
-        probabilities = guided[:, config.code_offset : config.code_offset + config.codebook_size].softmax(-1)
-        u = randomness.uniforms(seeds, step, randomness.CODES, n)[0].tolist()
-        v = randomness.uniforms(seeds, step, randomness.MASKING, n)[0].tolist()
-        ratio = torch.cos(torch.tensor((step + 1) / steps) * math.pi * 0.5)
-        temperature = generator.temperature * (1 - (step + 1) / steps)
-        proposed, confidence = list(codes), [math.inf] * n
-        for i in range(n):
-            if codes[i] >= 0:
-                continue
-            total = 0.0
-            for code, p in enumerate(probabilities[i].tolist()):  # noqa: B007
-                total += p
-                if total > u[i]:
-                    break
-            proposed[i] = code
-            noise = -math.log(max(-math.log(max(v[i], 1e-20)), 1e-20))
-            confidence[i] = math.log(max(p, 1e-20)) + temperature * noise
-        count = max(1, min(codes.count(-1) - 1, math.floor(n * ratio)))
-        cut_off = sorted(confidence)[count]
-        codes = [-1 if c < cut_off else code for c, code in zip(confidence, proposed, strict=True)]
-        history.append(torch.tensor(proposed))
-    return history

@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 
+from imagecot.benchmark.plain import plain_decode
 from imagecot.errors import UsageError
 from imagecot.generators.paths import MASKED
 from imagecot.generators.randomness import fork_seeds, path_seeds
@@ -11,7 +12,7 @@ from imagecot.generators.schedules import get_schedule, masked_count, noise_temp
 from imagecot.generators.showo import Prompting, Showo, ShowoConfig, ShowoGenerator
 from imagecot.generators.showo.decoding import decode_step, draw_by_inverse
 from imagecot.generators.showo.prefix import encode_prefixes
-from plain_decoder import DATA, plain_decode, recorded, runs, tiny_generator, tiny_prompting
+from plain_decoder import DATA, recorded, runs, tiny_generator, tiny_prompting
 
 torch.set_num_threads(1)
 PROMPTS = ["a photo of a red apple", "cat", "a photo of a dog", "two dogs"]

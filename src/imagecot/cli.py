@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from imagecot import __version__
-from imagecot.commands import curate, evaluate, generate, models, recipe
+from imagecot.commands import benchmark, curate, evaluate, generate, models, recipe
 from imagecot.commands.output import say
 from imagecot.errors import ImagecotError
 
@@ -28,6 +28,7 @@ app.command()(recipe.train)
 app.command()(recipe.study)
 app.command()(recipe.validate)
 app.command()(models.models)
+app.command()(benchmark.benchmark)
 
 
 def _version(asked: bool) -> None:

@@ -100,7 +100,7 @@ def _find_or_run(
         there = finished.settings.get("first_step", 1)
         if there != first_step:
             raise UsageError(
-                f"{folder} holds another run (first step {there}, not {first_step}); delete it or choose another folder."
+                f"{folder} holds another run (first step {there}, not {first_step}); choose another folder."
             )
         return finished, True
     with waiting("loading the models"):

@@ -1,0 +1,275 @@
+"""Seconds, rates and memory of one generator and its judge.
+
+A step is timed in the middle of an image: every path has other codes, and as many are masked as on average over the
+cosine schedule. What is compared is repeated in turns, so that all meet the same machine, and the median counts.
+"""
+
+import math
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from imagecot.benchmark.plain import plain_decode
+from imagecot.generators import CHECKPOINTS, randomness
+from imagecot.generators.paths import MASKED, Paths, finish
+from imagecot.generators.randomness import path_seeds
+from imagecot.generators.showo import MagvitV2, MagvitV2Config, Prompting, Showo, ShowoConfig, ShowoGenerator
+from imagecot.generators.showo.decoding import decode_step, draw_by_inverse
+from imagecot.generators.showo.prefix import encode_prefixes, image_states
+from imagecot.verifiers.questions import ORM
+
+if TYPE_CHECKING:
+    from imagecot.verifiers import Verifier
+
+PROMPT = "a photo of a red apple"
+MASKED_SHARE = 2 / math.pi  # the mean of the cosine schedule
+CONFIGS = {
+    "tiny": ShowoConfig(
+        codebook_size=4096,
+        num_vq_tokens=64,
+        llm_vocab_size=418,
+        max_text_len=48,
+        hidden_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=1024,
+        max_position_embeddings=512,
+    ),
+    "mid": ShowoConfig(hidden_size=512, intermediate_size=2048, num_hidden_layers=8, num_attention_heads=8),
+    "full": ShowoConfig(),
+}
+_TINY_IMAGES = MagvitV2Config(
+    channels=64,
+    encoder_mult=(1, 2),
+    decoder_mult=(1, 2),
+    encoder_blocks=(1, 1),
+    decoder_blocks=(1, 2),
+    code_bits=12,
+    image_size=64,
+    patch_size=4,
+)
+Result = dict[str, Any]
+
+
+def random_generator(config: ShowoConfig, dtype: torch.dtype = torch.float32) -> ShowoGenerator:
+    """Return a generator of random weights; it reads the prompts of the drawn world."""
+    torch.manual_seed(0)
+    images = _TINY_IMAGES if config.codebook_size == _TINY_IMAGES.codebook_size else MagvitV2Config()
+    model = Showo(config).to(dtype).eval()
+    return ShowoGenerator(model, MagvitV2(images).eval(), Prompting.from_pretrained(CHECKPOINTS / "tiny", config))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the wall clock of one call."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def in_turns(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of each work, all in turn `repeats` times, after one unmeasured call of each."""
+    for work in works.values():
+        work()
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            found[name].append(seconds(work))
+    return found
+
+
+def matrix_rate(dtype: torch.dtype, device: torch.device, size: int = 2048, repeats: int = 5) -> float:
+    """Return the GFLOP/s of a square matrix product: what the machine gives."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / statistics.median(in_turns({"": lambda: a @ b}, repeats)[""]) / 1e9
+
+
+def halfway(generator: ShowoGenerator, batch: int, tokens: int | None = None, prompt: str = PROMPT) -> Paths:
+    """Return paths in the middle of an image of `tokens` codes (of the model's own size by default)."""
+    paths = generator.start([prompt], path_seeds(0, batch))
+    config = generator.model.config
+    shape = (batch, tokens or config.num_vq_tokens)
+    random = torch.Generator().manual_seed(0)
+    codes = torch.randint(config.codebook_size, shape, generator=random)
+    masked = torch.rand(shape, generator=random).argsort(1) < round(shape[1] * MASKED_SHARE)
+    codes = codes.masked_fill(masked, MASKED).to(paths.codes.device)
+    return replace(paths, codes=codes, proposed=codes, step=generator.steps // 2)
+
+
+def step_flop(generator: ShowoGenerator, paths: Paths) -> float:
+    """Return the floating-point operations of the products that one step of distinct paths needs."""
+    config, context = generator.model.config, paths.context
+    d, layers = config.hidden_size, config.num_hidden_layers
+    tokens = paths.codes.shape[1] + 2
+    masked = float((paths.codes == MASKED).sum()) / len(paths)
+    mixing = 2 * d * d + 2 * d * config.intermediate_size  # queries, output and feed-forward, a token
+    total = 0.0
+    prefixes = [context.prefixes[0]] + ([context.unconditional] if context.unconditional else [])
+    for prefix in prefixes:
+        columns = tokens + len(prefix.keys[0])
+        for asked in [tokens] * (layers - 1) + [masked]:
+            total += 2 * tokens * 2 * d * d + 2 * asked * mixing + 4 * asked * columns * d
+    return len(paths) * (total + 2 * masked * d * config.codebook_size)
+
+
+def measure(
+    generator: ShowoGenerator,
+    verifier: "Verifier | None",
+    *,
+    batches: Sequence[int] = (1, 2, 4, 8, 16, 32, 64),
+    n: int = 20,
+    repeats: int = 3,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Result:
+    """Return all measurements; what is not asked for (a judge) is left out."""
+    result: Result = {"machine": _machine(generator)}
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    device = generator.model.device
+    parts: dict[str, Callable[[], Any]] = {
+        "matrix_gflop_per_second": lambda: {name: matrix_rate(t, device) for name, t in dtypes.items()},
+        "batches": lambda: [_step(generator, halfway(generator, batch), repeats) for batch in batches],
+        "image_tokens": lambda: [
+            _step(generator, halfway(generator, 1, factor * generator.model.config.num_vq_tokens), repeats)
+            for factor in (1, 2, 4)
+        ],
+        "prompt_tokens": lambda: [_step(generator, paths, repeats) for paths in _prompts(generator)],
+        "breakdown": lambda: breakdown(generator, verifier, min(n, max(batches)), repeats),
+        "against_plain": lambda: against_plain(generator, verifier, n, repeats),
+    }
+    for done, (name, work) in enumerate(parts.items()):
+        progress(done, len(parts))
+        result[name] = work()
+    progress(len(parts), len(parts))
+    rate = result["matrix_gflop_per_second"][str(generator.model.dtype).removeprefix("torch.")]
+    for row in [*result["batches"], *result["image_tokens"], *result["prompt_tokens"]]:
+        row["share_of_matrix_rate"] = row["gflop_per_second"] / rate
+    trunk = result["breakdown"]["trunk"]
+    trunk["share_of_matrix_rate"] = trunk["gflop_per_second"] / rate
+    result["peak_memory_bytes"] = _peak_memory()
+    return result
+
+
+@torch.no_grad()
+def breakdown(generator: ShowoGenerator, verifier: "Verifier | None", batch: int, repeats: int) -> Result:
+    """Return the seconds of each part of a step of `batch` paths, of its previews and of judging them."""
+    paths = halfway(generator, batch)
+    model, context = generator.model, paths.context
+    ids = generator.prompting.image_block(generator.prompting.image_ids(paths.codes))
+    unknown = paths.codes == MASKED
+    texts = [generator.prompting.text_prefix(PROMPT), generator.prompting.text_prefix("")]
+    prefixes = [(context.prefixes[0], batch)]
+    rows, wanted = ids, unknown
+    if context.unconditional is not None:
+        prefixes.append((context.unconditional, batch))
+        rows, wanted = torch.cat([ids, ids]), torch.cat([unknown, unknown])
+    states = image_states(model, rows, prefixes, wanted)[: int(unknown.sum())]
+    logits = model.code_logits(states).float()
+
+    def sample() -> object:
+        shape = paths.codes.shape[1]
+        uniform = randomness.uniforms(paths.seeds, paths.step, randomness.CODES, shape)[unknown]
+        noise = randomness.uniforms(paths.seeds, paths.step, randomness.MASKING, shape)
+        return decode_step(logits, paths.codes, partial(draw_by_inverse, uniform=uniform), noise, 0.5, shape // 2)
+
+    works: dict[str, Callable[[], object]] = {
+        "prefix": lambda: encode_prefixes(model, texts),
+        "trunk": lambda: image_states(model, rows, prefixes, wanted),
+        "head": lambda: model.code_logits(states).float(),
+        "sampling": sample,
+        "preview": lambda: generator.preview(replace(paths, proposed=paths.codes.clamp(min=0), step=1)),
+    }
+    if verifier is not None:
+        images = generator.preview(replace(paths, proposed=paths.codes.clamp(min=0), step=1))
+        works["judge"] = lambda: verifier.ask(images, [PROMPT], ORM)
+    found: Result = {name: {"seconds": statistics.median(times)} for name, times in in_turns(works, repeats).items()}
+    head = 2 * len(states) * model.config.hidden_size * model.config.codebook_size
+    found["head"]["gflop_per_second"] = head / found["head"]["seconds"] / 1e9
+    found["trunk"]["gflop_per_second"] = (step_flop(generator, paths) - head) / found["trunk"]["seconds"] / 1e9
+    return {"paths": batch, **found}
+
+
+def against_plain(generator: ShowoGenerator, verifier: "Verifier | None", n: int, repeats: int) -> Result:
+    """Return the seconds of one path, and of best-of-n with its judge, beside those of the plain decoder."""
+    seeds = path_seeds(0, n)
+
+    def draw(seeds: Tensor) -> Paths:
+        return finish(generator, generator.start([PROMPT], seeds))
+
+    def plainly(seed: int) -> Tensor:
+        return plain_decode(generator, PROMPT, seed)[-1]
+
+    found = {"path": _ratio(lambda: plainly(int(seeds[0])), lambda: draw(seeds[:1]), repeats)}
+    if verifier is not None:
+
+        def best_of_n() -> float:
+            return float(verifier.ask(generator.preview(draw(seeds)), [PROMPT], ORM).max())
+
+        def plain_best_of_n() -> float:
+            answers = []
+            for seed in seeds.tolist():
+                image = generator.image_tokenizer.decode_codes(plainly(seed)[None].to(generator.model.device))
+                answers.append(float(verifier.ask(image.detach().float(), [PROMPT], ORM)))
+            return max(answers)
+
+        found["best_of_n"] = {"n": n, **_ratio(plain_best_of_n, best_of_n, max(1, repeats // 2))}
+    return found
+
+
+def _ratio(plain: Callable[[], object], ours: Callable[[], object], repeats: int) -> Result:
+    times = in_turns({"plain": plain, "imagecot": ours}, repeats)
+    ratios = [a / b for a, b in zip(times["plain"], times["imagecot"], strict=True)]
+    return {
+        "plain_seconds": statistics.median(times["plain"]),
+        "seconds": statistics.median(times["imagecot"]),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+def _step(generator: ShowoGenerator, paths: Paths, repeats: int) -> Result:
+    took = statistics.median(in_turns({"": lambda: generator.advance(paths)}, repeats)[""])
+    return {
+        "paths": len(paths),
+        "image_tokens": paths.codes.shape[1],
+        "prompt_tokens": len(paths.context.prefixes[0].keys[0]),
+        "seconds_per_step": took,
+        "seconds_per_path_step": took / len(paths),
+        "gflop_per_second": step_flop(generator, paths) / took / 1e9,
+        "peak_memory_bytes": _peak_memory(),
+    }
+
+
+def _prompts(generator: ShowoGenerator) -> list[Paths]:
+    words = generator.prompting.max_text_ids
+    return [halfway(generator, 1, prompt=" ".join(["red"] * length)) for length in (1, words // 2, words)]
+
+
+def _machine(generator: ShowoGenerator) -> Result:
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": str(generator.model.device),
+        "dtype": str(generator.model.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "parameters": sum(p.numel() for p in generator.model.parameters()),
+        "steps": generator.steps,
+    }
+
+
+def _peak_memory() -> int:
+    """The most memory that this process has had so far: it never falls, so growth shows from small to large."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,81 @@
+"""The benchmark measures what it says, and leaves whole files."""
+
+import json
+
+import pytest
+import torch
+
+from imagecot.benchmark.measure import CONFIGS, halfway, in_turns, measure, step_flop
+from imagecot.benchmark.report import table
+from plain_decoder import tiny_generator
+from small_models import Brightness, write_generator, write_verifier
+
+torch.set_num_threads(1)
+
+
+def test_a_step_halfway_has_distinct_paths_and_the_mean_mask() -> None:
+    paths = halfway(tiny_generator(), 5)
+    assert len(paths.codes.unique(dim=0)) == 5
+    assert ((paths.codes < 0).sum(1) == round(16 * 2 / torch.pi)).all()
+    assert halfway(tiny_generator(), 2, tokens=32).codes.shape == (2, 32)
+
+
+def test_operations_by_hand() -> None:
+    """One path without guidance: tokens 18, masked 10, D 64, I 256, 3 layers, 64 codes, a prefix of L ids."""
+    generator = tiny_generator(guidance_scale=0)
+    paths = halfway(generator, 1)
+    columns = 18 + len(paths.context.prefixes[0].keys[0])
+    keys = 3 * 2 * 18 * 2 * 64 * 64
+    mixing = 2 * (18 + 18 + 10) * (2 * 64 * 64 + 2 * 64 * 256)
+    attention = 4 * (18 + 18 + 10) * columns * 64
+    assert step_flop(generator, paths) == keys + mixing + attention + 2 * 10 * 64 * 64
+
+
+def test_works_take_turns() -> None:
+    calls = []
+    times = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "b"] * 3
+    assert [len(t) for t in times.values()] == [2, 2]
+
+
+def test_all_is_measured() -> None:
+    ticks = []
+    result = measure(
+        tiny_generator(steps=2), Brightness(), batches=(1, 2), n=2, repeats=1, progress=lambda *at: ticks.append(at)
+    )
+    assert [row["paths"] for row in result["batches"]] == [1, 2]
+    assert [row["image_tokens"] for row in result["image_tokens"]] == [16, 32, 64]
+    lengths = [row["prompt_tokens"] for row in result["prompt_tokens"]]
+    assert lengths == sorted(lengths)
+    assert lengths[0] < lengths[-1]
+    assert set(result["breakdown"]) == {"paths", "prefix", "trunk", "head", "sampling", "preview", "judge"}
+    for row in result["against_plain"].values():
+        assert row["ratio"] == pytest.approx(row["plain_seconds"] / row["seconds"])
+    assert ticks[-1][0] == ticks[-1][1]
+    assert table(result).count("\n| 1 | 16 |") >= 2
+
+
+def test_the_named_sizes() -> None:
+    mid = CONFIGS["mid"]
+    assert (mid.hidden_size, mid.num_hidden_layers, mid.num_vq_tokens, mid.codebook_size) == (512, 8, 256, 8192)
+    assert CONFIGS["full"].hidden_size == 2048
+    assert mid.vocab_size == 58498
+
+
+def test_the_command_line(imagecot, tmp_path) -> None:
+    folder, judge = write_generator(tmp_path / "generator"), write_verifier(tmp_path / "verifier")
+    quick = ("--steps", "1", "-n", "2", "--largest", "2", "--repeats", "1", "--out", "out")
+    call = ("benchmark", "--generator", str(folder), "--verifier", str(judge), *quick)
+    code, out, _ = imagecot(*call, "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert (tmp_path / "out" / "benchmark.png").read_bytes()[:4] == b"\x89PNG"
+    for wrong, told in [
+        (("benchmark",), "give either"),
+        (("benchmark", "--config", "huge"), "no configuration 'huge'"),
+        (("benchmark", "--config", "tiny", "--dtype", "float8"), "no type 'float8'"),
+        (("benchmark", "--config", "tiny", "--repeats", "0"), "--repeats must be at least 1"),
+    ]:
+        code, _, said = imagecot(*wrong)
+        assert code == 2
+        assert told in said
