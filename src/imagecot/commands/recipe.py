@@ -25,6 +25,7 @@ TRAININGS = {
 }
 STUDIES = {
     "verification study": ("imagecot.study.verification", "VerificationRecipe", "run"),
+    "self-correction study": ("imagecot.study.self_correction", "SelfCorrectionStudy", "run"),
 }
 
 KINDS = list(dict.fromkeys(name.split(" ")[0] for name in TRAININGS))

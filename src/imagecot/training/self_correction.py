@@ -1,0 +1,174 @@
+"""Self-correction of a generator: draw again from prompt, reasons and the rejected image (paper, section 3.4).
+
+Every picture is masked as in the training from scratch. Beside the correction groups plain pictures are drawn from
+their captions alone, so that plain generation is not forgotten; they come from the pool of the drawn world, or else are
+the accepted images of the groups.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagecot.curation.corrections import read_corrections
+from imagecot.errors import UsageError
+from imagecot.files import clear_write_errors
+from imagecot.generators import load_generator
+from imagecot.generators.showo import Prompting, ShowoGenerator
+from imagecot.generators.showo.model import omni_attention_mask
+from imagecot.pictograms.dataset import Pool
+from imagecot.pictograms.detector import load_detector
+from imagecot.training.aligned import write_aligned
+from imagecot.training.generator import SharedBits, encode_pool, random_mask, scene_caption, task_scores
+from imagecot.training.loop import Losses, Optimization, fit, step_generator
+
+Row = dict[str, Any]
+# Captions (B,) and codes (B, N) of plain pictures, for a draw of random numbers and for captions.
+Plain = Callable[[int, torch.Generator, random.Random], tuple[list[str], Tensor]]
+
+
+class PlainPool(BaseModel):
+    """Which pictures of the drawn world are the plain ones."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Path = Path("runs/data")
+    examples: int = 100_000
+    seed: int = 1
+
+
+class SelfCorrectionRecipe(BaseModel):
+    """A recipe of `imagecot train self-correction`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    base: str
+    groups: Path
+    plain: PlainPool | None = None
+    plain_share: float = Field(0.5, ge=0, lt=1, description="share of a batch that is plain generation")
+    caption_dropout: float = Field(0.1, ge=0, lt=1)
+    reasons_dropout: float = Field(0.1, ge=0, lt=1, description="share of the groups that are shown without reasons")
+    prompts_per_task: int = Field(16, ge=0, description="held-out prompts of the drawn world that are scored")
+    compile: bool = False
+    optimization: Optimization
+
+
+def correction_inputs(
+    prompting: Prompting, texts: Sequence[str], rejected: Tensor | None, codes: Tensor, mask: Tensor
+) -> Tensor:
+    """Return ids (B, L): padding, text, soi, rejected (B, N), eoi, soi, codes (B, N) behind their mask, eoi.
+
+    Without rejected images the first image is left out, as in plain generation.
+    """
+    rows = [prompting.text_prefix(text) for text in texts]
+    width = max(map(len, rows))
+    ids = [torch.tensor([[prompting.pad_id] * (width - len(row)) + row for row in rows])]
+    if rejected is not None:
+        ids.append(prompting.image_block(prompting.image_ids(rejected)))
+    ids.append(prompting.image_block(prompting.image_ids(codes.masked_fill(mask, -1))))
+    return torch.cat(ids, 1)
+
+
+def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
+    """Train, and write the averaged generator to `recipe.output`; an interrupted run is resumed."""
+    opt = recipe.optimization
+    groups = list(read_corrections(recipe.groups))
+    generator = load_generator(recipe.base, dtype=torch.float32)
+    if not isinstance(generator, ShowoGenerator):
+        raise UsageError(f"{recipe.base} is no Show-o; self-correction knows this architecture only.")
+    prompting, model = generator.prompting, generator.model
+    size = model.config.num_vq_tokens
+    if any(len(group["rejected_codes"]) != size for group in groups):
+        raise UsageError(f"the images of {recipe.groups} do not have the {size} codes of {recipe.base}; curate again.")
+    rejected = torch.tensor([group["rejected_codes"] for group in groups])
+    accepted = torch.tensor([group["accepted_codes"] for group in groups])
+    plain = _plain_pictures(recipe, generator, groups, accepted)
+    model.requires_grad_(True)
+    trained = SharedBits(model, generator.image_tokenizer.quantize.embedding).to(generator.model.device)
+    nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
+    model.showo.set_attn_implementation("eager")  # as in the training from scratch
+    kind = torch.bfloat16 if opt.bf16 else torch.float32
+
+    def trunk(ids: Tensor, attention: Tensor) -> Tensor:
+        return model.showo.model(
+            inputs_embeds=trained.embed(ids).to(kind), attention_mask=attention.to(kind), use_cache=False
+        ).last_hidden_state
+
+    forward = torch.compile(trunk, dynamic=True) if recipe.compile else trunk
+
+    def picture_loss(texts: list[str], before: Tensor | None, codes: Tensor, draw: torch.Generator) -> Tensor:
+        """Return the loss (B,) of pictures, each weighing the same whatever is masked of it."""
+        mask = random_mask(codes.shape, draw)
+        ids = correction_inputs(prompting, texts, before, codes, mask).to(model.device)
+        allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
+        attention = torch.zeros(allowed.shape, device=ids.device).masked_fill(~allowed, -1e4)
+        mask, codes = mask.to(ids.device), codes.to(ids.device)
+        hidden = forward(ids, attention)[:, -size - 1 : -1][mask]
+        each = F.cross_entropy(trained.code_logits(hidden).float(), codes[mask], reduction="none")
+        return torch.zeros(mask.shape, device=ids.device).masked_scatter(mask, each).sum(1) / mask.sum(1)
+
+    def loss(_: nn.Module, step: int) -> Losses:
+        draw, rng = step_generator(opt.seed, step, 1), random.Random(f"{opt.seed}:{step}")
+        count = round(recipe.plain_share * opt.batch_size)
+        losses: Losses = {}
+        if count < opt.batch_size:
+            index = torch.randint(len(groups), (opt.batch_size - count,), generator=draw)
+            texts = [_text(groups[k], recipe, rng) for k in index.tolist()]
+            # Guidance goes against the empty prompt without an image, which plain pictures teach.
+            losses["correction"] = picture_loss(texts, rejected[index], accepted[index], draw).mean()
+        if count:
+            captions, codes = plain(count, draw, rng)
+            captions = ["" if rng.random() < recipe.caption_dropout else caption for caption in captions]
+            losses["plain"] = picture_loss(captions, None, codes, draw).mean()
+        share = count / opt.batch_size
+        total = sum(
+            (value * (share if name == "plain" else 1 - share) for name, value in losses.items()), torch.zeros(())
+        )
+        return {"loss": total, **losses}
+
+    def evaluate(averaged: nn.Module) -> dict[str, float]:
+        assert isinstance(averaged, SharedBits)
+        drawer = replace(generator, model=averaged.folded())
+        return task_scores(drawer, load_detector(), recipe.prompts_per_task)
+
+    with clear_write_errors(recipe.output):
+        (recipe.output / "training").mkdir(parents=True, exist_ok=True)
+    scored = evaluate if recipe.prompts_per_task else None
+    fit(trained, loss, opt, recipe.output / "training", evaluate=scored, title="self-correction")
+    result = replace(generator, model=trained.folded())
+    write_aligned(result, None, recipe.base, recipe.output)
+    return result
+
+
+def _text(group: Row, recipe: SelfCorrectionRecipe, rng: random.Random) -> str:
+    reasons = "" if rng.random() < recipe.reasons_dropout else group["reasons"]
+    return " ".join(filter(None, (group["prompt"], reasons)))
+
+
+def _plain_pictures(
+    recipe: SelfCorrectionRecipe, generator: ShowoGenerator, groups: Sequence[Row], accepted: Tensor
+) -> Plain:
+    if recipe.plain is None:
+
+        def from_groups(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
+            index = torch.randint(len(groups), (count,), generator=draw)
+            return [groups[k]["prompt"] for k in index.tolist()], accepted[index]
+
+        return from_groups
+    pool = Pool(recipe.plain.data, recipe.plain.examples, recipe.plain.seed)
+    with clear_write_errors(recipe.output):
+        recipe.output.mkdir(parents=True, exist_ok=True)
+    codes = encode_pool(generator.image_tokenizer, pool, recipe.output / "codes.pt")
+
+    def from_pool(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
+        index = torch.randint(len(pool), (count,), generator=draw).tolist()
+        return [scene_caption(pool[k], rng) for k in index], codes[index].long()
+
+    return from_pool

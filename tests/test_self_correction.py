@@ -1,0 +1,120 @@
+"""Training of self-correction: inputs by hand, every weight moves, resume, and the reasons are learnt."""
+
+import csv
+
+import pytest
+import torch
+
+from imagecot.curation.corrections import write_corrections
+from imagecot.errors import UsageError
+from imagecot.generators import load_generator
+from imagecot.generators.paths import Correction
+from imagecot.generators.randomness import path_seeds
+from imagecot.training import loop
+from imagecot.training.self_correction import SelfCorrectionRecipe, correction_inputs, train_self_correction
+from plain_decoder import tiny_prompting
+from small_models import write_generator
+
+torch.set_num_threads(1)
+N = 16
+OPTIMIZATION = {"batch_size": 8, "warmup": 1, "bf16": False, "save_every": 2, "evaluate_every": 1000, "ema": 0.5}
+
+
+@pytest.fixture
+def base(tmp_path):
+    return write_generator(tmp_path / "base")
+
+
+@pytest.fixture
+def groups(tmp_path):
+    """The accepted image is all 1 where the reasons say cat, and all 2 where they say dog."""
+    rows = [
+        {"id": f"{k}", "prompt": "a photo of a bird", "task": "x", "metadata": "{}", "reasons": word,
+         "rejected_seed": k, "accepted_seed": k, "rejected_codes": [k // 2 + 3] * N, "accepted_codes": [code] * N}
+        for k, (word, code) in enumerate([("no cat", 1), ("two dogs", 2)] * 4)
+    ]  # fmt: skip
+    write_corrections(tmp_path / "groups", rows, {})
+    return tmp_path / "groups"
+
+
+def recipe(base, groups, output, steps: int, rate: float = 1e-3, **more) -> SelfCorrectionRecipe:
+    return SelfCorrectionRecipe(
+        output=output, base=str(base), groups=groups, prompts_per_task=0,
+        optimization={"steps": steps, "learning_rate": rate, **OPTIMIZATION}, **more,
+    )  # fmt: skip
+
+
+def test_inputs_by_hand():
+    prompting = tiny_prompting()
+    codes, rejected = torch.arange(2 * N).view(2, N), torch.arange(2 * N).view(2, N) + 20
+    mask = torch.zeros(2, N, dtype=torch.bool)
+    mask[0, 1] = True
+    ids = correction_inputs(prompting, ["a cat", "two dogs and a cat"], rejected, codes, mask)
+    short, long = prompting.text_prefix("a cat"), prompting.text_prefix("two dogs and a cat")
+    first = prompting.config.code_offset
+    before = [prompting.soi_id, *range(first + 20, first + 20 + N), prompting.eoi_id]
+    drawn = [prompting.soi_id, first, prompting.mask_id, *range(first + 2, first + N), prompting.eoi_id]
+    assert ids[0].tolist() == [prompting.pad_id] * (len(long) - len(short)) + short + before + drawn
+    assert ids[1, : len(long)].tolist() == long
+    alone = correction_inputs(prompting, ["a cat"], None, codes[:1], mask[:1])
+    assert alone[0].tolist() == short + drawn
+
+
+@pytest.mark.parametrize("plain_share", [0.0, 0.5])
+def test_every_weight_moves(base, groups, tmp_path, plain_share):
+    before = load_generator(base, dtype=torch.float32).model.state_dict()
+    trained = train_self_correction(recipe(base, groups, tmp_path / "out", 4, plain_share=plain_share))
+    still = [name for name, value in trained.model.state_dict().items() if torch.equal(value, before[name])]
+    # Keys attend alike where all of them are shifted: the softmax does not see their biases.
+    assert [name for name in still if not name.endswith("k_layernorm.bias")] == []
+    saved = load_generator(tmp_path / "out")
+    assert (saved.steps, saved.guidance_scale) == (4, 1.75)
+    for name, value in saved.model.state_dict().items():
+        torch.testing.assert_close(value, trained.model.state_dict()[name], atol=2e-3, rtol=2e-3)
+
+
+def curves(folder) -> list[list[str]]:
+    with (folder / "training/curves.csv").open() as file:
+        return list(csv.reader(file))
+
+
+def test_a_killed_training_ends_with_the_same_loss(base, groups, tmp_path, monkeypatch):
+    train_self_correction(recipe(base, groups, tmp_path / "whole", 6))
+    write, calls = loop.write_atomically, []
+
+    def killed(path, save):
+        write(path, save)
+        calls.append(path)
+        if path.name == "curves.csv":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_self_correction(recipe(base, groups, tmp_path / "cut", 6))
+    monkeypatch.setattr(loop, "write_atomically", write)
+    assert calls[0].name == "state.pt"
+    assert not (tmp_path / "cut/config.json").exists()
+    train_self_correction(recipe(base, groups, tmp_path / "cut", 6))
+    assert curves(tmp_path / "cut") == curves(tmp_path / "whole")
+    assert any(name == "correction" for _, name, _ in curves(tmp_path / "cut"))
+
+
+def test_it_learns_what_the_reasons_ask_for(base, groups, tmp_path):
+    trained = train_self_correction(
+        recipe(base, groups, tmp_path / "out", 60, rate=1e-2, reasons_dropout=0.0, plain_share=0.25)
+    )
+    for reasons, code in (("no cat", 1), ("two dogs", 2)):
+        history = [Correction(torch.full((N,), 5), reasons)]
+        paths = trained.start(["a photo of a bird"], path_seeds(0, 4), history=history)
+        while not paths.finished:
+            paths = trained.advance(paths)
+        assert float((paths.codes == code).float().mean()) > 0.9
+
+
+def test_groups_of_another_size_are_refused(base, groups, tmp_path):
+    short = {"id": "1", "prompt": "a", "task": "", "metadata": "{}", "reasons": "b", "rejected_seed": 1,
+             "accepted_seed": 1, "rejected_codes": [1, 2], "accepted_codes": [1, 2]}  # fmt: skip
+    write_corrections(tmp_path / "other", [short], {})
+    with pytest.raises(UsageError, match="do not have the 16 codes"):
+        train_self_correction(recipe(base, tmp_path / "other", tmp_path / "out", 2))
+    assert not (tmp_path / "out").exists()

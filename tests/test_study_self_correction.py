@@ -1,0 +1,125 @@
+"""The study of Table 5: its table by hand, its rows from one recorded prompt, and resume."""
+
+import json
+
+import pytest
+import torch
+from rich.console import Console
+
+from imagecot.geneval.rules import Judgment
+from imagecot.images import from_picture
+from imagecot.search import search
+from imagecot.study import self_correction as study
+from imagecot.study.self_correction import LABELS, WITH, SelfCorrectionStudy, analyse, observe, observe_prompt
+from imagecot.verifiers.reflection import Reflection
+from plain_decoder import tiny_generator
+from test_search_parm_plus_plus import Reflecting
+
+torch.set_num_threads(1)
+METADATA = {"tag": "colors", "prompt": "a photo of a red apple", "exclude": [],
+            "include": [{"class": "apple", "count": 1, "color": "red"}]}  # fmt: skip
+WRONG = Reflection("no, the apple is green, not red.", 0.1)
+
+
+def recipe(output="x", **more) -> SelfCorrectionStudy:
+    values = {"correcting_generator": "g", "orm": "o", "parm": "p", "parm_plus_plus": "pp", "n": 4, "more_paths": 6,
+              "prompts_per_task": 1, "timed_prompts": 0}  # fmt: skip
+    return SelfCorrectionStudy(output=output, **{**values, **more})
+
+
+def look(image, metadata):
+    bright = float(from_picture(image).mean()) > 0.5
+    return [Judgment(bright, "expected red apple>=1, found 0 red; and 1 green"), Judgment(not bright, "")]
+
+
+def verifiers():
+    return {"o": Reflecting(), "p": Reflecting(), "pp": Reflecting(says=[WRONG] * 12)}
+
+
+def test_a_prompt_is_what_the_searches_would_do():
+    generator = tiny_generator(steps=3)
+    row = observe_prompt(recipe(), METADATA, generator, verifiers(), look, "there is no cup.")
+    assert row["arms"].keys() == LABELS.keys()
+    seed = study.prompt_seed(0, METADATA["prompt"])
+    real = search(METADATA["prompt"], generator=generator, verifier=Reflecting(says=[WRONG] * 3),
+                  strategy="parm++", n=4, seed=seed)  # fmt: skip
+    assert row["arms"][WITH]["correct"] == [v.correct for v in look(real.image, METADATA)]
+    assert row["arms"][WITH]["cost"]["generator_rows"] == real.cost.generator_rows
+    assert row["arms"][WITH]["cost"]["judge_calls"] == real.cost.judge_calls
+    assert [said["text"] for said in row["said"]] == [WRONG.text] * 3
+    assert row["reasons"] == "the apple is green, not red."
+    assert row["understood"] == row["true"] == [
+        {"kind": "color", "object": "apple", "expected": "red", "found": "green", "target": ""}
+    ]  # fmt: skip
+    for name in study.tellings(""):
+        assert row["arms"][name]["by_round"][-1] == row["arms"][name]["correct"]
+        assert row["arms"][name]["by_round"][0] == row["arms"]["parm++_without_reflection"]["correct"]
+
+
+def test_the_controls_are_told_less():
+    codes = torch.arange(16)
+    told = {name: tell(codes, WRONG) for name, tell in study.tellings("other").items()}
+    assert {name: (one.codes is not None, one.reasons) for name, one in told.items()} == {
+        WITH: (True, "the apple is green, not red."),
+        "without_reasons": (True, ""),
+        "shuffled_reasons": (True, "other"),
+        "without_image": (False, "the apple is green, not red."),
+    }
+
+
+def arm(*by_round: bool) -> dict:
+    return {
+        "correct": [by_round[-1], not by_round[-1]],
+        "by_round": [[right, not right] for right in by_round],
+        "cost": {"generator_rows": 10, "previews": 1, "judge_calls": 2, "tokens_judged": 3},
+    }
+
+
+def test_the_table_by_hand():
+    right = {"kind": "missing", "object": "cup", "expected": "", "found": "", "target": ""}
+    rows = [
+        {
+            "metadata": {**METADATA, "prompt": prompt},
+            "arms": {name: arm(False, False, False, False) for name in LABELS} | {WITH: arm(False, True, True, ends)},
+            "said": [{"problem": "empty"}, {"problem": None}], "reasons": "",
+            "understood": [right], "true": [right] if ends else [],
+        }
+        for prompt, ends in (("a", True), ("b", False))
+    ]  # fmt: skip
+    result = analyse(rows, recipe(), {WITH: 2.0})
+    assert result["rows"][WITH]["overall"] == 0.5
+    assert result["rows"][WITH]["second_judge"]["overall"] == 0.5
+    assert result["rows"]["parm"]["overall"] == 0.0
+    assert result["rows"][WITH]["seconds_per_image"] == 2.0
+    assert result["rows"]["more_paths"]["n"] == 6
+    assert [score["overall"] for score in result["by_round"][WITH]] == [0.0, 1.0, 1.0, 0.5]
+    assert result["reasons"]["precision"] == 0.5
+    assert result["reasons"]["recall"] == 1.0
+    assert result["problems"] == {"empty": 2}
+    assert result["rounds"] == {"1": 0, "2": 2, "3": 0}
+    gain = next(g for g in result["comparisons"] if g["b"] == "without_reasons")
+    assert gain["difference"] == 0.5
+    assert "| PARM++ with reflection | " in study.table_of(result)
+
+
+def test_an_interrupted_study_goes_on(tmp_path, monkeypatch):
+    for name in ("load_generator", "load_verifier", "load_detector"):
+        monkeypatch.setattr(study, name, lambda name: None)
+    told = []
+
+    def one(recipe, metadata, generator, verifiers, look, other):
+        if len(told) == 4:
+            told.append(None)
+            raise KeyboardInterrupt
+        told.append(other)
+        return {"metadata": metadata, "reasons": metadata["prompt"]}
+
+    monkeypatch.setattr(study, "observe_prompt", one)
+    with pytest.raises(KeyboardInterrupt):
+        observe(recipe(tmp_path), Console(quiet=True))
+    rows = observe(recipe(tmp_path), Console(quiet=True))
+    assert len(rows) == 6
+    prompts = [row["metadata"]["prompt"] for row in rows]
+    # Each prompt's control is told the reasons of the prompt before it.
+    assert [one for one in told if one is not None] == ["", *prompts[:-1]]
+    assert [json.loads(line) for line in (tmp_path / "candidates.jsonl").read_text().splitlines()] == rows
