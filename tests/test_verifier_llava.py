@@ -154,6 +154,21 @@ def test_micro_batches_change_nothing(small: LlavaOnevisionVerifier, monkeypatch
     torch.testing.assert_close(small.ask(IMAGES, PROMPTS, POTENTIAL, split), second, atol=1e-4, rtol=0)
 
 
+def test_a_batch_that_does_not_fit_is_halved(small: LlavaOnevisionVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = small.ask(IMAGES, PROMPTS, ORM)
+    read, tried = small._read, []
+
+    def refuse(embeds: torch.Tensor, *more: object, **keep: bool) -> object:
+        tried.append(len(embeds))
+        if len(embeds) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return read(embeds, *more, **keep)
+
+    monkeypatch.setattr(small, "_read", refuse)
+    torch.testing.assert_close(small.ask(IMAGES, PROMPTS, ORM), whole, atol=1e-4, rtol=0)
+    assert tried == [3, 1, 1, 1]
+
+
 @pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[:1]], ids=["padded", "equal"])
 def test_a_follow_up_equals_asking_from_scratch(small: LlavaOnevisionVerifier, prompts: list[str]) -> None:
     scratch = small.ask(IMAGES, prompts, POTENTIAL)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.memory import available_bytes, in_parts
 from imagecot.verifiers.protocol import Conversation
 from imagecot.verifiers.questions import ANSWERED_YES, CHAT_END, CHAT_START, REFLECTION, Question
 from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
@@ -65,11 +66,12 @@ class LlavaOnevisionVerifier:
     def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
         """Ask what is wrong with images (B, 3, H, W) and return the written answers: greedy, of bounded length."""
         ids, mask = self._ask_all(images, prompts, REFLECTION)
-        found: list[Reflection] = []
-        for part in torch.arange(len(ids)).split(self._micro_batch(ids.shape[1] + ANSWER_TOKENS)):
-            at = slice(int(part[0]), int(part[-1]) + 1)
-            found += self._write(self.embed(images[at], ids[at]), mask[at])
-        return found
+
+        def write(part: slice) -> list[Reflection]:
+            return self._write(self.embed(images[part], ids[part]), mask[part])
+
+        parts = in_parts(write, len(ids), self._micro_batch(ids.shape[1] + ANSWER_TOKENS))
+        return [reflection for found in parts for reflection in found]
 
     def text(self, question: Question, prompt: str) -> list[int]:
         """The ids behind the image when a question is asked from scratch; UsageError for a prompt that cannot be."""
@@ -139,14 +141,13 @@ class LlavaOnevisionVerifier:
     @torch.no_grad()
     def _first(self, images: Tensor, prompts: list[str], question: Question, keep: bool) -> tuple[Tensor, Any]:
         ids, mask = self._ask_all(images, prompts, question)
-        answers, caches = [], []
-        for part in torch.arange(len(ids)).split(self._micro_batch(ids.shape[1])):
-            at = slice(int(part[0]), int(part[-1]) + 1)
-            p, cache = self._read(self.embed(images[at], ids[at]), mask[at], None, keep)
-            answers.append(p)
-            caches.append(cache)
-        conversation = Conversation(question, _concatenate(caches), mask) if keep else None
-        return torch.cat(answers) if answers else torch.empty(0), conversation
+
+        def read(part: slice) -> tuple[Tensor, Any]:
+            return self._read(self.embed(images[part], ids[part]), mask[part], None, keep)
+
+        parts = in_parts(read, len(ids), self._micro_batch(ids.shape[1]))
+        conversation = Conversation(question, _concatenate([cache for _, cache in parts]), mask) if keep else None
+        return torch.cat([torch.empty(0), *(answers for answers, _ in parts)]), conversation
 
     @torch.no_grad()
     def _follow(self, question: Question, after: Conversation) -> Tensor:
@@ -154,14 +155,15 @@ class LlavaOnevisionVerifier:
         n = len(after)
         embeds = self.model.model.language_model.embed_tokens(text).expand(n, -1, -1)
         mask = F.pad(after.mask, (0, len(text)), value=True)
-        answers = []
-        for part in torch.arange(n).split(self._micro_batch(mask.shape[1])):
-            at = slice(int(part[0]), int(part[-1]) + 1)
-            cache = tuple((keys[at], values[at]) for keys, values in after.cache)
-            answers.append(self._read(embeds[at], mask[at], cache, keep=False)[0])
+
+        def read(part: slice) -> Tensor:
+            cache = tuple((keys[part], values[part]) for keys, values in after.cache)
+            return self._read(embeds[part], mask[part], cache, keep=False)[0]
+
+        answers = in_parts(read, n, self._micro_batch(mask.shape[1]))
         self.judge_calls += n
         self.tokens_judged += n * len(text)
-        return torch.cat(answers) if answers else torch.empty(0)
+        return torch.cat([torch.empty(0), *answers])
 
     def _read(self, embeds: Tensor, mask: Tensor, past: Any, keep: bool) -> tuple[Tensor, Any]:
         """P(yes) (B,) at the end of embeds (B, n, D) behind the keys and values `past`; mask covers both."""
@@ -215,9 +217,9 @@ class LlavaOnevisionVerifier:
         """How many rows of `width` tokens fit in memory at once."""
         text = self.model.config.text_config
         numbers = 2 * text.num_hidden_layers * text.hidden_size + 8 * text.hidden_size + 3 * text.intermediate_size
-        budget = _BYTES
-        if self.device.type == "cuda":
-            budget = torch.cuda.mem_get_info(self.device)[0] // 2
+        budget = available_bytes(self.device) // 2
+        if self.device.type == "cpu":
+            budget = min(budget, _BYTES)  # larger batches are no faster there
         return max(1, budget // (width * numbers * self.model.dtype.itemsize))
 
 
