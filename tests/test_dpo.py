@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import imagecot.training.dpo as dpo
 from imagecot.curation.pairs import write_pairs
@@ -13,6 +14,7 @@ from imagecot.generators import load_generator
 from imagecot.images import png, to_pictures
 from imagecot.models import kind_of, known_words, weights_of
 from imagecot.training.dpo import DpoRecipe, train_dpo
+from imagecot.training.mask_variance import measure
 from imagecot.training.online import draw as draw_states
 from imagecot.training.online import scored_masks, scored_steps
 from imagecot.training.pair_data import load_pairs
@@ -166,7 +168,7 @@ def test_rewards_of_no_probability_stop_with_the_batch(base, prompts, tmp_path):
 
 def test_a_loss_of_nan_stops_with_the_batch(base, data, tmp_path):
     with pytest.raises(ImagecotError, match=r"loss became nan at step 1 \(the pairs \d+, .* and 5 more\)"):
-        train_dpo(recipe(base, data, tmp_path / "out", learning_rate=float("nan"), pictures=0, warmup_ratio=0))
+        train_dpo(recipe(base, data, tmp_path / "out", learning_rate=float("inf"), pictures=0, warmup_ratio=0))
     assert not (tmp_path / "out/config.json").exists()
 
 
@@ -219,3 +221,14 @@ def test_released_weights_in_torch_form_load(base, tmp_path):
     loaded = load_generator(folder)
     for p, q in zip(load_generator(base).model.parameters(), loaded.model.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_variance_of_margins_is_measured_on_pairs(base, data, tmp_path):
+    other = write_generator(tmp_path / "other")
+    state = load_file(other / "model.safetensors")
+    save_file({name: tensor * 0.95 for name, tensor in state.items()}, other / "model.safetensors")
+    found = measure(str(other), str(base), data, pairs=6, repeats=3, draws=2)
+    assert set(found) == {"shared", "independent", "published", "signal"}
+    assert all(value > 0 for value in found.values())
+    assert found == measure(str(other), str(base), data, pairs=6, repeats=3, draws=2)
+    assert found != measure(str(other), str(base), data, pairs=6, repeats=3, draws=2, seed=1000)
