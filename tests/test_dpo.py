@@ -136,7 +136,7 @@ def test_guidance_of_weight_zero_is_plain_dpo_bit_for_bit(base, data, prompts, t
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize(("estimator", "errors"), [("steps", 5), ("masks", 2)])
+@pytest.mark.parametrize(("estimator", "errors"), [("steps", 4), ("masks", 2)])
 def test_rewards_alone_teach_and_move_every_weight(base, prompts, tmp_path, estimator, errors):
     online = {
         "verifier": "none", "prompts": prompts, "group": 8, "prompts_a_step": 4, "draws": 4, "estimator": estimator,
