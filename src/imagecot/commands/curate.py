@@ -10,6 +10,7 @@ import typer
 from imagecot import models as names
 from imagecot.commands.output import nearest, progress_bar, say, waiting
 from imagecot.errors import UsageError
+from imagecot.precision import PRECISIONS, check_precision
 
 app = typer.Typer(no_args_is_help=True, help="Make ranking data.")
 
@@ -21,6 +22,8 @@ Paths = Annotated[int, typer.Option(help="Paths drawn for each prompt.")]
 Keep = Annotated[int, typer.Option(help="Images kept of each prompt, both labels alike where there are enough.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same rows.")]
 Temperature = Annotated[float, typer.Option(help="Strength of the decoding noise; the paper samples at a high one.")]
+
+Precision = Annotated[str | None, typer.Option(help=f"Of the generator: {', '.join(PRECISIONS)}.", show_default=False)]
 
 _PATHS_A_UNIT = 160
 _CLIP = "openai/clip-vit-large-patch14"
@@ -69,7 +72,7 @@ def _names(file: Path) -> list[str]:
 @app.command()
 def orm(
     prompts: Prompts, out: Out, generator: Generator = "tiny", detector: Detector = "pictograms", paths: Paths = 20,
-    keep: Keep = 20, temperature: Temperature = 1.0, seed: Seed = 0,
+    keep: Keep = 20, temperature: Temperature = 1.0, seed: Seed = 0, precision: Precision = None,
 ) -> None:  # fmt: skip
     """Label final images: yes where GenEval's scorer finds all that the prompt asks.
 
@@ -77,13 +80,13 @@ def orm(
 
       imagecot curate orm --prompts runs/prompts.jsonl --out runs/orm
     """
-    _run("orm", prompts, out, generator, detector, paths, keep, temperature, seed)
+    _run("orm", prompts, out, generator, detector, paths, keep, temperature, seed, precision)
 
 
 @app.command()
 def prm(
     prompts: Prompts, out: Out, generator: Generator = "tiny", detector: Detector = "pictograms",
-    temperature: Temperature = 1.0, seed: Seed = 0,
+    temperature: Temperature = 1.0, seed: Seed = 0, precision: Precision = None,
 ) -> None:  # fmt: skip
     """Label the previews of every step: yes where one of four continuations ends right.
 
@@ -91,13 +94,13 @@ def prm(
 
       imagecot curate prm --prompts runs/prompts.jsonl --out runs/prm
     """
-    _run("prm", prompts, out, generator, detector, 1, 1, temperature, seed)
+    _run("prm", prompts, out, generator, detector, 1, 1, temperature, seed, precision)
 
 
 @app.command()
 def parm(
     prompts: Prompts, out: Out, generator: Generator = "tiny", detector: Detector = "pictograms", paths: Paths = 20,
-    keep: Keep = 20, temperature: Temperature = 1.0, seed: Seed = 0,
+    keep: Keep = 20, temperature: Temperature = 1.0, seed: Seed = 0, precision: Precision = None,
 ) -> None:  # fmt: skip
     """Label previews for clarity and potential, and final images for selection, as 120 : 80 : 200.
 
@@ -105,7 +108,7 @@ def parm(
 
       imagecot curate parm --prompts runs/prompts.jsonl --out runs/parm
     """
-    _run("parm", prompts, out, generator, detector, paths, keep, temperature, seed)
+    _run("parm", prompts, out, generator, detector, paths, keep, temperature, seed, precision)
 
 
 @app.command()
@@ -261,7 +264,7 @@ def import_(
 
 def _run(
     kind: str, prompts: Path, out: Path, generator: str, detector: str, paths: int, keep: int, temperature: float,
-    seed: int,
+    seed: int, precision: str | None,
 ) -> None:  # fmt: skip
     from imagecot.commands.evaluate import classes_of
     from imagecot.curation.dataset import RankingData, curate
@@ -270,6 +273,7 @@ def _run(
     for what, value in (("--paths", paths), ("--keep", keep)):
         if value < 1:
             raise UsageError(f"{what} must be at least 1, not {value}.")
+    check_precision(precision)
     if names.locate(generator) is None and generator.count("/") != 1:
         raise nearest("generator", generator, names.known("generator"), ", or give a folder or another hub id")
     requirements = read_prompts(prompts, classes_of(detector))
@@ -285,13 +289,14 @@ def _run(
         "keep": keep,
         "temperature": temperature,
         "seed": seed,
+        "precision": precision,
         "prompts_sha256": hashlib.sha256(prompts.read_bytes()).hexdigest(),
     }
     data = RankingData(out, identity, len(units))
     try:
         if data.missing():
             with waiting("loading the models"):
-                labeller = _labeller(generator, detector, paths, keep, temperature, seed)
+                labeller = _labeller(generator, detector, paths, keep, temperature, seed, precision)
             with progress_bar("curating") as progress:
                 curate(data, units, getattr(labeller, kind), lambda done: progress(done, len(units)))
     except KeyboardInterrupt:
@@ -302,14 +307,16 @@ def _run(
     typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f": {out}")
 
 
-def _labeller(generator: str, detector: str, paths: int, keep: int, temperature: float, seed: int) -> Any:
+def _labeller(
+    generator: str, detector: str, paths: int, keep: int, temperature: float, seed: int, precision: str | None
+) -> Any:
     import dataclasses
 
     from imagecot.commands.evaluate import detectors
     from imagecot.curation.label import Labeller
     from imagecot.generators import load_generator
 
-    model = dataclasses.replace(load_generator(generator), temperature=temperature)
+    model = dataclasses.replace(load_generator(generator, dtype=precision), temperature=temperature)
     return Labeller(model, detectors(detector, clip=_CLIP)[0], paths, keep, seed)
 
 

@@ -14,6 +14,7 @@ from imagecot import models as names
 from imagecot.commands.output import nearest, progress_bar, say, waiting
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.choice import classes_of, detectors
+from imagecot.precision import PRECISIONS, check_precision
 from imagecot.search import STRATEGIES
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Job:
     verifier: str | None
     detector: str
     clip: str
+    precision: str | None
     out: Path
     identity: dict[str, Any]
 
@@ -88,6 +90,9 @@ def geneval(
     clip: Annotated[str, typer.Option(help="The CLIP that names colours beside a Mask2Former.")] = (
         "openai/clip-vit-large-patch14"
     ),
+    precision: Annotated[
+        str | None, typer.Option(help=f"Of the generator: {', '.join(PRECISIONS)}.", show_default=False)
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes; `accelerate launch` shares the work among its own.")] = 1,
     against: Annotated[
         Path | None, typer.Option(help="A finished evaluation of the same prompts to compare with.", show_default=False)
@@ -117,6 +122,7 @@ def geneval(
     for what, value in (("--samples", samples), ("--workers", workers), ("-n", n)):
         if value < 1:
             raise UsageError(f"{what} must be at least 1, not {value}.")
+    check_precision(precision)
     shipped = generator is not None and generator in names.shipped("generator")
     detector = detector or ("pictograms" if shipped else _HUB_DETECTOR)
     classes = classes_of(detector)
@@ -129,8 +135,8 @@ def geneval(
         chosen = _prompts(prompts or ("tiny" if shipped else "geneval"), classes, per_task)
         source = Drawing(chosen, samples, strategy, n, seed)
     out = out or Path("runs") / time.strftime("geneval-%Y%m%d-%H%M%S")
-    identity = _identity(source, samples, generator, verifier, detector, clip)
-    job = Job(source, samples, generator, verifier, detector, clip, out, identity)
+    identity = {**_identity(source, samples, generator, verifier, detector, clip), "precision": precision}
+    job = Job(source, samples, generator, verifier, detector, clip, precision, out, identity)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     state = Evaluation(out, identity)
     entries, units = plan(source, samples, classes)
@@ -242,7 +248,7 @@ def _load(job: Job) -> "Models":
     return Models(
         first,
         second,
-        load_generator(job.generator) if job.generator else None,
+        load_generator(job.generator, dtype=job.precision) if job.generator else None,
         load_verifier(job.verifier) if job.verifier else None,
     )
 

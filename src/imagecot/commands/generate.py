@@ -12,6 +12,7 @@ import typer
 from imagecot import models
 from imagecot.commands.output import nearest, progress_bar, say, waiting
 from imagecot.errors import UsageError
+from imagecot.precision import PRECISIONS, check_precision
 from imagecot.search import STRATEGIES, check_request, search
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ def generate(
     first_step: Annotated[
         int, typer.Option(help="The first step after which parm and parm++ look at a path; later is faster.")
     ] = 1,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Of the generator: {', '.join(PRECISIONS)}. Default: bfloat16 on a GPU, else float32.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write. Default: runs/<date>-<prompt>.", show_default=False),
@@ -70,12 +78,13 @@ def generate(
       imagecot generate "a blue car" -n 50 --json | jq .chosen
     """
     check_request(prompt, strategy, n)
+    check_precision(precision)
     if verifier is None and strategy != "single":
         verifier = DEFAULT_VERIFIER
     folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
     names = {"generator": generator, **({"verifier": verifier} if verifier else {})}
     try:
-        trace, again = _find_or_run(prompt, names, strategy, n, seed, first_step, folder)
+        trace, again = _find_or_run(prompt, names, strategy, n, seed, first_step, precision, folder)
     except KeyboardInterrupt:
         default = "" if out else f" with --out {folder}"
         say(f"stopped; the same command{default} continues where this run was.")
@@ -87,7 +96,14 @@ def generate(
 
 
 def _find_or_run(
-    prompt: str, names: dict[str, str], strategy: str, n: int, seed: int, first_step: int, folder: Path
+    prompt: str,
+    names: dict[str, str],
+    strategy: str,
+    n: int,
+    seed: int,
+    first_step: int,
+    precision: str | None,
+    folder: Path,
 ) -> "tuple[Trace, bool]":
     """Return the trace, and whether it was there already."""
     weights: dict[str, str] = {}
@@ -97,17 +113,16 @@ def _find_or_run(
         weights |= models.weights_of(role, name)
     finished = _finished(prompt, names, strategy, n, seed, folder, weights)
     if finished is not None:
-        there = finished.settings.get("first_step", 1)
-        if there != first_step:
-            raise UsageError(
-                f"{folder} holds another run (first step {there}, not {first_step}); choose another folder."
-            )
+        for setting, asked in (("first_step", first_step), ("precision", precision)):
+            there = finished.settings.get(setting, 1)
+            if asked is not None and there != asked:
+                raise UsageError(f"{folder} holds another run ({setting} {there}, not {asked}); choose another folder.")
         return finished, True
     with waiting("loading the models"):
         from imagecot.generators import load_generator
         from imagecot.verifiers import load_verifier
 
-        generator = load_generator(names["generator"])
+        generator = load_generator(names["generator"], dtype=precision)
         check_length(prompt, generator)
         verifier = load_verifier(names["verifier"]) if "verifier" in names else None
     warn_of_unknown_words(prompt, names["generator"])

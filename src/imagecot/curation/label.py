@@ -15,12 +15,14 @@ from torch import Tensor
 from imagecot.curation.dataset import Row, make_row
 from imagecot.generators.paths import Generator, Paths, finish, states
 from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
-from imagecot.geneval.detection import Detector, judge
+from imagecot.geneval.detection import Detections, Detector, judge
+from imagecot.geneval.rules import judge_detections, kept_indices
 
 Metadata = dict[str, Any]
 CONTINUATIONS = 4  # paths from a step; any right one makes its label yes (appendix B.2, after Math-Shepherd)
 CLEAR_AFTER, UNCLEAR_BEFORE = 11, 10  # of 18 steps: the paper's static labels of clarity (appendix B.3)
 PAPER_STEPS = 18
+SEEN = 0.3  # the score from which GenEval takes a detection for an object
 CLARITY_SHARE, POTENTIAL_SHARE = 120 / 200, 80 / 200  # rows for each row of selection (section 3.3)
 
 
@@ -62,7 +64,8 @@ class Labeller:
         """The three subsets in the paper's proportions: clarity 120, potential 80, selection 200.
 
         A clarity row is a preview outside the steps that the paper leaves out; a potential row one after the step from
-        which previews count as clear, labelled by what the path became.
+        which previews count as clear, labelled by what the path became. As many potential rows again come from the
+        steps before, for a clarity that is not bound to a step: training by the paper's leaves them out.
         """
         states = self._draw(prompts)
         steps = states[0].steps
@@ -73,28 +76,41 @@ class Labeller:
         rng = random.Random(f"{self.seed}:{prompts[0]['prompt']}")
         late = [t for t in range(1, steps) if t > scaled(CLEAR_AFTER, steps)]
         early = [t for t in range(1, steps) if t < scaled(UNCLEAR_BEFORE, steps)]
+        before = [t for t in range(1, steps) if t not in late]
         asked: list[tuple[str, int, int]] = []
         for row in chosen:
             k = index[row["seed"]]
             if rng.random() < CLARITY_SHARE:
                 asked.append(("clarity", rng.choice(late if rng.random() < 0.5 else early), k))
             if rng.random() < POTENTIAL_SHARE:
-                asked.append(("potential", rng.choice(late), k))
+                asked += [("potential", rng.choice(late), k), ("potential", rng.choice(before), k)]
         for step in sorted({step for _, step, _ in asked}):
             here = [(question, k) for question, at, k in asked if at == step]
             rows = sorted({k for _, k in here})
             previews = self.generator.preview(states[step].select(rows))
             judged = sorted({k for question, k in here if question == "clarity"})
             needs = [prompts[k // self.paths] for k in judged]
-            verdicts = self._verdicts(previews[[rows.index(k) for k in judged]], needs) if judged else []
+            settled = self._settled(previews[[rows.index(k) for k in judged]], images[judged], needs) if judged else []
             for question, k in here:
                 metadata, image, seed = prompts[k // self.paths], previews[rows.index(k)], int(states[step].seeds[k])
                 if question == "clarity":
-                    agrees = verdicts[judged.index(k)] == labels[k]
                     clear = step > scaled(CLEAR_AFTER, steps)
+                    agrees = settled[judged.index(k)]
                     yield make_row(metadata, question, image, step, steps, seed, clear, agrees)
                 else:
                     yield make_row(metadata, question, image, step, steps, seed, labels[k], None)
+
+    def _settled(self, previews: Tensor, finals: Tensor, prompts: Sequence[Metadata]) -> list[bool]:
+        """Whether the scorer sees in a preview what it sees in the final image: the same objects, the same verdict.
+
+        The verdict alone would not do: a blur without objects agrees with every final image that is wrong.
+        """
+        found = [self.detector.detect(list(part.float().cpu())) for part in (previews, finals)]
+        seen = [
+            [(objects(d), judge_detections(m, d.boxes, d.colors).correct) for m, d in zip(prompts, part, strict=True)]
+            for part in found
+        ]
+        return [now == then for now, then in zip(*seen, strict=True)]
 
     def _draw(self, prompts: Sequence[Metadata], per_prompt: int | None = None) -> list[Paths]:
         """All states of the paths of a unit, prompt by prompt, from step 0 to the end."""
@@ -120,6 +136,15 @@ class Labeller:
                 seed = int(paths.seeds[row])
                 codes = paths.codes[row]
                 yield make_row(metadata, "orm", images[row], paths.steps, paths.steps, seed, labels[row], None, codes)
+
+
+def objects(found: Detections) -> dict[str, int]:
+    """How many objects of each class GenEval would count."""
+    counts = {
+        name: len(kept_indices(torch.tensor(raw, dtype=torch.float32).reshape(-1, 5).numpy(), threshold=SEEN))
+        for name, raw in found.boxes.items()
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def scaled(step: int, steps: int) -> int:

@@ -31,19 +31,21 @@ def load_generator(
     name_or_path: str | Path,
     *,
     device: "str | torch.device | None" = None,
-    dtype: "torch.dtype | None" = None,
+    dtype: "torch.dtype | str | None" = None,
 ) -> "ShowoGenerator":
     """Load a generator with its image tokenizer and prompts.
 
     name_or_path  a checkpoint folder, a shipped name or a hub id
     device        the GPU where there is one, else the CPU
-    dtype         of the transformer: bfloat16 on a GPU, float32 on the CPU; the image tokenizer stays float32
+    dtype         of the transformer, as a type or one of `imagecot.precision.PRECISIONS`; by default bfloat16 on a
+                  GPU, float32 on the CPU; the image tokenizer stays float32
 
     UsageError for a name that is nothing of these; ImagecotError where the checkpoint cannot be had or read.
     """
     import torch
 
     from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoGenerator
+    from imagecot.precision import loaded_as, quantize
     from imagecot.weights import read_config
 
     folder = find_checkpoint(str(name_or_path), _WEIGHTS + _TOKENIZER)
@@ -53,9 +55,10 @@ def load_generator(
     if "codebook_size" not in values or "llm_vocab_size" not in values:
         raise UsageError(f"{name_or_path} is not a Show-o checkpoint by its config.json; pass a generator.")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
 
-    model = Showo.from_pretrained(folder, device=device, dtype=dtype)
+    model = Showo.from_pretrained(folder, device=device, dtype=loaded_as(dtype, device))
+    if dtype == "int8":
+        model.showo.model.layers = quantize(model.showo.model.layers)
     vq_folder = folder / model.config.vq_model
     if not (vq_folder / "config.json").is_file():
         vq_folder = find_checkpoint(model.config.vq_model, _WEIGHTS)
@@ -68,7 +71,8 @@ def load_generator(
     text_folder = folder if (folder / "tokenizer.json").is_file() else None
     text_folder = text_folder or find_checkpoint(model.config.llm_model_path, _TOKENIZER)
     prompting = Prompting.from_pretrained(text_folder, model.config)
-    return ShowoGenerator(model, image_tokenizer, prompting, **_generation_config(folder))
+    precision = dtype if isinstance(dtype, str) else str(model.dtype).removeprefix("torch.")
+    return ShowoGenerator(model, image_tokenizer, prompting, precision=precision, **_generation_config(folder))
 
 
 def find_checkpoint(name: str, patterns: list[str]) -> Path:
@@ -109,16 +113,23 @@ def _download(repository: str, patterns: list[str]) -> Path:
         ) from error
 
 
-def _load_adapter(folder: Path, device: "str | torch.device | None", dtype: "torch.dtype | None") -> "ShowoGenerator":
+def _load_adapter(
+    folder: Path, device: "str | torch.device | None", dtype: "torch.dtype | str | None"
+) -> "ShowoGenerator":
     """Load the base that an adapter names, and merge the adapter into it."""
     from peft import PeftModel
     from safetensors import SafetensorError
 
+    from imagecot.precision import quantize
+
     try:
         base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        generator = load_generator(base, device=device, dtype=dtype)
+        generator = load_generator(base, device=device, dtype=None if dtype == "int8" else dtype)
         adapted: Any = PeftModel.from_pretrained(generator.model, str(folder))
         generator.model = adapted.merge_and_unload().eval()
+        if dtype == "int8":
+            layers = generator.model.showo.model
+            layers.layers, generator.precision = quantize(layers.layers), "int8"
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise ImagecotError(
             f"the adapter in {folder} does not fit its base ({first_line(error)}); copy it again."

@@ -10,7 +10,7 @@ import platform
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,6 +52,7 @@ class VerificationRecipe(BaseModel):
 
     output: Path
     generator: str = "tiny"
+    precision: Literal["float32", "bfloat16", "int8"] | None = None
     rows: dict[str, Method]
     n: int = Field(20, ge=1)
     prompts_per_task: int = Field(60, ge=1, le=60)
@@ -68,7 +69,7 @@ def observe(recipe: VerificationRecipe, folder: Path, console: Console) -> list[
     todo = [m for m in prompts if m["prompt"] not in done]
     if not todo:
         return rows
-    generator = load_generator(recipe.generator)
+    generator = load_generator(recipe.generator, dtype=recipe.precision)
     verifiers = {name: load_verifier(name) for name in {method.verifier for method in recipe.rows.values()}}
     judges = [load_detector(name) for name in JUDGES]
     with Progress(console=console) as bar:
@@ -170,7 +171,7 @@ def time_searches(recipe: VerificationRecipe, folder: Path, console: Console) ->
     if file.exists():
         found: Row = json.loads(file.read_text())
         return found
-    generator = load_generator(recipe.generator)
+    generator = load_generator(recipe.generator, dtype=recipe.precision)
     verifiers = {name: load_verifier(name) for name in {method.verifier for method in recipe.rows.values()}}
     every = held_out_prompts()
     prompts = [m["prompt"] for m in every[:: max(1, len(every) // max(1, recipe.timed_prompts))]][

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.curation.dataset import REASONS, Row, answer, read_rows
+from imagecot.curation.label import CLEAR_AFTER, scaled
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors
 from imagecot.geneval.discrepancies import parse
@@ -132,6 +133,12 @@ def label_of(row: Row, clarity_label: str) -> bool:
     return bool(row[column] == "yes")
 
 
+def follows_clarity(row: Row, recipe: FineTuneRecipe) -> bool:
+    """Whether a row's question would be asked: of potential, by the paper's clarity, only after the step it names."""
+    early: bool = row["step"] <= scaled(CLEAR_AFTER, row["steps"])
+    return not (row["question"] == "potential" and recipe.clarity_label == "static" and early)
+
+
 def is_held_out(prompt: str, share: float) -> bool:
     """Whether a prompt is kept for evaluation: a function of its text, so that no prompt is on both sides."""
     return zlib.crc32(prompt.encode()) / 2**32 < share
@@ -144,7 +151,7 @@ def mix(recipe: FineTuneRecipe) -> tuple[list[Row], list[Row], list[float]]:
     weights: list[float] = []
     for source in recipe.data:
         wanted: list[str] = [*(source.questions or _QUESTIONS)]
-        rows = [row for row in read_rows(source.folder) if row["question"] in wanted]
+        rows = [row for row in read_rows(source.folder) if row["question"] in wanted and follows_clarity(row, recipe)]
         if not rows:
             raise UsageError(f"{source.folder} has no rows of the question {' or '.join(wanted)}.")
         for row in rows:

@@ -96,6 +96,7 @@ class ShowoGenerator:
     its factors up, which `reference_temperature` replays.
     memory_budget bounds, in bytes, the activations of one forward pass; larger batches are split. By default half of
     what is free on a GPU, on a CPU at most half a gigabyte, because larger batches are no faster there.
+    precision is the name of the number format that the transformer was loaded in, for the record.
     """
 
     model: Showo
@@ -107,6 +108,7 @@ class ShowoGenerator:
     schedule: str = "cosine"
     reference_temperature: bool = False
     memory_budget: int | None = None
+    precision: str = "float32"
 
     @property
     def rows_per_path(self) -> int:

@@ -1,0 +1,42 @@
+"""Number formats of a generator's weights: float32, bfloat16, or int8 in the linear layers of its transformer (CPU)."""
+
+import warnings
+from typing import TYPE_CHECKING
+
+from imagecot.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+def check_precision(name: str | None) -> None:
+    """Raise UsageError for a name that is none of PRECISIONS; None leaves the choice to the device."""
+    if name is not None and name not in PRECISIONS:
+        raise UsageError(f"there is no precision {name!r}; choose one of {', '.join(PRECISIONS)}.")
+
+
+def loaded_as(name: "str | torch.dtype | None", device: "torch.device") -> "torch.dtype":
+    """The type in which weights are read: where nothing is asked for, bfloat16 on a GPU and float32 on a CPU."""
+    import torch
+
+    if isinstance(name, torch.dtype):
+        return name
+    check_precision(name)
+    if name == "int8" and device.type != "cpu":
+        raise UsageError(f"int8 runs on a CPU only, not on {device}; use bfloat16.")
+    if name is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def quantize(layers: "torch.nn.Module") -> "torch.nn.Module":
+    """The layers with int8 weights in their linear maps; activations are quantized as they come (dynamic)."""
+    import torch
+    from torch.ao.quantization import quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces a successor, torchao, whose CPU kernels need a compiler
+        found: torch.nn.Module = quantize_dynamic(layers, {torch.nn.Linear}, dtype=torch.qint8)
+    return found
