@@ -19,12 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import Progress
 
-from imagecot.files import clear_write_errors, write_atomically
+from imagecot.files import write_atomically
 from imagecot.generators import load_generator
 from imagecot.generators.paths import Correction, Generator
 from imagecot.generators.randomness import path_seeds, prompt_seed
 from imagecot.geneval.discrepancies import Discrepancy, from_reason
 from imagecot.geneval.summary import compare, summarize
+from imagecot.identity import claim
 from imagecot.images import from_picture
 from imagecot.models import weights_of
 from imagecot.pictograms.captions import held_out_prompts
@@ -268,8 +269,11 @@ def analyse(rows: list[Row], recipe: SelfCorrectionStudy, seconds: dict[str, flo
 def run(recipe: SelfCorrectionStudy, console: Console | None = None) -> Row:
     """Observe what is missing, measure, analyse, and write summary and table into `recipe.output`."""
     console = console or Console(stderr=True)
-    with clear_write_errors(recipe.output):
-        recipe.output.mkdir(parents=True, exist_ok=True)
+    models = {"generator": recipe.correcting_generator}
+    models |= {name: getattr(recipe, name) for name in ("orm", "parm", "parm_plus_plus")}
+    weights = {name: weights_of("generator" if name == "generator" else "verifier", m) for name, m in models.items()}
+    asked = {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights}
+    claim(recipe.output / "study.json", asked, "study")
     rows = observe(recipe, console)
     result = analyse(rows, recipe, time_searches(recipe))
     result["command"] = f"imagecot study RECIPE  # {json.dumps(recipe.model_dump(mode='json'))}"

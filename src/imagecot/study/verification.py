@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import Progress
 
-from imagecot.files import clear_write_errors, write_atomically
+from imagecot.files import write_atomically
 from imagecot.generators import load_generator
 from imagecot.generators.randomness import path_seeds, prompt_seed
 from imagecot.geneval.summary import Summary, compare, summarize
+from imagecot.identity import claim
 from imagecot.images import from_picture
 from imagecot.models import weights_of
 from imagecot.pictograms.captions import held_out_prompts
@@ -43,6 +44,7 @@ class Method(BaseModel):
     search: str = "best-of-n"
     verifier: str
     label: str
+    first_step: int = Field(1, ge=1)
 
 
 class VerificationRecipe(BaseModel):
@@ -94,6 +96,7 @@ def observe(recipe: VerificationRecipe, folder: Path, console: Console) -> list[
                     strategy=method.search,
                     n=recipe.n,
                     seed=seed,
+                    first_step=method.first_step,
                 )
                 row["searches"][name] = _outcome(trace, None if replayed else judges, metadata)
             rows.append(row)
@@ -177,7 +180,7 @@ def time_searches(recipe: VerificationRecipe, folder: Path, console: Console) ->
     prompts = [m["prompt"] for m in every[:: max(1, len(every) // max(1, recipe.timed_prompts))]][
         : recipe.timed_prompts
     ]
-    methods = {"baseline": Method(search="single", verifier="", label=""), **recipe.rows}
+    methods = {"baseline": Method(search="single", verifier="", label="", first_step=1), **recipe.rows}
     sizes = sorted({size for size in SIZES if size < recipe.n} | {recipe.n})
     timing: Row = {name: {} for name in methods}
     with Progress(console=console) as bar:
@@ -193,6 +196,7 @@ def time_searches(recipe: VerificationRecipe, folder: Path, console: Console) ->
                             strategy=method.search,
                             n=size,
                             seed=prompt_seed(recipe.seed, prompt),
+                            first_step=method.first_step,
                         )
                         if not warm:
                             timing[name].setdefault(str(size), []).append(asdict(trace.cost))
@@ -302,13 +306,21 @@ def steps_used(rows: list[Row], name: str) -> Row:
     }
 
 
+def identity(recipe: VerificationRecipe) -> Row:
+    """What defines a study: its recipe but for where it writes, and the weights."""
+    weights = {name: weights_of("verifier", method.verifier) for name, method in recipe.rows.items()}
+    return {
+        **recipe.model_dump(mode="json", exclude={"output"}),
+        "weights": {**weights_of("generator", recipe.generator), **weights},
+    }
+
+
 def run(recipe: VerificationRecipe, console: Console | None = None) -> Row:
     """Observe what is missing, measure, analyse, and write summary, table and figures into `recipe.output`."""
     from imagecot.study.report import plot, table
 
     console = console or Console(stderr=True)
-    with clear_write_errors(recipe.output):
-        recipe.output.mkdir(parents=True, exist_ok=True)
+    claim(recipe.output / "study.json", identity(recipe), "study")
     rows = observe(recipe, recipe.output, console)
     result = analyse(rows, recipe, time_searches(recipe, recipe.output, console))
     result["command"] = f"imagecot study RECIPE  # {json.dumps(recipe.model_dump(mode='json'))}"

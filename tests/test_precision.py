@@ -1,0 +1,51 @@
+"""Number formats of a generator: what is loaded, how near its logits are, and names that are none."""
+
+import pytest
+import torch
+
+from imagecot import load_generator
+from imagecot.errors import UsageError
+from imagecot.generators.paths import MASKED
+from imagecot.precision import PRECISIONS, loaded_as
+
+
+def logits(name: str) -> torch.Tensor:
+    generator = load_generator("tiny", device="cpu", dtype=name)
+    paths = generator.start(["a photo of a red apple"], torch.tensor([3]))
+    codes = torch.full_like(paths.codes, MASKED)
+    codes[:, ::2] = torch.arange(32)
+    return generator.guided_logits(codes, paths.prompt_index, paths.context)
+
+
+@pytest.fixture(scope="module")
+def exact() -> torch.Tensor:
+    return logits("float32")
+
+
+@pytest.mark.parametrize(("name", "least"), [("bfloat16", 0.998), ("int8", 0.98)])
+def test_other_precisions_give_nearly_the_same_logits(exact, name, least):
+    found = logits(name)
+    assert not torch.equal(found, exact)
+    cosine = torch.nn.functional.cosine_similarity(found - found.mean(1, True), exact - exact.mean(1, True), dim=1)
+    assert cosine.mean() > least
+
+
+def test_int8_quantizes_the_layers_and_says_so():
+    generator = load_generator("tiny", device="cpu", dtype="int8")
+    kinds = {type(module).__module__ for module in generator.model.showo.model.layers.modules()}
+    assert any("quantized.dynamic" in kind for kind in kinds)
+    assert generator.precision == "int8"
+    assert load_generator("tiny", device="cpu", dtype=torch.bfloat16).precision == "bfloat16"
+
+
+def test_int8_asks_for_a_cpu():
+    with pytest.raises(UsageError, match="int8 runs on a CPU only"):
+        loaded_as("int8", torch.device("cuda"))
+    assert loaded_as(None, torch.device("cuda")) == torch.bfloat16
+    assert loaded_as(None, torch.device("cpu")) == torch.float32
+
+
+def test_an_unknown_precision_is_a_usage_error(imagecot):
+    code, _, err = imagecot("generate", "two cups", "--precision", "float8")
+    assert code == 2
+    assert f"there is no precision 'float8'; choose one of {', '.join(PRECISIONS)}." in err
