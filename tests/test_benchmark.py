@@ -45,6 +45,7 @@ def test_all_is_measured() -> None:
     )
     assert [row["paths"] for row in result["batches"]] == [1, 2]
     assert [row["image_tokens"] for row in result["image_tokens"]] == [16, 32, 64]
+    assert [row["n"] for row in result["growth"]] == [1, 2, 4, 8]
     lengths = [row["prompt_tokens"] for row in result["prompt_tokens"]]
     assert lengths == sorted(lengths)
     assert lengths[0] < lengths[-1]
@@ -73,7 +74,7 @@ def test_the_command_line(imagecot, tmp_path) -> None:
     for wrong, told in [
         (("benchmark",), "give either"),
         (("benchmark", "--config", "huge"), "no configuration 'huge'"),
-        (("benchmark", "--config", "tiny", "--dtype", "float8"), "no type 'float8'"),
+        (("benchmark", "--config", "tiny", "--precision", "float8"), "no precision 'float8'"),
         (("benchmark", "--config", "tiny", "--repeats", "0"), "--repeats must be at least 1"),
     ]:
         code, _, said = imagecot(*wrong)

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from imagecot import load_generator
+from imagecot import load_generator, load_verifier
 from imagecot.errors import UsageError
 from imagecot.generators.paths import MASKED
 from imagecot.precision import PRECISIONS, loaded_as
+from imagecot.verifiers import ORM
 
 
 def logits(name: str) -> torch.Tensor:
@@ -36,6 +37,18 @@ def test_int8_quantizes_the_layers_and_says_so():
     assert any("quantized.dynamic" in kind for kind in kinds)
     assert generator.precision == "int8"
     assert load_generator("tiny", device="cpu", dtype=torch.bfloat16).precision == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "int8"])
+def test_verifiers_answer_nearly_the_same(name):
+    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    prompts = [f"a photo of {what}" for what in ("an apple", "a cup", "two cups", "a car", "a red bird", "a kite")]
+    exact, found = (
+        load_verifier("tiny-zero-shot", device="cpu", dtype=kind).ask(images, prompts, ORM).float().logit()
+        for kind in ("float32", name)
+    )
+    assert not torch.equal(exact, found)
+    assert (exact - found).abs().max() < 0.25 * exact.std() + 0.3
 
 
 def test_int8_asks_for_a_cpu():

@@ -1,4 +1,4 @@
-"""Number formats of a generator's weights: float32, bfloat16, or int8 in the linear layers of its transformer (CPU)."""
+"""Number formats of a model's weights: float32, bfloat16, or int8 in the linear layers of its transformer (CPU)."""
 
 import warnings
 from typing import TYPE_CHECKING

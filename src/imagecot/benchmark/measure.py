@@ -25,6 +25,8 @@ from imagecot.generators.randomness import path_seeds
 from imagecot.generators.showo import MagvitV2, MagvitV2Config, Prompting, Showo, ShowoConfig, ShowoGenerator
 from imagecot.generators.showo.decoding import decode_step, draw_by_inverse
 from imagecot.generators.showo.prefix import encode_prefixes, image_states
+from imagecot.precision import loaded_as, quantize
+from imagecot.search import search
 from imagecot.verifiers.questions import ORM
 
 if TYPE_CHECKING:
@@ -60,12 +62,15 @@ _TINY_IMAGES = MagvitV2Config(
 Result = dict[str, Any]
 
 
-def random_generator(config: ShowoConfig, dtype: torch.dtype = torch.float32) -> ShowoGenerator:
+def random_generator(config: ShowoConfig, precision: str = "float32") -> ShowoGenerator:
     """Return a generator of random weights; it reads the prompts of the drawn world."""
     torch.manual_seed(0)
     images = _TINY_IMAGES if config.codebook_size == _TINY_IMAGES.codebook_size else MagvitV2Config()
-    model = Showo(config).to(dtype).eval()
-    return ShowoGenerator(model, MagvitV2(images).eval(), Prompting.from_pretrained(CHECKPOINTS / "tiny", config))
+    model = Showo(config).to(loaded_as(precision, torch.device("cpu"))).eval()
+    if precision == "int8":
+        model.showo.model.layers = quantize(model.showo.model.layers)
+    prompting = Prompting.from_pretrained(CHECKPOINTS / "tiny", config)
+    return ShowoGenerator(model, MagvitV2(images).eval(), prompting, precision=precision)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -145,6 +150,7 @@ def measure(
             for factor in (1, 2, 4)
         ],
         "prompt_tokens": lambda: [_step(generator, paths, repeats) for paths in _prompts(generator)],
+        "growth": lambda: [_paths(generator, verifier, count) for count in sorted({max(1, n // 4), n, 2 * n, 4 * n})],
         "breakdown": lambda: breakdown(generator, verifier, min(n, max(batches)), repeats),
         "against_plain": lambda: against_plain(generator, verifier, n, repeats),
     }
@@ -152,6 +158,7 @@ def measure(
         progress(done, len(parts))
         result[name] = work()
     progress(len(parts), len(parts))
+    # int8 is measured against float32: dynamic quantization leaves everything between the products in it.
     rate = result["matrix_gflop_per_second"][str(generator.model.dtype).removeprefix("torch.")]
     for row in [*result["batches"], *result["image_tokens"], *result["prompt_tokens"]]:
         row["share_of_matrix_rate"] = row["gflop_per_second"] / rate
@@ -227,6 +234,18 @@ def against_plain(generator: ShowoGenerator, verifier: "Verifier | None", n: int
     return found
 
 
+def _paths(generator: ShowoGenerator, verifier: "Verifier | None", n: int) -> Result:
+    """Seconds, and the memory so far, of a whole search over n paths: best-of-n, or drawing alone without a judge."""
+
+    def work() -> object:
+        if verifier is not None:
+            return search(PROMPT, generator=generator, verifier=verifier, strategy="best-of-n", n=n)
+        return finish(generator, generator.start([PROMPT], path_seeds(0, n)))
+
+    took = seconds(work)
+    return {"n": n, "seconds": took, "seconds_per_path": took / n, "peak_memory_bytes": _peak_memory()}
+
+
 def _ratio(plain: Callable[[], object], ours: Callable[[], object], repeats: int) -> Result:
     times = in_turns({"plain": plain, "imagecot": ours}, repeats)
     ratios = [a / b for a, b in zip(times["plain"], times["imagecot"], strict=True)]
@@ -262,8 +281,11 @@ def _machine(generator: ShowoGenerator) -> Result:
         "threads": torch.get_num_threads(),
         "device": str(generator.model.device),
         "dtype": str(generator.model.dtype).removeprefix("torch."),
+        "precision": generator.precision,
         "torch": torch.__version__,
-        "parameters": sum(p.numel() for p in generator.model.parameters()),
+        "parameters": sum(p.numel() for p in generator.model.parameters())
+        # A quantized layer holds its weights behind a method, not as a parameter.
+        + sum(m.weight().numel() for m in generator.model.modules() if callable(getattr(m, "weight", None))),
         "steps": generator.steps,
     }
 

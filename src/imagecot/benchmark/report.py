@@ -10,7 +10,7 @@ def table(result: Result) -> str:
     """Return the measurements as Markdown."""
     machine, rates = result["machine"], result["matrix_gflop_per_second"]
     lines = [
-        f"{machine['parameters'] / 1e6:.1f} M parameters, {machine['dtype']}, {machine['device']}, "
+        f"{machine['parameters'] / 1e6:.1f} M parameters, {machine['precision']}, {machine['device']}, "
         f"{machine['threads']} thread(s); a matrix product gives {rates['float32']:.0f} GFLOP/s in float32 "
         f"and {rates['bfloat16']:.0f} in bfloat16; peak memory {result['peak_memory_bytes'] / 2**20:.0f} MiB.",
         "",
@@ -23,6 +23,10 @@ def table(result: Result) -> str:
             f"{1e3 * row['seconds_per_step']:.1f} | {1e3 * row['seconds_per_path_step']:.1f} | "
             f"{row['gflop_per_second']:.0f} | {row['share_of_matrix_rate']:.2f} |"
         )
+    lines += ["", "| paths of a search | s | ms a path | peak memory so far, MiB |", "|--:|--:|--:|--:|"]
+    for row in result["growth"]:
+        took = f"{row['seconds']:.2f} | {1e3 * row['seconds_per_path']:.0f}"
+        lines.append(f"| {row['n']} | {took} | {row['peak_memory_bytes'] / 2**20:.0f} |")
     parts = {name: part for name, part in result["breakdown"].items() if name != "paths"}
     lines += ["", f"| a step of {result['breakdown']['paths']} paths | ms |", "|---|--:|"]
     lines += [f"| {name} | {1e3 * part['seconds']:.1f} |" for name, part in parts.items()]

@@ -10,8 +10,7 @@ from imagecot import models
 from imagecot.commands.output import nearest, progress_bar, waiting
 from imagecot.errors import UsageError
 from imagecot.files import clear_write_errors, write_whole
-
-DTYPES = ("float32", "bfloat16")
+from imagecot.precision import PRECISIONS, check_precision
 
 
 def benchmark(
@@ -36,7 +35,7 @@ def benchmark(
     n: Annotated[int, typer.Option("-n", help="Paths of the best-of-n that is timed with the judge.")] = 20,
     largest: Annotated[int, typer.Option(help="The largest batch of paths.")] = 64,
     repeats: Annotated[int, typer.Option(help="How often each work is timed; the median counts.")] = 3,
-    dtype: Annotated[str, typer.Option(help=f"Type of the weights: {' or '.join(DTYPES)}.")] = "float32",
+    precision: Annotated[str, typer.Option(help=f"Of both models: {', '.join(PRECISIONS)}.")] = "float32",
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("runs/benchmark"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -48,7 +47,7 @@ def benchmark(
 
       imagecot benchmark --generator tiny --verifier tiny-zero-shot
 
-      imagecot benchmark --config mid --steps 4
+      imagecot benchmark --config mid --steps 4 -n 2
 
       imagecot benchmark --config full --steps 1 --largest 2 --repeats 1
     """
@@ -57,16 +56,13 @@ def benchmark(
     for what, value in (("--steps", steps), ("-n", n), ("--largest", largest), ("--repeats", repeats)):
         if value is not None and value < 1:
             raise UsageError(f"{what} must be at least 1, not {value}.")
-    if dtype not in DTYPES:
-        raise nearest("type", dtype, list(DTYPES))
+    check_precision(precision)
     for role, name in (("generator", generator), ("verifier", verifier)):
         if name and models.locate(name) is None and name.partition(":")[0].count("/") != 1:
             raise nearest(role, name, models.known(role), ", or give a folder or another hub id")
     with clear_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     with waiting("loading the models"):
-        import torch
-
         from imagecot.benchmark.measure import CONFIGS, measure, random_generator
         from imagecot.benchmark.report import plot, table
         from imagecot.generators import load_generator
@@ -74,10 +70,13 @@ def benchmark(
 
         if config is not None and config not in CONFIGS:
             raise nearest("configuration", config, list(CONFIGS))
-        kind = getattr(torch, dtype)
-        drawing = load_generator(generator, dtype=kind) if generator else random_generator(CONFIGS[config or ""], kind)
+        drawing = (
+            load_generator(generator, dtype=precision)
+            if generator
+            else random_generator(CONFIGS[config or ""], precision)
+        )
         drawing.steps = steps or drawing.steps
-        judge = load_verifier(verifier, dtype=kind) if verifier else None
+        judge = load_verifier(verifier, dtype=precision) if verifier else None
     batches = sorted({2**k for k in range(largest.bit_length()) if 2**k < largest} | {largest})
     with progress_bar("measuring") as progress:
         result = measure(drawing, judge, batches=batches, n=n, repeats=repeats, progress=progress)

@@ -91,7 +91,7 @@ def geneval(
         "openai/clip-vit-large-patch14"
     ),
     precision: Annotated[
-        str | None, typer.Option(help=f"Of the generator: {', '.join(PRECISIONS)}.", show_default=False)
+        str | None, typer.Option(help=f"Of both models: {', '.join(PRECISIONS)}.", show_default=False)
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes; `accelerate launch` shares the work among its own.")] = 1,
     against: Annotated[
@@ -249,7 +249,7 @@ def _load(job: Job) -> "Models":
         first,
         second,
         load_generator(job.generator, dtype=job.precision) if job.generator else None,
-        load_verifier(job.verifier) if job.verifier else None,
+        load_verifier(job.verifier, dtype=job.precision) if job.verifier else None,
     )
 
 

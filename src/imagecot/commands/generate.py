@@ -54,7 +54,7 @@ def generate(
     precision: Annotated[
         str | None,
         typer.Option(
-            help=f"Of the generator: {', '.join(PRECISIONS)}. Default: bfloat16 on a GPU, else float32.",
+            help=f"Of both models: {', '.join(PRECISIONS)}. Default: bfloat16 on a GPU, else float32.",
             show_default=False,
         ),
     ] = None,
@@ -124,7 +124,7 @@ def _find_or_run(
 
         generator = load_generator(names["generator"], dtype=precision)
         check_length(prompt, generator)
-        verifier = load_verifier(names["verifier"]) if "verifier" in names else None
+        verifier = load_verifier(names["verifier"], dtype=precision) if "verifier" in names else None
     warn_of_unknown_words(prompt, names["generator"])
     with progress_bar("drawing") as progress:
         trace = search(

@@ -72,7 +72,10 @@ def observe(recipe: VerificationRecipe, folder: Path, console: Console) -> list[
     if not todo:
         return rows
     generator = load_generator(recipe.generator, dtype=recipe.precision)
-    verifiers = {name: load_verifier(name) for name in {method.verifier for method in recipe.rows.values()}}
+    verifiers = {
+        name: load_verifier(name, dtype=recipe.precision)
+        for name in {method.verifier for method in recipe.rows.values()}
+    }
     judges = [load_detector(name) for name in JUDGES]
     with Progress(console=console) as bar:
         task = bar.add_task("prompts", total=len(prompts), completed=len(rows))
@@ -175,7 +178,10 @@ def time_searches(recipe: VerificationRecipe, folder: Path, console: Console) ->
         found: Row = json.loads(file.read_text())
         return found
     generator = load_generator(recipe.generator, dtype=recipe.precision)
-    verifiers = {name: load_verifier(name) for name in {method.verifier for method in recipe.rows.values()}}
+    verifiers = {
+        name: load_verifier(name, dtype=recipe.precision)
+        for name in {method.verifier for method in recipe.rows.values()}
+    }
     every = held_out_prompts()
     prompts = [m["prompt"] for m in every[:: max(1, len(every) // max(1, recipe.timed_prompts))]][
         : recipe.timed_prompts

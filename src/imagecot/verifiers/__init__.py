@@ -51,18 +51,19 @@ def load_verifier(
     name_or_path: str | Path,
     *,
     device: "str | torch.device | None" = None,
-    dtype: "torch.dtype | None" = None,
+    dtype: "torch.dtype | str | None" = None,
 ) -> "Verifier":
     """Load a verifier: LLaVA-OneVision as transformers or LLaVA-NeXT write it, or another model of transformers.
 
     name_or_path  a checkpoint folder, a shipped name, a hub id or `hub/id:folder`
     device        the GPU where there is one, else the CPU
-    dtype         bfloat16 on a GPU, float32 on the CPU
+    dtype         a type or one of `imagecot.precision.PRECISIONS`; by default bfloat16 on a GPU, float32 on the CPU
 
     UsageError for a name that is nothing of these; ImagecotError where the checkpoint cannot be had or read.
     """
     import torch
 
+    from imagecot.precision import loaded_as, quantize
     from imagecot.verifiers.any_vlm import AnyVlm, is_vlm, load_processor
     from imagecot.verifiers.llava_next import ReleasedVerifier, is_llava_next
     from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
@@ -73,25 +74,35 @@ def load_verifier(
         return _load_adapter(folder, device, dtype)
     values = read_config(folder)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+
+    def model() -> "torch.nn.Module":
+        loaded: Any = _load_model(folder, values, loaded_as(dtype, device)).to(device)
+        if dtype == "int8":
+            loaded.model = quantize(loaded.model)
+        return loaded
+
     if is_llava_next(values):
-        return ReleasedVerifier(_load_model(folder, values, dtype).to(device), _load_tokenizer(folder))
+        return ReleasedVerifier(model(), _load_tokenizer(folder))
     if values.get("model_type") == "llava_onevision":
-        return LlavaOnevisionVerifier(_load_model(folder, values, dtype).to(device), _load_tokenizer(folder))
+        return LlavaOnevisionVerifier(model(), _load_tokenizer(folder))
     if is_vlm(values):
-        return AnyVlm(_load_model(folder, values, dtype).to(device), load_processor(folder))
+        return AnyVlm(model(), load_processor(folder))
     raise UsageError(f"{folder} is not a vision-language checkpoint by its config.json; pass a verifier.")
 
 
-def _load_adapter(folder: Path, device: Any, dtype: "torch.dtype | None") -> "Verifier":
+def _load_adapter(folder: Path, device: Any, dtype: "torch.dtype | str | None") -> "Verifier":
     """Load the base that an adapter names, and merge the adapter into it."""
     from peft import PeftModel
     from safetensors import SafetensorError
 
+    from imagecot.precision import quantize
+
     try:
         base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-        verifier: Any = load_verifier(base, device=device, dtype=dtype)
+        verifier: Any = load_verifier(base, device=device, dtype=None if dtype == "int8" else dtype)
         verifier.model = PeftModel.from_pretrained(verifier.model, str(folder)).merge_and_unload().eval()
+        if dtype == "int8":
+            verifier.model.model = quantize(verifier.model.model)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise ImagecotError(
             f"the adapter in {folder} does not fit its base ({first_line(error)}); copy it again."
