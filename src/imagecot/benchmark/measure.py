@@ -283,11 +283,15 @@ def _machine(generator: ShowoGenerator) -> Result:
         "dtype": str(generator.model.dtype).removeprefix("torch."),
         "precision": generator.precision,
         "torch": torch.__version__,
-        "parameters": sum(p.numel() for p in generator.model.parameters())
-        # A quantized layer holds its weights behind a method, not as a parameter.
-        + sum(m.weight().numel() for m in generator.model.modules() if callable(getattr(m, "weight", None))),
+        "parameters": _parameters(generator.model),
         "steps": generator.steps,
     }
+
+
+def _parameters(model: Any) -> int:
+    """How many weights a model has; a quantized layer holds its own behind a method, not as parameters."""
+    hidden = [module.weight for module in model.modules() if callable(getattr(module, "weight", None))]
+    return sum(p.numel() for p in model.parameters()) + sum(weight().numel() for weight in hidden)
 
 
 def _peak_memory() -> int:
