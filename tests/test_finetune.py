@@ -108,8 +108,10 @@ def test_resumed_training_gives_the_same_losses(base, data, tmp_path):
     assert curves(tmp_path / "parts") == curves(tmp_path / "whole")
 
 
-def test_an_adapter_is_saved_alone_and_loads_onto_its_base(base, data, tmp_path):
-    low = recipe(base, data, tmp_path / "adapter", lora={"r": 4, "alpha": 8}, learning_rate=1e-2)
+@pytest.mark.parametrize("vision_rate", [0.0, 1e-2])
+def test_an_adapter_is_saved_alone_and_loads_onto_its_base(base, data, tmp_path, vision_rate):
+    rates = {"learning_rate": 1e-2, "vision_learning_rate": vision_rate}
+    low = recipe(base, data, tmp_path / "adapter", lora={"r": 4, "alpha": 8}, **rates)
     trained = train_answers(low)
     names = {file.name for file in (tmp_path / "adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= names
@@ -118,6 +120,7 @@ def test_an_adapter_is_saved_alone_and_loads_onto_its_base(base, data, tmp_path)
     moved = [n for n, p in trained.model.named_parameters() if p.requires_grad]
     assert moved
     assert all("lora_" in name for name in moved)
+    assert any("vision_tower" in name for name in moved) == (vision_rate > 0)
     images = torch.rand(4, 3, 28, 28)
     trained.model.eval()
     answers = trained.ask(images, ["a photo of a dog"], ORM)

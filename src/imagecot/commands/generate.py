@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from imagecot.generators.showo import ShowoGenerator
     from imagecot.search.trace import Trace
 
-DEFAULT_VERIFIER = "tiny-zero-shot"
+# Who judges in each search of a shipped generator, where nobody is named.
+DEFAULT_VERIFIERS = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm", "parm++": "tiny-parm"}
 
 
 def generate(
@@ -34,7 +35,7 @@ def generate(
     verifier: Annotated[
         str | None,
         typer.Option(
-            help=f"Who judges: likewise. Default: {DEFAULT_VERIFIER}, none for single.",
+            help="Who judges: likewise. A shipped generator has its own for each search.",
             autocompletion=lambda: models.known("verifier"),
         ),
     ] = None,
@@ -45,7 +46,7 @@ def generate(
             help=f"Which paths live: {', '.join(STRATEGIES)}.",
             autocompletion=lambda: list(STRATEGIES),
         ),
-    ] = "best-of-n",
+    ] = "parm",
     n: Annotated[int, typer.Option("-n", help="How many paths are drawn.")] = 20,
     seed: Annotated[int, typer.Option(help="The same seed draws the same paths.")] = 0,
     first_step: Annotated[
@@ -80,7 +81,10 @@ def generate(
     check_request(prompt, strategy, n)
     check_precision(precision)
     if verifier is None and strategy != "single":
-        verifier = DEFAULT_VERIFIER
+        elsewhere = models.locate(generator) is not None or generator.count("/") == 1
+        if elsewhere and generator not in models.shipped("generator"):
+            raise UsageError(f"{strategy} needs a verifier that knows what {generator} draws; name it with --verifier.")
+        verifier = DEFAULT_VERIFIERS[strategy]
     folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
     names = {"generator": generator, **({"verifier": verifier} if verifier else {})}
     try:

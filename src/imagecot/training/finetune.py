@@ -49,7 +49,8 @@ class Source(BaseModel):
 
 
 class Lora(BaseModel):
-    """Train low-rank updates of all linear layers of the language model instead of the weights themselves."""
+    """Train low-rank updates of linear layers instead of weights: of the language model, and of the vision tower where it
+    has a learning rate."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -189,7 +190,8 @@ def parameter_groups(model: nn.Module, recipe: FineTuneRecipe) -> list[dict[str,
     rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if "vision_tower" in name:
-            parameter.requires_grad_(recipe.vision_learning_rate > 0 and "post_layernorm" not in name)
+            if recipe.lora is None:
+                parameter.requires_grad_(recipe.vision_learning_rate > 0 and "post_layernorm" not in name)
             vision += [parameter] if parameter.requires_grad else []
         elif parameter.requires_grad:
             rest.append(parameter)
@@ -328,11 +330,13 @@ def _add_lora(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
     from peft import LoraConfig, get_peft_model
 
     assert recipe.lora is not None
-    names = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    targets = [r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"]
+    if recipe.vision_learning_rate > 0:
+        targets.append(r".*vision_tower.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)")
     config = LoraConfig(
         r=recipe.lora.r,
         lora_alpha=recipe.lora.alpha,
-        target_modules=rf".*language_model.*\.({names})",
+        target_modules="|".join(targets),
         modules_to_save=None,
     )
     # The layers are replaced in place: the verifier goes on with its own forward pass.
