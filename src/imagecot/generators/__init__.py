@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,9 @@ def _load_adapter(
     try:
         base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
         generator = load_generator(base, device=device, dtype=None if dtype == "int8" else dtype)
-        adapted: Any = PeftModel.from_pretrained(generator.model, str(folder))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft asks it
+            adapted: Any = PeftModel.from_pretrained(generator.model, str(folder))
         generator.model = adapted.merge_and_unload().eval()
         if dtype == "int8":
             layers = generator.model.showo.model

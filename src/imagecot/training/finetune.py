@@ -49,8 +49,7 @@ class Source(BaseModel):
 
 
 class Lora(BaseModel):
-    """Train low-rank updates of linear layers instead of weights: of the language model, and of the vision tower where it
-    has a learning rate."""
+    """Train low-rank updates of linear layers, of the language model and, where it has a rate, of the vision tower."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,9 @@ def _load_adapter(folder: Path, device: Any, dtype: "torch.dtype | str | None") 
     try:
         base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
         verifier: Any = load_verifier(base, device=device, dtype=None if dtype == "int8" else dtype)
-        verifier.model = PeftModel.from_pretrained(verifier.model, str(folder)).merge_and_unload().eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft asks it
+            verifier.model = PeftModel.from_pretrained(verifier.model, str(folder)).merge_and_unload().eval()
         if dtype == "int8":
             verifier.model.model = quantize(verifier.model.model)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
