@@ -28,7 +28,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COL
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("models")
     generator, verifier = write_generator(folder / "generator"), write_verifier(folder / "verifier")
-    return ["--generator", str(generator), "--verifier", str(verifier)]
+    return ["--generator", str(generator), "--verifier", str(verifier), "--search", "best-of-n"]
 
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen:

@@ -112,5 +112,6 @@ def test_the_command_line_takes_a_first_step(imagecot, tmp_path) -> None:
     assert "finished before" in imagecot(*more)[1]
     code, _, told = imagecot(*call, "--search", "parm", "-n", "2")
     assert code == 2
-    assert "first step 3, not 1" in told
-    assert imagecot(*call[:-1], "other", "-n", "2", "--first-step", "2")[0] == 2
+    assert "first_step 3, not 1" in told
+    plain = ("other", "--search", "best-of-n", "-n", "2", "--first-step", "2")
+    assert imagecot(*call[:-1], *plain)[0] == 2

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from imagecot import generators
+from imagecot import generators, models
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import load_generator
 from imagecot.generators.randomness import path_seeds
@@ -145,7 +145,8 @@ def checkpoint(tmp_path):
 
 
 def test_load_generator_by_name_and_by_folder(checkpoint, monkeypatch):
-    monkeypatch.setattr(generators, "CHECKPOINTS", checkpoint)
+    for module in (generators, models):
+        monkeypatch.setattr(module, "CHECKPOINTS", checkpoint)
     assert generators.shipped_generators() == ["small"]
     generator = load_generator("small", device="cpu")
     assert (generator.steps, generator.guidance_scale, generator.temperature) == (4, 0.5, 1.0)
@@ -169,7 +170,8 @@ def test_load_generator_by_name_and_by_folder(checkpoint, monkeypatch):
 
 
 def test_load_generator_refusals(checkpoint, monkeypatch):
-    monkeypatch.setattr(generators, "CHECKPOINTS", checkpoint)
+    for module in (generators, models):
+        monkeypatch.setattr(module, "CHECKPOINTS", checkpoint)
     with pytest.raises(UsageError, match=r"no generator 'smal' \(did you mean small\?\); .* shipped name: small\."):
         load_generator("smal")
     (checkpoint / "empty").mkdir()
@@ -183,7 +185,8 @@ def test_load_generator_refusals(checkpoint, monkeypatch):
 
 
 def test_image_tokenizer_of_another_size(checkpoint, monkeypatch):
-    monkeypatch.setattr(generators, "CHECKPOINTS", checkpoint)
+    for module in (generators, models):
+        monkeypatch.setattr(module, "CHECKPOINTS", checkpoint)
     values = {**VQ_CONFIG.to_dict(), "code_bits": 5}
     from imagecot.generators.showo import MagvitV2, MagvitV2Config
 
