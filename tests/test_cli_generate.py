@@ -267,3 +267,16 @@ def test_failures_of_the_machine(imagecot, models, monkeypatch, error, code, mes
     result = imagecot("generate", PROMPT, *models, "--out", "out")
     assert result[:2] == (code, "")
     assert message in result[2]
+
+
+@pytest.mark.parametrize(("strategy", "code"), [("stepwise", 2), ("parm++", 2)])
+def test_a_search_without_a_shipped_verifier_asks_for_one(imagecot, strategy, code):
+    found, _, err = imagecot("generate", PROMPT, "--search", strategy)
+    assert found == code
+    assert f"{strategy} needs a verifier trained for what tiny draws; give it by --verifier." in err
+
+
+def test_a_generator_of_another_world_has_no_default_verifier(imagecot, models):
+    code, _, err = imagecot("generate", PROMPT, *models[:2])
+    assert code == 2
+    assert f"parm needs a verifier trained for what {models[1]} draws" in err

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from imagecot.generators.showo import ShowoGenerator
     from imagecot.search.trace import Trace
 
-# Who judges in each search of a shipped generator, where nobody is named.
-DEFAULT_VERIFIERS = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm", "parm++": "tiny-parm"}
+# Who judges the shipped generators, where nobody is named; other searches want a verifier trained for them.
+DEFAULT_VERIFIERS = {"best-of-n": "tiny-orm", "parm": "tiny-parm"}
 
 
 def generate(
@@ -82,8 +82,10 @@ def generate(
     check_precision(precision)
     if verifier is None and strategy != "single":
         elsewhere = models.locate(generator) is not None or generator.count("/") == 1
-        if elsewhere and generator not in models.shipped("generator"):
-            raise UsageError(f"{strategy} needs a verifier that knows what {generator} draws; name it with --verifier.")
+        if (elsewhere and generator not in models.shipped("generator")) or strategy not in DEFAULT_VERIFIERS:
+            raise UsageError(
+                f"{strategy} needs a verifier trained for what {generator} draws; name it with --verifier."
+            )
         verifier = DEFAULT_VERIFIERS[strategy]
     folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
     names = {"generator": generator, **({"verifier": verifier} if verifier else {})}
