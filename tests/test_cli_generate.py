@@ -273,7 +273,7 @@ def test_failures_of_the_machine(imagecot, models, monkeypatch, error, code, mes
 def test_a_search_without_a_shipped_verifier_asks_for_one(imagecot, strategy, code):
     found, _, err = imagecot("generate", PROMPT, "--search", strategy)
     assert found == code
-    assert f"{strategy} needs a verifier trained for what tiny draws; give it by --verifier." in err
+    assert f"{strategy} needs a verifier trained for what tiny draws; name it with --verifier." in err
 
 
 def test_a_generator_of_another_world_has_no_default_verifier(imagecot, models):
