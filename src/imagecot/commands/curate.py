@@ -1,7 +1,6 @@
 """`imagecot curate`: prompts and labelled images for reward models."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -26,7 +25,6 @@ Temperature = Annotated[float, typer.Option(help="Strength of the decoding noise
 Precision = Annotated[str | None, typer.Option(help=f"Of the generator: {', '.join(PRECISIONS)}.", show_default=False)]
 
 _PATHS_A_UNIT = 160
-_CLIP = "openai/clip-vit-large-patch14"
 
 
 @app.command()
@@ -159,10 +157,10 @@ def reflection(
 
       imagecot curate reflection --data runs/orm --out runs/refl --endpoint https://api.openai.com/v1 --model gpt-4o
     """
-    from imagecot.commands.evaluate import detectors
     from imagecot.curation.chat_model import ChatModel
     from imagecot.curation.dataset import RankingData, curate, read_rows
     from imagecot.curation.reflection import by_scorer, reflections
+    from imagecot.geneval.choice import detectors
 
     if (endpoint is None) != (model is None):
         raise UsageError("--endpoint and --model go together; give both or neither.")
@@ -177,7 +175,7 @@ def reflection(
     try:
         if made.missing():
             with waiting("loading the models"):
-                explain = chat.explain if chat else by_scorer(detectors(detector, clip=_CLIP)[0], seed)
+                explain = chat.explain if chat else by_scorer(detectors(detector)[0], seed)
             with progress_bar("reflecting") as progress:
                 curate(
                     made, units, lambda unit: reflections(unit, explain, seed), lambda done: progress(done, len(units))
@@ -266,9 +264,10 @@ def _run(
     kind: str, prompts: Path, out: Path, generator: str, detector: str, paths: int, keep: int, temperature: float,
     seed: int, precision: str | None,
 ) -> None:  # fmt: skip
-    from imagecot.commands.evaluate import classes_of
     from imagecot.curation.dataset import RankingData, curate
+    from imagecot.geneval.choice import classes_of, held_out_of
     from imagecot.geneval.folder import read_prompts
+    from imagecot.geneval.prompts import refuse_overlap
 
     for what, value in (("--paths", paths), ("--keep", keep)):
         if value < 1:
@@ -277,7 +276,7 @@ def _run(
     if names.locate(generator) is None and generator.count("/") != 1:
         raise nearest("generator", generator, names.known("generator"), ", or give a folder or another hub id")
     requirements = read_prompts(prompts, classes_of(detector))
-    _refuse_test_prompts(requirements, detector)
+    refuse_overlap([m["prompt"] for m in requirements], held_out_of(detector))
     size = max(1, _PATHS_A_UNIT // (paths if kind != "prm" else 4))
     units = [requirements[first : first + size] for first in range(0, len(requirements), size)]
     identity = {
@@ -312,19 +311,9 @@ def _labeller(
 ) -> Any:
     import dataclasses
 
-    from imagecot.commands.evaluate import detectors
     from imagecot.curation.label import Labeller
     from imagecot.generators import load_generator
+    from imagecot.geneval.choice import detectors
 
     model = dataclasses.replace(load_generator(generator, dtype=precision), temperature=temperature)
-    return Labeller(model, detectors(detector, clip=_CLIP)[0], paths, keep, seed)
-
-
-def _refuse_test_prompts(requirements: Sequence[dict[str, Any]], detector: str) -> None:
-    """Raise UsageError where a training prompt is one of the tests of the same world."""
-    from imagecot.geneval.prompts import load_benchmark_prompts, refuse_overlap
-    from imagecot.pictograms.captions import held_out_texts
-    from imagecot.pictograms.detector import DETECTORS
-
-    tests = held_out_texts() if detector in DETECTORS else [m["prompt"] for m in load_benchmark_prompts()]
-    refuse_overlap([m["prompt"] for m in requirements], tests)
+    return Labeller(model, detectors(detector)[0], paths, keep, seed)

@@ -13,7 +13,7 @@ import typer
 from imagecot import models as names
 from imagecot.commands.output import nearest, progress_bar, say, waiting
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.geneval.choice import classes_of, detectors
+from imagecot.geneval.choice import CLIP, classes_of, detectors
 from imagecot.precision import PRECISIONS, check_precision
 from imagecot.search import STRATEGIES
 
@@ -87,9 +87,7 @@ def geneval(
             show_default=False,
         ),
     ] = "",
-    clip: Annotated[str, typer.Option(help="The CLIP that names colours beside a Mask2Former.")] = (
-        "openai/clip-vit-large-patch14"
-    ),
+    clip: Annotated[str, typer.Option(help="The CLIP that names colours beside a Mask2Former.")] = CLIP,
     precision: Annotated[
         str | None, typer.Option(help=f"Of both models: {', '.join(PRECISIONS)}.", show_default=False)
     ] = None,

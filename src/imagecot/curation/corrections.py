@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from imagecot.curation.dataset import CODES, IDENTITY, REASONS, Row, read_shards, write_shard
+from imagecot.curation.dataset import CODES, REASONS, Row, claim_shards, read_shards, write_shard
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import clear_write_errors, write_whole
-from imagecot.identity import claim
+from imagecot.files import write_whole
 
 Pairing = Literal["nearest", "random"]
 _CODES = ("rejected_codes", "accepted_codes")
@@ -69,9 +68,7 @@ def _group(rejected: Row, accepted: Row) -> Row:
 
 def write_corrections(out: Path, groups: list[Row], identity: Row) -> None:
     """Write groups as one shard with a card; UsageError where `out` holds something else."""
-    claim(out / IDENTITY, identity, "curation")
-    with clear_write_errors(out):
-        (out / "data").mkdir(exist_ok=True)
+    claim_shards(out, identity)
     write_shard(out / "data" / "00000.parquet", groups, (*_COLUMNS, "rejected", "accepted"))
     same = [
         sum(a == b for a, b in zip(g["rejected_codes"], g["accepted_codes"], strict=True)) / len(g["accepted_codes"])

@@ -104,15 +104,20 @@ def read_shards(folder: str | Path, columns: Sequence[str]) -> Iterator[tuple[Pa
             yield file, number, row
 
 
+def claim_shards(out: Path, identity: Row) -> None:
+    """Make a folder ready for the shards of `identity`; UsageError where it holds something else."""
+    claim(out / IDENTITY, identity, "curation")
+    with clear_write_errors(out):
+        (out / "data").mkdir(exist_ok=True)
+
+
 class RankingData:
     """A folder of shards under way: `data/00000.parquet` and so on."""
 
     def __init__(self, out: Path, identity: Row, units: int) -> None:
         """Open or resume; UsageError where the folder holds something else."""
         self.out, self.units = out, units
-        claim(out / IDENTITY, identity, "curation")
-        with clear_write_errors(out):
-            (out / "data").mkdir(exist_ok=True)
+        claim_shards(out, identity)
 
     def shard(self, unit: int) -> Path:
         """The file of a unit."""

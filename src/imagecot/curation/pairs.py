@@ -4,10 +4,9 @@ import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from imagecot.curation.dataset import CODES, IDENTITY, Row, read_shards, write_shard
+from imagecot.curation.dataset import CODES, Row, claim_shards, read_shards, write_shard
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import clear_write_errors, write_whole
-from imagecot.identity import claim
+from imagecot.files import write_whole
 
 _COLUMNS = ("id", "prompt", "task", "metadata", "chosen_seed", "rejected_seed", "chosen", "rejected")
 _CODES = ("chosen_codes", "rejected_codes")
@@ -53,9 +52,7 @@ def _pair(chosen: Row, rejected: Row) -> Row:
 
 def write_pairs(out: Path, pairs: list[Row], identity: Row) -> None:
     """Write pairs as one shard with a card; UsageError where `out` holds something else."""
-    claim(out / IDENTITY, identity, "curation")
-    with clear_write_errors(out):
-        (out / "data").mkdir(exist_ok=True)
+    claim_shards(out, identity)
     write_shard(out / "data" / "00000.parquet", pairs, (*_COLUMNS, *_CODES))
     card = f"""---
 license: apache-2.0

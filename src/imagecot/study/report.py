@@ -17,17 +17,26 @@ def label(result: dict[str, Any], name: str) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """The rows as a Markdown table: tasks, overall by both judges with standard errors, seconds an image."""
+    return score_table(result["rows"], {name: label(result, name) for name in result["rows"]})
+
+
+def score_table(rows: dict[str, dict[str, Any]], labels: dict[str, str]) -> str:
+    """Rows of scores, as a summary has them, under their labels."""
     head = ["", *(t.replace("_", " ") for t in TASKS), "overall", "second judge", "s / image"]
     out = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in result["rows"].items():
-        second = row["second_judge"]
+    for name, row in rows.items():
         seconds = row["seconds_per_image"]
         cells = [f"{row['tasks'][t]:.2f}" if t in row["tasks"] else "" for t in TASKS]
         cells.append(f"**{row['overall']:.3f}** (±{row['overall_se'] or 0:.3f})")
-        cells.append(f"{second['overall']:.3f} (±{second['overall_se'] or 0:.3f})")
+        cells.append(with_error(row["second_judge"]))
         cells.append(f"{seconds:.1f}" if seconds else "")
-        out.append(f"| {label(result, name)} | " + " | ".join(cells) + " |")
+        out.append(f"| {labels[name]} | " + " | ".join(cells) + " |")
     return "\n".join(out)
+
+
+def with_error(row: dict[str, Any]) -> str:
+    """The overall score of a row with its standard error."""
+    return f"{row['overall']:.3f} (±{row['overall_se'] or 0:.3f})"
 
 
 def plot(result: dict[str, Any], path: Path) -> None:

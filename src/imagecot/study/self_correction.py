@@ -35,7 +35,8 @@ from imagecot.search.parm_plus_plus import ROUNDS, Telling, correct, everything
 from imagecot.search.run import Run
 from imagecot.search.trace import Candidate, Cost, ranked
 from imagecot.study.recorded import record
-from imagecot.study.verification import JUDGES
+from imagecot.study.report import score_table, with_error
+from imagecot.study.verification import JUDGES, scores_of
 from imagecot.training.answers import found_and_said
 from imagecot.verifiers import load_verifier
 
@@ -216,13 +217,7 @@ def judged(rows: list[Row], name: str, judge: int = 0, rounds: int | None = None
 
 
 def _scores(rows: list[Row], name: str, judge: int, rounds: int | None = None) -> Row:
-    summary = summarize(judged(rows, name, judge, rounds))
-    return {
-        "overall": summary.overall,
-        "overall_se": summary.overall_se,
-        "tasks": {tag: score.score for tag, score in summary.tasks.items()},
-        "tasks_se": {tag: score.se for tag, score in summary.tasks.items()},
-    }
+    return scores_of(summarize(judged(rows, name, judge, rounds)))
 
 
 def analyse(rows: list[Row], recipe: SelfCorrectionStudy, seconds: dict[str, float]) -> Row:
@@ -285,20 +280,9 @@ def run(recipe: SelfCorrectionStudy, console: Console | None = None) -> Row:
 
 def table_of(result: Row) -> str:
     """The rows as a Markdown table, then the score after each round."""
-    from imagecot.geneval.prompts import TASKS
-
-    head = ["", *(task.replace("_", " ") for task in TASKS), "overall", "second judge", "s / image"]
-    out = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in result["rows"].items():
-        second, seconds = row["second_judge"], row["seconds_per_image"]
-        cells = [f"{row['tasks'][task]:.2f}" if task in row["tasks"] else "" for task in TASKS]
-        cells.append(f"**{row['overall']:.3f}** (±{row['overall_se'] or 0:.3f})")
-        cells.append(f"{second['overall']:.3f} (±{second['overall_se'] or 0:.3f})")
-        cells.append(f"{seconds:.1f}" if seconds else "")
-        out.append(f"| {LABELS[name]} | " + " | ".join(cells) + " |")
     rounds = range(ROUNDS + 1)
-    out += ["", "| after rounds | " + " | ".join(map(str, rounds)) + " |", "|---" * (ROUNDS + 2) + "|"]
+    out = [score_table(result["rows"], LABELS), ""]
+    out += ["| after rounds | " + " | ".join(map(str, rounds)) + " |", "|---" * (ROUNDS + 2) + "|"]
     for name, scores in result["by_round"].items():
-        cells = [f"{score['overall']:.3f} (±{score['overall_se'] or 0:.3f})" for score in scores]
-        out.append(f"| {LABELS[name]} | " + " | ".join(cells) + " |")
+        out.append(f"| {LABELS[name]} | " + " | ".join(map(with_error, scores)) + " |")
     return "\n".join(out)

@@ -223,15 +223,16 @@ def _table_row(rows: list[Row], name: str, n: int, timing: Row) -> Row:
     first, second = (summarize(judged(rows, name, n, judge)) for judge in (0, 1))
     measured = timing.get(name, {}).get(str(n)) or {}
     return {
-        **_scores(first),
-        "second_judge": _scores(second),
+        **scores_of(first),
+        "second_judge": scores_of(second),
         "seconds_per_image": measured.get("seconds"),
         "cost": {key: value for key, value in measured.items() if key != "seconds"},
         "n": n,
     }
 
 
-def _scores(summary: Summary) -> Row:
+def scores_of(summary: Summary) -> Row:
+    """A summary as a row of scores."""
     return {
         "overall": summary.overall,
         "overall_se": summary.overall_se,

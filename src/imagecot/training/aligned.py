@@ -10,7 +10,7 @@ from torch import nn
 from imagecot.files import clear_write_errors, write_whole
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.models import known_words
-from imagecot.training.finetune import Lora
+from imagecot.training.finetune import Lora, add_adapter
 from imagecot.weights import save_checkpoint
 
 _LAYERS = "q_proj|k_proj|v_proj|dense|fc1|fc2"
@@ -18,12 +18,7 @@ _LAYERS = "q_proj|k_proj|v_proj|dense|fc1|fc2"
 
 def add_lora(model: nn.Module, lora: Lora, base: str) -> Any:
     """Add low-rank updates to the linear layers of Show-o's trunk, in place, and freeze the rest; peft's model."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=rf".*\.layers\..*\.({_LAYERS})")
-    adapter: Any = get_peft_model(model, config)
-    adapter.peft_config["default"].base_model_name_or_path = base
-    return adapter
+    return add_adapter(model, lora, base, rf".*\.layers\..*\.({_LAYERS})")
 
 
 def write_aligned(generator: ShowoGenerator, adapter: Any, base: str, folder: Path) -> None:

@@ -259,7 +259,7 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
     if not isinstance(verifier, LlavaOnevisionVerifier):
         raise UsageError(f"{recipe.base} is no LLaVA-OneVision; fine-tuning knows this architecture only.")
     if recipe.lora:
-        _add_lora(verifier, recipe)
+        _add_lora(verifier, recipe.lora, recipe)
     if recipe.gradient_checkpointing:
         verifier.model.gradient_checkpointing_enable()
     train, held, weights = mix(recipe)
@@ -325,23 +325,21 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
     return verifier
 
 
-def _add_lora(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
+def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> Any:
+    """Add low-rank updates to the linear layers that `targets` matches, in place, and freeze the rest; peft's model."""
     from peft import LoraConfig, get_peft_model
 
-    assert recipe.lora is not None
+    adapter: Any = get_peft_model(model, LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=targets))
+    adapter.peft_config["default"].base_model_name_or_path = base
+    return adapter
+
+
+def _add_lora(verifier: LlavaOnevisionVerifier, lora: Lora, recipe: FineTuneRecipe) -> None:
     targets = [r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"]
     if recipe.vision_learning_rate > 0:
         targets.append(r".*vision_tower.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)")
-    config = LoraConfig(
-        r=recipe.lora.r,
-        lora_alpha=recipe.lora.alpha,
-        target_modules="|".join(targets),
-        modules_to_save=None,
-    )
     # The layers are replaced in place: the verifier goes on with its own forward pass.
-    wrapped: Any = get_peft_model(verifier.model, config)
-    wrapped.peft_config["default"].base_model_name_or_path = recipe.base
-    verifier.adapter = wrapped  # type: ignore[attr-defined]
+    verifier.adapter = add_adapter(verifier.model, lora, recipe.base, "|".join(targets))  # type: ignore[attr-defined]
 
 
 def _write(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
