@@ -73,6 +73,26 @@ def test_every_weight_moves(base, groups, tmp_path, plain_share):
         torch.testing.assert_close(value, trained.model.state_dict()[name], atol=2e-3, rtol=2e-3)
 
 
+def test_an_adapter_moves_and_is_read_back(base, groups, tmp_path):
+    before = load_generator(base, dtype=torch.float32).model.state_dict()
+    trained = train_self_correction(recipe(base, groups, tmp_path / "out", 4, lora={"r": 2, "alpha": 4}))
+    values = trained.model.state_dict()
+    frozen = {name: value for name, value in values.items() if ".lora_" not in name}
+    assert all(torch.equal(value, before[name.replace(".base_layer", "")]) for name, value in frozen.items())
+    updates = [value for name, value in values.items() if ".lora_B." in name]
+    assert len(updates) == 18 and all(bool(value.any()) for value in updates)
+    assert (tmp_path / "out/adapter_model.safetensors").is_file()
+    saved = load_generator(tmp_path / "out", dtype=torch.float32)
+    seeds = path_seeds(0, 2)
+    ends = []
+    for generator in (saved, trained):
+        paths = generator.start(["a photo of a bird"], seeds, history=[Correction(torch.full((N,), 5), "no cat")])
+        while not paths.finished:
+            paths = generator.advance(paths)
+        ends.append(paths.codes)
+    assert torch.equal(*ends)
+
+
 def curves(folder) -> list[list[str]]:
     with (folder / "training/curves.csv").open() as file:
         return list(csv.reader(file))

@@ -1,6 +1,6 @@
 """Detectors by name: those of the drawn world, or a Mask2Former; and the prompts that their world tests by."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from imagecot.geneval.detection import Detector
@@ -29,10 +29,15 @@ def classes_of(detector: str) -> tuple[str, ...]:
     return KINDS if detector in DETECTORS else tuple(OBJECT_NAMES)
 
 
-def held_out_of(detector: str) -> list[str]:
-    """The prompts that the world of a detector is tested by, which no training may see."""
+def benchmark_of(detector: str) -> list[dict[str, Any]]:
+    """The prompts, as GenEval metadata, that the world of a detector is tested by."""
     from imagecot.geneval.prompts import load_benchmark_prompts
-    from imagecot.pictograms.captions import held_out_texts
+    from imagecot.pictograms.captions import held_out_prompts
     from imagecot.pictograms.detector import DETECTORS
 
-    return list(held_out_texts()) if detector in DETECTORS else [m["prompt"] for m in load_benchmark_prompts()]
+    return held_out_prompts() if detector in DETECTORS else load_benchmark_prompts()
+
+
+def held_out_of(detector: str) -> list[str]:
+    """The texts of these prompts, which no training may see."""
+    return [str(metadata["prompt"]) for metadata in benchmark_of(detector)]

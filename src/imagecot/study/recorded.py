@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ def record(generator: Generator, prompt: str, seeds: Tensor) -> "Recorded":
 
 @dataclass(frozen=True)
 class Recorded:
-    """Stands for `generator` where paths of recorded seeds advance; previews are decoded anew."""
+    """Stands for `generator` where paths of recorded seeds advance; their previews are decoded when asked for."""
 
     generator: Generator
     states: list[Paths]
@@ -52,10 +53,13 @@ class Recorded:
 
     def preview(self, paths: Paths) -> Tensor:
         """The images (B, 3, H, W) in [0, 1] that the paths predict."""
-        return self.generator.preview(paths)
+        if not paths.finished or paths.context is not self.states[0].context:
+            return self.generator.preview(paths)
+        rows = (paths.seeds[:, None] == self.states[-1].seeds[None]).int().argmax(1)
+        return self.images[rows.to(self.images.device)]
 
-    @property
+    @cached_property
     def images(self) -> Tensor:
-        """The final images (B, 3, H, W) of all recorded paths."""
+        """The final images (B, 3, H, W) of all recorded paths, decoded once."""
         with torch.no_grad():
             return self.generator.preview(self.states[-1])

@@ -24,7 +24,8 @@ from imagecot.generators.showo import Prompting, ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.pictograms.dataset import Pool
 from imagecot.pictograms.detector import load_detector
-from imagecot.training.aligned import write_aligned
+from imagecot.training.aligned import add_lora, write_aligned
+from imagecot.training.finetune import Lora
 from imagecot.training.generator import SharedBits, encode_pool, random_mask, scene_caption, task_scores
 from imagecot.training.loop import Losses, Optimization, fit, step_generator
 
@@ -44,7 +45,7 @@ class PlainPool(BaseModel):
 
 
 class SelfCorrectionRecipe(BaseModel):
-    """A recipe of `imagecot train self-correction`."""
+    """A recipe of `imagecot train self-correction`: of all weights, or with `lora` of an adapter on `base`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,6 +57,7 @@ class SelfCorrectionRecipe(BaseModel):
     caption_dropout: float = Field(0.1, ge=0, lt=1)
     reasons_dropout: float = Field(0.1, ge=0, lt=1, description="share of the groups that are shown without reasons")
     prompts_per_task: int = Field(16, ge=0, description="held-out prompts of the drawn world that are scored")
+    lora: Lora | None = None
     compile: bool = False
     optimization: Optimization
 
@@ -91,8 +93,13 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
     accepted = torch.tensor([group["accepted_codes"] for group in groups])
     plain = _plain_pictures(recipe, generator, groups, accepted)
     model.requires_grad_(True)
+    torch.manual_seed(opt.seed)
+    adapter = add_lora(model, recipe.lora, recipe.base) if recipe.lora else None
     trained = SharedBits(model, generator.image_tokenizer.quantize.embedding).to(generator.model.device)
     nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
+    if adapter:
+        for part in (trained.embedding, trained.head):
+            part.requires_grad_(False)
     model.showo.set_attn_implementation("eager")  # as in the training from scratch
     kind = torch.bfloat16 if opt.bf16 else torch.float32
 
@@ -142,8 +149,8 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
         (recipe.output / "training").mkdir(parents=True, exist_ok=True)
     scored = evaluate if recipe.prompts_per_task else None
     fit(trained, loss, opt, recipe.output / "training", evaluate=scored, title="self-correction")
-    result = replace(generator, model=trained.folded())
-    write_aligned(result, None, recipe.base, recipe.output)
+    result = replace(generator, model=model.eval() if adapter else trained.folded())
+    write_aligned(result, adapter, recipe.base, recipe.output)
     return result
 
 

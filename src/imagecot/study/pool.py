@@ -1,0 +1,145 @@
+"""A prompt's pool: the paths that one generator draws of it, what the judges say of them, what every row chooses.
+
+The pool is drawn once. Rows that choose among whole paths are replayed on it, so that all comparisons are paired;
+step-level search draws its own paths.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from imagecot.files import clear_write_errors, write_atomically
+from imagecot.generators import load_generator
+from imagecot.generators.paths import Generator
+from imagecot.generators.randomness import path_seeds, prompt_seed
+from imagecot.geneval.choice import detectors
+from imagecot.geneval.detection import Detector, judge
+from imagecot.geneval.rules import Judgment
+from imagecot.images import from_picture
+from imagecot.search import search
+from imagecot.search.trace import Candidate, Cost, Trace
+from imagecot.study.recipe import Metadata, StudyRecipe, Unit, due
+from imagecot.study.recorded import record
+from imagecot.study.store import Row
+from imagecot.verifiers import Verifier, load_verifier
+
+GALLERY = "gallery"
+
+
+@dataclass(frozen=True)
+class Models:
+    """What draws and judges for the rows of one generator; verifiers by name."""
+
+    generator: Generator
+    verifiers: dict[str, Verifier]
+
+    def verifier(self, name: str | None) -> Verifier | None:
+        """The verifier of that name; None for a search without."""
+        return self.verifiers[name] if name else None
+
+
+def load_models(
+    generator: str, verifiers: set[str], precision: str | None, before: Models | None = None
+) -> Models:
+    """Load models by their names; verifiers that are there `before` are taken over, all others let go."""
+    there = before.verifiers if before else {}
+    loaded = {name: there.get(name) or load_verifier(name, dtype=precision) for name in sorted(verifiers)}
+    return Models(load_generator(generator, dtype=precision), loaded)
+
+
+def verifiers_of(recipe: StudyRecipe, generator: str) -> set[str]:
+    """The names of all verifiers that judge in rows of a generator, by its key."""
+    return {row.verifier for row in recipe.rows_of(generator).values() if row.verifier}
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The detectors that say whether an image is right; the first is the one that scores are by."""
+
+    detectors: list[Detector]
+
+    @classmethod
+    def load(cls, name: str) -> "Judges":
+        """The detector of that name, and the second of its world where there is one."""
+        return cls([detector for detector in detectors(name) if detector])
+
+    def look(self, images: Tensor, metadata: Metadata) -> list[list[Judgment]]:
+        """The verdicts of each judge on images (B, 3, H, W) in [0, 1], seen as 8-bit pictures as files hold them."""
+        seen = list((images.float().cpu() * 255).round() / 255)
+        return [judge(detector, seen, [metadata] * len(seen)) for detector in self.detectors]
+
+
+def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> Row:
+    """Draw a unit's pool, let the judges look and every row choose; the gallery's pictures are written.
+
+    `correct` has a list a judge of a verdict a path; `searches` what each row made of them.
+    """
+    began = time.time()
+    prompt = unit.metadata["prompt"]
+    seed = prompt_seed(recipe.seed, prompt)
+    paths = recipe.n if recipe.chosen_from(unit.generator) else 1
+    recorded = record(models.generator, prompt, path_seeds(seed, paths))
+    verdicts = judges.look(recorded.images, unit.metadata)
+    searches: Row = {}
+    for name, row in due(recipe, unit).items():
+        replayed = row.search != "stepwise"
+        trace = search(
+            prompt,
+            generator=recorded if replayed else models.generator,
+            verifier=models.verifier(row.verifier),
+            strategy=row.search,
+            n=recipe.n,
+            seed=seed,
+            first_step=row.first_step,
+        )
+        searches[name] = outcome(trace)
+        if not replayed:
+            found = judges.look(from_picture(trace.image)[None], unit.metadata)
+            searches[name]["correct"] = [verdict.correct for (verdict,) in found]
+        if unit.rank < recipe.gallery:
+            _write_picture(recipe.output / picture_of(unit.number, name), trace.image)
+    return {
+        "number": unit.number,
+        "metadata": unit.metadata,
+        "correct": [[verdict.correct for verdict in found] for found in verdicts],
+        "reasons": [verdict.reason for verdict in verdicts[0]],
+        "searches": searches,
+        "began": began,
+        "ended": time.time(),
+    }
+
+
+def outcome(trace: Trace) -> Row:
+    """What a search said of its candidates, which it chose, and what it counted."""
+    return {"paths": [_path(c) for c in trace.candidates], "chosen": trace.chosen, "cost": counts(trace.cost)}
+
+
+def counts(cost: Cost) -> dict[str, int]:
+    """A cost without its seconds, which a replayed search does not have."""
+    return {name: value for name, value in asdict(cost).items() if name != "seconds"}
+
+
+def picture_of(number: int, row: str) -> str:
+    """Where the gallery holds what a row chose for a prompt, within the study's folder."""
+    return f"{GALLERY}/{number:03d}-{row}.png"
+
+
+def _path(candidate: Candidate) -> dict[str, Any]:
+    potential = [verdict.p_yes for verdict in candidate.verdicts if verdict.question == "potential"]
+    return {
+        "score": None if candidate.score is None else round(candidate.score, 6),
+        "stopped": candidate.truncated_at if candidate.resumed_at is None else candidate.resumed_at,
+        "first_clear": candidate.first_clear,
+        "potential": round(potential[0], 6) if potential else None,
+    }
+
+
+def _write_picture(file: Path, picture: Image.Image) -> None:
+    with clear_write_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, lambda partial: picture.save(partial, format="PNG"))

@@ -1,0 +1,142 @@
+"""What a study compares: generators, rows of a table over them, and the prompts on which all of them are seen."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from imagecot.geneval.choice import benchmark_of
+from imagecot.geneval.prompts import TASKS
+
+SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
+Precision = Literal["float32", "bfloat16", "int8"]
+Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$")]  # a part of file names
+Metadata = dict[str, Any]
+
+
+class RowRecipe(BaseModel):
+    """A row of the table: who draws, by which search, and who judges in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    generator: str
+    search: Literal["single", "best-of-n", "stepwise", "parm"] = "single"
+    verifier: str | None = None
+    first_step: int = Field(1, ge=1)
+    prompts_per_task: int | None = Field(None, ge=1, description="where fewer than in the study: the first of them")
+    label: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.verifier is None) != (self.search == "single"):
+            raise ValueError(f"{self.search} {'needs a' if self.verifier is None else 'has no'} verifier")
+        if self.first_step > 1 and self.search != "parm":
+            raise ValueError(f"{self.search} stops no paths, so it has no first_step")
+        return self
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it chooses among the recorded paths of its generator; stepwise draws its own."""
+        return self.search in ("best-of-n", "parm")
+
+    @property
+    def method(self) -> tuple[str, str | None, int]:
+        """What is the same in rows that differ in their generator alone."""
+        return self.search, self.verifier, self.first_step
+
+    def sizes(self, n: int) -> list[int]:
+        """The numbers of paths for which its score and seconds are of interest, up to `n`."""
+        if self.search == "single":
+            return [1]
+        return [size for size in SIZES if size < n] + [n] if self.chooses else [n]
+
+
+class SelfCorrection(BaseModel):
+    """The models of Table 5, which share the study's prompts and number of paths."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    correcting_generator: str
+    orm: str
+    parm: str
+    parm_plus_plus: str
+    more_paths: int = Field(32, ge=1, description="paths of PARM that take as long as PARM++ with reflection")
+
+
+class StudyRecipe(BaseModel):
+    """A recipe of `imagecot study`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    n: int = Field(20, ge=1)
+    precision: Precision | None = None
+    prompts_per_task: int = Field(20, ge=1)
+    timed_prompts: int = Field(3, ge=0, description="prompts on which the searches are run for their seconds")
+    gallery: int = Field(2, ge=0, description="prompts a task whose chosen images are kept")
+    seed: int = 0
+    detector: str = Field("pictograms", description="who judges, and by whose prompts, as in `evaluate geneval`")
+    generators: dict[Name, str] = {}
+    rows: dict[Name, RowRecipe] = {}
+    self_correction: SelfCorrection | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if not self.rows and self.self_correction is None:
+            raise ValueError("there are neither rows nor self_correction, so nothing to study")
+        for name, row in self.rows.items():
+            if row.generator not in self.generators:
+                raise ValueError(f"rows.{name}.generator: {row.generator!r} is none of {', '.join(self.generators)}")
+        return self
+
+    def rows_of(self, generator: str) -> dict[str, RowRecipe]:
+        """The rows that draw with a generator, by its key."""
+        return {name: row for name, row in self.rows.items() if row.generator == generator}
+
+    def chosen_from(self, generator: str) -> bool:
+        """Whether any row chooses among several paths of a generator."""
+        return any(row.chooses for row in self.rows_of(generator).values())
+
+
+class Unit(NamedTuple):
+    """A piece of the work: one prompt drawn by one generator.
+
+    number  of the prompt in the study
+    rank    of the prompt in its task, from 0
+    """
+
+    generator: str
+    number: int
+    rank: int
+    metadata: Metadata
+
+
+def prompts(detector: str, per_task: int) -> list[tuple[int, Metadata]]:
+    """The first `per_task` prompts of each task, with their rank in it; task by task in turn."""
+    every = benchmark_of(detector)
+    tasks = [[m for m in every if m["tag"] == task][:per_task] for task in TASKS]
+    return [(rank, task[rank]) for rank in range(per_task) for task in tasks if rank < len(task)]
+
+
+def units(recipe: StudyRecipe) -> Iterator[Unit]:
+    """All the work but timing and self-correction, generator by generator, so that few models are loaded at once."""
+    for key in recipe.generators:
+        if recipe.rows_of(key):
+            for number, (rank, metadata) in enumerate(prompts(recipe.detector, recipe.prompts_per_task)):
+                yield Unit(key, number, rank, metadata)
+
+
+def due(recipe: StudyRecipe, unit: Unit) -> dict[str, RowRecipe]:
+    """The rows that this prompt is drawn for."""
+    return {
+        name: row
+        for name, row in recipe.rows_of(unit.generator).items()
+        if row.prompts_per_task is None or unit.rank < row.prompts_per_task
+    }
+
+
+def timed_prompts(recipe: StudyRecipe) -> list[str]:
+    """The prompts on which searches are timed: spread evenly over the tasks."""
+    texts = [m["prompt"] for m in benchmark_of(recipe.detector)]
+    return texts[:: max(1, len(texts) // max(1, recipe.timed_prompts))][: recipe.timed_prompts]
