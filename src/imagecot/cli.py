@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from imagecot import __version__
-from imagecot.commands import benchmark, curate, evaluate, generate, models, recipe
+from imagecot.commands import benchmark, curate, evaluate, generate, models, recipe, report
 from imagecot.commands.output import say
 from imagecot.errors import ImagecotError
 
@@ -26,6 +26,7 @@ app.add_typer(curate.app, name="curate")
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(recipe.train)
 app.command()(recipe.study)
+app.command()(report.report)
 app.command()(recipe.validate)
 app.command()(models.models)
 app.command()(benchmark.benchmark)
