@@ -1,7 +1,6 @@
 """`imagecot evaluate geneval`: score a folder of images, or draw and score, by GenEval."""
 
 import json
-import multiprocessing
 import os
 import time
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from imagecot.commands.output import nearest, progress_bar, say, waiting
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.choice import CLIP, classes_of, detectors
 from imagecot.precision import PRECISIONS, check_precision
+from imagecot.processes import share
 from imagecot.search import STRATEGIES
 
 if TYPE_CHECKING:
@@ -176,40 +176,17 @@ def _share(job: Job, state: "Evaluation", entries: Any, units: Any, rank: int, w
         if workers == 1:
             run_share(job, state, entries, units, lambda left: progress(len(units) - left, len(units)))
             return
-        context = multiprocessing.get_context("spawn")
-        failures = context.SimpleQueue()
-        processes = [
-            context.Process(target=_worker, args=(job, k, workers, failures), daemon=True) for k in range(workers)
-        ]
-        for process in processes:
-            process.start()
-        try:
-            while any(process.is_alive() for process in processes):
-                progress(len(units) - len(state.missing(units)), len(units))
-                time.sleep(0.5)
-        finally:
-            for process in processes:
-                process.terminate()
-        if not failures.empty():
-            raise ImagecotError(failures.get())
+        share(_work, (job,), workers, lambda: progress(len(units) - len(state.missing(units)), len(units)))
         if state.missing(units):
             raise ImagecotError("a worker process died; run the same command again to go on, or use fewer --workers.")
 
 
-def _worker(job: Job, rank: int, world: int, failures: Any) -> None:
-    import signal
-
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+def _work(job: Job, rank: int, world: int) -> None:
+    """One process's share of an evaluation."""
     from imagecot.geneval.evaluate import Evaluation, plan
 
-    try:
-        entries, units = plan(job.source, job.samples, classes_of(job.detector))
-        run_share(job, Evaluation(job.out, job.identity), entries, units[rank::world])
-    except ImagecotError as error:
-        failures.put(str(error))
+    entries, units = plan(job.source, job.samples, classes_of(job.detector))
+    run_share(job, Evaluation(job.out, job.identity), entries, units[rank::world])
 
 
 def run_share(job: Job, state: "Evaluation", entries: Any, units: Any, left: Any = None) -> None:

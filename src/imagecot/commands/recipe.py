@@ -1,6 +1,7 @@
 """`imagecot train`, `imagecot study` and `imagecot validate`: recipes, and the functions that follow them."""
 
 import importlib
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,10 +24,7 @@ TRAININGS = {
     "self-correction": ("imagecot.training.self_correction", "SelfCorrectionRecipe", "train_self_correction"),
     "detector": ("imagecot.training.detector", "DetectorRecipe", "train_detector"),
 }
-STUDIES = {
-    "verification study": ("imagecot.study.verification", "VerificationRecipe", "run"),
-    "self-correction study": ("imagecot.study.self_correction", "SelfCorrectionStudy", "run"),
-}
+STUDIES = {"study": ("imagecot.study.run", "StudyRecipe", "run")}
 
 KINDS = list(dict.fromkeys(name.split(" ")[0] for name in TRAININGS))
 
@@ -59,15 +57,26 @@ def train(kind: Kind, recipe: RecipeFile, overrides: Overrides = None) -> None:
     _follow(function, checked)
 
 
-def study(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Run a study by a recipe; an interrupted one is resumed by the same command.
+def study(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    workers: Annotated[int, typer.Option(help="Processes that draw and judge.", min=1)] = 1,
+) -> None:
+    """Compare searches and generators on held-out prompts; an interrupted study is resumed by the same command.
 
-    Example:
+    Writes summary.json, and what it is made of, into the recipe's output; `imagecot report` makes a page of it.
 
-      imagecot study recipes/tiny/verification.yaml n=4 prompts_per_task=5
+    Examples:
+
+      imagecot study recipes/study/tiny.yaml --workers 2
+
+      imagecot study recipes/study/quick.yaml n=4 output=runs/study/small
     """
     _, checked, function = _read(recipe, overrides, STUDIES)
-    _follow(function, checked)
+    command = shlex.join(["imagecot", "study", str(recipe), *(overrides or [])])
+    command += f" --workers {workers}" if workers > 1 else ""
+    _follow(lambda study: function(study, workers=workers, command=command), checked)
+    typer.echo(f"{checked.output}/summary.json; next: imagecot report {checked.output}")  # type: ignore[attr-defined]
 
 
 def validate(recipe: RecipeFile, overrides: Overrides = None) -> None:
@@ -83,7 +92,7 @@ def validate(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
 def _read(
     file: Path, overrides: list[str] | None, kinds: dict[str, tuple[str, str, str]]
-) -> "tuple[str, BaseModel, Callable[[Any], Any]]":
+) -> "tuple[str, BaseModel, Callable[..., Any]]":
     """Return the kind of a recipe that fits best, the checked recipe and what follows it."""
     from imagecot.recipes import check, override, problems, read_yaml
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -43,9 +42,7 @@ class Models:
         return self.verifiers[name] if name else None
 
 
-def load_models(
-    generator: str, verifiers: set[str], precision: str | None, before: Models | None = None
-) -> Models:
+def load_models(generator: str, verifiers: set[str], precision: str | None, before: Models | None = None) -> Models:
     """Load models by their names; verifiers that are there `before` are taken over, all others let go."""
     there = before.verifiers if before else {}
     loaded = {name: there.get(name) or load_verifier(name, dtype=precision) for name in sorted(verifiers)}

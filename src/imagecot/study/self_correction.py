@@ -6,41 +6,32 @@ time on more paths of PARM. Finished prompts are kept on disk and never redone.
 """
 
 import copy
-import json
 import random
+import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import date
-from pathlib import Path
-from typing import Any
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.progress import Progress
 
-from imagecot.files import write_atomically
-from imagecot.generators import load_generator
-from imagecot.generators.paths import Correction, Generator
+from imagecot.generators.paths import Correction
 from imagecot.generators.randomness import path_seeds, prompt_seed
 from imagecot.geneval.discrepancies import Discrepancy, from_reason
-from imagecot.geneval.summary import compare, summarize
-from imagecot.identity import claim
+from imagecot.geneval.rules import Judgment
+from imagecot.geneval.summary import compare
 from imagecot.images import from_picture
-from imagecot.models import weights_of
-from imagecot.pictograms.captions import held_out_prompts
-from imagecot.pictograms.detector import load_detector
 from imagecot.search import parm, search
 from imagecot.search.parm_plus_plus import ROUNDS, Telling, correct, everything
 from imagecot.search.run import Run
 from imagecot.search.trace import Candidate, Cost, ranked
+from imagecot.study.analysis import both_judges
+from imagecot.study.pool import Judges, Models, counts
+from imagecot.study.recipe import Metadata, SelfCorrection, StudyRecipe, prompts
 from imagecot.study.recorded import record
-from imagecot.study.report import score_table, with_error
-from imagecot.study.verification import JUDGES, scores_of
+from imagecot.study.store import Row, Store
+from imagecot.study.timing import Timed, Timing
 from imagecot.training.answers import found_and_said
-from imagecot.verifiers import load_verifier
 
-Row = dict[str, Any]
+Look = Callable[[Image.Image], list[Judgment]]  # each judge's verdict on an image of the prompt at hand
 WITH, WITHOUT = "parm++_with_reflection", "parm++_without_reflection"
 LABELS = {
     "no_verifier": "single path",
@@ -55,23 +46,6 @@ LABELS = {
 }
 
 
-class SelfCorrectionStudy(BaseModel):
-    """A recipe of `imagecot study`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    output: Path
-    correcting_generator: str
-    orm: str
-    parm: str
-    parm_plus_plus: str
-    n: int = Field(20, ge=1)
-    more_paths: int = Field(32, ge=1, description="paths of PARM that take as long as PARM++ with reflection")
-    prompts_per_task: int = Field(60, ge=1, le=60)
-    timed_prompts: int = Field(6, ge=0, description="prompts on which the searches are run for their seconds")
-    seed: int = 0
-
-
 def tellings(other: str) -> dict[str, Telling]:
     """What the generator is told with reflection and in the controls; `other` are another prompt's reasons."""
     return {
@@ -82,65 +56,67 @@ def tellings(other: str) -> dict[str, Telling]:
     }
 
 
-def observe(recipe: SelfCorrectionStudy, console: Console) -> list[Row]:
-    """One row a prompt: both judges' verdicts on what every row of the table chose; resumes."""
-    path = recipe.output / "candidates.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    prompts = held_out_prompts(recipe.prompts_per_task)
-    # Shuffled, so that the prompt before, whose reasons the control is told, is of any task.
-    random.Random(recipe.seed).shuffle(prompts)
-    if len(rows) == len(prompts):
-        return rows
-    generator = load_generator(recipe.correcting_generator)
-    verifiers = {name: load_verifier(name) for name in {recipe.orm, recipe.parm, recipe.parm_plus_plus}}
-    judges = [load_detector(name) for name in JUDGES]
+def verifiers_of(part: SelfCorrection) -> set[str]:
+    """The names of all verifiers of the study."""
+    return {part.orm, part.parm, part.parm_plus_plus}
 
-    def look(image: Image.Image, metadata: Row) -> list[Any]:
-        return [judge.judge(from_picture(image)[None], [metadata])[0] for judge in judges]
 
-    with Progress(console=console) as bar:
-        task = bar.add_task("prompts", total=len(prompts), completed=len(rows))
-        for metadata in prompts[len(rows) :]:
-            other = rows[-1]["reasons"] if rows else ""
-            rows.append(observe_prompt(recipe, metadata, generator, verifiers, look, other))
-            text = "\n".join(json.dumps(row) for row in rows) + "\n"
-            write_atomically(path, lambda p, text=text: p.write_text(text))  # type: ignore[misc]
-            bar.advance(task)
-    return rows
+def shuffled_prompts(recipe: StudyRecipe) -> list[Metadata]:
+    """The prompts in an order in which the one before, whose reasons a control is told, is of any task."""
+    found = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task)]
+    random.Random(recipe.seed).shuffle(found)
+    return found
+
+
+def observe(
+    recipe: StudyRecipe, part: SelfCorrection, store: Store, models: Models, judges: Judges, done: Callable[[], object]
+) -> None:
+    """Add the rows that `store` lacks, one a prompt: the judges' verdicts on what every row of the table chose."""
+    rows = store.rows()
+    for number, metadata in enumerate(shuffled_prompts(recipe)):
+        if number < len(rows):
+            continue
+        began = time.time()
+
+        def look(image: Image.Image, metadata: Metadata = metadata) -> list[Judgment]:
+            return [verdict for (verdict,) in judges.look(from_picture(image)[None], metadata)]
+
+        other = rows[-1]["reasons"] if rows else ""
+        row = observe_prompt(recipe, part, metadata, models, look, other)
+        rows.append({"number": number, **row, "began": began, "ended": time.time()})
+        store.keep(rows[-1])
+        done()
 
 
 def observe_prompt(
-    recipe: SelfCorrectionStudy,
-    metadata: Row,
-    generator: Generator,
-    verifiers: dict[str, Any],
-    look: Callable[[Image.Image, Row], list[Any]],
-    other: str,
+    recipe: StudyRecipe, part: SelfCorrection, metadata: Metadata, models: Models, look: Look, other: str
 ) -> Row:
-    """Draw one prompt's paths once and let every row of the table choose; `look` gives both judges' verdicts."""
+    """Draw one prompt's paths once and let every row of the table choose; `other` are another prompt's reasons."""
     prompt, seed = metadata["prompt"], prompt_seed(recipe.seed, metadata["prompt"])
-    recorded = record(generator, prompt, path_seeds(seed, max(recipe.n, recipe.more_paths)))
+    recorded = record(models.generator, prompt, path_seeds(seed, max(recipe.n, part.more_paths)))
 
     def outcome(image: Image.Image, cost: Cost) -> Row:
-        counts = {name: value for name, value in asdict(cost).items() if name != "seconds"}
-        return {"correct": [verdict.correct for verdict in look(image, metadata)], "cost": counts}
+        return {"correct": [verdict.correct for verdict in look(image)], "cost": counts(cost)}
 
     arms: dict[str, Row] = {}
-    for name, strategy, verifier, n in searches(recipe):
-        trace = search(prompt, generator=recorded, verifier=verifiers.get(verifier), strategy=strategy, n=n, seed=seed)
-        arms[name] = outcome(trace.image, trace.cost)
+    for one in searches(recipe, part):
+        (n,) = one.sizes
+        verifier = models.verifier(one.verifier)
+        trace = search(prompt, generator=recorded, verifier=verifier, strategy=one.search, n=n, seed=seed)
+        arms[one.name] = outcome(trace.image, trace.cost)
     # The rounds start from the choice without reflection; each control redraws from the same candidates.
-    first = Run(prompt, recorded, verifiers[recipe.parm_plus_plus], recipe.n, seed)
+    reflecting = models.verifiers[part.parm_plus_plus]
+    first = Run(prompt, recorded, reflecting, recipe.n, seed)
     candidates, best = parm.choose(first)
-    truth = look(_image(candidates[best]), metadata)[0].reason
+    truth = look(_image(candidates[best]))[0].reason
     said: list[Row] = []
     for name, tell in tellings(other).items():
-        run = Run(prompt, recorded, verifiers[recipe.parm_plus_plus], recipe.n, seed)
+        run = Run(prompt, recorded, reflecting, recipe.n, seed)
         found = copy.deepcopy(candidates)
         correct(run, found, best, tell)
         images = [_best(found, number) for number in range(ROUNDS + 1)]
         arms[name] = outcome(images[-1], first.cost + run.cost)
-        arms[name]["by_round"] = [[verdict.correct for verdict in look(image, metadata)] for image in images]
+        arms[name]["by_round"] = [[verdict.correct for verdict in look(image)] for image in images]
         if name == WITH:
             said = [c.reflection.to_dict() for c in found if c.reflection is not None]
             reflection = found[best].reflection
@@ -155,15 +131,20 @@ def observe_prompt(
     }
 
 
-def searches(recipe: SelfCorrectionStudy) -> list[tuple[str, str, str, int]]:
-    """The rows without rounds: name, search, verifier and number of paths."""
+def searches(recipe: StudyRecipe, part: SelfCorrection) -> list[Timed]:
+    """The rows without rounds."""
     return [
-        ("no_verifier", "single", "", 1),
-        ("orm_fine_tuned", "best-of-n", recipe.orm, recipe.n),
-        ("parm", "parm", recipe.parm, recipe.n),
-        (WITHOUT, "parm", recipe.parm_plus_plus, recipe.n),
-        ("more_paths", "parm", recipe.parm_plus_plus, recipe.more_paths),
+        Timed("no_verifier", "single", None, [1]),
+        Timed("orm_fine_tuned", "best-of-n", part.orm, [recipe.n]),
+        Timed("parm", "parm", part.parm, [recipe.n]),
+        Timed(WITHOUT, "parm", part.parm_plus_plus, [recipe.n]),
+        Timed("more_paths", "parm", part.parm_plus_plus, [part.more_paths]),
     ]
+
+
+def timed(recipe: StudyRecipe, part: SelfCorrection) -> list[Timed]:
+    """The rows whose seconds are measured: the controls take as long as reflection does."""
+    return [*searches(recipe, part), Timed(WITH, "parm++", part.parm_plus_plus, [recipe.n])]
 
 
 def _best(candidates: list[Candidate], rounds: int) -> Image.Image:
@@ -176,36 +157,6 @@ def _image(candidate: Candidate) -> Image.Image:
     return candidate.image
 
 
-def time_searches(recipe: SelfCorrectionStudy) -> dict[str, float]:
-    """Mean seconds an image of real searches, side by side on the timed prompts; kept in `timing.json`."""
-    file = recipe.output / "timing.json"
-    if file.exists():
-        found: dict[str, float] = json.loads(file.read_text())
-        return found
-    generator = load_generator(recipe.correcting_generator)
-    verifiers = {name: load_verifier(name) for name in {recipe.orm, recipe.parm, recipe.parm_plus_plus}}
-    every = held_out_prompts()
-    prompts = every[:: max(1, len(every) // max(1, recipe.timed_prompts))][: recipe.timed_prompts]
-    measured = [*searches(recipe), (WITH, "parm++", recipe.parm_plus_plus, recipe.n)]
-    seconds: dict[str, float] = {}
-    for warm in (True, False):
-        for metadata in prompts[:1] if warm else prompts:
-            for name, strategy, verifier, n in measured:
-                trace = search(
-                    metadata["prompt"],
-                    generator=generator,
-                    verifier=verifiers.get(verifier),
-                    strategy=strategy,
-                    n=n,
-                    seed=prompt_seed(recipe.seed, metadata["prompt"]),
-                )
-                if not warm:
-                    seconds[name] = seconds.get(name, 0.0) + trace.cost.seconds / len(prompts)
-    text = json.dumps(seconds, indent=1)
-    write_atomically(file, lambda p: p.write_text(text))
-    return seconds
-
-
 def judged(rows: list[Row], name: str, judge: int = 0, rounds: int | None = None) -> list[Row]:
     """One judge's verdict a prompt on what a row of the table chose, or would have chosen after so many rounds."""
     found = []
@@ -216,26 +167,26 @@ def judged(rows: list[Row], name: str, judge: int = 0, rounds: int | None = None
     return found
 
 
-def _scores(rows: list[Row], name: str, judge: int, rounds: int | None = None) -> Row:
-    return scores_of(summarize(judged(rows, name, judge, rounds)))
+def _scores(rows: list[Row], name: str, rounds: int | None = None) -> Row:
+    judges = range(len(rows[0]["arms"][name]["correct"]))
+    return both_judges([judged(rows, name, judge, rounds) for judge in judges])
 
 
-def analyse(rows: list[Row], recipe: SelfCorrectionStudy, seconds: dict[str, float]) -> Row:
+def analyse(rows: list[Row], recipe: StudyRecipe, part: SelfCorrection, timing: Timing) -> Row:
     """The table, the score by rounds, paired comparisons with every control, and how right the reasons are."""
+    sizes = {one.name: one.sizes[0] for one in searches(recipe, part)}
     table = {}
     for name in LABELS:
         costs = [row["arms"][name]["cost"] for row in rows]
+        n = sizes.get(name, recipe.n)
         table[name] = {
-            **_scores(rows, name, 0),
-            "second_judge": _scores(rows, name, 1),
-            "seconds_per_image": seconds.get(name),
+            "label": LABELS[name],
+            "n": n,
+            **_scores(rows, name),
+            "seconds_per_image": timing.get(name, {}).get(n),
             "cost": {key: sum(cost[key] for cost in costs) / len(costs) for key in costs[0]},
-            "n": {"no_verifier": 1, "more_paths": recipe.more_paths}.get(name, recipe.n),
+            "prompts": len(rows),
         }
-    by_round = {
-        name: [{**_scores(rows, name, 0, k), "second_judge": _scores(rows, name, 1, k)} for k in range(ROUNDS + 1)]
-        for name in tellings("")
-    }
     gains = [
         {"a": WITH, "b": name, **asdict(compare(judged(rows, WITH), judged(rows, name)))}
         for name in LABELS
@@ -243,46 +194,12 @@ def analyse(rows: list[Row], recipe: SelfCorrectionStudy, seconds: dict[str, flo
     ]
     said, true = ([[Discrepancy(**d) for d in row[key]] for row in rows] for key in ("understood", "true"))
     problems = [reflection["problem"] for row in rows for reflection in row["said"] if reflection["problem"]]
-    verifiers = {name: getattr(recipe, name) for name in ("orm", "parm", "parm_plus_plus")}
     return {
         "rows": table,
-        "by_round": by_round,
+        "by_round": {name: [_scores(rows, name, k) for k in range(ROUNDS + 1)] for name in tellings("")},
         "comparisons": gains,
         "reasons": found_and_said(said, true),
         "problems": {kind: problems.count(kind) for kind in sorted(set(problems))},
         "rounds": {str(k): sum(len(row["said"]) == k for row in rows) for k in range(1, ROUNDS + 1)},
-        "weights": {
-            **weights_of("generator", recipe.correcting_generator),
-            **{role: weights_of("verifier", name).get("verifier") for role, name in verifiers.items()},
-        },
-        "recipe": recipe.model_dump(mode="json"),
         "prompts": len(rows),
-        "date": date.today().isoformat(),
     }
-
-
-def run(recipe: SelfCorrectionStudy, console: Console | None = None) -> Row:
-    """Observe what is missing, measure, analyse, and write summary and table into `recipe.output`."""
-    console = console or Console(stderr=True)
-    models = {"generator": recipe.correcting_generator}
-    models |= {name: getattr(recipe, name) for name in ("orm", "parm", "parm_plus_plus")}
-    weights = {name: weights_of("generator" if name == "generator" else "verifier", m) for name, m in models.items()}
-    asked = {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights}
-    claim(recipe.output / "study.json", asked, "study")
-    rows = observe(recipe, console)
-    result = analyse(rows, recipe, time_searches(recipe))
-    result["command"] = f"imagecot study RECIPE  # {json.dumps(recipe.model_dump(mode='json'))}"
-    text = json.dumps(result, indent=1) + "\n"
-    write_atomically(recipe.output / "summary.json", lambda p: p.write_text(text))
-    write_atomically(recipe.output / "table.md", lambda p: p.write_text(table_of(result) + "\n"))
-    return result
-
-
-def table_of(result: Row) -> str:
-    """The rows as a Markdown table, then the score after each round."""
-    rounds = range(ROUNDS + 1)
-    out = [score_table(result["rows"], LABELS), ""]
-    out += ["| after rounds | " + " | ".join(map(str, rounds)) + " |", "|---" * (ROUNDS + 2) + "|"]
-    for name, scores in result["by_round"].items():
-        out.append(f"| {LABELS[name]} | " + " | ".join(map(with_error, scores)) + " |")
-    return "\n".join(out)

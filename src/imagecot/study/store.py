@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,19 @@ class Store:
 
     def numbers(self) -> set[int]:
         """The numbers of the rows that are there."""
-        return {row["number"] for row in self._folded()} | {int(part.stem) for part in self._parts.glob("*.json")}
+        return {row["number"] for row in read_lines(self.file)} | {
+            int(part.stem) for part in self._parts.glob("*.json")
+        }
+
+    def holds_new(self, number: int) -> bool:
+        """Whether a row was kept since the last fold; cheap."""
+        return (self._parts / f"{number:05d}.json").is_file()
 
     def rows(self) -> list[Row]:
         """All rows that are there; ImagecotError where a file is damaged."""
-        found = {row["number"]: row for row in self._folded()}
+        found = {row["number"]: row for row in read_lines(self.file)}
         for part in self._parts.glob("*.json"):
-            found.update((row["number"], row) for row in _read(part))
+            found.update((row["number"], row) for row in read_lines(part))
         return [found[number] for number in sorted(found)]
 
     def keep(self, row: Row) -> None:
@@ -48,14 +55,19 @@ class Store:
     def fold(self) -> None:
         """Move all rows into the one file; only while nobody writes."""
         if self._parts.is_dir():
-            write_whole(self.file, "".join(json.dumps(row) + "\n" for row in self.rows()).encode())
+            write_lines(self.file, self.rows())
             shutil.rmtree(self._parts, ignore_errors=True)
 
-    def _folded(self) -> list[Row]:
-        return _read(self.file) if self.file.is_file() else []
+
+def write_lines(file: Path, rows: Iterable[Row]) -> None:
+    """Write rows of JSON, whole or not at all."""
+    write_whole(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def _read(file: Path) -> list[Row]:
+def read_lines(file: Path) -> list[Row]:
+    """Read rows of JSON, none where there is no file; ImagecotError where it is damaged."""
+    if not file.is_file():
+        return []
     try:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:

@@ -1,0 +1,63 @@
+"""How a verifier's answers fit the truth, path by path: its reliability, and what parm made of its steps."""
+
+from typing import Any
+
+import torch
+
+from imagecot.study.store import Row
+from imagecot.training.answers import auroc, balanced_accuracy, calibration_error
+
+BINS = 10
+
+
+def reliability(rows: list[Row], name: str) -> dict[str, Any]:
+    """For a best-of-n row: P(yes) of its paths against the first judge.
+
+    `bins`, those of ten equal widths that are not empty, have the mean P(yes), the share of right images and how many; AUROC, balanced accuracy at .5 and expected
+    calibration error are NaN where there are not both kinds of image.
+    """
+    paths = [
+        (path["score"], correct)
+        for row in rows
+        if name in row["searches"]
+        for path, correct in zip(row["searches"][name]["paths"], row["correct"][0], strict=True)
+    ]
+    p_yes = torch.tensor([score for score, _ in paths], dtype=torch.float64)
+    labels = torch.tensor([correct for _, correct in paths], dtype=torch.bool)
+    index = (p_yes * BINS).long().clamp(max=BINS - 1)
+    bins = []
+    for k in range(BINS):
+        here = index == k
+        if here.any():
+            right = labels[here].double().mean()
+            bins.append({"mean_p": float(p_yes[here].mean()), "right": float(right), "count": int(here.sum())})
+    return {
+        "bins": bins,
+        "auroc": auroc(p_yes, labels),
+        "balanced_accuracy": balanced_accuracy(p_yes, labels),
+        "ece": calibration_error(p_yes, labels),
+        "paths": len(paths),
+    }
+
+
+def steps_used(rows: list[Row], name: str) -> dict[str, Any]:
+    """For a parm row: how many paths were first clear, and how many stopped, at each step, and how rightly."""
+    paths = [
+        (path, right)
+        for row in rows
+        if name in row["searches"]
+        for path, right in zip(row["searches"][name]["paths"], row["correct"][0], strict=True)
+    ]
+    counts: dict[str, dict[str, int]] = {"first_clear": {}, "stopped": {}}
+    for path, _ in paths:
+        for key, found in counts.items():
+            step = str(path[key]) if path[key] is not None else "never"
+            found[step] = found.get(step, 0) + 1
+    given_up = [right for path, right in paths if path["stopped"] is not None]
+    kept = [right for path, right in paths if path["stopped"] is None]
+    return {
+        "paths": len(paths),
+        **counts,
+        "right_of_stopped": sum(given_up) / max(1, len(given_up)),
+        "right_of_kept": sum(kept) / max(1, len(kept)),
+    }

@@ -1,0 +1,265 @@
+"""A study from its recipe to its summary: observe what is missing, time the searches, correct, and sum up.
+
+    imagecot study recipes/study/tiny.yaml --workers 2
+
+`candidates/GENERATOR.jsonl` hold a row a prompt, `timing.jsonl` a row a measurement, `self_correction/` the same of
+Table 5, `gallery/` pictures, `summary.json` all numbers. The same command goes on wherever it was interrupted.
+"""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from itertools import groupby
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from imagecot.errors import ImagecotError
+from imagecot.files import write_whole
+from imagecot.generators import load_generator
+from imagecot.identity import claim
+from imagecot.models import weights_of
+from imagecot.pictograms.detector import DETECTORS
+from imagecot.processes import share
+from imagecot.search.trace import versions
+from imagecot.study import self_correction, timing
+from imagecot.study.analysis import analyse
+from imagecot.study.pool import Judges, Models, load_models, observe, verifiers_of
+from imagecot.study.recipe import StudyRecipe, Unit, due, prompts, timed_prompts, units
+from imagecot.study.store import Row, Store, read_lines
+from imagecot.study.timing import Timed
+from imagecot.verifiers import load_verifier
+
+SUMMARY = "summary.json"
+STEPWISE = 2.0  # what a stepwise search of a prompt takes, in pools with their searches: it judges every step
+
+
+def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Console | None = None) -> Row:
+    """Do what is missing of a study and return its summary, which is also written where the study is interrupted.
+
+    workers  processes that draw and judge; seconds are measured by this one after they have ended
+    command  what the user typed, for the summary
+
+    UsageError where `recipe.output` holds another study; ImagecotError where a model or file cannot be used.
+    """
+    console = console or Console(stderr=True)
+    weights = weights_used(recipe)
+    claim(recipe.output / "study.json", identity(recipe, weights), "study")
+    try:
+        draw(recipe, workers, console)
+        with _bar(console, "seconds") as bar:
+            time_rows(recipe, bar)
+        if recipe.self_correction:
+            with _bar(console, "self-correction") as bar:
+                correct(recipe, bar)
+    finally:
+        summary = conclude(recipe, weights, command)
+    return summary
+
+
+def weights_used(recipe: StudyRecipe) -> Row:
+    """SHA-256 of all weights, each read once; a model of the hub that is not here yet is fetched."""
+    generators, verifiers = set(recipe.generators.values()), {row.verifier for row in recipe.rows.values()}
+    if recipe.self_correction:
+        generators.add(recipe.self_correction.correcting_generator)
+        verifiers |= self_correction.verifiers_of(recipe.self_correction)
+    names: list[tuple[str, str, Callable[[str], object]]] = [
+        *(("generator", name, load_generator) for name in sorted(generators)),
+        *(("verifier", name, load_verifier) for name in sorted(filter(None, verifiers))),
+    ]
+    found: Row = {"generators": {}, "verifiers": {}, "judges": {}}
+    for role, name, load in names:
+        if not weights_of(role, name):
+            load(name)
+        found[f"{role}s"][name] = weights_of(role, name)
+    judging = list(DETECTORS.values()) if recipe.detector in DETECTORS else [recipe.detector]
+    found["judges"] = {name: weights_of("detector", name) for name in judging}
+    return found
+
+
+def identity(recipe: StudyRecipe, weights: Row) -> Row:
+    """What defines a study: its recipe but for where it writes, and the weights."""
+    return {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights}
+
+
+def stores(recipe: StudyRecipe) -> dict[str, Store]:
+    """Where the rows of each generator are kept."""
+    return {key: Store(recipe.output / "candidates", key) for key in recipe.generators}
+
+
+def correction_store(recipe: StudyRecipe) -> Store:
+    """Where the rows of Table 5 are kept."""
+    return Store(recipe.output / "self_correction", "candidates")
+
+
+def weight(recipe: StudyRecipe, unit: Unit) -> float:
+    """About how long a unit takes, in pools with their searches."""
+    return 1.0 + STEPWISE * sum(row.search == "stepwise" for row in due(recipe, unit).values())
+
+
+def draw(recipe: StudyRecipe, workers: int, console: Console) -> None:
+    """Do the missing units, in this process or shared among `workers`."""
+    work = list(units(recipe))
+    places = stores(recipe)
+    done = {key: store.numbers() for key, store in places.items()}
+    todo = [unit for unit in work if unit.number not in done[unit.generator]]
+    if not todo:
+        return
+    weights = {unit[:2]: weight(recipe, unit) for unit in work}
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        total = sum(weights.values())
+        task = progress.add_task("drawing and judging", total=total)
+        left = list(todo)
+
+        def watch() -> None:
+            nonlocal left
+            first = len(left) == len(todo)
+            left = [unit for unit in left if not places[unit.generator].holds_new(unit.number)]
+            remaining = sum(weights[unit[:2]] for unit in left)
+            progress.update(task, completed=total - remaining)
+            if first and len(left) < len(todo):
+                began = next(unit for unit in todo if unit not in left)
+                each = _seconds(places[began.generator], began.number) / weights[began[:2]]
+                console.print(f"{len(left)} of {len(work)} pools to draw, about {_span(each * remaining / workers)}")
+
+        watch()
+        if workers == 1:
+            for _ in _follow(recipe, todo):
+                watch()
+        else:
+            share(_work, (recipe, todo), workers, watch)
+            watch()
+        if left:
+            raise ImagecotError("a worker process died; run the same command again to go on, or use fewer --workers.")
+
+
+def _work(recipe: StudyRecipe, todo: list[Unit], rank: int, workers: int) -> None:
+    """One process's share of the units."""
+    for _ in _follow(recipe, todo[rank::workers]):
+        pass
+
+
+def _follow(recipe: StudyRecipe, todo: Sequence[Unit]) -> Iterator[Unit]:
+    """Do units and yield each when it is kept; only the models of one generator are held at a time."""
+    judges = Judges.load(recipe.detector)
+    models: Models | None = None
+    for key, group in groupby(todo, lambda unit: unit.generator):
+        models = load_models(recipe.generators[key], verifiers_of(recipe, key), recipe.precision, models)
+        for unit in group:
+            stores(recipe)[key].keep(observe(recipe, unit, models, judges))
+            yield unit
+
+
+def _seconds(store: Store, number: int) -> float:
+    row = next(row for row in store.rows() if row["number"] == number)
+    return float(row["ended"] - row["began"])
+
+
+def _span(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
+
+
+@contextmanager
+def _bar(console: Console, text: str) -> Iterator[Callable[[int], Callable[[], object]]]:
+    """Yield a function that adds a number of pieces to a bar and returns what moves it by one."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(text, total=0, visible=False)
+
+        def add(count: int) -> Callable[[], object]:
+            total = (progress.tasks[0].total or 0) + count
+            progress.update(task, total=total, visible=total > 0)
+            return lambda: progress.advance(task)
+
+        yield add
+
+
+def time_rows(recipe: StudyRecipe, bar: Callable[[int], Callable[[], object]]) -> None:
+    """Measure the seconds of every row, the rows of one generator side by side."""
+    file, texts = recipe.output / "timing.jsonl", timed_prompts(recipe)
+    models: Models | None = None
+    for key, name in recipe.generators.items():
+        rows = recipe.rows_of(key).items()
+        searches = [Timed(row, r.search, r.verifier, r.sizes(recipe.n), r.first_step) for row, r in rows]
+        todo = timing.missing(file, searches, texts)
+        if todo:
+            models = load_models(name, verifiers_of(recipe, key), recipe.precision, models)
+            timing.measure(file, todo, models, recipe.seed, bar(len(todo)))
+
+
+def correct(recipe: StudyRecipe, bar: Callable[[int], Callable[[], object]]) -> None:
+    """Do what is missing of Table 5: its prompts, then its seconds."""
+    part, store = recipe.self_correction, correction_store(recipe)
+    assert part is not None
+    left = len(prompts(recipe.detector, recipe.prompts_per_task)) - len(store.numbers())
+    file = store.folder / "timing.jsonl"
+    todo = timing.missing(file, self_correction.timed(recipe, part), timed_prompts(recipe))
+    if not left and not todo:
+        return
+    names = self_correction.verifiers_of(part)
+    models = load_models(part.correcting_generator, names, recipe.precision)
+    done = bar(left + len(todo))
+    if left:
+        self_correction.observe(recipe, part, store, models, Judges.load(recipe.detector), done)
+    if todo:
+        timing.measure(file, todo, models, recipe.seed, done)
+
+
+def conclude(recipe: StudyRecipe, weights: Row, command: str) -> Row:
+    """Sum up what is there, and write it."""
+    for store in [*stores(recipe).values(), correction_store(recipe)]:
+        store.fold()
+    observed = {key: store.rows() for key, store in stores(recipe).items()}
+    timings = read_lines(recipe.output / "timing.jsonl")
+    corrected = correction_store(recipe)
+    rows, seconds = corrected.rows(), read_lines(corrected.folder / "timing.jsonl")
+    part = recipe.self_correction
+    everything = [*(row for found in observed.values() for row in found), *timings, *rows, *seconds]
+    summary = {
+        **analyse(recipe, observed, timing.means(timings)),
+        "self_correction": self_correction.analyse(rows, recipe, part, timing.means(seconds))
+        if part and rows
+        else None,
+        "recipe": recipe.model_dump(mode="json"),
+        "weights": weights,
+        "prompts": len(prompts(recipe.detector, recipe.prompts_per_task)),
+        "command": command,
+        "date": date.today().isoformat(),
+        "seconds": busy((row["began"], row["ended"]) for row in everything),
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "versions": versions(),
+    }
+    found: Row = _without_nan(summary)
+    write_whole(recipe.output / SUMMARY, (json.dumps(found, indent=1) + "\n").encode())
+    return found
+
+
+def busy(intervals: Any) -> float:
+    """Seconds that lie in any of the intervals (began, ended): what a study took, however often it was interrupted."""
+    total, until = 0.0, -math.inf
+    for began, ended in sorted(intervals):
+        total += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return total
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None for what is not a number, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

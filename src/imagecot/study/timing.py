@@ -1,0 +1,76 @@
+"""What searches cost in seconds, measured on real runs of them, side by side so that all meet the same machine.
+
+Each measurement is kept on disk when it is made and not repeated. They are only true while nothing else runs.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagecot.generators.randomness import prompt_seed
+from imagecot.search import search
+from imagecot.study.pool import Models
+from imagecot.study.store import Row, read_lines, write_lines
+
+Timing = dict[str, dict[int, float]]  # row -> number of paths -> mean seconds an image
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A search to be timed with each of `sizes` numbers of paths; `name` is its row."""
+
+    name: str
+    search: str
+    verifier: str | None
+    sizes: Sequence[int]
+    first_step: int = 1
+
+
+def missing(file: Path, searches: Sequence[Timed], prompts: Sequence[str]) -> list[tuple[str, int, Timed]]:
+    """The measurements that are not in `file` yet: prompt, number of paths, search."""
+    done = {(row["name"], row["n"], row["prompt"]) for row in read_lines(file)}
+    sizes = sorted({size for one in searches for size in one.sizes})
+    return [
+        (prompt, size, one)
+        for prompt in prompts
+        for size in sizes
+        for one in searches
+        if size in one.sizes and (one.name, size, prompt) not in done
+    ]
+
+
+def measure(
+    file: Path, todo: Sequence[tuple[str, int, Timed]], models: Models, seed: int, done: Callable[[], object]
+) -> None:
+    """Run the searches of `todo` one after another and add a line to `file` for each."""
+    rows = read_lines(file)
+
+    def run(prompt: str, n: int, one: Timed) -> float:
+        trace = search(
+            prompt,
+            generator=models.generator,
+            verifier=models.verifier(one.verifier),
+            strategy=one.search,
+            n=n,
+            seed=prompt_seed(seed, prompt),
+            first_step=one.first_step,
+        )
+        return trace.cost.seconds
+
+    for one in {one.name: one for _, _, one in todo}.values():
+        run(todo[0][0], min(one.sizes), one)  # the first run of a model allocates and compiles
+    for prompt, n, one in todo:
+        began = time.time()
+        row = {"name": one.name, "n": n, "prompt": prompt, "seconds": run(prompt, n, one)}
+        rows.append({**row, "began": began, "ended": time.time()})
+        write_lines(file, rows)
+        done()
+
+
+def means(rows: Sequence[Row]) -> Timing:
+    """Mean seconds by row and number of paths."""
+    by: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        by.setdefault(row["name"], {}).setdefault(row["n"], []).append(row["seconds"])
+    return {name: {n: sum(found) / len(found) for n, found in sizes.items()} for name, sizes in by.items()}
