@@ -34,7 +34,7 @@ def report(
       imagecot report runs/study/tiny --out docs/results/tiny/report --readme README.md
     """
     with waiting("drawing the figures"):
-        from imagecot.study.report.write import split_readme, write, write_into_readme
+        from imagecot.study.report.publish import split_readme, write, write_into_readme
 
         target = out or folder / "report"
         if readme is not None:

@@ -30,10 +30,11 @@ WORDS: list[Line] = [
     (Strong("PRM"), " (process reward model): it judges the unfinished picture at each step and keeps the best of N "
      "continuations."),
     (Strong("PARM"), " (potential assessment reward model): at each step it asks whether a path is clear enough to "
-     "judge, then whether it has potential; paths without are stopped, and the best of the rest is taken. ", Strong("PARM++"),
-     " then says what is wrong with the choice and lets it be drawn again."),
+     "judge, then whether it has potential; paths without are stopped, and the best of the rest is taken. ",
+     Strong("PARM++"), " then says what is wrong with the choice and lets it be drawn again."),
     (Strong("DPO"), " (direct preference optimisation): the generator itself is trained on pairs of a right and a "
-     "wrong picture; iterative: again on pairs of its own; guided: with a reward model's judgement during that training."),
+     "wrong picture; iterative: again on pairs of its own; guided: with a reward model's judgement during that "
+     "training."),
     (Strong("GenEval"), ": prompts of six tasks (one object, two objects, counting, colours, position, colours of two "
      "objects); an object detector decides whether a picture is right. The score is the mean over the tasks."),
     (Strong("The drawn world"), ": the small checkpoints (", Code("tiny"), ") draw pictograms of twelve kinds of "
@@ -66,10 +67,10 @@ def _compared(summary: Summary) -> list[Block]:
             "draw several pictures and let a reward model choose (verification at test time), or train the generator "
             "on right and wrong pictures (preference alignment). "
             f"This study gives {prompts} to {_count(len(summary.methods), 'method')} on "
-            f"{_count(generators, 'generator')}, those of “Can We Generate Images with CoT? Let's Verify and Reinforce Image Generation Step by Step” "
-            "(arXiv 2501.13926) and some of our own. "
-            "Methods of one generator choose among the same recorded paths, so that their differences are not those of "
-            "luck, and every score comes with its standard error (±), clustered by prompt."
+            f"{_count(generators, 'generator')}, those of “Can We Generate Images with CoT? Let's Verify and "
+            "Reinforce Image Generation Step by Step” (arXiv 2501.13926) and some of our own. "
+            "Methods of one generator choose among the same recorded paths, so that a difference is one of choosing "
+            "and not of luck in drawing, and every score comes with its standard error (±), clustered by prompt."
         ),
         Items(WORDS),
     ]

@@ -1,48 +1,15 @@
-"""Puts a report together and writes it: `report.html`, `report.md` with `figures/`, and the part of a README."""
+"""Everything that a report says, in order, and the part of it that a README shows."""
 
-import os
 from pathlib import Path
 
-from imagecot.errors import UsageError
-from imagecot.files import clear_write_errors, write_whole
 from imagecot.study.report import figures, html, markdown, tables
-from imagecot.study.report.blocks import (
-    Block,
-    Fold,
-    Heading,
-    Line,
-    Paragraph,
-    Picture,
-    Pictures,
-    Strong,
-    Table,
-    pictures,
-)
+from imagecot.study.report.blocks import Block, Fold, Heading, Line, Paragraph, Picture, Pictures, Strong, Table
 from imagecot.study.report.first_page import BASELINE, GOAL, best_of, first_page, provenance, study_command
 from imagecot.study.report.gallery import gallery, sorted_exhibits
 from imagecot.study.report.paper import difference, orderings, paper_gain, printed
-from imagecot.study.report.summary import Summary, read
+from imagecot.study.report.summary import Summary
 
-TITLE = "Verification and alignment of an image generator: a study"
-START, END = "<!-- study -->", "<!-- /study -->"
 README_ROWS = 10
-
-
-def write(folder: Path, out: Path) -> list[Path]:
-    """Write the report of the study in `folder` into `out`; return its files, the page first.
-
-    UsageError where `folder` holds no study, ImagecotError where its summary is damaged or `out` cannot be written.
-    """
-    blocks = contents(read(folder), folder)
-    drawn = out / "figures"
-    with clear_write_errors(drawn):
-        drawn.mkdir(parents=True, exist_ok=True)
-    files = [(drawn / f"{picture.name}.png", picture.png) for picture in pictures(blocks)]
-    files.append((out / "report.md", markdown.document(TITLE, blocks).encode()))
-    files.append((out / "report.html", html.page(TITLE, blocks).encode()))
-    for path, data in files:
-        write_whole(path, data)
-    return [path for path, _ in reversed(files)]
 
 
 def contents(summary: Summary, folder: Path) -> list[Block]:
@@ -64,14 +31,14 @@ def _scores(summary: Summary) -> list[Block]:
     blocks: list[Block] = [
         Heading("Scores"),
         Paragraph(
-            "The paper's Tables 1 to 3. Tasks: ours / the paper's. Overall by both judges with one standard error, then the "
-            "paper's overall, our gain over the baseline by the first judge and the paper's, in points."
+            "The paper's Tables 1 to 3. Tasks: ours / the paper's. Overall by both judges with one standard error, "
+            "then the paper's overall, our gain over the baseline by the first judge and the paper's, in points."
         ),
         tables.scores(summary),
         Heading("What an image costs"),
         Paragraph(
-            "Means an image. Seconds are of real runs on the machine named below; a correct image takes the seconds of an "
-            "image divided by the share that is right. Rows: passes of one path through one step of the generator."
+            "Means an image. Seconds are of real runs on the machine named below; a correct image takes the seconds of "
+            "an image divided by the share that is right. Rows: passes of one path through one step of the generator."
         ),
         tables.costs(summary),
     ]
@@ -97,15 +64,15 @@ def _curves(summary: Summary) -> list[Block]:
         (first, most), (last, least) = ranking[0], ranking[-1]
         words = (
             f"At equal time on the generator {label}: with {seconds:.2g} s an image, {summary.label(first)} reaches "
-            f"{most:.3f} and {summary.label(last)} {least:.3f}. These are interpolated between the measured N, over the "
-            "logarithm of the seconds, and lie within what was measured of each search."
+            f"{most:.3f} and {summary.label(last)} {least:.3f}. These are interpolated between the measured N, over "
+            "the logarithm of the seconds, and lie within what was measured of each search."
         )
         blocks += [Paragraph(words), table]
     if not blocks:
         return []
     words = (
-        "The paper's Figures 3, 13 and 14, and the same over seconds. Solid: the first judge, with one standard error; dotted: "
-        "the second judge; dashed: a random one of the N paths, and the oracle."
+        "The paper's Figures 3, 13 and 14, and the same over seconds. Solid: the first judge, with one standard error; "
+        "dotted: the second judge; dashed: a random one of the N paths, and the oracle."
     )
     return [Heading("Score over the number of paths and over seconds"), Paragraph(words), *blocks]
 
@@ -128,8 +95,9 @@ def _self_correction(summary: Summary) -> list[Block]:
     blocks: list[Block] = [
         Heading("PARM++ and self-correction"),
         Paragraph(
-            "The paper's Table 5: a generator trained to correct itself. Tasks: ours / the paper's. The controls ask whether "
-            "it is the reasons that help, or only another try. The last columns: what reflection gains on the row, in points."
+            "The paper's Table 5: a generator trained to correct itself. Tasks: ours / the paper's. The controls ask "
+            "whether it is the reasons that help, or only another try. The last columns: what reflection gains on the "
+            "row, in points."
         ),
         tables.self_correction(part),
     ]
@@ -220,24 +188,3 @@ def readme_fragment(summary: Summary, figures_folder: str = "figures") -> str:
         drawn = [picture for axis in ("n", "seconds") if (picture := _curve(summary, generator, axis))]
         parts += [" ".join(markdown.picture(picture, figures_folder) for picture in drawn)] if drawn else []
     return "\n\n".join(parts)
-
-
-def split_readme(readme: Path) -> tuple[str, str]:
-    """What stands before and behind the part that is generated, marks included; UsageError without the marks."""
-    try:
-        text = readme.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"{readme} cannot be read; give a Markdown file to --readme.") from None
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise UsageError(f"{readme} has no place for the study; write {START} and {END} where its table should stand.")
-    return before + start, end + after
-
-
-def write_into_readme(folder: Path, out: Path, readme: Path) -> None:
-    """Put the main table of the study in `folder` into `readme`, its pictures those of the report in `out`."""
-    before, after = split_readme(readme)
-    figures_folder = Path(os.path.relpath(out / "figures", readme.resolve().parent)).as_posix()
-    text = f"{before}\n{readme_fragment(read(folder), figures_folder)}\n{after}"
-    write_whole(readme, text.encode())

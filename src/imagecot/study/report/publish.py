@@ -1,0 +1,52 @@
+"""Writes a report: `report.html`, `report.md` with `figures/`, and the table of a README."""
+
+import os
+from pathlib import Path
+
+from imagecot.errors import UsageError
+from imagecot.files import clear_write_errors, write_whole
+from imagecot.study.report import html, markdown
+from imagecot.study.report.blocks import pictures
+from imagecot.study.report.contents import contents, readme_fragment
+from imagecot.study.report.summary import read
+
+TITLE = "Verification and alignment of an image generator: a study"
+START, END = "<!-- study -->", "<!-- /study -->"
+
+
+def write(folder: Path, out: Path) -> list[Path]:
+    """Write the report of the study in `folder` into `out`; return its files, the page first.
+
+    UsageError where `folder` holds no study, ImagecotError where its summary is damaged or `out` cannot be written.
+    """
+    blocks = contents(read(folder), folder)
+    drawn = out / "figures"
+    with clear_write_errors(drawn):
+        drawn.mkdir(parents=True, exist_ok=True)
+    files = [(drawn / f"{picture.name}.png", picture.png) for picture in pictures(blocks)]
+    files.append((out / "report.md", markdown.document(TITLE, blocks).encode()))
+    files.append((out / "report.html", html.page(TITLE, blocks).encode()))
+    for path, data in files:
+        write_whole(path, data)
+    return [path for path, _ in reversed(files)]
+
+
+def split_readme(readme: Path) -> tuple[str, str]:
+    """What stands before and behind the part that is generated, marks included; UsageError without the marks."""
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"{readme} cannot be read; give a Markdown file to --readme.") from None
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise UsageError(f"{readme} has no place for the study; write {START} and {END} where its table should stand.")
+    return before + start, end + after
+
+
+def write_into_readme(folder: Path, out: Path, readme: Path) -> None:
+    """Put the main table of the study in `folder` into `readme`, its pictures those of the report in `out`."""
+    before, after = split_readme(readme)
+    figures_folder = Path(os.path.relpath(out / "figures", readme.resolve().parent)).as_posix()
+    text = f"{before}\n{readme_fragment(read(folder), figures_folder)}\n{after}"
+    write_whole(readme, text.encode())

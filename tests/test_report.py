@@ -1,0 +1,494 @@
+"""The report of a study: its numbers are those of the verdicts and of the paper's file, whatever is missing."""
+
+import io
+import json
+import math
+import re
+import tokenize
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.geneval.prompts import TASKS
+from imagecot.study.report import figures, first_page, gallery, paper, readme_fragment, tables, write
+from imagecot.study.report import html as page
+from imagecot.study.report.blocks import Code, Fold, Items, Paragraph, Picture, Strong, Table
+from imagecot.study.report.gallery import sorted_exhibits
+from imagecot.study.report.markdown import document, plain
+from imagecot.study.report.paper import Claim, Difference, judge, judge_near, orderings, weigh
+from imagecot.study.report.summary import Exhibit, Summary, read, readable
+from invented_study import GENERATORS, ROWS, invent, judged
+
+VOID = {"meta", "img", "br", "hr", "link"}
+PAPER = json.loads((Path(paper.__file__).parents[1] / "paper.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study, its report, its summary and its verdicts."""
+    folder = tmp_path_factory.mktemp("study")
+    summary, observed = invent(folder)
+    write(folder, folder / "report")
+    return folder, summary, observed
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Figures are drawn, but not painted, which takes seconds."""
+    for module in (figures, gallery):
+        monkeypatch.setattr(module, "png_of", lambda figure: figure.get_size_inches().tobytes())
+
+
+class Page(HTMLParser):
+    """Checks that every tag is closed in its turn, and keeps what refers to something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.images = 0
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "iframe", "link", "object")
+        self.images += tag == "img"
+        self.references += [value or "" for key, value in attrs if key in ("src", "href", "srcset", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def parsed(html: str) -> Page:
+    found = Page()
+    found.feed(html)
+    found.close()
+    assert found.open == []
+    return found
+
+
+def markdown_table(text: str, title: str) -> dict[str, dict[str, str]]:
+    """The first table under a title, by the first cell of a row and the head of a column."""
+    lines = text.split(f"## {title}\n", 1)[1].splitlines()
+    first = next(k for k, line in enumerate(lines) if line.startswith("|"))
+    cells = [
+        [re.sub(r"\\(.)|\*\*", r"\1", cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in lines[first:]
+        if line.startswith("|")
+    ]
+    end = next((k for k, line in enumerate(lines[first:]) if not line.startswith("|")), len(cells))
+    head, _, *rows = cells[:end]
+    assert all(len(row) == len(head) for row in rows)
+    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+
+
+def by_hand(observed: dict[str, Any], name: str, judge: int) -> tuple[dict[str, float], float, float]:
+    """Tasks, their mean, and its standard error clustered by prompt, in plain arithmetic."""
+    kind, _, generator = name.partition("@")
+    rows = observed[generator or ROWS[name][0]]
+    tasks, variances = {}, []
+    for task in TASKS:
+        shares = []
+        for row in rows:
+            if row["metadata"]["tag"] == task:
+                values = [v["correct"] for v in judged([row], kind, judge)]
+                shares.append(sum(values) / len(values))
+        tasks[task] = mean = sum(shares) / len(shares)
+        spread = sum((share - mean) ** 2 for share in shares) / (len(shares) - 1)
+        variances.append(spread / len(shares))
+    return tasks, sum(tasks.values()) / len(tasks), math.sqrt(sum(variances)) / len(tasks)
+
+
+def test_the_main_table_is_that_of_the_verdicts_and_of_the_paper(study):
+    folder, summary, observed = study
+    table = markdown_table((folder / "report" / "report.md").read_text(), "Scores")
+    assert len(table) == len(summary["rows"]) == len(ROWS) + 2 * len(GENERATORS)
+    labels = {name: read(folder).label(name) for name in summary["rows"]}
+    base = by_hand(observed, "baseline", 0)[1]
+    for name, label in labels.items():
+        row = table[label]
+        tasks, overall, error = by_hand(observed, name, 0)
+        theirs = dict(zip(PAPER["columns"], PAPER["show_o"].get(name, []), strict=False))
+        for task in TASKS:
+            shown = f"{tasks[task]:.2f}" + (f" / {theirs[task]:.2f}" if theirs else "")
+            assert row[task.replace("_", " ")] == shown
+        assert row["overall"] == f"{overall:.3f} (±{error:.3f})"
+        _, second, second_error = by_hand(observed, name, 1)
+        assert row["second judge"] == f"{second:.3f} (±{second_error:.3f})"
+        assert row["paper"] == (f"{theirs['overall']:.2f}" if theirs else "–")
+        if name in ROWS and name != "baseline":
+            assert row["gain"] == f"{100 * (overall - base):+.1f}"
+            gap = theirs["overall"] - PAPER["show_o"]["baseline"][-1]
+            assert row["paper's gain"] == f"{100 * gap:+.1f}"
+
+
+def test_costs_count_seconds_a_right_image(study):
+    folder, summary, _ = study
+    table = markdown_table((folder / "report" / "report.md").read_text(), "What an image costs")
+    row, source = table["orm fine tuned"], summary["rows"]["orm_fine_tuned"]
+    assert float(row["s / correct image"]) == pytest.approx(source["seconds_per_image"] / source["overall"], abs=0.005)
+    assert (row["generator"], row["verifier"], row["N"], row["generator rows"]) == ("tiny", "tiny-orm", "8", "288")
+    assert table["baseline"]["search"] == "single"
+
+
+def test_the_page_is_whole_and_needs_nothing_else(study):
+    folder, summary, _ = study
+    html = (folder / "report" / "report.html").read_text()
+    found = parsed(html)
+    assert all(reference.startswith(("data:image/png;base64,", "#")) for reference in found.references)
+    assert "url(" not in html and "@import" not in html
+    shown = sum(len(exhibit["images"]) for exhibit in summary["gallery"])
+    assert found.images == shown + len(list((folder / "report" / "figures").glob("*.png"))) - 2  # the gallery's sheets
+    assert html.count("1&thinsp;✓") + html.count("1&thinsp;✗") == shown
+    for words in ("ORM", "PRM", "PARM", "DPO", "GenEval", "drawn world", "Two judges", "oracle", "Path"):
+        assert words in found.text
+
+
+def test_the_markdown_shows_every_figure(study):
+    folder, _, _ = study
+    text = (folder / "report" / "report.md").read_text()
+    linked = re.findall(r"!\[[^\]]*\]\((figures/[^)]+)\)", text)
+    assert sorted(linked) == sorted(f"figures/{p.name}" for p in (folder / "report" / "figures").iterdir())
+    for link in linked:
+        with Image.open(folder / "report" / link) as image:
+            assert min(image.size) > 200
+
+
+def test_outcomes_by_hand():
+    assert judge(Difference(0.1, 0.02, 0.2, True)) == "agrees"
+    assert judge(Difference(0.1, -0.02, 0.2, True)) == "leans"
+    assert judge(Difference(0.0, 0.0, 0.0, True)) == "equal"
+    assert judge(Difference(-0.1, -0.2, 0.1, True)) == "against"
+    assert judge(Difference(-0.1, -0.2, -0.01, True)) == "contradicts"
+    assert judge(Difference(0.1, None, None, False)) == "leans"
+    assert judge_near(Difference(0.02, -0.01, 0.04, True), 0.05) == "agrees"
+    assert judge_near(Difference(0.02, -0.1, 0.1, True), 0.05) == "leans"
+    assert judge_near(Difference(0.1, -0.1, 0.2, True), 0.05) == "against"
+    assert judge_near(Difference(-0.2, -0.3, -0.1, True), 0.05) == "contradicts"
+
+
+def small(**overall: float) -> dict[str, Any]:
+    rows = {name: {"overall": value, "overall_se": 0.03, "tasks": {"colors": value}} for name, value in overall.items()}
+    return {"rows": rows}
+
+
+def test_differences_are_paired_where_compared_and_turned_where_needed():
+    values = small(baseline=0.5, parm=0.7, dpo=0.4)
+    pair = {"a": "baseline", "b": "parm", "difference": -0.25, "low": -0.3, "high": -0.1}
+    values["comparisons"] = [pair | {"second_judge": {"difference": -0.2, "low": -0.4, "high": 0.1}}]
+    summary = Summary.model_validate(values)
+    assert paper.difference(summary.rows, summary.comparisons, "parm", "baseline") == Difference(0.25, 0.1, 0.3, True)
+    second = paper.difference(summary.rows, summary.comparisons, "parm", "baseline", second=True)
+    assert second == Difference(0.2, -0.1, 0.4, True)
+    found = paper.difference(summary.rows, summary.comparisons, "dpo", "parm")
+    assert found is not None and not found.paired and found.value == pytest.approx(-0.3)
+    assert found.low == pytest.approx(-0.3 - 1.96 * math.sqrt(2) * 0.03)
+    assert paper.difference(summary.rows, summary.comparisons, "dpo", "parm", second=True) is None
+
+
+def test_a_row_that_should_stay_near_is_held_against_half_of_what_the_orm_gains():
+    claim = next(c for c in paper.CLAIMS if c.near and c.a == "prm_fine_tuned")
+    near = weigh(claim, Summary.model_validate(small(baseline=0.5, prm_fine_tuned=0.55, orm_fine_tuned=0.7)))
+    assert near.bound == pytest.approx(0.1) and near.outcome == "leans"
+    far = weigh(claim, Summary.model_validate(small(baseline=0.5, prm_fine_tuned=0.65, orm_fine_tuned=0.7)))
+    assert far.outcome == "against"
+    assert weigh(claim, Summary.model_validate(small(baseline=0.5, prm_fine_tuned=0.7))).outcome is None
+
+
+def test_every_ordering_of_the_paper_is_weighed():
+    summary = Summary.model_validate(small(baseline=0.5, parm=0.9, orm_fine_tuned=0.95))
+    found = {(f.claim.a, f.claim.b, f.claim.table): f for f in orderings(summary)}
+    expected = sum(
+        round(abs(one[-1] - other[-1]), 2) >= 0.01
+        for table in ("show_o", "show_o_self_correction_fine_tuned")
+        for k, one in enumerate(PAPER[table].values())
+        for other in list(PAPER[table].values())[:k]
+    )
+    assert len(found) == expected
+    assert all(f.paper >= 0.01 for f in found.values())
+    assert found["parm", "baseline", "show_o"].outcome == "agrees"
+    assert found["parm", "orm_fine_tuned", "show_o"].outcome == "against"
+    assert {f.outcome for key, f in found.items() if "dpo" in key} == {None}
+
+
+def test_claims_name_rows_of_the_paper_in_its_order():
+    for claim in paper.CLAIMS:
+        gap = paper.paper_gain(claim.a, claim.b, claim.table)
+        assert gap is not None and (gap > 0 or claim.near), claim
+
+
+def test_what_agrees_and_what_does_not_stand_on_the_first_page(tmp_path):
+    values = small(baseline=0.5, orm_zero_shot=0.6, orm_fine_tuned=0.8, parm=0.7)
+    values["comparisons"] = [
+        {"a": "parm", "b": "orm_fine_tuned", "difference": -0.1, "low": -0.15, "high": -0.05},
+        {"a": "orm_fine_tuned", "b": "orm_zero_shot", "difference": 0.2, "low": 0.1, "high": 0.3},
+    ]
+    (tmp_path / "summary.json").write_text(json.dumps(values))
+    write(tmp_path, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    agrees = text.split("## Where this agrees")[1].split("\n## ")[0]
+    misses = text.split("## Where it does not")[1].split("\n## ")[0]
+    assert "A fine-tuned ORM beats a zero-shot one**: paper +2.0, here +20.0 (+10.0 to +30.0)" in agrees
+    assert "PARM beats the fine-tuned ORM**: paper +4.0, here -10.0 (-15.0 to -5.0)" in misses
+    assert "opposite, certain" in misses and "PARM beats" not in agrees
+    assert text.index("Where it does not") < text.index("## Scores")
+    assert "“ORM fine tuned” with 0.800" in text.split("## The result")[1].split("\n## ")[0]
+
+
+def test_equal_time_by_hand():
+    curve = {
+        "orm": [{"n": 1, "overall": 0.4, "seconds": 1}, {"n": 4, "overall": 0.8, "seconds": 4}],
+        "parm": [{"n": 1, "overall": 0.4, "seconds": 0.5}, {"n": 4, "overall": 0.7, "seconds": 2}],
+        "oracle": [{"n": 1, "overall": 0.4, "seconds": None}],
+    }
+    summary = Summary.model_validate({**small(baseline=0.4), "curves": {"g": curve}})
+    found = tables.at_seconds(summary, "g")
+    assert found is not None
+    table, ranking, seconds = found
+    assert seconds == 2
+    # in logarithms 2 s lies half-way between 1 and 4, and 1 s half-way between .5 and 2
+    assert ranking == [("parm", pytest.approx(0.7)), ("orm", pytest.approx(0.6))]
+    assert table.rows == [["ORM", "0.400", "0.600"], ["PARM", "0.550", "0.700"]]
+    curve["parm"][0]["seconds"] = curve["parm"][1]["seconds"] = 9
+    assert tables.at_seconds(Summary.model_validate({**small(a=0.4), "curves": {"g": curve}}), "g") is None
+
+
+def test_failures_of_the_best_come_first_and_are_not_outnumbered(study):
+    folder, _, _ = study
+    summary = read(folder)
+    best = first_page.best_of(summary)
+    failed, others = sorted_exhibits(summary, best)
+    assert failed and others and len(failed) + len(others) == len(summary.gallery)
+    html = (folder / "report" / "report.html").read_text()
+    shown = html.split('<h2 id="gallery">')[1].split("<h2")[0]
+    prompts = re.findall(r"<p><strong>(a photo of thing \d+)</strong>", shown)
+    assert prompts[: len(failed)] == [exhibit.prompt for exhibit in failed]
+    before = shown.split("<details>")[0].count("<strong>")
+    assert before == len(failed) + min(len(others), max(len(failed), 2))
+    unknown = Summary.model_validate({**small(a=0.1), "gallery": [Exhibit(prompt="p", correct={"a": [True, None]})]})
+    assert sorted_exhibits(unknown, "a")[0] == []
+
+
+def test_odd_characters_mean_themselves(tmp_path):
+    summary, _ = invent(tmp_path)
+    odd = 'a|b <script>x</script> $x^ *y* `z` [l](u) & "q" ☃\n#'
+    summary["rows"]["parm"]["label"] = odd
+    summary["recipe"]["rows"]["parm"]["note"] = odd
+    summary["gallery"][0]["prompt"] = odd
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    write(tmp_path, tmp_path / "out")
+    assert "<script>x</script>" in parsed((tmp_path / "out" / "report.html").read_text()).text
+    table = markdown_table((tmp_path / "out" / "report.md").read_text(), "Scores")
+    assert any(name.startswith('a|b <script>x</script> $x^ *y* `z` [l](u) & "q" ☃ #') for name in table)
+
+
+def test_blocks_render_alike():
+    assert plain("a_b|c*\n<d>") == r"a\_b\|c\* \<d\>"
+    blocks = [
+        Paragraph(("x ", Strong("<b>"), " ", Code("a|b"))),
+        Items(["one"]),
+        Table(["n", "v"], [["r", Strong("1")]]),
+        Fold("more", [Picture("f", b"\x89", "alt")]),
+    ]
+    text = document("T", blocks)
+    assert "x **\\<b\\>** `a\\|b`" in text and "| r | **1** |" in text and "![alt](figures/f.png)" in text
+    html = page.page("T", blocks)
+    assert "<td><strong>1</strong></td>" in html and "x <strong>&lt;b&gt;</strong> <code>a|b</code>" in html
+    assert 'src="data:image/png;base64,iQ=="' in html
+
+
+def test_names_for_people():
+    assert readable("parm+iterative_dpo") == "PARM + iterative DPO"
+    assert readable("parm++_with_reflection") == "PARM++ with reflection"
+    assert readable("random@dpo") == "random on DPO"
+
+
+def only(*names: str):
+    def keep(summary: dict[str, Any]) -> None:
+        summary["rows"] = {name: summary["rows"][name] for name in names}
+
+    return keep
+
+
+def lose(*path: str, value: Any = None):
+    def change(summary: dict[str, Any]) -> None:
+        place = summary
+        for key in path[:-1]:
+            place = place[key]
+        if value is None:
+            del place[path[-1]]
+        else:
+            place[path[-1]] = value
+
+    return change
+
+
+def no_seconds(summary: dict[str, Any]) -> None:
+    for row in summary["rows"].values():
+        row["seconds_per_image"] = None
+    for curve in (curve for curves in summary["curves"].values() for curve in curves.values()):
+        for point in curve:
+            point["seconds"] = None
+
+
+def one_judge(summary: dict[str, Any]) -> None:
+    for row in summary["rows"].values():
+        row["second_judge"] = None
+    for curve in (curve for curves in summary["curves"].values() for curve in curves.values()):
+        for point in curve:
+            point["second"] = point["second_se"] = None
+    for pair in summary["comparisons"]:
+        pair["second_judge"] = None
+    for exhibit in summary["gallery"]:
+        exhibit["correct"] = {name: verdicts[:1] for name, verdicts in exhibit["correct"].items()}
+    summary["agreement"] = dict.fromkeys(summary["agreement"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (only("baseline"), "Rows of the paper that were not run"),
+        (only("parm"), "no row for a single path"),
+        (lose("rows", "baseline"), "no row for a single path"),
+        (lose("self_correction"), "(Table 5) were not run"),
+        (lose("self_correction", "rows", "parm"), "Rows of Table 5 that were not run: PARM."),
+        (no_seconds, "No row has measured seconds"),
+        (lose("rows", "parm", "seconds_per_image"), "Without measured seconds: parm."),
+        (one_judge, "No row has the second judge's verdict"),
+        (lose("curves"), "no record for: curves over N"),
+        (lose("reliability"), "no record for: reliability"),
+        (lose("steps"), "no record for: use of the steps"),
+        (lose("gallery"), "no record for: gallery"),
+        (lose("recipe"), "imagecot study recipes/study/tiny.yaml"),
+        (lose("comparisons"), "≈"),
+        (lose("rows", "parm", "prompts", value=12), "On fewer than 30 prompts: parm (12)."),
+        (lose("gallery", value=[{"prompt": "p", "images": {"parm": "gallery/none.png"}}]), "1 picture of the gallery"),
+        (lose("rows", "baseline", "tasks", value={"colors": 0.5}), "0.50 / 0.82"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_said(study, tmp_path, unpainted, change, said):
+    summary = json.loads(json.dumps(study[1]))
+    change(summary)
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "gallery").symlink_to(study[0] / "gallery")
+    write(tmp_path, tmp_path / "out")
+    text = re.sub(r"\\(.)", r"\1", (tmp_path / "out" / "report.md").read_text())
+    assert said in text
+    parsed((tmp_path / "out" / "report.html").read_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (None, UsageError),
+        ("{", ImagecotError),
+        ("[]", ImagecotError),
+        ("{}", ImagecotError),
+        ('{"rows": {}}', ImagecotError),
+        ('{"rows": {"parm": {"label": "no scores"}}}', ImagecotError),
+        ("\x00\xff", ImagecotError),
+    ],
+)
+def test_a_folder_without_a_good_summary_is_refused_in_one_sentence(tmp_path, imagecot, text, error):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    if text is not None:
+        (folder / "summary.json").write_text(text, encoding="latin-1")
+    code, out, err = imagecot("report", str(folder))
+    assert code == error.exit_code and out == ""
+    assert err.startswith("error: ") and len(err.strip().splitlines()) == 1
+    assert [p.name for p in folder.iterdir()] == ([] if text is None else ["summary.json"])
+
+
+def test_the_command_writes_prints_and_fills_the_readme(study, tmp_path, imagecot, unpainted):
+    folder, summary, _ = study
+    readme = tmp_path / "docs" / "README.md"
+    readme.parent.mkdir()
+    readme.write_text("before\n<!-- study -->\nold\n<!-- /study -->\nafter\n")
+    out = tmp_path / "out"
+    code, printed, _ = imagecot("report", str(folder), "--out", str(out), "--readme", str(readme), "--json")
+    files = [Path(name) for name in json.loads(printed)["files"]]
+    assert code == 0 and files[0] == out / "report.html" and files[-1] == readme
+    assert {p for p in out.rglob("*") if p.is_file()} == set(files[:-1])
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- study -->\n") and text.endswith("\n<!-- /study -->\nafter\n")
+    assert "old" not in text
+    for row in (summary["rows"]["baseline"], summary["rows"]["parm+iterative_dpo"]):
+        assert f"**{row['overall']:.3f} (±{row['overall_se']:.3f})**" in text
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (readme.parent / link).is_file()
+    again = text
+    assert imagecot("report", str(folder), "--out", str(out), "--readme", str(readme))[0] == 0
+    assert readme.read_text() == again
+
+
+def test_a_readme_without_marks_is_refused_before_anything_is_written(study, tmp_path, imagecot):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- study --> never closed")
+    code, _, err = imagecot("report", str(study[0]), "--out", str(tmp_path / "out"), "--readme", str(readme))
+    assert code == 2 and "<!-- /study -->" in err and not (tmp_path / "out").exists()
+    assert readme.read_text() == "<!-- study --> never closed"
+
+
+def test_the_readme_shows_at_most_ten_rows():
+    names = [*PAPER["show_o"], "own_1", "own_2"]
+    summary = Summary.model_validate(small(**{name: 0.5 for name in names}))
+    lines = [line for line in readme_fragment(summary).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 10 and lines[2].startswith("| baseline |")
+
+
+def test_one_row_is_rerun_by_the_studys_own_recipe(study):
+    import shlex
+
+    from imagecot.recipes import override
+
+    summary = read(study[0])
+    words = shlex.split(first_page.row_command(summary, "parm+iterative_dpo"))
+    assert words[:3] == ["imagecot", "study", "recipes/study/tiny.yaml"]
+    changed = override(dict(summary.recipe), words[3:])
+    assert list(changed["rows"]) == ["baseline", "parm+iterative_dpo"]
+    assert changed["rows"]["parm+iterative_dpo"] == {
+        "generator": "iterative_dpo", "search": "parm", "verifier": "tiny-parm",
+    }  # fmt: skip
+    assert changed["generators"] == {"baseline": "tiny", "iterative_dpo": "tiny-dpo-iter"}
+    assert changed["self_correction"] is None and changed["output"] == "runs/study/parm+iterative_dpo"
+
+
+def test_no_score_is_written_in_the_source():
+    """Scores are two or three digits behind a point; what else has them here is a length or a colour of a figure."""
+    files = [
+        f for f in Path(paper.__file__).parent.glob("*.py") if f.name not in ("figures.py", "html.py", "gallery.py")
+    ]
+    assert len(files) >= 6
+    for file in files:
+        for token in tokenize.tokenize(io.BytesIO(file.read_bytes()).readline):
+            if token.type == tokenize.NUMBER:
+                assert token.string in {"0", "1", "2", "3", "4", "10", "100", "0.0", "0.01", "1.96"}, (file, token.line)
+            elif token.type == tokenize.STRING and not token.string.startswith('"""'):
+                words = re.sub(r":[^{}]*}", "}", token.string)  # without the formats of numbers
+                assert not re.search(r"(?<!\w)0?\.\d\d|\d ?%(?! interval)|(?<!\w)[+−-]\d", words), (file, token)
+
+
+def test_the_papers_numbers_come_from_its_file(study, tmp_path, monkeypatch, unpainted):
+    changed = json.loads(json.dumps(PAPER))
+    changed["show_o"]["parm"] = [0.11] * 6 + [0.99]
+    monkeypatch.setattr(paper, "paper", lambda: changed)
+    write(study[0], tmp_path / "out")
+    table = markdown_table((tmp_path / "out" / "report.md").read_text(), "Scores")
+    assert table["parm"]["paper"] == "0.99" and table["parm"]["paper's gain"] == "+46.0"
+    assert all(table["parm"][task.replace("_", " ")].endswith(" / 0.11") for task in TASKS)
+
+
+def test_claims_are_those_of_a_summary(study):
+    finding = weigh(Claim("x", "parm", "baseline"), read(study[0]))
+    pair = next(c for c in study[1]["comparisons"] if (c["a"], c["b"]) == ("parm", "baseline"))
+    assert finding.ours == Difference(pair["difference"], pair["low"], pair["high"], True)
+    assert finding.second is not None and finding.second.value == pair["second_judge"]["difference"]
