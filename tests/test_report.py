@@ -125,7 +125,7 @@ def test_the_main_table_is_that_of_the_verdicts_and_of_the_paper(study):
         assert row["second judge"] == f"{second:.3f} (±{second_error:.3f})"
         assert row["paper"] == (f"{theirs['overall']:.2f}" if theirs else "–")
         if name in ROWS and name != "baseline":
-            assert row["gain"] == f"{100 * (overall - base):+.1f}"
+            assert row["gain"] == f"{100 * (overall - base):+.1f}"  # all of them are gains
             gap = theirs["overall"] - PAPER["show_o"]["baseline"][-1]
             assert row["paper's gain"] == f"{100 * gap:+.1f}"
 
@@ -237,7 +237,7 @@ def test_what_agrees_and_what_does_not_stand_on_the_first_page(tmp_path):
     agrees = text.split("## Where this agrees")[1].split("\n## ")[0]
     misses = text.split("## Where it does not")[1].split("\n## ")[0]
     assert "A fine-tuned ORM beats a zero-shot one**: paper +2.0, here +20.0 (+10.0 to +30.0)" in agrees
-    assert "PARM beats the fine-tuned ORM**: paper +4.0, here -10.0 (-15.0 to -5.0)" in misses
+    assert "PARM beats the fine-tuned ORM**: paper +4.0, here −10.0 (−15.0 to −5.0)" in misses
     assert "opposite, certain" in misses and "PARM beats" not in agrees
     assert text.index("Where it does not") < text.index("## Scores")
     assert "“ORM fine tuned” with 0.800" in text.split("## The result")[1].split("\n## ")[0]

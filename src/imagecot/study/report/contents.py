@@ -105,13 +105,14 @@ def _self_correction(summary: Summary) -> list[Block]:
     if rounds:
         blocks += [Paragraph("Score after each round of correction, first / second judge:"), rounds]
     says: list[Line] = []
-    for words, found in (("rounds asked for, prompts", part.rounds), ("problems in what was said", part.problems)):
+    counted = (("Prompts by the rounds they took", part.rounds), ("Problems in what was said", part.problems))
+    for words, found in counted:
         if found:
-            says.append(f"{words}: " + ", ".join(f"{key}: {count}" for key, count in found.items()))
+            says.append(f"{words}: " + ", ".join(f"{key}: {count}" for key, count in found.items()) + ".")
     reasons = {key: value for key, value in part.reasons.items() if value is not None}
     if reasons:
         shares = ", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in reasons.items())
-        says.append(f"how right the reasons are: {shares}")
+        says.append(f"How right the reasons are: {shares}.")
     return [*blocks, *(Paragraph(line) for line in says)]
 
 
@@ -143,7 +144,7 @@ def _gallery(summary: Summary, folder: Path) -> list[Block]:
     shown = others[: max(len(failed), 2)]
     words = (
         f"The same prompts across all methods. First the {len(failed)} at which the method with the highest score "
-        f"(“{summary.label(best)}”) fails by at least one judge, then as many at which it does not. "
+        f"(“{summary.label(best)}”) fails by at least one judge, then {len(shown)} at which it does not. "
         "1 and 2 are the judges; ✓ right, ✗ wrong."
     )
     blocks: list[Block] = [Heading("Gallery"), Paragraph(words)]

@@ -28,21 +28,24 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e4df; --soft: #a3a6ad; --paper: #17181b; --line: #3a3c42;
   --shade: #222429; --right: #6fd19c; --wrong: #ff8f86; --link: #8fb8f5; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.25rem 1rem 4rem; max-width: 74rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1.25rem 1rem 4rem; max-width: 84rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin: 2.6rem 0 .6rem; }
 p, ul { max-width: 46rem; overflow-wrap: anywhere; } li { margin: .25rem 0; } a { color: var(--link); }
 nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; font-size: .9rem; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
-th:first-child, td:first-child { text-align: left; min-width: 9rem; position: sticky; left: 0;
+th, td { padding: .35rem .55rem; text-align: right; white-space: nowrap; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; min-width: 9rem; white-space: normal; position: sticky; left: 0;
   background: var(--paper); }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-pre { background: var(--shade); padding: .7rem .9rem; border-radius: 6px; overflow-x: auto; font-size: .84rem; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
+pre { background: var(--shade); padding: .7rem .9rem; border-radius: 6px; font-size: .84rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
 code { font-size: .9em; }
 .side { display: flex; flex-wrap: wrap; gap: 1rem; } .side figure { flex: 1 1 20rem; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; border-radius: 6px; background: #fff; }
+@media (max-width: 40rem) { .wide img { max-width: 46rem; } }
 .cards { display: flex; flex-wrap: wrap; gap: .9rem .7rem; margin: .4rem 0 1.6rem; }
 .card { width: 7rem; font-size: .78rem; line-height: 1.3; overflow-wrap: anywhere; }
 .card img { width: 7rem; height: 7rem; object-fit: contain; display: block; border-radius: 4px; background: #fff; }
@@ -83,7 +86,7 @@ def _block(block: Block) -> str:
             body = "\n".join("<tr>" + "".join(f"<td>{_line(cell)}</td>" for cell in row) + "</tr>" for row in rows)
             return f'<div class="wide"><table>\n<tr>{top}</tr>\n{body}\n</table></div>'
         case Picture():
-            return _figure(block)
+            return _figure(block, ' class="wide"')
         case Pictures(pictures):
             return f'<div class="side">{"".join(map(_figure, pictures))}</div>'
         case Gallery(prompts):
@@ -96,8 +99,8 @@ def _block(block: Block) -> str:
             return f"<details>\n<summary>{escape(title)}</summary>\n{inside}\n</details>"
 
 
-def _figure(picture: Picture) -> str:
-    return f"<figure>{_image(picture.png, picture.alt)}</figure>"
+def _figure(picture: Picture, kind: str = "") -> str:
+    return f"<figure{kind}>{_image(picture.png, picture.alt)}</figure>"
 
 
 def _image(png: bytes, alt: str, kind: str = "") -> str:

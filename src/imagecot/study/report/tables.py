@@ -66,14 +66,19 @@ def score(scores: Scores | None) -> str:
 
 def points(value: float | None) -> str:
     """A difference of scores in points (hundredths), with its sign."""
-    return NONE if value is None else f"{100 * value:+.1f}"
+    return NONE if value is None else _signed(100 * value)
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
 def interval(found: Difference | None) -> str:
     """The 95 % interval of a difference in points; ≈ where it is not a paired one."""
     if found is None or found.low is None or found.high is None:
         return NONE
-    return f"{'' if found.paired else '≈ '}{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    return f"{'' if found.paired else '≈ '}{points(found.low)} to {points(found.high)}"
 
 
 def number(value: float | None, digits: int = 1) -> str:
