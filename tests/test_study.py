@@ -1,60 +1,96 @@
-"""The verification study: choices and tables worked by hand, replayed searches equal to real ones, resume."""
+"""The study: choices and tables worked by hand, replayed searches equal to real ones, recipes, timing."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.randomness import path_seeds
+from imagecot.recipes import check, read_yaml
 from imagecot.search import search
-from imagecot.study import verification
+from imagecot.study import timing
+from imagecot.study.analysis import analyse
+from imagecot.study.choices import choice, judged
+from imagecot.study.pool import Models
+from imagecot.study.recipe import StudyRecipe, due, prompts, units
 from imagecot.study.recorded import record
-from imagecot.study.report import table
-from imagecot.study.verification import VerificationRecipe, analyse, choice, judged, observe, run, steps_used
+from imagecot.study.run import busy, weight
+from imagecot.study.store import Store
 from plain_decoder import tiny_generator
-from small_models import Brightness
+from small_models import Brightness, Flat
 from test_search_parm import PROMPT, STEPS, Scripted, brightness
 
 torch.set_num_threads(1)
-QUIET = Console(quiet=True)
+RECIPES = Path(__file__).parent.parent / "recipes" / "study"
 
 
 def path(score: float | None, stopped: int | None = None, potential: float | None = None) -> dict:
     return {"score": score, "stopped": stopped, "first_clear": stopped, "potential": potential}
 
 
-def row(tag: str, prompt: str, scores: list[float], correct: list[bool], parm: list[dict] | None = None) -> dict:
-    orm = {"paths": [path(score) for score in scores], "chosen": 0, "cost": {}}
+def observed(
+    number: int, tag: str, scores: list[float], correct: list[bool], parm: list[dict] | None = None, **more
+) -> dict:
+    """A row of the store: the second judge says of the paths what the first says of them in reverse order."""
+    orm = [path(score) for score in scores]
+    parm = parm or orm
+    ranks = [p["score"] if p["stopped"] is None else -1.0 for p in parm]
     return {
-        "metadata": {"tag": tag, "prompt": prompt}, "correct": [correct, correct[::-1]], "reasons": [],
-        "searches": {"orm": orm, "parm": {"paths": parm or orm["paths"], "chosen": 0, "cost": {}}},
+        "number": number, "metadata": {"tag": tag, "prompt": f"{tag} {number}"},
+        "correct": [correct, correct[::-1]], "reasons": [],
+        "searches": {
+            "baseline": {"paths": [path(None)], "chosen": 0, "cost": {"judge_calls": 0}},
+            "orm": {"paths": orm, "chosen": scores.index(max(scores)), "cost": {"judge_calls": 4}},
+            "parm": {"paths": parm, "chosen": ranks.index(max(ranks)), "cost": {"judge_calls": number}},
+            **more,
+        },
     }  # fmt: skip
 
 
-ROWS = [
-    row("colors", "a", [0.1, 0.9, 0.2, 0.3], [True, False, False, True]),
-    row("colors", "b", [0.5, 0.5, 0.8, 0.1], [False, True, True, False]),
-    row("counting", "c", [0.2, 0.4, 0.6, 0.1], [False, False, True, False],
-        [path(None, 3, 0.4), path(None, 5, 0.45), path(0.7), path(None, 2, 0.1)]),
-    row("counting", "d", [0.9, 0.4, 0.6, 0.1], [False, False, False, False]),
+def own(*correct: bool) -> dict:
+    return {"paths": [path(0.5)], "chosen": 0, "cost": {"judge_calls": 9}, "correct": list(correct)}
+
+
+BASE = [
+    observed(0, "single_object", [0.1, 0.9, 0.2, 0.3], [True, False, False, True], prm=own(True, False)),
+    observed(1, "counting", [0.2, 0.4, 0.6, 0.1], [False, False, True, False],
+             [path(None, 3, 0.4), path(None, 5, 0.45), path(0.7), path(None, 2, 0.1)], prm=own(False, False)),
+    observed(2, "single_object", [0.5, 0.5, 0.8, 0.1], [False, True, True, False]),
+    observed(3, "counting", [0.9, 0.4, 0.6, 0.1], [False, False, False, False]),
 ]  # fmt: skip
-RECIPE = VerificationRecipe(
-    output="x", n=4, prompts_per_task=2,
+OTHER = [
+    {"number": k, "metadata": row["metadata"], "correct": [[k != 2], [True]], "reasons": [],
+     "searches": {"dpo": {"paths": [path(None)], "chosen": 0, "cost": {"judge_calls": 0}}}}
+    for k, row in enumerate(BASE[:3])
+]  # fmt: skip
+RECIPE = StudyRecipe(
+    output="x", n=4, prompts_per_task=2, gallery=1, generators={"base": "tiny", "other": "tiny"},
     rows={
-        "orm": {"verifier": "tiny-zero-shot", "label": "ORM"},
-        "parm": {"search": "parm", "verifier": "tiny-zero-shot", "label": "PARM"},
+        "baseline": {"generator": "base"},
+        "orm": {"generator": "base", "search": "best-of-n", "verifier": "v", "label": "ORM"},
+        "parm": {"generator": "base", "search": "parm", "verifier": "p"},
+        "prm": {"generator": "base", "search": "stepwise", "verifier": "v", "prompts_per_task": 1},
+        "dpo": {"generator": "other"},
     },
 )  # fmt: skip
 
 
+@pytest.fixture
+def result(monkeypatch):
+    monkeypatch.setattr(
+        "imagecot.study.recipe.benchmark_of", lambda detector: [row["metadata"] for row in (*BASE[::2], *BASE[1::2])]
+    )
+    return analyse(RECIPE, {"base": BASE, "other": OTHER}, {"orm": {4: 2.0, 2: 1.5}, "baseline": {1: 0.5}})
+
+
 def verdicts(name: str, n: int, judge: int = 0) -> list[bool]:
-    return [r["correct"] for r in judged(ROWS, name, n, judge)]
+    return [row["correct"] for row in judged(BASE, name, RECIPE.rows.get(name), n, judge)]
 
 
 def test_choices_by_hand():
-    paths = ROWS[2]["searches"]["parm"]["paths"]
+    paths = BASE[1]["searches"]["parm"]["paths"]
     assert choice(paths, range(4)) == 2
     assert choice(paths, range(2)) == 1  # none is left: the least refused
     assert choice([path(0.5), path(0.5)], range(2)) == 0
@@ -63,44 +99,210 @@ def test_choices_by_hand():
 def test_verdicts_by_hand():
     assert verdicts("orm", 4) == [False, True, True, False]
     assert verdicts("oracle", 4) == [True, True, True, False]
-    assert verdicts("first", 4) == [True, False, False, False]
-    # groups of two: a (.1 .9)(.2 .3), b (.5 .5: the earlier)(.8 .1), c (.2 .4)(.6 .1), d
+    assert verdicts("baseline", 4) == [True, False, False, False]
+    # groups of two: (.1 .9)(.2 .3), (.2 .4)(.6 .1), (.5 .5: the earlier)(.8 .1), (.9 .4)(.6 .1)
     assert verdicts("orm", 2) == [False, True, False, True, False, True, False, False]
+    assert verdicts("orm", 3) == [False, True, True, False]  # the fourth path is in no group of three
     assert len(verdicts("random", 4)) == 16
-    assert verdicts("first", 4, judge=1) == [True, False, False, False]
-    assert verdicts("orm", 4, judge=1) == [False, True, False, False]
+    assert verdicts("baseline", 4, judge=1) == [True, False, False, False]
+    assert verdicts("orm", 4, judge=1) == [False, False, True, False]
+    assert verdicts("prm", 4) == [True, False]  # of the two prompts that it was drawn for
 
 
-def test_the_table_by_hand():
-    result = analyse(ROWS, RECIPE, {"orm": {"4": {"seconds": 2.0, "generator_rows": 8}}})
-    assert result["rows"]["baseline"]["overall"] == 0.25
-    assert result["rows"]["random"]["overall"] == pytest.approx((4 / 8 + 1 / 8) / 2)
-    assert result["rows"]["orm"]["overall"] == 0.5
-    assert result["rows"]["orm"]["seconds_per_image"] == 2.0
-    assert result["rows"]["oracle"]["tasks"] == {"colors": 1.0, "counting": 0.5}
-    assert result["agreement"] == pytest.approx(14 / 16)
-    (gain,) = [g for g in result["comparisons"] if (g["a"], g["b"]) == ("orm", "baseline")]
-    assert gain["difference"] == 0.25
-    assert (gain["only_a"], gain["only_b"]) == (2, 1)
-    assert result["steps"]["parm"]["stopped"] == {"never": 13, "3": 1, "5": 1, "2": 1}
-    assert [p["n"] for p in result["curves"]["orm"]] == [1, 2, 3, 4]
-    text = table(result)
-    assert "| ORM | " in text
-    assert "**0.500**" in text
+def test_the_table_by_hand(result):
+    rows = result["rows"]
+    assert {name: row["prompts"] for name, row in rows.items()} == {
+        "baseline": 4, "orm": 4, "parm": 4, "prm": 2, "dpo": 3, "random@base": 4, "oracle@base": 4
+    }  # fmt: skip
+    assert rows["baseline"]["overall"] == 0.25
+    assert rows["baseline"]["n"] == 1
+    assert rows["baseline"]["seconds_per_image"] == rows["random@base"]["seconds_per_image"] == 0.5
+    assert rows["random@base"]["overall"] == pytest.approx((4 / 8 + 1 / 8) / 2)
+    assert rows["orm"]["overall"] == 0.5
+    assert rows["orm"]["second_judge"]["tasks"] == {"single_object": 0.5, "counting": 0.0}
+    assert rows["orm"]["seconds_per_image"] == 2.0
+    assert rows["orm"]["label"] == "ORM"
+    assert rows["parm"]["label"] == "parm"
+    assert rows["parm"]["cost"] == {"judge_calls": 1.5}
+    assert rows["prm"]["overall"] == 0.5
+    assert rows["prm"]["seconds_per_image"] is None
+    assert rows["dpo"]["tasks"] == {"single_object": 0.5, "counting": 1.0}
+    assert rows["oracle@base"]["tasks"] == {"single_object": 1.0, "counting": 0.5}
+    # standard error of (1, 0) in one task is 1/2 of sqrt(2 * 2 * .25), and of the mean of two tasks a half of both
+    assert rows["orm"]["tasks_se"]["counting"] == pytest.approx(0.5)
+    assert rows["orm"]["overall_se"] == pytest.approx(0.5**0.5 / 2)
+    assert result["agreement"] == {"base": pytest.approx((4 + 2 + 4 + 4) / 16)}
 
 
-def test_steps_of_parm_by_hand():
-    used = steps_used(ROWS, "parm")
-    assert used["paths"] == 16
+def test_the_curves_by_hand(result):
+    (key,) = result["curves"]
+    lines = result["curves"][key]
+    assert key == "base"
+    assert list(lines) == ["orm", "parm", "random", "oracle"]
+    assert [p["n"] for p in lines["orm"]] == [1, 2, 3, 4]
+    assert [p["overall"] for p in lines["orm"]] == [5 / 16, 3 / 8, 0.5, 0.5]
+    assert [p["seconds"] for p in lines["orm"]] == [None, 1.5, None, 2.0]
+    assert [p["overall"] for p in lines["oracle"]] == [5 / 16, (1 + 0.25) / 2, 0.75, 0.75]
+    assert lines["random"][3]["second"] == 5 / 16
+    assert lines["orm"][3]["second"] == 0.25
+
+
+def test_comparisons_are_paired(result):
+    gains = {(gain["a"], gain["b"]): gain for gain in result["comparisons"]}
+    assert set(gains) == {
+        ("orm", "baseline"), ("parm", "baseline"), ("prm", "baseline"), ("dpo", "baseline"),
+        ("parm", "orm"), ("prm", "orm"), ("prm", "parm"),
+    }  # fmt: skip
+    gain = gains["orm", "baseline"]
+    assert (gain["difference"], gain["only_a"], gain["only_b"], gain["prompts"]) == (0.25, 2, 1, 4)
+    assert gain["second_judge"]["difference"] == 0.0
+    # of the prompts that both have: dpo yes, yes, no; baseline yes, no, no
+    assert gains["dpo", "baseline"]["difference"] == pytest.approx(0.5)
+    assert gains["dpo", "baseline"]["prompts"] == 3
+    assert gains["prm", "baseline"]["difference"] == 0.0
+
+
+def test_reliability_by_hand(result):
+    found = result["reliability"]["orm"]
+    assert set(result["reliability"]) == {"orm"}
+    assert found["paths"] == 16
+    assert found["verifier"] == "v"
+    assert [(b["count"], b["right"]) for b in found["bins"]] == [
+        (4, 0.25), (2, 0.0), (1, 1.0), (2, 0.0), (2, 0.5), (2, 0.5), (1, 1.0), (2, 0.0)
+    ]  # fmt: skip
+    assert [b["mean_p"] for b in found["bins"]] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9])
+    # said yes at .5: of 5 right .5 .8 .6, of 11 wrong .9 .5 .9 .6
+    assert found["balanced_accuracy"] == pytest.approx((3 / 5 + 7 / 11) / 2)
+    off = 4 * 0.15 + 2 * 0.2 + 0.7 + 2 * 0.4 + 0 + 2 * 0.1 + 0.2 + 2 * 0.9
+    assert found["ece"] == pytest.approx(off / 16)
+
+
+def test_steps_of_parm_by_hand(result):
+    used = result["steps"]["parm"]
+    assert used["stopped"] == {"never": 13, "3": 1, "5": 1, "2": 1}
     assert used["right_of_stopped"] == 0
     assert used["right_of_kept"] == pytest.approx(5 / 13)
 
 
-@pytest.mark.parametrize("strategy", ["best-of-n", "parm"])
+def test_the_gallery_holds_what_each_row_chose(result):
+    first, second = result["gallery"]
+    assert first["tag"] == "single_object"
+    assert first["images"]["parm"] == "gallery/000-parm.png"
+    assert first["correct"] == {
+        "baseline": [True, True], "orm": [False, False], "parm": [False, False], "prm": [True, False],
+        "dpo": [True, True],
+    }  # fmt: skip
+    assert second["correct"]["orm"] == [True, False]
+
+
+def test_a_study_without_results_yet_has_no_rows(result):
+    empty = analyse(RECIPE, {"base": [], "other": OTHER}, {})
+    assert list(empty["rows"]) == ["dpo"]
+    assert empty["curves"] == empty["agreement"] == {}
+
+
+def test_one_judge_is_enough(result):
+    alone = [{**row, "correct": row["correct"][:1]} for row in OTHER]
+    found = analyse(RECIPE, {"base": [], "other": alone}, {})
+    assert found["rows"]["dpo"]["second_judge"] is None
+
+
+def test_prompts_take_turns_by_task():
+    found = prompts("pictograms", 2)
+    assert [rank for rank, _ in found] == [0] * 6 + [1] * 6
+    assert len({metadata["tag"] for _, metadata in found[:6]}) == 6
+    work = list(units(RECIPE))
+    assert [unit.generator for unit in work] == ["base"] * 12 + ["other"] * 12
+    assert "prm" in due(RECIPE, work[5])
+    assert "prm" not in due(RECIPE, work[6])
+    assert [weight(RECIPE, work[k]) for k in (5, 6)] == [2.0, 1.0]
+    assert len(prompts("facebook/mask2former", 100)) == 80 + 99 + 80 + 94 + 100 + 100
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"generator": "none"}, "'none' is none of a"),
+        ({"generator": "a", "search": "best-of-n"}, "best-of-n needs a verifier"),
+        ({"generator": "a", "verifier": "v"}, "single has no verifier"),
+        ({"generator": "a", "search": "stepwise", "verifier": "v", "first_step": 3}, "stepwise stops no paths"),
+        ({"generator": "a", "search": "parm++", "verifier": "v"}, "search: input should be"),
+    ],
+)
+def test_rows_that_make_no_sense_are_refused(row, told):
+    values = {"output": "x", "generators": {"a": "tiny"}, "rows": {"r": row}}
+    with pytest.raises(UsageError) as refused:
+        check(values, StudyRecipe, "recipe")
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_studies_have_the_rows_of_the_paper(file):
+    recipe = check(read_yaml(file), StudyRecipe, file.name)
+    paper = json.loads((RECIPES.parents[1] / "src/imagecot/study/paper.json").read_text())["show_o"]
+    assert set(paper) <= set(recipe.rows)
+    assert set(recipe.generators) == {row.generator for row in recipe.rows.values()}
+
+
+def test_rows_are_kept_whole_and_in_order(tmp_path):
+    store = Store(tmp_path / "c", "base")
+    assert store.rows() == []
+    for number in (2, 0):
+        store.keep({"number": number})
+    assert [row["number"] for row in store.rows()] == [0, 2]
+    store.fold()
+    assert store.file.read_text() == '{"number": 0}\n{"number": 2}\n'
+    store.keep({"number": 1})
+    assert store.holds_new(1)
+    assert store.numbers() == {0, 1, 2}
+    # Killed after the file was written and before the parts were removed: nothing counts twice.
+    store.file.write_text('{"number": 0}\n{"number": 1}\n{"number": 2}\n')
+    store.fold()
+    assert [row["number"] for row in Store(tmp_path / "c", "base").rows()] == [0, 1, 2]
+    store.file.write_text("{")
+    with pytest.raises(ImagecotError, match="is damaged"):
+        store.rows()
+
+
+def test_time_under_way_counts_once():
+    assert busy([(0, 2), (1, 3), (10, 11), (10.5, 10.75)]) == 4
+    assert busy([]) == 0
+
+
+def test_a_measurement_is_not_repeated(tmp_path, monkeypatch):
+    file, ran = tmp_path / "timing.jsonl", []
+    real = timing.search
+
+    def counted(prompt, **how):
+        ran.append((prompt, how["strategy"], how["n"]))
+        if len(ran) == 6:
+            raise KeyboardInterrupt
+        return real(prompt, **how)
+
+    monkeypatch.setattr(timing, "search", counted)
+    models = Models(Flat(), {"v": Brightness()})
+    searches = [timing.Timed("one", "single", None, [1]), timing.Timed("best", "best-of-n", "v", [1, 3])]
+    todo = timing.missing(file, searches, ["a", "b"])
+    assert [(prompt, n, one.name) for prompt, n, one in todo] == [
+        (prompt, n, name) for prompt in "ab" for n, name in ((1, "one"), (1, "best"), (3, "best"))
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        timing.measure(file, todo, models, 0, lambda: None)
+    again = timing.missing(file, searches, ["a", "b"])
+    assert again == todo[3:]  # two warm-ups, then three that count
+    timing.measure(file, again, models, 0, lambda: None)
+    assert timing.missing(file, searches, ["a", "b"]) == []
+    rows = timing.read_lines(file)
+    assert len(rows) == 6
+    means = timing.means([{"name": "x", "n": 2, "seconds": s} for s in (1.0, 3.0)])
+    assert means == {"x": {2: 2.0}}
+
+
+@pytest.mark.parametrize("strategy", ["single", "best-of-n", "parm"])
 def test_a_replayed_search_is_the_real_one(strategy):
     n, seed = 6, 3
     levels = sorted(table[1] for table in brightness(n, seed))
-    verifier = (lambda: Brightness()) if strategy == "best-of-n" else (lambda: Scripted(levels[2], levels[2] + 0.01))
+    verifier = (lambda: Scripted(levels[2], levels[2] + 0.01)) if strategy == "parm" else Brightness
     generator = tiny_generator(steps=STEPS)
     real = search(PROMPT, generator=generator, verifier=verifier(), strategy=strategy, n=n, seed=seed)
     recorded = record(generator, PROMPT, path_seeds(seed, n))
@@ -110,33 +312,7 @@ def test_a_replayed_search_is_the_real_one(strategy):
     assert [c.score is None for c in again.candidates] == [c.score is None for c in real.candidates]
     counts = [(t.cost.generator_rows, t.cost.previews, t.cost.judge_calls) for t in (real, again)]
     assert counts[0] == counts[1]
+    assert again.image.tobytes() == real.image.tobytes()
+    assert again.picture.size == real.picture.size
     with pytest.raises(ImagecotError, match="was not recorded"):
         search(PROMPT, generator=recorded, verifier=verifier(), strategy=strategy, n=n, seed=seed + 1)
-
-
-def test_an_interrupted_study_ends_like_an_undisturbed_one(tmp_path, monkeypatch):
-    """On the shipped weights: two paths of one prompt a task; killed after four prompts."""
-    recipe = VerificationRecipe(
-        output=tmp_path / "whole", n=2, prompts_per_task=1, timed_prompts=1, rows=RECIPE.model_dump()["rows"]
-    )
-    result = run(recipe, QUIET)
-    rows = [json.loads(line) for line in (tmp_path / "whole/candidates.jsonl").read_text().splitlines()]
-    assert len(rows) == 6
-    assert result["rows"]["parm"]["seconds_per_image"] > 0
-    assert (tmp_path / "whole/curves.png").stat().st_size > 5000
-    parts = recipe.model_copy(update={"output": tmp_path / "parts"})
-    (tmp_path / "parts").mkdir()
-    calls = []
-    whole_record = verification.record
-
-    def killed(*arguments):
-        calls.append(arguments)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return whole_record(*arguments)
-
-    monkeypatch.setattr(verification, "record", killed)
-    with pytest.raises(KeyboardInterrupt):
-        observe(parts, parts.output, QUIET)
-    assert observe(parts, parts.output, QUIET) == rows
-    assert len(calls) == 7

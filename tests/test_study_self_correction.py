@@ -1,16 +1,18 @@
 """The study of Table 5: its table by hand, its rows from one recorded prompt, and resume."""
 
-import json
-
 import pytest
 import torch
-from rich.console import Console
 
+from imagecot.generators.randomness import prompt_seed
 from imagecot.geneval.rules import Judgment
-from imagecot.images import from_picture
+from imagecot.images import from_picture, to_pictures
 from imagecot.search import search
+from imagecot.study import run as study_run
 from imagecot.study import self_correction as study
-from imagecot.study.self_correction import LABELS, WITH, SelfCorrectionStudy, analyse, observe, observe_prompt
+from imagecot.study.pool import Judges, Models
+from imagecot.study.recipe import StudyRecipe
+from imagecot.study.self_correction import LABELS, WITH, analyse, observe, observe_prompt, timed
+from imagecot.study.store import Store
 from imagecot.verifiers.reflection import Reflection
 from plain_decoder import tiny_generator
 from test_search_parm_plus_plus import Reflecting
@@ -21,29 +23,29 @@ METADATA = {"tag": "colors", "prompt": "a photo of a red apple", "exclude": [],
 WRONG = Reflection("no, the apple is green, not red.", 0.1)
 
 
-def recipe(output="x", **more) -> SelfCorrectionStudy:
-    values = {"correcting_generator": "g", "orm": "o", "parm": "p", "parm_plus_plus": "pp", "n": 4, "more_paths": 6,
-              "prompts_per_task": 1, "timed_prompts": 0}  # fmt: skip
-    return SelfCorrectionStudy(output=output, **{**values, **more})
+RECIPE = StudyRecipe(
+    output="x", n=4, prompts_per_task=1, timed_prompts=0,
+    self_correction={"correcting_generator": "g", "orm": "o", "parm": "p", "parm_plus_plus": "pp", "more_paths": 6},
+)  # fmt: skip
+PART = RECIPE.self_correction
 
 
-def look(image, metadata):
+def look(image):
     bright = float(from_picture(image).mean()) > 0.5
     return [Judgment(bright, "expected red apple>=1, found 0 red; and 1 green"), Judgment(not bright, "")]
 
 
-def verifiers():
-    return {"o": Reflecting(), "p": Reflecting(), "pp": Reflecting(says=[WRONG] * 12)}
+def models() -> Models:
+    return Models(tiny_generator(steps=3), {"o": Reflecting(), "p": Reflecting(), "pp": Reflecting(says=[WRONG] * 99)})
 
 
 def test_a_prompt_is_what_the_searches_would_do():
-    generator = tiny_generator(steps=3)
-    row = observe_prompt(recipe(), METADATA, generator, verifiers(), look, "there is no cup.")
+    row = observe_prompt(RECIPE, PART, METADATA, models(), look, "there is no cup.")
     assert row["arms"].keys() == LABELS.keys()
-    seed = study.prompt_seed(0, METADATA["prompt"])
-    real = search(METADATA["prompt"], generator=generator, verifier=Reflecting(says=[WRONG] * 3),
+    seed = prompt_seed(0, METADATA["prompt"])
+    real = search(METADATA["prompt"], generator=tiny_generator(steps=3), verifier=Reflecting(says=[WRONG] * 3),
                   strategy="parm++", n=4, seed=seed)  # fmt: skip
-    assert row["arms"][WITH]["correct"] == [v.correct for v in look(real.image, METADATA)]
+    assert row["arms"][WITH]["correct"] == [v.correct for v in look(real.image)]
     assert row["arms"][WITH]["cost"]["generator_rows"] == real.cost.generator_rows
     assert row["arms"][WITH]["cost"]["judge_calls"] == real.cost.judge_calls
     assert [said["text"] for said in row["said"]] == [WRONG.text] * 3
@@ -86,7 +88,7 @@ def test_the_table_by_hand():
         }
         for prompt, ends in (("a", True), ("b", False))
     ]  # fmt: skip
-    result = analyse(rows, recipe(), {WITH: 2.0})
+    result = analyse(rows, RECIPE, PART, {WITH: {4: 2.0}})
     assert result["rows"][WITH]["overall"] == 0.5
     assert result["rows"][WITH]["second_judge"]["overall"] == 0.5
     assert result["rows"]["parm"]["overall"] == 0.0
@@ -99,15 +101,15 @@ def test_the_table_by_hand():
     assert result["rounds"] == {"1": 0, "2": 2, "3": 0}
     gain = next(g for g in result["comparisons"] if g["b"] == "without_reasons")
     assert gain["difference"] == 0.5
-    assert "| PARM++ with reflection | " in study.table_of(result)
+    assert result["rows"][WITH]["label"] == "PARM++ with reflection"
+    assert result["rows"][WITH]["cost"]["judge_calls"] == 2.0
+    assert {one.name: one.sizes for one in timed(RECIPE, PART)}["more_paths"] == [6]
 
 
 def test_an_interrupted_study_goes_on(tmp_path, monkeypatch):
-    for name in ("load_generator", "load_verifier", "load_detector"):
-        monkeypatch.setattr(study, name, lambda name: None)
     told = []
 
-    def one(recipe, metadata, generator, verifiers, look, other):
+    def one(recipe, part, metadata, models, look, other):
         if len(told) == 4:
             told.append(None)
             raise KeyboardInterrupt
@@ -115,11 +117,42 @@ def test_an_interrupted_study_goes_on(tmp_path, monkeypatch):
         return {"metadata": metadata, "reasons": metadata["prompt"]}
 
     monkeypatch.setattr(study, "observe_prompt", one)
+    store, done = Store(tmp_path, "candidates"), []
+
+    def go() -> None:
+        observe(RECIPE, PART, store, models(), Judges([]), lambda: done.append(1))
+
     with pytest.raises(KeyboardInterrupt):
-        observe(recipe(tmp_path), Console(quiet=True))
-    rows = observe(recipe(tmp_path), Console(quiet=True))
-    assert len(rows) == 6
-    prompts = [row["metadata"]["prompt"] for row in rows]
+        go()
+    store.fold()
+    go()
+    prompts = [row["metadata"]["prompt"] for row in store.rows()]
+    assert len(set(prompts)) == len(done) == 6
     # Each prompt's control is told the reasons of the prompt before it.
     assert [one for one in told if one is not None] == ["", *prompts[:-1]]
-    assert [json.loads(line) for line in (tmp_path / "candidates.jsonl").read_text().splitlines()] == rows
+
+
+def test_a_study_may_be_of_self_correction_alone(tmp_path, monkeypatch):
+    """From recipe to summary, with small models; the second run finds everything there."""
+    loaded = []
+
+    def load(generator, verifiers, precision):
+        loaded.append((generator, sorted(verifiers), precision))
+        return models()
+
+    monkeypatch.setattr(study_run, "weights_used", lambda recipe: {"generators": {"g": {}}})
+    monkeypatch.setattr(study_run, "load_models", load)
+    monkeypatch.setattr(Judges, "look", lambda self, images, metadata: [[v] for v in look(*to_pictures(images))])
+    monkeypatch.setattr(study, "shuffled_prompts", lambda recipe: [METADATA, {**METADATA, "prompt": "b"}])
+    recipe = RECIPE.model_copy(update={"output": tmp_path / "s", "timed_prompts": 1, "precision": "bfloat16"})
+    summary = study_run.run(recipe)
+    assert loaded == [("g", ["o", "p", "pp"], "bfloat16")]
+    assert summary["rows"] == {}
+    found = summary["self_correction"]
+    assert found["rows"].keys() == LABELS.keys()
+    assert found["prompts"] == 2
+    assert found["rows"][WITH]["seconds_per_image"] > 0
+    assert found["rows"]["without_image"]["seconds_per_image"] is None
+    again = study_run.run(recipe)
+    assert len(loaded) == 1
+    assert again["self_correction"] == found

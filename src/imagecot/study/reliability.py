@@ -13,8 +13,8 @@ BINS = 10
 def reliability(rows: list[Row], name: str) -> dict[str, Any]:
     """For a best-of-n row: P(yes) of its paths against the first judge.
 
-    `bins`, those of ten equal widths that are not empty, have the mean P(yes), the share of right images and how many; AUROC, balanced accuracy at .5 and expected
-    calibration error are NaN where there are not both kinds of image.
+    `bins` are those of ten equal widths that are not empty: the mean P(yes), the share of right images and how many.
+    AUROC, balanced accuracy at .5 and expected calibration error are NaN where there are not both kinds of image.
     """
     paths = [
         (path["score"], correct)

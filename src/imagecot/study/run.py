@@ -37,7 +37,6 @@ from imagecot.study.timing import Timed
 from imagecot.verifiers import load_verifier
 
 SUMMARY = "summary.json"
-STEPWISE = 2.0  # what a stepwise search of a prompt takes, in pools with their searches: it judges every step
 
 
 def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Console | None = None) -> Row:
@@ -99,8 +98,8 @@ def correction_store(recipe: StudyRecipe) -> Store:
 
 
 def weight(recipe: StudyRecipe, unit: Unit) -> float:
-    """About how long a unit takes, in pools with their searches."""
-    return 1.0 + STEPWISE * sum(row.search == "stepwise" for row in due(recipe, unit).values())
+    """About how long a unit takes: a stepwise search, which draws anew and judges every step, as long as all else."""
+    return 1.0 + sum(row.search == "stepwise" for row in due(recipe, unit).values())
 
 
 def draw(recipe: StudyRecipe, workers: int, console: Console) -> None:
@@ -199,7 +198,7 @@ def correct(recipe: StudyRecipe, bar: Callable[[int], Callable[[], object]]) -> 
     """Do what is missing of Table 5: its prompts, then its seconds."""
     part, store = recipe.self_correction, correction_store(recipe)
     assert part is not None
-    left = len(prompts(recipe.detector, recipe.prompts_per_task)) - len(store.numbers())
+    left = len(self_correction.shuffled_prompts(recipe)) - len(store.numbers())
     file = store.folder / "timing.jsonl"
     todo = timing.missing(file, self_correction.timed(recipe, part), timed_prompts(recipe))
     if not left and not todo:

@@ -1,0 +1,133 @@
+"""A whole study on the shipped weights with few steps: killed and resumed, or shared by processes, it is the same."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from imagecot.errors import UsageError
+from imagecot.generators import CHECKPOINTS
+from imagecot.study import run as study
+from imagecot.study.recipe import StudyRecipe
+from imagecot.study.run import run
+
+torch.set_num_threads(1)
+QUIET = Console(quiet=True)
+TIMES = ("began", "ended")
+
+
+@pytest.fixture(scope="module")
+def quick_tiny(tmp_path_factory) -> Path:
+    """The shipped generator, drawing in 3 steps."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    shutil.copytree(CHECKPOINTS / "tiny", folder)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**settings, "steps": 3}))
+    return folder
+
+
+def recipe(output: Path, tiny: Path) -> StudyRecipe:
+    return StudyRecipe(
+        output=output, n=3, prompts_per_task=2, timed_prompts=1, gallery=1,
+        generators={"baseline": str(tiny), "other": str(tiny)},
+        rows={
+            "baseline": {"generator": "baseline"},
+            "orm": {"generator": "baseline", "search": "best-of-n", "verifier": "tiny-zero-shot"},
+            "prm": {"generator": "baseline", "search": "stepwise", "verifier": "tiny-zero-shot", "prompts_per_task": 1},
+            "parm+other": {"generator": "other", "search": "parm", "verifier": "tiny-parm"},
+        },
+    )  # fmt: skip
+
+
+def candidates(folder: Path) -> dict[str, list[dict]]:
+    """What the stores hold but for the times."""
+    return {
+        file.name: [
+            {key: value for key, value in json.loads(line).items() if key not in TIMES}
+            for line in file.read_text().splitlines()
+        ]
+        for file in sorted((folder / "candidates").glob("*.jsonl"))
+    }
+
+
+def numbers(summary: dict) -> dict:
+    """The parts of a summary that are the same however long the study took."""
+    rows = {name: {k: v for k, v in row.items() if k != "seconds_per_image"} for name, row in summary["rows"].items()}
+    same = ("comparisons", "reliability", "steps", "agreement", "gallery")
+    return {"rows": rows, **{key: summary[key] for key in same}}
+
+
+def test_killed_or_shared_it_ends_the_same(tmp_path, quick_tiny, monkeypatch):
+    whole = run(recipe(tmp_path / "whole", quick_tiny), command="imagecot study x", console=QUIET)
+    found = candidates(tmp_path / "whole")
+    assert {name: len(rows) for name, rows in found.items()} == {"baseline.jsonl": 12, "other.jsonl": 12}
+    # The pools of two generators that are one model are the same pictures.
+    assert [row["correct"] for row in found["baseline.jsonl"]] == [row["correct"] for row in found["other.jsonl"]]
+    assert whole["rows"]["prm"]["prompts"] == 6
+    assert all(row["seconds_per_image"] > 0 for name, row in whole["rows"].items() if "@" not in name)
+    assert whole["curves"]["other"]["parm+other"][-1]["seconds"] > 0
+    assert whole["seconds"] > 0
+    assert whole["command"] == "imagecot study x"
+    assert whole["self_correction"] is None
+    written = json.loads((tmp_path / "whole/summary.json").read_text())
+    assert written == json.loads(json.dumps(whole))
+    for entry in whole["gallery"]:
+        assert set(entry["images"]) == set(entry["correct"]) == {"baseline", "orm", "prm", "parm+other"}
+        for file in entry["images"].values():
+            with Image.open(tmp_path / "whole" / file) as picture:
+                assert picture.size == (64, 64)
+
+    calls: list[tuple[str, int]] = []
+    observe = study.observe
+
+    def killed(recipe, unit, models, judges):
+        if len(calls) == 15:
+            calls.append(("killed", 0))
+            raise KeyboardInterrupt
+        calls.append(unit[:2])
+        return observe(recipe, unit, models, judges)
+
+    monkeypatch.setattr(study, "observe", killed)
+    parts = recipe(tmp_path / "parts", quick_tiny)
+    with pytest.raises(KeyboardInterrupt):
+        run(parts, console=QUIET)
+    partial = json.loads((tmp_path / "parts/summary.json").read_text())
+    assert partial["rows"]["orm"]["prompts"] == 12
+    assert partial["rows"]["parm+other"]["prompts"] == 3
+    assert partial["rows"]["orm"]["seconds_per_image"] is None
+    resumed = run(parts, console=QUIET)
+    assert sorted(set(calls) - {("killed", 0)}) == sorted((key, k) for key in parts.generators for k in range(12))
+    assert len(calls) == 25
+    assert candidates(tmp_path / "parts") == found
+    assert numbers(resumed) == numbers(whole)
+
+    shared = run(recipe(tmp_path / "shared", quick_tiny), workers=2, console=QUIET)
+    assert candidates(tmp_path / "shared") == found
+    assert numbers(shared) == numbers(whole)
+
+    with pytest.raises(UsageError, match="holds another study"):
+        run(parts.model_copy(update={"seed": 1}), console=QUIET)
+
+
+def test_models_are_looked_for_before_a_folder_is_claimed(tmp_path, quick_tiny):
+    wrong = recipe(tmp_path / "x", quick_tiny).model_copy(update={"generators": {"baseline": "tyni", "other": "tiny"}})
+    with pytest.raises(UsageError, match="no generator 'tyni'"):
+        run(wrong, console=QUIET)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_command_names_what_comes_next(imagecot, tmp_path, quick_tiny):
+    values = recipe(tmp_path / "out", quick_tiny).model_dump(mode="json", exclude_unset=True)
+    Path("small.yaml").write_text(json.dumps(values))  # JSON is YAML
+    changes = ("prompts_per_task=1", "timed_prompts=0", "gallery=0", "n=1", "rows.prm.prompts_per_task=1")
+    code, out, _ = imagecot("study", "small.yaml", *changes)
+    assert code == 0
+    assert f"imagecot report {tmp_path}/out" in out
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["command"].startswith("imagecot study small.yaml prompts_per_task=1")
+    assert summary["rows"]["orm"]["overall_se"] is None  # one prompt a task
+    assert summary["gallery"] == []
