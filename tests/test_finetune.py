@@ -161,9 +161,10 @@ def test_weights_of_the_mix():
 
 
 def test_labels_of_clarity():
-    row = {"id": "x", "question": "clarity", "label": "yes", "agreement": "no"}
+    row = {"id": "x", "question": "clarity", "label": "yes", "agreement": "no", "step": 12}
     assert label_of(row, "static")
     assert not label_of(row, "agreement")
+    assert label_of(row, 12) and not label_of(row, 13)
     with pytest.raises(ImagecotError, match="neither yes nor no"):
         label_of({**row, "agreement": ""}, "agreement")
 

@@ -192,6 +192,9 @@ def test_differences_are_paired_where_compared_and_turned_where_needed():
     assert found is not None and not found.paired and found.value == pytest.approx(-0.3)
     assert found.low == pytest.approx(-0.3 - 1.96 * math.sqrt(2) * 0.03)
     assert paper.difference(summary.rows, summary.comparisons, "dpo", "parm", second=True) is None
+    summary.rows["parm"].overall_se = None  # one prompt in a task
+    found = paper.difference(summary.rows, summary.comparisons, "parm", "baseline")
+    assert found == Difference(0.25, None, None, True) and judge(found) == "leans"
 
 
 def test_a_row_that_should_stay_near_is_held_against_half_of_what_the_orm_gains():
@@ -451,9 +454,10 @@ def test_one_row_is_rerun_by_the_studys_own_recipe(study):
     from imagecot.recipes import override
 
     summary = read(study[0])
+    summary.command += " n=8 'rows={\"x\": 1}' rows.x.first_step=3 output=there  # a remark"
     words = shlex.split(first_page.row_command(summary, "parm+iterative_dpo"))
-    assert words[:3] == ["imagecot", "study", "recipes/study/tiny.yaml"]
-    changed = override(dict(summary.recipe), words[3:])
+    assert words[:4] == ["imagecot", "study", "recipes/study/tiny.yaml", "n=8"]
+    changed = override(dict(summary.recipe), words[4:])
     assert list(changed["rows"]) == ["baseline", "parm+iterative_dpo"]
     assert changed["rows"]["parm+iterative_dpo"] == {
         "generator": "iterative_dpo", "search": "parm", "verifier": "tiny-parm",

@@ -32,12 +32,12 @@ def quick_tiny(tmp_path_factory) -> Path:
 
 def recipe(output: Path, tiny: Path) -> StudyRecipe:
     return StudyRecipe(
-        output=output, n=3, prompts_per_task=2, timed_prompts=1, gallery=1,
+        output=output, n=3, prompts_per_task=1, timed_prompts=1, gallery=1,
         generators={"baseline": str(tiny), "other": str(tiny)},
         rows={
             "baseline": {"generator": "baseline"},
             "orm": {"generator": "baseline", "search": "best-of-n", "verifier": "tiny-zero-shot"},
-            "prm": {"generator": "baseline", "search": "stepwise", "verifier": "tiny-zero-shot", "prompts_per_task": 1},
+            "prm": {"generator": "baseline", "search": "stepwise", "verifier": "tiny-zero-shot"},
             "parm+other": {"generator": "other", "search": "parm", "verifier": "tiny-parm"},
         },
     )  # fmt: skip
@@ -64,7 +64,7 @@ def numbers(summary: dict) -> dict:
 def test_killed_or_shared_it_ends_the_same(tmp_path, quick_tiny, monkeypatch):
     whole = run(recipe(tmp_path / "whole", quick_tiny), command="imagecot study x", console=QUIET)
     found = candidates(tmp_path / "whole")
-    assert {name: len(rows) for name, rows in found.items()} == {"baseline.jsonl": 12, "other.jsonl": 12}
+    assert {name: len(rows) for name, rows in found.items()} == {"baseline.jsonl": 6, "other.jsonl": 6}
     # The pools of two generators that are one model are the same pictures.
     assert [row["correct"] for row in found["baseline.jsonl"]] == [row["correct"] for row in found["other.jsonl"]]
     assert whole["rows"]["prm"]["prompts"] == 6
@@ -85,7 +85,7 @@ def test_killed_or_shared_it_ends_the_same(tmp_path, quick_tiny, monkeypatch):
     observe = study.observe
 
     def killed(recipe, unit, models, judges):
-        if len(calls) == 15:
+        if len(calls) == 8:
             calls.append(("killed", 0))
             raise KeyboardInterrupt
         calls.append(unit[:2])
@@ -96,16 +96,18 @@ def test_killed_or_shared_it_ends_the_same(tmp_path, quick_tiny, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(parts, console=QUIET)
     partial = json.loads((tmp_path / "parts/summary.json").read_text())
-    assert partial["rows"]["orm"]["prompts"] == 12
-    assert partial["rows"]["parm+other"]["prompts"] == 3
+    assert partial["rows"]["orm"]["prompts"] == 6
+    assert partial["rows"]["parm+other"]["prompts"] == 2
     assert partial["rows"]["orm"]["seconds_per_image"] is None
     resumed = run(parts, console=QUIET)
-    assert sorted(set(calls) - {("killed", 0)}) == sorted((key, k) for key in parts.generators for k in range(12))
-    assert len(calls) == 25
+    assert sorted(set(calls) - {("killed", 0)}) == sorted((key, k) for key in parts.generators for k in range(6))
+    assert len(calls) == 13
     assert candidates(tmp_path / "parts") == found
     assert numbers(resumed) == numbers(whole)
 
-    shared = run(recipe(tmp_path / "shared", quick_tiny), workers=2, console=QUIET)
+    shared = run(
+        recipe(tmp_path / "shared", quick_tiny).model_copy(update={"timed_prompts": 0}), workers=2, console=QUIET
+    )
     assert candidates(tmp_path / "shared") == found
     assert numbers(shared) == numbers(whole)
 
@@ -123,11 +125,11 @@ def test_models_are_looked_for_before_a_folder_is_claimed(tmp_path, quick_tiny):
 def test_the_command_names_what_comes_next(imagecot, tmp_path, quick_tiny):
     values = recipe(tmp_path / "out", quick_tiny).model_dump(mode="json", exclude_unset=True)
     Path("small.yaml").write_text(json.dumps(values))  # JSON is YAML
-    changes = ("prompts_per_task=1", "timed_prompts=0", "gallery=0", "n=1", "rows.prm.prompts_per_task=1")
+    changes = ("timed_prompts=0", "gallery=0", "n=1")
     code, out, _ = imagecot("study", "small.yaml", *changes)
     assert code == 0
     assert f"imagecot report {tmp_path}/out" in out
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert summary["command"].startswith("imagecot study small.yaml prompts_per_task=1")
+    assert summary["command"].startswith("imagecot study small.yaml timed_prompts=0")
     assert summary["rows"]["orm"]["overall_se"] is None  # one prompt a task
     assert summary["gallery"] == []

@@ -64,8 +64,8 @@ class Labeller:
         """The three subsets in the paper's proportions: clarity 120, potential 80, selection 200.
 
         A clarity row is a preview outside the steps that the paper leaves out; a potential row one after the step from
-        which previews count as clear, labelled by what the path became. As many potential rows again come from the
-        steps before, for a clarity that is not bound to a step: training by the paper's leaves them out.
+        which previews count as clear, labelled by what the path became. One more of each path comes from the steps
+        before, where the answer is harder, for a clarity that comes earlier: training by the paper's leaves it out.
         """
         states = self._draw(prompts)
         steps = states[0].steps
@@ -83,7 +83,8 @@ class Labeller:
             if rng.random() < CLARITY_SHARE:
                 asked.append(("clarity", rng.choice(late if rng.random() < 0.5 else early), k))
             if rng.random() < POTENTIAL_SHARE:
-                asked += [("potential", rng.choice(late), k), ("potential", rng.choice(before), k)]
+                asked.append(("potential", rng.choice(late), k))
+            asked.append(("potential", rng.choice(before), k))
         for step in sorted({step for _, step, _ in asked}):
             here = [(question, k) for question, at, k in asked if at == step]
             rows = sorted({k for _, k in here})

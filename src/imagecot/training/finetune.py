@@ -11,7 +11,7 @@ import random
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from PIL import Image
@@ -48,6 +48,9 @@ class Source(BaseModel):
     weight: float = Field(1.0, gt=0)
 
 
+ClarityLabel = Literal["static", "agreement"] | Annotated[int, Field(ge=1)]
+
+
 class Lora(BaseModel):
     """Train low-rank updates of linear layers, of the language model and, where it has a rate, of the vision tower."""
 
@@ -58,14 +61,18 @@ class Lora(BaseModel):
 
 
 class FineTuneRecipe(BaseModel):
-    """A recipe of `imagecot train verifier` that starts from another verifier."""
+    """A recipe of `imagecot train verifier` that starts from another verifier.
+
+    clarity_label  which previews count as clear: `static`, those of the paper's steps; `agreement`, those in which the
+                   scorer sees what it sees in the final image; or those from a step of the generator's own on
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     output: Path
     base: str
     data: list[Source]
-    clarity_label: Literal["static", "agreement"] = "static"
+    clarity_label: ClarityLabel = "static"
     epochs: float = Field(1.0, gt=0)
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)
@@ -98,7 +105,7 @@ class Answers(nn.Module):
         return logits
 
 
-def answer_ids(verifier: LlavaOnevisionVerifier, row: Row, clarity_label: str) -> list[int]:
+def answer_ids(verifier: LlavaOnevisionVerifier, row: Row, clarity_label: ClarityLabel) -> list[int]:
     """The tokens that a verifier shall say to a row: yes or no; of a reflection all of it, to its end."""
     word = verifier.words[0 if label_of(row, clarity_label) else 1]
     if row["question"] != REFLECTION.name:
@@ -125,8 +132,10 @@ def answer_loss(logits: Tensor, target: Tensor) -> Tensor:
     return (each.where(first, 0).sum(1) + each.where(rest, 0).sum(1) / rest.sum(1).clamp_min(1)).mean()
 
 
-def label_of(row: Row, clarity_label: str) -> bool:
+def label_of(row: Row, clarity_label: ClarityLabel) -> bool:
     """Whether a row's answer is yes."""
+    if row["question"] == "clarity" and isinstance(clarity_label, int):
+        return bool(row["step"] >= clarity_label)
     column = "agreement" if row["question"] == "clarity" and clarity_label == "agreement" else "label"
     if row[column] not in ("yes", "no"):
         raise ImagecotError(f"row {row['id']} has the {column} {row[column]!r}, neither yes nor no; curate again.")
@@ -134,9 +143,12 @@ def label_of(row: Row, clarity_label: str) -> bool:
 
 
 def follows_clarity(row: Row, recipe: FineTuneRecipe) -> bool:
-    """Whether a row's question would be asked: of potential, by the paper's clarity, only after the step it names."""
-    early: bool = row["step"] <= scaled(CLEAR_AFTER, row["steps"])
-    return not (row["question"] == "potential" and recipe.clarity_label == "static" and early)
+    """Whether a row's question would be asked: of potential, by a clarity that is bound to a step, only from there."""
+    if row["question"] != "potential" or recipe.clarity_label == "agreement":
+        return True
+    static = recipe.clarity_label == "static"
+    clear_from = scaled(CLEAR_AFTER, row["steps"]) + 1 if static else recipe.clarity_label
+    return bool(row["step"] >= clear_from)
 
 
 def is_held_out(prompt: str, share: float) -> bool:

@@ -21,8 +21,7 @@ def contents(summary: Summary, folder: Path) -> list[Block]:
         *_self_correction(summary),
         *_verifiers(summary),
         *_gallery(summary, folder),
-        Heading("Every pair of rows that the paper orders"),
-        Fold("The pairs, in points", [tables.findings(orderings(summary), names=True)]),
+        *_orderings(summary),
         *provenance(summary),
     ]
 
@@ -134,6 +133,13 @@ def _verifiers(summary: Summary) -> list[Block]:
                 Picture("steps", drawn, words),
             ]
     return blocks
+
+
+def _orderings(summary: Summary) -> list[Block]:
+    measured = [finding for finding in orderings(summary) if finding.outcome is not None]
+    title = f"The {len(measured)} pairs that are measured here, in points"
+    table = tables.findings(measured, names=True)
+    return [Heading("Every pair of rows that the paper orders"), Fold(title, [table])] if measured else []
 
 
 def _gallery(summary: Summary, folder: Path) -> list[Block]:

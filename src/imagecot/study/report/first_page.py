@@ -1,6 +1,7 @@
 """What a reader meets first: what was compared, what won, where the paper is met and where not, how to run it again."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from imagecot.study.report.paper import (
 from imagecot.study.report.summary import Row, Summary
 from imagecot.study.report.tables import OUTCOMES, at_seconds, corrected, findings, interval, number, points, score
 
+_REPLACED = re.compile(r"(rows|generators|self_correction|output)[.=]")
 BASELINE, GOAL = "baseline", "parm+iterative_dpo_guided_by_parm"  # the paper's first and best row
 WITH_IT, AGAINST_IT = ("agrees", "leans"), ("contradicts", "against", "equal")
 
@@ -261,10 +263,9 @@ def row_command(summary: Summary, name: str) -> str:
         used = {row.get("generator") for row in kept.values() if isinstance(row, dict)}
         changes["generators"] = {key: value for key, value in generators.items() if key in used}
     words = [f"{key}={json.dumps(_set(value), ensure_ascii=False)}" for key, value in changes.items()]
-    if summary.recipe.get("self_correction") is not None:
-        words.append("self_correction=null")
-    words.append(f"output=runs/study/{name}")
-    return " ".join([study_command(summary), *map(shlex.quote, words)])
+    words += ["self_correction=null", f"output=runs/study/{name}"]
+    kept_words = [word for word in shlex.split(study_command(summary)) if not _REPLACED.match(word)]
+    return shlex.join([*kept_words, *words])
 
 
 def _set(value: object) -> object:

@@ -96,14 +96,19 @@ def paper_gain(name: str, over: str = "baseline", table: str = MAIN) -> float | 
 def difference(
     rows: Mapping[str, Row], pairs: Iterable[Comparison], a: str, b: str, *, second: bool = False
 ) -> Difference | None:
-    """Row a − row b by one of the judges, on the same prompts where the study compared them; None without both."""
+    """Row a − row b by one of the judges, on the same prompts where the study compared them; None without both.
+
+    There is no interval where a task has a single prompt: resampling it says nothing.
+    """
+    one, other = rows.get(a), rows.get(b)
+    known = all(row is None or row.overall_se is not None for row in (one, other))
     for pair in pairs:
         gain = pair.second_judge if second else pair
-        if gain is not None and (pair.a, pair.b) == (a, b):
-            return Difference(gain.difference, gain.low, gain.high, True)
-        if gain is not None and (pair.a, pair.b) == (b, a):
-            return Difference(-gain.difference, -gain.high, -gain.low, True)
-    one, other = rows.get(a), rows.get(b)
+        if gain is not None and (pair.a, pair.b) in ((a, b), (b, a)):
+            sign = 1 if pair.a == a else -1
+            low, high = sorted((sign * gain.low, sign * gain.high))
+            ends = (low, high) if known else (None, None)
+            return Difference(sign * gain.difference, *ends, paired=True)
     if second:
         return unpaired(one and one.second_judge, other and other.second_judge)
     return unpaired(one, other)

@@ -29,6 +29,7 @@ OUTCOMES = {
     "contradicts": "opposite, certain",
     None: "not measured",
 }
+NO_YARDSTICK = "no fine-tuned ORM to hold it against"
 CONTROLS = {
     "no_verifier": "single path",
     "more_paths": "control: more paths instead",
@@ -193,7 +194,7 @@ def findings(found: list[Finding], names: bool = False) -> Table:
                 points(ours.value if ours else None),
                 interval(ours),
                 points(second.value if second else None),
-                OUTCOMES[finding.outcome],
+                NO_YARDSTICK if ours and finding.outcome is None else OUTCOMES[finding.outcome],
             ]
         )
     return Table(head, rows)
