@@ -68,7 +68,7 @@ def curve(summary: Summary, generator: str, axis: str) -> bytes | None:
         sizes = sorted({point.n for points in searches.values() for point in points})
         plot.set_xticks(sizes, [str(size) for size in sizes])
     else:
-        plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         plot.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     plot.set_xlabel("N paths" if axis == "n" else "seconds an image, measured")
     plot.set_ylabel("GenEval score")

@@ -20,6 +20,7 @@ from imagecot.study.report.summary import Row, Summary
 from imagecot.study.report.tables import OUTCOMES, at_seconds, corrected, findings, interval, number, points, score
 
 _REPLACED = re.compile(r"(rows|generators|self_correction|output)[.=]")
+UNKNOWN = "imagecot study RECIPE.yaml"
 BASELINE, GOAL = "baseline", "parm+iterative_dpo_guided_by_parm"  # the paper's first and best row
 WITH_IT, AGAINST_IT = ("agrees", "leans"), ("contradicts", "against", "equal")
 
@@ -251,7 +252,7 @@ def _again(summary: Summary) -> list[Block]:
 
 def study_command(summary: Summary) -> str:
     """The command of the whole study, without the remark behind it."""
-    return summary.command.split("  #")[0].strip() or "imagecot study RECIPE.yaml"
+    return summary.command.split("  #")[0].strip() or UNKNOWN
 
 
 def row_command(summary: Summary, name: str) -> str:
@@ -264,8 +265,11 @@ def row_command(summary: Summary, name: str) -> str:
         changes["generators"] = {key: value for key, value in generators.items() if key in used}
     words = [f"{key}={json.dumps(_set(value), ensure_ascii=False)}" for key, value in changes.items()]
     words += ["self_correction=null", f"output=runs/study/{name}"]
-    kept_words = [word for word in shlex.split(study_command(summary)) if not _REPLACED.match(word)]
-    return shlex.join([*kept_words, *words])
+    try:
+        before = shlex.split(study_command(summary))
+    except ValueError:  # a quote that is never closed
+        before = shlex.split(UNKNOWN)
+    return shlex.join([*(word for word in before if not _REPLACED.match(word)), *words])
 
 
 def _set(value: object) -> object:

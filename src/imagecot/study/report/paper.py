@@ -106,9 +106,8 @@ def difference(
         gain = pair.second_judge if second else pair
         if gain is not None and (pair.a, pair.b) in ((a, b), (b, a)):
             sign = 1 if pair.a == a else -1
-            low, high = sorted((sign * gain.low, sign * gain.high))
-            ends = (low, high) if known else (None, None)
-            return Difference(sign * gain.difference, *ends, paired=True)
+            low, high = sorted((sign * gain.low, sign * gain.high)) if known else (None, None)
+            return Difference(sign * gain.difference, low, high, True)
     if second:
         return unpaired(one and one.second_judge, other and other.second_judge)
     return unpaired(one, other)
