@@ -2,17 +2,19 @@
 # make check   lint, format and types
 # make test    the tests, under 12 minutes on two cores; `make test-slow` runs the long ones
 # make tiny    train every shipped checkpoint from scratch (hours; resumable)
-# make study   measure verification on the held-out prompts of the drawn world (resumable)
+# make study   every table and curve of the paper at the embedded size, and their report (hours; resumable)
+# make study-quick   the same rows on few prompts, in minutes
 #
 # A machine with a GPU: make setup TORCH=torch, or VENV=<an environment that has its torch already>.
 
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+WORKERS ?= 2
 BIN = $(VENV)/bin
 PROMPT ?= a photo of a red apple and a green cup
 
-.PHONY: setup demo check test test-slow tiny study clean
+.PHONY: setup demo check test test-slow tiny study study-quick clean
 
 setup: $(VENV)/.ok
 
@@ -50,7 +52,12 @@ tiny: setup
 	$(BIN)/imagecot train verifier recipes/tiny/verifier.yaml
 
 study: setup
-	$(BIN)/imagecot study recipes/tiny/verification.yaml
+	$(BIN)/imagecot study recipes/study/tiny.yaml --workers $(WORKERS)
+	$(BIN)/imagecot report runs/study/tiny
+
+study-quick: setup
+	$(BIN)/imagecot study recipes/study/quick.yaml --workers $(WORKERS)
+	$(BIN)/imagecot report runs/study/quick
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

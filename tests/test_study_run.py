@@ -11,12 +11,14 @@ from rich.console import Console
 
 from imagecot.errors import UsageError
 from imagecot.generators import CHECKPOINTS
+from imagecot.recipes import check, read_yaml
 from imagecot.study import run as study
 from imagecot.study.recipe import StudyRecipe
 from imagecot.study.run import run
 
 torch.set_num_threads(1)
 QUIET = Console(quiet=True)
+RECIPES = Path(__file__).parent.parent / "recipes" / "study"
 TIMES = ("began", "ended")
 
 
@@ -133,3 +135,27 @@ def test_the_command_names_what_comes_next(imagecot, tmp_path, quick_tiny):
     assert summary["command"].startswith("imagecot study small.yaml timed_prompts=0")
     assert summary["rows"]["orm"]["overall_se"] is None  # one prompt a task
     assert summary["gallery"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_studies_run_to_their_end(file, tmp_path, quick_tiny):
+    """With small weights under every name: all rows, curves and Table 5 are in the summary."""
+    shipped = check(read_yaml(file), StudyRecipe, file.name)
+    small = {"output": tmp_path / "s", "n": 2, "prompts_per_task": 1, "timed_prompts": 1, "detector": "pictograms"}
+    rows = {
+        name: row.model_copy(update={"verifier": row.verifier and "tiny-zero-shot"})
+        for name, row in shipped.rows.items()
+    }
+    names = {"correcting_generator": str(quick_tiny), **dict.fromkeys(("orm", "parm", "parm_plus_plus"), "tiny-parm")}
+    update = {
+        **small,
+        "generators": dict.fromkeys(shipped.generators, str(quick_tiny)),
+        "rows": {name: row.model_copy(update={"first_step": min(row.first_step, 2)}) for name, row in rows.items()},
+        "self_correction": shipped.self_correction.model_copy(update={**names, "more_paths": 3}),
+    }
+    summary = run(shipped.model_copy(update=update), console=QUIET)
+    assert set(rows) < set(summary["rows"])
+    assert set(summary["curves"]) == set(shipped.generators)
+    assert all(summary["rows"][name]["seconds_per_image"] > 0 for name in rows)
+    assert summary["self_correction"]["prompts"] == 6
