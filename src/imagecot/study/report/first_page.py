@@ -8,6 +8,7 @@ from pathlib import Path
 from imagecot.study.report.blocks import Block, Code, Command, Fold, Heading, Items, Line, Paragraph, Strong
 from imagecot.study.report.gallery import missing_images
 from imagecot.study.report.paper import (
+    CORRECTION,
     MAIN,
     Difference,
     Finding,
@@ -16,8 +17,8 @@ from imagecot.study.report.paper import (
     orderings,
     paper,
 )
-from imagecot.study.report.summary import Row, Summary
-from imagecot.study.report.tables import OUTCOMES, at_seconds, corrected, findings, interval, number, points, score
+from imagecot.study.report.summary import Row, Summary, readable
+from imagecot.study.report.tables import OUTCOMES, at_seconds, findings, interval, number, points, score
 
 _REPLACED = re.compile(r"(rows|generators|self_correction|output)[.=]")
 UNKNOWN = "imagecot study RECIPE.yaml"
@@ -193,11 +194,7 @@ def gaps(summary: Summary, folder: Path) -> list[str]:
     if summary.self_correction is None or not summary.self_correction.rows:
         found.append("PARM++ and self-correction (Table 5) were not run.")
     else:
-        absent = [
-            corrected(name)
-            for name in paper()["show_o_self_correction_fine_tuned"]
-            if name not in summary.self_correction.rows
-        ]
+        absent = [readable(name) for name in paper()[CORRECTION] if name not in summary.self_correction.rows]
         if absent:
             found.append(f"Rows of Table 5 that were not run: {', '.join(absent)}.")
     for words, lacks in (

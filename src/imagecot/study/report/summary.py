@@ -115,6 +115,11 @@ class SelfCorrection(BaseModel):
     problems: dict[str, int] = {}
     rounds: dict[str, int] = {}
 
+    def label(self, name: str) -> str:
+        """What a row is called."""
+        row = self.rows.get(name)
+        return (row.label if row else "") or readable(name)
+
 
 class Summary(BaseModel):
     """A study as its engine leaves it."""

@@ -1,7 +1,6 @@
 """The tables of a report, and how its numbers are written."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -30,32 +29,6 @@ OUTCOMES = {
     None: "not measured",
 }
 NO_YARDSTICK = "no fine-tuned ORM to hold it against"
-CONTROLS = {
-    "no_verifier": "single path",
-    "more_paths": "control: more paths instead",
-    "without_reasons": "control: no reasons",
-    "shuffled_reasons": "control: another prompt's reasons",
-    "without_image": "control: no rejected image",
-}
-
-
-def score_table(rows: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> str:
-    """Rows of scores, as a summary has them, under their labels: a Markdown table without the paper."""
-    head = ["", *(t.replace("_", " ") for t in TASKS), "overall", "second judge", "s / image"]
-    out = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in rows.items():
-        seconds = row["seconds_per_image"]
-        cells = [f"{row['tasks'][t]:.2f}" if t in row["tasks"] else "" for t in TASKS]
-        cells.append(f"**{row['overall']:.3f}** (±{row['overall_se'] or 0:.3f})")
-        cells.append(with_error(row["second_judge"]))
-        cells.append(f"{seconds:.1f}" if seconds else "")
-        out.append(f"| {labels[name]} | " + " | ".join(cells) + " |")
-    return "\n".join(out)
-
-
-def with_error(row: Mapping[str, Any]) -> str:
-    """The overall score of a row with its standard error."""
-    return f"{row['overall']:.3f} (±{row['overall_se'] or 0:.3f})"
 
 
 def score(scores: Scores | None) -> str:
@@ -201,12 +174,7 @@ def findings(found: list[Finding], names: bool = False) -> Table:
 
 
 def _pair(name: str, table: str) -> str:
-    return corrected(name) + (" (self-correcting)" if table == CORRECTION else "")
-
-
-def corrected(name: str) -> str:
-    """What a row of Table 5 is called."""
-    return CONTROLS.get(name, readable(name))
+    return readable(name) + (" (self-correcting)" if table == CORRECTION else "")
 
 
 def self_correction(part: SelfCorrection) -> Table:
@@ -220,7 +188,7 @@ def self_correction(part: SelfCorrection) -> Table:
         gain = difference(part.rows, part.comparisons, reflecting, name) if name != reflecting else None
         rows.append(
             [
-                corrected(name),
+                part.label(name),
                 number(row.n, 0),
                 *(_task(row, theirs, task) for task in TASKS),
                 Strong(score(row)),
@@ -241,7 +209,7 @@ def by_round(part: SelfCorrection) -> Table | None:
     rounds = range(max(map(len, part.by_round.values())))
     rows: list[list[Line]] = []
     for name, found in part.by_round.items():
-        rows.append([corrected(name), *(_both(found[k]) if k < len(found) else NONE for k in rounds)])
+        rows.append([part.label(name), *(_both(found[k]) if k < len(found) else NONE for k in rounds)])
     return Table(["after rounds", *map(str, rounds)], rows)
 
 
