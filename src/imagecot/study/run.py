@@ -58,12 +58,13 @@ def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Co
             with _bar(console, "self-correction") as bar:
                 correct(recipe, bar)
     finally:
-        summary = conclude(recipe, weights, command)
+        with console.status("summing up"):
+            summary = conclude(recipe, weights, command)
     return summary
 
 
 def weights_used(recipe: StudyRecipe) -> Row:
-    """SHA-256 of all weights, each read once; a model of the hub that is not here yet is fetched."""
+    """SHA-256 of all weights that draw or verify, each read once; what the hub has and this machine not is fetched."""
     generators, verifiers = set(recipe.generators.values()), {row.verifier for row in recipe.rows.values()}
     if recipe.self_correction:
         generators.add(recipe.self_correction.correcting_generator)
@@ -72,14 +73,20 @@ def weights_used(recipe: StudyRecipe) -> Row:
         *(("generator", name, load_generator) for name in sorted(generators)),
         *(("verifier", name, load_verifier) for name in sorted(filter(None, verifiers))),
     ]
-    found: Row = {"generators": {}, "verifiers": {}, "judges": {}}
+    found: Row = {"generators": {}, "verifiers": {}}
     for role, name, load in names:
-        if not weights_of(role, name):
+        digests = weights_of(role, name)
+        if not digests:
             load(name)
-        found[f"{role}s"][name] = weights_of(role, name)
-    judging = list(DETECTORS.values()) if recipe.detector in DETECTORS else [recipe.detector]
-    found["judges"] = {name: weights_of("detector", name) for name in judging}
+            digests = weights_of(role, name)
+        found[f"{role}s"][name] = digests
     return found
+
+
+def judges_used(recipe: StudyRecipe) -> Row:
+    """SHA-256 of the judges' weights, where they are folders or in the hub's cache."""
+    judging = list(DETECTORS.values()) if recipe.detector in DETECTORS else [recipe.detector]
+    return {name: weights_of("detector", name) for name in judging}
 
 
 def identity(recipe: StudyRecipe, weights: Row) -> Row:
@@ -228,7 +235,7 @@ def conclude(recipe: StudyRecipe, weights: Row, command: str) -> Row:
         if part and rows
         else None,
         "recipe": recipe.model_dump(mode="json"),
-        "weights": weights,
+        "weights": {**weights, "judges": judges_used(recipe)},
         "prompts": len(prompts(recipe.detector, recipe.prompts_per_task)),
         "command": command,
         "date": date.today().isoformat(),
