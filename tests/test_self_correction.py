@@ -82,6 +82,8 @@ def test_an_adapter_moves_and_is_read_back(base, groups, tmp_path):
     updates = [value for name, value in values.items() if ".lora_B." in name]
     assert len(updates) == 18 and all(bool(value.any()) for value in updates)
     assert (tmp_path / "out/adapter_model.safetensors").is_file()
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"base_model: {base}" in card and "library_name: peft" in card and "r: 2" in card
     saved = load_generator(tmp_path / "out", dtype=torch.float32)
     seeds = path_seeds(0, 2)
     ends = []

@@ -70,7 +70,7 @@ def geneval(
         str,
         typer.Option(
             help="tiny (360 held-out prompts of the drawn world), geneval (the benchmark's 553), or a metadata file. "
-            "Default: tiny for a shipped generator, else geneval.",
+            "Default: tiny for a generator of the drawn world, else geneval.",
             show_default=False,
         ),
     ] = "",
@@ -82,8 +82,8 @@ def geneval(
     detector: Annotated[
         str,
         typer.Option(
-            help="pictograms, or a Mask2Former: a folder, mmdet's .pth or a hub id. Default: pictograms for a shipped "
-            f"generator, else {_HUB_DETECTOR}.",
+            help="pictograms, or a Mask2Former: a folder, mmdet's .pth or a hub id. Default: pictograms for a "
+            f"generator of the drawn world, else {_HUB_DETECTOR}.",
             show_default=False,
         ),
     ] = "",
@@ -121,8 +121,8 @@ def geneval(
         if value < 1:
             raise UsageError(f"{what} must be at least 1, not {value}.")
     check_precision(precision)
-    shipped = generator is not None and generator in names.shipped("generator")
-    detector = detector or ("pictograms" if shipped else _HUB_DETECTOR)
+    drawn = generator is not None and names.known_words(generator) is not None
+    detector = detector or ("pictograms" if drawn else _HUB_DETECTOR)
     classes = classes_of(detector)
     source: Path | Drawing
     if images is not None:
@@ -130,7 +130,7 @@ def geneval(
     else:
         assert generator is not None
         _check_models(generator, verifier, strategy)
-        chosen = _prompts(prompts or ("tiny" if shipped else "geneval"), classes, per_task)
+        chosen = _prompts(prompts or ("tiny" if drawn else "geneval"), classes, per_task)
         source = Drawing(chosen, samples, strategy, n, seed)
     out = out or Path("runs") / time.strftime("geneval-%Y%m%d-%H%M%S")
     identity = {**_identity(source, samples, generator, verifier, detector, clip), "precision": precision}

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from torch import nn
 
 from imagecot.files import clear_write_errors, write_whole
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.models import known_words
+from imagecot.training.card import write_card
 from imagecot.training.finetune import Lora, add_adapter
 from imagecot.weights import save_checkpoint
 
@@ -21,14 +23,17 @@ def add_lora(model: nn.Module, lora: Lora, base: str) -> Any:
     return add_adapter(model, lora, base, rf".*\.layers\..*\.({_LAYERS})")
 
 
-def write_aligned(generator: ShowoGenerator, adapter: Any, base: str, folder: Path) -> None:
-    """Write a checkpoint folder that `load_generator` reads; its decoding defaults come last."""
+def write_aligned(
+    generator: ShowoGenerator, adapter: Any, base: str, folder: Path, how: str, recipe: BaseModel
+) -> None:
+    """Write a checkpoint folder that `load_generator` reads, with its card; its decoding defaults come last."""
     with clear_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if adapter is not None:
             adapter.save_pretrained(folder)
         else:
             _write_whole_model(generator, base, folder)
+    write_card(folder, "generator", base, how, recipe)
     decoding = {name: getattr(generator, name) for name in ("steps", "guidance_scale", "temperature")}
     write_whole(folder / "generation_config.json", (json.dumps(decoding, indent=2) + "\n").encode())
 

@@ -311,7 +311,9 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> ShowoGener
             save_state(accelerator, folder, done)
     generator.model.eval()
     if accelerator.is_main_process:
-        write_aligned(generator, adapter, recipe.base, recipe.output)
+        how = "DPO" if settings.dpo_weight else "GRPO"
+        guided_by = f" guided by the rewards of `{online.verifier}`" if online and guided else ""
+        write_aligned(generator, adapter, recipe.base, recipe.output, how + guided_by, recipe)
     return generator
 
 

@@ -27,6 +27,7 @@ from imagecot.files import clear_write_errors
 from imagecot.geneval.discrepancies import parse
 from imagecot.images import from_picture
 from imagecot.training.answers import answer_scores, found_and_said
+from imagecot.training.card import write_card
 from imagecot.training.loop import Curves
 from imagecot.training.state import resume, save_state
 from imagecot.verifiers import load_verifier
@@ -366,3 +367,5 @@ def _write(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
             model = copy.deepcopy(verifier.model)
             (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(recipe.output)
             verifier.tokenizer.save_pretrained(recipe.output)
+        questions = ", ".join(dict.fromkeys(str(source.folder) for source in recipe.data))
+        write_card(recipe.output, "verifier", recipe.base, f"fine-tuning on {questions}", recipe)

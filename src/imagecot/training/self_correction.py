@@ -150,7 +150,7 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
     scored = evaluate if recipe.prompts_per_task else None
     fit(trained, loss, opt, recipe.output / "training", evaluate=scored, title="self-correction")
     result = replace(generator, model=model.eval() if adapter else trained.folded())
-    write_aligned(result, adapter, recipe.base, recipe.output)
+    write_aligned(result, adapter, recipe.base, recipe.output, "training of self-correction", recipe)
     return result
 
 
