@@ -126,6 +126,16 @@ def test_an_adapter_loads_onto_its_base(base, data, tmp_path):
     assert {"generator", "generator_base", "image_tokenizer"} <= set(weights_of("generator", str(tmp_path / "out")))
 
 
+def test_the_likelihood_of_chosen_images_is_kept(base, data, tmp_path):
+    for name, weight in (("plain", 0.0), ("kept", 2.0)):
+        train_dpo(recipe(base, data, tmp_path / name, steps=12, likelihood=weight))
+    plain, kept = (curve(tmp_path / name, "pairs/log_prob_chosen") for name in ("plain", "kept"))
+    losses = [curve(tmp_path / name, "pairs/loss")[0] for name in ("plain", "kept")]
+    assert plain[0] == kept[0]
+    assert losses[1] - losses[0] == pytest.approx(-2 * plain[0] / 16, rel=1e-5)  # 16 codes an image
+    assert kept[-1] > plain[-1]
+
+
 def test_guidance_of_weight_zero_is_plain_dpo_bit_for_bit(base, data, prompts, tmp_path):
     plain = train_dpo(recipe(base, data, tmp_path / "plain", steps=2))
     online = {"verifier": "none", "prompts": prompts, "group": 2, "prompts_a_step": 1, "draws": 2}

@@ -45,6 +45,8 @@ class Alignment(BaseModel):
     """How a generator is aligned. A step sees `batch_size` pairs a process, `accumulate` times.
 
     beta, loss, label_smoothing  see `preference.dpo_loss`
+    likelihood                   weight of the chosen images' negative log-likelihood, in nats a code (Pang et al., 2024):
+                                 keeps a round from making chosen and rejected images both less likely
     draws                        masks by which the log-probability of an image is estimated
     steps                        instead of `epochs` over the pairs
     held_out                     share of the prompts whose pairs are for evaluation only
@@ -58,6 +60,7 @@ class Alignment(BaseModel):
     beta: float = Field(0.1, gt=0)
     loss: PreferenceLoss = "sigmoid"
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    likelihood: float = Field(0.0, ge=0)
     draws: int = Field(4, ge=1)
     epochs: float = Field(1.0, gt=0)
     steps: int | None = Field(None, ge=1)
@@ -131,8 +134,9 @@ class _PairTerm:
             label_smoothing=self.settings.label_smoothing,
         )
         margin = chosen - rejected
+        per_code = log_probs[:, 0] / self.pairs.chosen.shape[1]
         return {
-            "loss": losses,
+            "loss": losses - self.settings.likelihood * per_code,
             "margin": margin,
             "accuracy": (margin > 0).float(),
             "reward_chosen": chosen,
