@@ -80,14 +80,20 @@ def study(
 
 
 def validate(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Check a recipe and name all its problems, without following it.
+    """Check a recipe and name all its problems, without following it; of full-size models also say how long it takes.
 
     Example:
 
-      imagecot validate recipes/tiny/tokenizer.yaml
+      imagecot validate recipes/show-o/dpo.yaml
     """
-    kind, _, _ = _read(recipe, overrides, TRAININGS | STUDIES)
+    from imagecot.estimate import gpu_hours
+
+    kind, checked, _ = _read(recipe, overrides, TRAININGS | STUDIES)
     typer.echo(f"{recipe} is a valid {kind} recipe")
+    found = gpu_hours(kind, checked)
+    if found:
+        hours, what = found
+        typer.echo(f"about {hours:.2g} hours of one A100 for {what}")
 
 
 def _read(

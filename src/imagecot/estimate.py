@@ -1,0 +1,141 @@
+"""How many GPU hours a recipe of full-size models takes, before anything is run.
+
+Counted are the products of weights and tokens, 2 floating-point operations each; training takes three times a forward
+pass, four with its activations computed anew. An A100 is taken to do 40 % of its 312 TFLOP/s in bfloat16. Detectors,
+image decodes and loading are left out; they are small beside a generator of 1.4 B and a verifier of 8 B parameters.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+FLOPS = 0.4 * 312e12
+GENERATOR, VERIFIER = 1.4e9, 8.0e9  # parameters of Show-o and of LLaVA-OneVision 7B
+CODES, TEXT = 256 + 2, 30  # tokens of an image between its marks, and of a prompt, in Show-o
+JUDGED = 729 + 80  # tokens of an image and a question, seen by LLaVA-OneVision in a single view
+STEPS, ROWS = 18, 2  # of a path; rows of a step, for guidance
+FOLLOW_UP = 40  # tokens of a second turn
+PAIRS, EXAMPLES, PROMPTS = 10_000, 100_000, 10_000  # where the data are not there yet
+
+DRAW = 2 * GENERATOR * CODES * STEPS * ROWS  # one path; the text before it is computed once a prompt
+JUDGE = 2 * VERIFIER * JUDGED
+
+
+def gpu_hours(kind: str, recipe: BaseModel) -> tuple[float, str] | None:
+    """Hours on one A100 and what they are for, of a recipe of a kind; None where its models are not full-size.
+
+    kind  as `imagecot validate` says it
+    """
+    values = recipe.model_dump()
+    works = {
+        "dpo": _dpo,
+        "dpo (iterative)": _rounds,
+        "self-correction": _self_correction,
+        "verifier (fine-tuning)": _fine_tuning,
+        "study": _study,
+    }
+    if kind not in works or _is_tiny(values):
+        return None
+    flops, what = works[kind](values)
+    return flops / FLOPS / 3600, what
+
+
+def _is_tiny(values: Mapping[str, Any]) -> bool:
+    models = [values.get("base", ""), *values.get("generators", {}).values()]
+    return any(str(name).startswith(("tiny", "runs/tiny")) for name in models)
+
+
+def _training(recompute: bool) -> int:
+    return 4 if recompute else 3
+
+
+def _dpo(values: Mapping[str, Any], rows: int | None = None) -> tuple[float, str]:
+    settings = values["training"]
+    pairs = rows or _rows(values.get("data")) or PAIRS
+    batch = settings["batch_size"] * settings["accumulate"]
+    steps = settings["steps"] or settings["epochs"] * pairs / batch
+    row = 2 * GENERATOR * (CODES + TEXT)
+    trained = _training(settings["gradient_checkpointing"]) + 1  # and the reference
+    flops = steps * batch * 2 * settings["draws"] * row * trained if settings["dpo_weight"] else 0.0
+    what = f"{steps * batch:,.0f} pairs" if settings["dpo_weight"] else f"{steps:,.0f} steps"
+    online = settings["online"]
+    if online and online["weight"]:
+        paths = steps * online["prompts_a_step"] * online["group"]
+        asked = 2 if online["reward"] == "mean" else 1
+        flops += paths * (DRAW + asked * JUDGE + online["draws"] * ROWS * row * trained)
+        what += f", {paths:,.0f} paths for rewards"
+    return flops, what
+
+
+def _rounds(values: Mapping[str, Any]) -> tuple[float, str]:
+    prompts = _lines(values["prompts"]) or PROMPTS
+    drawn = prompts * values["paths"]
+    flops, what = _dpo(values, values["pairs"] or prompts * values["per_prompt"])
+    return values["rounds"] * (drawn * DRAW + flops), f"{values['rounds']} round of {drawn:,} paths and {what}"
+
+
+def _self_correction(values: Mapping[str, Any]) -> tuple[float, str]:
+    settings = values["optimization"]
+    images = settings["steps"] * settings["batch_size"]
+    corrected = images * (1 - values["plain_share"])
+    tokens = images * (CODES + TEXT) + corrected * (CODES + TEXT)  # the rejected image and the reasons
+    return 2 * GENERATOR * tokens * _training(False), f"{images:,} images"
+
+
+def _fine_tuning(values: Mapping[str, Any]) -> tuple[float, str]:
+    rows = sum(_rows(source["folder"]) or EXAMPLES for source in values["data"])
+    examples = rows * values["epochs"]
+    return examples * JUDGE * _training(values["gradient_checkpointing"]), f"{examples:,.0f} examples"
+
+
+def _study(values: Mapping[str, Any]) -> tuple[float, str]:
+    from imagecot.geneval.choice import benchmark_of
+
+    tasks = [metadata["tag"] for metadata in benchmark_of(values["detector"])]
+    n, timed = values["n"], values["timed_prompts"]
+    sizes = [size for size in (1, 2, 3, 5, 8, 12, 16, 20, 30, 40) if size < n] + [n]
+
+    def prompts(per_task: int) -> int:
+        return sum(min(per_task, tasks.count(task)) for task in set(tasks))
+
+    flops, every = 0.0, prompts(values["prompts_per_task"])
+    for key in values["generators"]:
+        rows = [row for row in values["rows"].values() if row["generator"] == key]
+        chooses = any(row["search"] in ("best-of-n", "parm") for row in rows)
+        flops += every * (n if chooses else 1) * DRAW
+        for row in rows:
+            asked = prompts(row["prompts_per_task"] or values["prompts_per_task"])
+            flops += asked * n * _judging(row) + timed * sum(sizes) * (DRAW + _judging(row))
+            if row["search"] == "stepwise":  # draws its own paths
+                flops += asked * n * DRAW
+    correction = values["self_correction"]
+    if correction:
+        parm = {"search": "parm", "first_step": 1}
+        paths = every * (correction["more_paths"] + 4 * 3 * 4)  # four tellings of three rounds of four paths
+        flops += paths * (DRAW + _judging(parm)) + 2 * every * n * _judging(parm)
+    return flops, f"{every} prompts, {len(values['rows'])} rows"
+
+
+def _judging(row: Mapping[str, Any]) -> float:
+    """Operations of the verifier for one path of a search, at most."""
+    steps = STEPS - row["first_step"]
+    asked = {"single": 0.0, "best-of-n": JUDGE, "stepwise": STEPS * JUDGE}
+    return asked.get(row["search"], (steps + 1) * JUDGE + 2 * VERIFIER * FOLLOW_UP)
+
+
+def _rows(folder: Path | None) -> int:
+    """The rows of a curated folder; 0 where it is not there."""
+    if folder is None:
+        return 0
+    from pyarrow import parquet
+
+    return sum(parquet.read_metadata(file).num_rows for file in sorted(Path(folder).glob("data/*.parquet")))
+
+
+def _lines(file: Path) -> int:
+    try:
+        return len(Path(file).read_text(encoding="utf-8").splitlines())
+    except OSError:
+        return 0

@@ -1,0 +1,63 @@
+"""GPU hours of full-size recipes by hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagecot.estimate import FLOPS, gpu_hours
+from imagecot.recipes import check, override, read_yaml
+from imagecot.study.recipe import StudyRecipe
+from imagecot.training.dpo import DpoRecipe
+from imagecot.training.finetune import FineTuneRecipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def read(name: str, model, *changes: str):
+    return check(override(read_yaml(RECIPES / name), list(changes)), model, name)
+
+
+def hours(kind: str, recipe) -> float:
+    found = gpu_hours(kind, recipe)
+    assert found
+    return found[0]
+
+
+def test_dpo_by_hand():
+    # Two images of a pair under 4 masks, 288 tokens through 1.4 B weights; training is 4 passes, the reference 1.
+    flops = 10_000 * 2 * 4 * 2 * 1.4e9 * 288 * 5
+    assert hours("dpo", read("show-o/dpo.yaml", DpoRecipe)) == pytest.approx(flops / FLOPS / 3600)
+    twice = hours("dpo", read("show-o/dpo.yaml", DpoRecipe, "training.epochs=2"))
+    assert twice == pytest.approx(2 * flops / FLOPS / 3600)
+
+
+def test_fine_tuning_by_hand():
+    flops = 100_000 * 2 * 8e9 * 809 * 4
+    recipe = read("llava-onevision/orm.yaml", FineTuneRecipe)
+    assert hours("verifier (fine-tuning)", recipe) == pytest.approx(recipe.epochs * flops / FLOPS / 3600)
+
+
+def test_a_study_by_hand():
+    draw, judge = 2 * 1.4e9 * 258 * 36, 2 * 8e9 * 809
+    recipe = StudyRecipe.model_validate(
+        {"output": "x", "n": 2, "prompts_per_task": 3, "timed_prompts": 1, "generators": {"g": "showlab/show-o"},
+         "detector": "facebook/mask2former-swin-small-coco-instance",
+         "rows": {"a": {"generator": "g"}, "b": {"generator": "g", "search": "best-of-n", "verifier": "v"}}}
+    )  # fmt: skip
+    # 18 prompts with two paths each, judged once; both rows timed with 1 and 2 paths.
+    flops = 18 * 2 * draw + 18 * 2 * judge + 3 * draw + 3 * (draw + judge)
+    assert hours("study", recipe) == pytest.approx(flops / FLOPS / 3600)
+
+
+def test_small_models_have_none():
+    assert gpu_hours("dpo", read("tiny/dpo.yaml", DpoRecipe)) is None
+    assert gpu_hours("study", read("study/tiny.yaml", StudyRecipe)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", [*RECIPES.glob("show-o/*.yaml"), RECIPES / "study/show-o.yaml"], ids=lambda f: f.name)
+def test_every_full_size_recipe_has_one(file):
+    done = subprocess.run([sys.executable, "-m", "imagecot", "validate", str(file)], capture_output=True, text=True)
+    assert "hours of one A100" in done.stdout
