@@ -269,11 +269,23 @@ def test_failures_of_the_machine(imagecot, models, monkeypatch, error, code, mes
     assert message in result[2]
 
 
-@pytest.mark.parametrize(("strategy", "code"), [("stepwise", 2), ("parm++", 2)])
-def test_a_search_without_a_shipped_verifier_asks_for_one(imagecot, strategy, code):
-    found, _, err = imagecot("generate", PROMPT, "--search", strategy)
-    assert found == code
-    assert f"{strategy} needs a verifier trained for what tiny draws; name it with --verifier." in err
+def test_a_search_without_a_shipped_verifier_asks_for_one(imagecot):
+    found, _, err = imagecot("generate", PROMPT, "--search", "parm++")
+    assert found == 2
+    assert "parm++ needs a verifier trained for what tiny draws; name it with --verifier." in err
+
+
+@pytest.mark.parametrize(("strategy", "verifier"), [("stepwise", "tiny-prm"), ("parm", "tiny-parm")])
+def test_every_search_has_its_own_verifier(imagecot, strategy, verifier):
+    code, out, _ = imagecot("generate", PROMPT, "--search", strategy, "-n", "2", "--json", "--out", "out")
+    assert code == 0
+    assert json.loads(out)["verifier"] == verifier
+    first = {v["step"] for line in trace_lines() for v in line.get("verdicts", []) if v["question"] == "clarity"}
+    assert min(first, default=6) == 6  # no preview that tiny-parm could not call clear is asked about
+
+
+def trace_lines() -> list[dict]:
+    return [json.loads(line) for line in Path("out/trace.jsonl").read_text().splitlines()]
 
 
 def test_a_generator_of_another_world_has_no_default_verifier(imagecot, models):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from imagecot.search.trace import Trace
 
 # Who judges the shipped generators, where nobody is named; other searches want a verifier trained for them.
-DEFAULT_VERIFIERS = {"best-of-n": "tiny-orm", "parm": "tiny-parm"}
+DEFAULT_VERIFIERS = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm"}
+CLEAR_FROM = {"tiny-parm": 6}  # of 18 steps: to these verifiers no earlier preview counts as clear
 
 
 def generate(
@@ -50,8 +51,13 @@ def generate(
     n: Annotated[int, typer.Option("-n", help="How many paths are drawn.")] = 20,
     seed: Annotated[int, typer.Option(help="The same seed draws the same paths.")] = 0,
     first_step: Annotated[
-        int, typer.Option(help="The first step after which parm and parm++ look at a path; later is faster.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="The first step after which parm and parm++ look at a path; later is faster. Default: 1, with "
+            "tiny-parm 6, from where its previews count as clear.",
+            show_default=False,
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -87,6 +93,8 @@ def generate(
                 f"{strategy} needs a verifier trained for what {generator} draws; name it with --verifier."
             )
         verifier = DEFAULT_VERIFIERS[strategy]
+    if first_step is None:
+        first_step = CLEAR_FROM.get(verifier or "", 1) if strategy in ("parm", "parm++") else 1
     folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
     names = {"generator": generator, **({"verifier": verifier} if verifier else {})}
     try:

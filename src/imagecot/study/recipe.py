@@ -61,6 +61,7 @@ class SelfCorrection(BaseModel):
     orm: str
     parm: str
     parm_plus_plus: str
+    first_step: int = Field(1, ge=1, description="from which PARM asks")
     more_paths: int = Field(32, ge=1, description="paths of PARM that take as long as PARM++ with reflection")
 
 

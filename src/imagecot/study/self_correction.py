@@ -102,16 +102,24 @@ def observe_prompt(
     for one in searches(recipe, part):
         (n,) = one.sizes
         verifier = models.verifier(one.verifier)
-        trace = search(prompt, generator=recorded, verifier=verifier, strategy=one.search, n=n, seed=seed)
+        trace = search(
+            prompt,
+            generator=recorded,
+            verifier=verifier,
+            strategy=one.search,
+            n=n,
+            seed=seed,
+            first_step=one.first_step,
+        )
         arms[one.name] = outcome(trace.image, trace.cost)
     # The rounds start from the choice without reflection; each control redraws from the same candidates.
     reflecting = models.verifiers[part.parm_plus_plus]
-    first = Run(prompt, recorded, reflecting, recipe.n, seed)
+    first = Run(prompt, recorded, reflecting, recipe.n, seed, first_step=part.first_step)
     candidates, best = parm.choose(first)
     truth = look(_image(candidates[best]))[0].reason
     said: list[Row] = []
     for name, tell in tellings(other).items():
-        run = Run(prompt, recorded, reflecting, recipe.n, seed)
+        run = Run(prompt, recorded, reflecting, recipe.n, seed, first_step=part.first_step)
         found = copy.deepcopy(candidates)
         correct(run, found, best, tell)
         images = [_best(found, number) for number in range(ROUNDS + 1)]
@@ -136,15 +144,15 @@ def searches(recipe: StudyRecipe, part: SelfCorrection) -> list[Timed]:
     return [
         Timed("no_verifier", "single", None, [1]),
         Timed("orm_fine_tuned", "best-of-n", part.orm, [recipe.n]),
-        Timed("parm", "parm", part.parm, [recipe.n]),
-        Timed(WITHOUT, "parm", part.parm_plus_plus, [recipe.n]),
-        Timed("more_paths", "parm", part.parm_plus_plus, [part.more_paths]),
+        Timed("parm", "parm", part.parm, [recipe.n], part.first_step),
+        Timed(WITHOUT, "parm", part.parm_plus_plus, [recipe.n], part.first_step),
+        Timed("more_paths", "parm", part.parm_plus_plus, [part.more_paths], part.first_step),
     ]
 
 
 def timed(recipe: StudyRecipe, part: SelfCorrection) -> list[Timed]:
     """The rows whose seconds are measured: the controls take as long as reflection does."""
-    return [*searches(recipe, part), Timed(WITH, "parm++", part.parm_plus_plus, [recipe.n])]
+    return [*searches(recipe, part), Timed(WITH, "parm++", part.parm_plus_plus, [recipe.n], part.first_step)]
 
 
 def _best(candidates: list[Candidate], rounds: int) -> Image.Image:

@@ -45,8 +45,8 @@ class Alignment(BaseModel):
     """How a generator is aligned. A step sees `batch_size` pairs a process, `accumulate` times.
 
     beta, loss, label_smoothing  see `preference.dpo_loss`
-    likelihood                   weight of the chosen images' negative log-likelihood in nats a code, which keeps a round
-                                 from making chosen and rejected images both less likely (Pang et al., 2024)
+    likelihood                   weight of the chosen images' negative log-likelihood in nats a code, which keeps a
+                                 round from making chosen and rejected images both less likely (Pang et al., 2024)
     draws                        masks by which the log-probability of an image is estimated
     steps                        instead of `epochs` over the pairs
     held_out                     share of the prompts whose pairs are for evaluation only
