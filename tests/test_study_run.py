@@ -159,3 +159,21 @@ def test_shipped_studies_run_to_their_end(file, tmp_path, quick_tiny):
     assert set(summary["curves"]) == set(shipped.generators)
     assert all(summary["rows"][name]["seconds_per_image"] > 0 for name in rows)
     assert summary["self_correction"]["prompts"] == 6
+
+
+def test_a_study_may_grow_by_generators_and_change_its_labels(tmp_path, quick_tiny):
+    asked = recipe(tmp_path / "study", quick_tiny)
+    first = {key: row for key, row in asked.rows.items() if row.generator == "baseline"}
+    part = asked.model_copy(update={"generators": {"baseline": str(quick_tiny)}, "rows": first})
+    weights = {"generators": {"a": {"generator": "1"}}, "verifiers": {}}
+    study.claim_folder(part, weights)
+    named = first | {"orm": first["orm"].model_copy(update={"label": "by the ORM"})}
+    study.claim_folder(part.model_copy(update={"rows": named}), weights)
+    study.claim_folder(asked, weights)
+    study.claim_folder(part, weights)
+    other = first | {"orm": first["orm"].model_copy(update={"verifier": "tiny-orm"})}
+    for rows, found in ((other, weights), (first, {**weights, "generators": {"a": {"generator": "2"}}})):
+        with pytest.raises(UsageError, match="holds another study"):
+            study.claim_folder(part.model_copy(update={"rows": rows}), found)
+    with pytest.raises(UsageError, match=r"holds another study \(n 3, not 4\)"):
+        study.claim_folder(part.model_copy(update={"n": 4}), weights)

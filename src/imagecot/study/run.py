@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from imagecot.errors import ImagecotError
 from imagecot.files import write_whole
 from imagecot.generators import load_generator
-from imagecot.identity import claim
+from imagecot.identity import claim, read_identity, refuse_other
 from imagecot.models import weights_of
 from imagecot.pictograms.detector import DETECTORS
 from imagecot.processes import share
@@ -49,7 +49,7 @@ def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Co
     """
     console = console or Console(stderr=True)
     weights = weights_used(recipe)
-    claim(recipe.output / "study.json", identity(recipe, weights), "study")
+    claim_folder(recipe, weights)
     try:
         draw(recipe, workers, console)
         with _bar(console, "seconds") as bar:
@@ -89,9 +89,30 @@ def judges_used(recipe: StudyRecipe) -> Row:
     return {name: weights_of("detector", name) for name in judging}
 
 
-def identity(recipe: StudyRecipe, weights: Row) -> Row:
-    """What defines a study: its recipe but for where it writes, and the weights."""
-    return {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights}
+def claim_folder(recipe: StudyRecipe, weights: Row) -> None:
+    """Make `recipe.output` hold this study; it may grow by generators and by Table 5, and labels may change.
+
+    UsageError where something in it was made by another study.
+    """
+    shared, parts = identity(recipe, weights)
+    file = recipe.output / "study.json"
+    claim(file, shared, "study")
+    kept = read_identity(file).get("parts", {})
+    refuse_other(recipe.output, kept, {name: part for name, part in parts.items() if name in kept}, "study")
+    write_whole(file, (json.dumps({**shared, "parts": kept | parts}) + "\n").encode())
+
+
+def identity(recipe: StudyRecipe, weights: Row) -> tuple[Row, Row]:
+    """What defines a study: what all of it shares, and its parts by name."""
+    shared = recipe.model_dump(mode="json", exclude={"output", "generators", "rows", "self_correction"})
+    parts: Row = {f"weights of {name}": digests for models in weights.values() for name, digests in models.items()}
+    for key, name in recipe.generators.items():
+        parts[f"generators.{key}"] = name
+        rows = {row: r.model_dump(exclude={"label"}) for row, r in recipe.rows_of(key).items()}
+        parts[f"rows of {key}"] = rows
+    if recipe.self_correction:
+        parts["self_correction"] = recipe.self_correction.model_dump()
+    return shared, parts
 
 
 def stores(recipe: StudyRecipe) -> dict[str, Store]:
