@@ -269,13 +269,9 @@ def test_failures_of_the_machine(imagecot, models, monkeypatch, error, code, mes
     assert message in result[2]
 
 
-def test_a_search_without_a_shipped_verifier_asks_for_one(imagecot):
-    found, _, err = imagecot("generate", PROMPT, "--search", "parm++")
-    assert found == 2
-    assert "parm++ needs a verifier trained for what tiny draws; name it with --verifier." in err
-
-
-@pytest.mark.parametrize(("strategy", "verifier"), [("stepwise", "tiny-prm"), ("parm", "tiny-parm")])
+@pytest.mark.parametrize(
+    ("strategy", "verifier"), [("stepwise", "tiny-prm"), ("parm", "tiny-parm"), ("parm++", "tiny-parm++")]
+)
 def test_every_search_has_its_own_verifier(imagecot, strategy, verifier):
     code, out, _ = imagecot("generate", PROMPT, "--search", strategy, "-n", "2", "--json", "--out", "out")
     assert code == 0

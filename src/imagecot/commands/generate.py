@@ -19,20 +19,23 @@ if TYPE_CHECKING:
     from imagecot.generators.showo import ShowoGenerator
     from imagecot.search.trace import Trace
 
-# Who judges the shipped generators, where nobody is named; other searches want a verifier trained for them.
-DEFAULT_VERIFIERS = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm"}
-CLEAR_FROM = {"tiny-parm": 6}  # of 18 steps: to these verifiers no earlier preview counts as clear
+# Who judges the shipped generators in each search, where nobody is named.
+DEFAULT_VERIFIERS = {
+    "best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm", "parm++": "tiny-parm++",
+}  # fmt: skip
+CLEAR_FROM = {"tiny-parm": 6, "tiny-parm++": 6}  # of 18 steps: to these verifiers no earlier preview counts as clear
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
     generator: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="A shipped name, a checkpoint folder or a hub id.",
+            help="A shipped name, a checkpoint folder or a hub id. Default: tiny, for parm++ tiny-self-correct.",
             autocompletion=lambda: models.known("generator"),
+            show_default=False,
         ),
-    ] = "tiny",
+    ] = None,
     verifier: Annotated[
         str | None,
         typer.Option(
@@ -54,7 +57,7 @@ def generate(
         int | None,
         typer.Option(
             help="The first step after which parm and parm++ look at a path; later is faster. Default: 1, with "
-            "tiny-parm 6, from where its previews count as clear.",
+            "tiny-parm and tiny-parm++ 6, from where previews count as clear to them.",
             show_default=False,
         ),
     ] = None,
@@ -86,9 +89,10 @@ def generate(
     """
     check_request(prompt, strategy, n)
     check_precision(precision)
+    generator = generator or ("tiny-self-correct" if strategy == "parm++" else "tiny")
     if verifier is None and strategy != "single":
         elsewhere = models.locate(generator) is not None or generator.count("/") == 1
-        if (elsewhere and generator not in models.shipped("generator")) or strategy not in DEFAULT_VERIFIERS:
+        if elsewhere and generator not in models.shipped("generator"):
             raise UsageError(
                 f"{strategy} needs a verifier trained for what {generator} draws; name it with --verifier."
             )
