@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from imagecot.generators.showo import ShowoGenerator
     from imagecot.search.trace import Trace
 
-# Who judges the shipped generators in each search, where nobody is named.
-DEFAULT_VERIFIERS = {
-    "best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm", "parm++": "tiny-parm++",
-}  # fmt: skip
-CLEAR_FROM = {"tiny-parm": 6, "tiny-parm++": 6}  # of 18 steps: to these verifiers no earlier preview counts as clear
+# Who judges the shipped generators in each search, where nobody is named; parm++ wants a verifier that writes reasons.
+DEFAULT_VERIFIERS = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm"}
+CLEAR_FROM = {"tiny-parm": 6}  # of 18 steps: to these verifiers no earlier preview counts as clear
 
 
 def generate(
@@ -57,7 +55,7 @@ def generate(
         int | None,
         typer.Option(
             help="The first step after which parm and parm++ look at a path; later is faster. Default: 1, with "
-            "tiny-parm and tiny-parm++ 6, from where previews count as clear to them.",
+            "tiny-parm 6, from where previews count as clear to it.",
             show_default=False,
         ),
     ] = None,
@@ -92,7 +90,7 @@ def generate(
     generator = generator or ("tiny-self-correct" if strategy == "parm++" else "tiny")
     if verifier is None and strategy != "single":
         elsewhere = models.locate(generator) is not None or generator.count("/") == 1
-        if elsewhere and generator not in models.shipped("generator"):
+        if (elsewhere and generator not in models.shipped("generator")) or strategy not in DEFAULT_VERIFIERS:
             raise UsageError(
                 f"{strategy} needs a verifier trained for what {generator} draws; name it with --verifier."
             )
