@@ -140,7 +140,7 @@ def test_the_command_names_what_comes_next(imagecot, tmp_path, quick_tiny):
 @pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
 def test_shipped_studies_run_to_their_end(file, tmp_path, quick_tiny):
-    """With small weights under every name: all rows, curves and Table 5 are in the summary."""
+    """With small weights under every name: all rows and curves, or Table 5, are in the summary."""
     shipped = check(read_yaml(file), StudyRecipe, file.name)
     small = {"output": tmp_path / "s", "n": 2, "prompts_per_task": 1, "timed_prompts": 1, "detector": "pictograms"}
     rows = {
@@ -148,17 +148,19 @@ def test_shipped_studies_run_to_their_end(file, tmp_path, quick_tiny):
         for name, row in shipped.rows.items()
     }
     names = {"correcting_generator": str(quick_tiny), **dict.fromkeys(("orm", "parm", "parm_plus_plus"), "tiny-parm")}
+    part = shipped.self_correction
     update = {
         **small,
         "generators": dict.fromkeys(shipped.generators, str(quick_tiny)),
         "rows": {name: row.model_copy(update={"first_step": min(row.first_step, 2)}) for name, row in rows.items()},
-        "self_correction": shipped.self_correction.model_copy(update={**names, "more_paths": 3}),
+        "self_correction": part and part.model_copy(update={**names, "more_paths": 3, "first_step": 1}),
     }
     summary = run(shipped.model_copy(update=update), console=QUIET)
-    assert set(rows) < set(summary["rows"])
+    assert set(rows) <= set(summary["rows"])
     assert set(summary["curves"]) == set(shipped.generators)
     assert all(summary["rows"][name]["seconds_per_image"] > 0 for name in rows)
-    assert summary["self_correction"]["prompts"] == 6
+    if part:
+        assert summary["self_correction"]["prompts"] == 6
 
 
 def test_a_study_may_grow_by_generators_and_change_its_labels(tmp_path, quick_tiny):
