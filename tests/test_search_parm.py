@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from imagecot.errors import UsageError
 from imagecot.generators.paths import Paths
 from imagecot.generators.randomness import fork_seeds, path_seeds
 from imagecot.search import search
@@ -68,6 +69,27 @@ def run(strategy: str, verifier: Scripted, n: int, seed: int = 3, **more):
     return search(
         PROMPT, generator=tiny_generator(steps=STEPS), verifier=verifier, strategy=strategy, n=n, seed=seed, **more
     )
+
+
+@pytest.mark.parametrize(("keep", "stopped"), [(0.0, 7), (0.25, 6), (0.3, 5), (0.5, 4), (1.0, 0)])
+def test_a_share_of_the_paths_is_kept(keep, stopped):
+    """All are clear at once and without potential but the brightest: the surest noes stop first, while enough run."""
+    levels = [levels[2] for levels in brightness(8, 3)]
+    trace = run("parm", Scripted(-1.0, sorted(levels)[-1]), 8, first_step=3, keep=keep)
+    gone = sorted(range(8), key=levels.__getitem__)[:stopped]
+    assert [k for k, c in enumerate(trace.candidates) if c.truncated_at == 3] == sorted(gone)
+    assert all(c.truncated_at in (None, 3) for c in trace.candidates)
+    # A path that was spared is not asked again: clarity and potential once, the final image of each that ran on.
+    assert trace.cost.judge_calls == 8 + 8 + (8 - stopped)
+    assert trace.settings.get("keep", 0.0) == keep
+
+
+def test_shares_that_are_none_are_refused():
+    for keep in (-0.1, 1.5):
+        with pytest.raises(UsageError, match="share of paths to keep must be from 0 to 1"):
+            run("parm", Scripted(), 2, keep=keep)
+    with pytest.raises(UsageError, match="stepwise stops no paths, so it has no share to keep"):
+        run("stepwise", Scripted(), 2, keep=0.5)
 
 
 def test_parm_follows_the_paper_path_by_path():

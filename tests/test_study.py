@@ -236,7 +236,9 @@ def test_rows_that_make_no_sense_are_refused(row, told):
     assert told in str(refused.value)
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", [RECIPES / f"{name}.yaml" for name in ("tiny", "quick", "show-o")], ids=lambda f: f.stem
+)
 def test_shipped_studies_have_the_rows_of_the_paper(file):
     recipe = check(read_yaml(file), StudyRecipe, file.name)
     paper = json.loads((RECIPES.parents[1] / "src/imagecot/study/paper.json").read_text())["show_o"]

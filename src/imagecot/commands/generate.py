@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 # Who judges the shipped generators in each search, where nobody is named; parm++ wants a verifier that writes reasons.
 DEFAULT_VERIFIERS = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm"}
-CLEAR_FROM = {"tiny-parm": 6}  # of 18 steps: to these verifiers no earlier preview counts as clear
+# What measured best with a shipped verifier: to tiny-parm no preview before step 6 of 18 is clear, and of a hard prompt
+# it refuses nearly every path.
+STOPPING = {"tiny-parm": (6, 0.4)}
 
 
 def generate(
@@ -56,6 +58,13 @@ def generate(
         typer.Option(
             help="The first step after which parm and parm++ look at a path; later is faster. Default: 1, with "
             "tiny-parm 6, from where previews count as clear to it.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            help="The share of the paths that parm and parm++ never stop. Default: 0 as in the paper, tiny-parm 0.4.",
             show_default=False,
         ),
     ] = None,
@@ -95,12 +104,15 @@ def generate(
                 f"{strategy} needs a verifier trained for what {generator} draws; name it with --verifier."
             )
         verifier = DEFAULT_VERIFIERS[strategy]
-    if first_step is None:
-        first_step = CLEAR_FROM.get(verifier or "", 1) if strategy in ("parm", "parm++") else 1
+    best = STOPPING.get(verifier or "", (1, 0.0)) if strategy in ("parm", "parm++") else (1, 0.0)
+    stopping: dict[str, Any] = {
+        "first_step": best[0] if first_step is None else first_step,
+        "keep": best[1] if keep is None else keep,
+    }
     folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
     names = {"generator": generator, **({"verifier": verifier} if verifier else {})}
     try:
-        trace, again = _find_or_run(prompt, names, strategy, n, seed, first_step, precision, folder)
+        trace, again = _find_or_run(prompt, names, strategy, n, seed, stopping, precision, folder)
     except KeyboardInterrupt:
         default = "" if out else f" with --out {folder}"
         say(f"stopped; the same command{default} continues where this run was.")
@@ -117,7 +129,7 @@ def _find_or_run(
     strategy: str,
     n: int,
     seed: int,
-    first_step: int,
+    stopping: dict[str, Any],
     precision: str | None,
     folder: Path,
 ) -> "tuple[Trace, bool]":
@@ -129,8 +141,8 @@ def _find_or_run(
         weights |= models.weights_of(role, name)
     finished = _finished(prompt, names, strategy, n, seed, folder, weights)
     if finished is not None:
-        for setting, asked in (("first_step", first_step), ("precision", precision)):
-            there = finished.settings.get(setting, 1)
+        for setting, asked in {**stopping, "precision": precision}.items():
+            there = finished.settings.get(setting, {"first_step": 1, "keep": 0.0}.get(setting))
             if asked is not None and there != asked:
                 raise UsageError(f"{folder} holds another run ({setting} {there}, not {asked}); choose another folder.")
         return finished, True
@@ -150,7 +162,7 @@ def _find_or_run(
             strategy=strategy,
             n=n,
             seed=seed,
-            first_step=first_step,
+            **stopping,
             progress=progress,
             folder=folder,
             names=names,

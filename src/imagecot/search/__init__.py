@@ -46,6 +46,7 @@ def search(
     names: Mapping[str, str] | None = None,
     weights: Mapping[str, str] | None = None,
     first_step: int = 1,
+    keep: float = 0.0,
 ) -> "Trace":
     """Draw n paths of a prompt and choose one of them.
 
@@ -57,13 +58,14 @@ def search(
     names     of the models, for the trace: {"generator": ..., "verifier": ...}
     weights   SHA-256 of their weights, for the trace
     first_step  the first step after which parm and parm++ ask about clarity: earlier previews are not even decoded
+    keep      the share of the paths that parm and parm++ never stop (the paper's is 0)
 
-    UsageError for an empty prompt, n below 1, an unknown strategy, a missing verifier, a first step that is none, or a
-    folder that holds something else; ImagecotError where the folder cannot be written.
+    UsageError for an empty prompt, n below 1, an unknown strategy, a missing verifier, a first step that is none, a
+    share outside [0, 1], or a folder that holds something else; ImagecotError where the folder cannot be written.
     """
     from imagecot.search.resume import Partial, open_folder
 
-    settings = Settings(prompt, generator, verifier, strategy, n, seed, first_step, names or {}, weights or {})
+    settings = Settings(prompt, generator, verifier, strategy, n, seed, first_step, keep, names or {}, weights or {})
     partial = None
     if folder is not None:
         finished = open_folder(Path(folder), settings.identity)
@@ -89,12 +91,13 @@ class Settings:
     n: int
     seed: int
     first_step: int = 1
+    keep: float = 0.0
     names: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_request(self.prompt, self.strategy, self.n)
-        check_first_step(self.first_step, self.strategy, self.generator.steps)
+        check_stopping(self.first_step, self.keep, self.strategy, self.generator.steps)
         if self.verifier is None and importlib.import_module(STRATEGIES[self.strategy]).NEEDS_VERIFIER:
             raise UsageError(f"{self.strategy} needs a verifier; name one, or search with single.")
 
@@ -116,7 +119,9 @@ class Settings:
             "n": self.paths,
             "seed": self.seed,
             "steps": self.generator.steps,
-            "settings": found | ({"first_step": self.first_step} if self.first_step > 1 else {}),
+            "settings": found
+            | ({"first_step": self.first_step} if self.first_step > 1 else {})
+            | ({"keep": self.keep} if self.keep else {}),
             "weights": dict(self.weights),
         }
 
@@ -125,7 +130,15 @@ class Settings:
         from imagecot.search.run import Run
 
         return Run(
-            self.prompt, self.generator, self.verifier, self.paths, self.seed, partial, progress, self.first_step
+            self.prompt,
+            self.generator,
+            self.verifier,
+            self.paths,
+            self.seed,
+            partial,
+            progress,
+            self.first_step,
+            self.keep,
         )
 
     def trace(self, run: "Run", candidates: "list[Candidate]", chosen: int) -> "Trace":
@@ -135,13 +148,14 @@ class Settings:
         return Trace(**self.identity, candidates=candidates, chosen=chosen, cost=run.cost, decode=run.decoder())
 
 
-def check_first_step(first_step: int, strategy: str, steps: int) -> None:
-    """Raise UsageError where there is no such step to ask after, or the strategy stops no paths."""
-    if first_step == 1:
-        return
-    if strategy not in ("parm", "parm++"):
-        raise UsageError(f"{strategy} stops no paths, so it has no first step; leave it out, or search with parm.")
-    if not 1 <= first_step < steps:
+def check_stopping(first_step: int, keep: float, strategy: str, steps: int) -> None:
+    """Raise UsageError where there is no such step to ask after or no such share, or the strategy stops no paths."""
+    for what, asked in (("first step", first_step != 1), ("share to keep", keep != 0)):
+        if asked and strategy not in ("parm", "parm++"):
+            raise UsageError(f"{strategy} stops no paths, so it has no {what}; leave it out, or search with parm.")
+    if not 0 <= keep <= 1:
+        raise UsageError(f"the share of paths to keep must be from 0 to 1, not {keep:g}.")
+    if first_step != 1 and not 1 <= first_step < steps:
         raise UsageError(f"the first step must be from 1 to {steps - 1}, not {first_step}.")
 
 

@@ -28,6 +28,7 @@ def search_many(
     strategy: str = "best-of-n",
     n: int = 20,
     first_step: int = 1,
+    keep: float = 0.0,
 ) -> list[Trace]:
     """Return the trace of `search` for each prompt and its seed; the arguments are those of `search`.
 
@@ -40,7 +41,7 @@ def search_many(
     if len(prompts) != len(seeds):
         raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give a seed for each prompt.")
     settings = [
-        Settings(prompt, generator, verifier, strategy, n, seed, first_step)
+        Settings(prompt, generator, verifier, strategy, n, seed, first_step, keep)
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
     if not settings:
@@ -57,6 +58,7 @@ def search_many(
                 n=n,
                 seed=seed,
                 first_step=first_step,
+                keep=keep,
             )
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]

@@ -4,6 +4,10 @@ The paper's potential assessment reward model (section 3.3). After each step eve
 whether its preview is clear enough to be judged. The first time it is, the second turn of the same conversation asks
 for its potential: a no stops the path, and its compute; a yes lets it run to the end unasked. The ORM question chooses
 among those that finish. Where none is left, the path that was refused least is taken up where it stopped.
+
+Where a share of the paths is to be kept (`keep`, the paper's is 0), a no stops a path only while more than that share
+runs, the surest no first. Of a hard prompt a verifier says no to nearly all paths, so that by the paper's rule it is
+the answer to the first that is left who chooses.
 """
 
 import time
@@ -29,28 +33,25 @@ def choose(run: Run) -> tuple[list[Candidate], int]:
     return candidates, ranked(candidates)[0]
 
 
-def assess(run: Run, paths: Paths, candidates: list[Candidate]) -> set[int]:
-    """Ask those of `candidates` (one a path) that were not clear yet; return the rows to stop."""
+def assess(run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+    """Ask those of `candidates` (one a path) that were not clear yet; return the rows to stop, the surest no first."""
     if paths.step < run.first_step:
-        return set()
+        return []
     unclear = [row for row, candidate in enumerate(candidates) if candidate.first_clear is None]
     if not unclear:
-        return set()
+        return []
     asked = [candidates[row] for row in unclear]
     images = run.preview(paths.select(unclear))
     answers, conversation = run.begin(images, asked, paths.step, CLARITY)
     clear = [k for k, p in enumerate(answers) if p >= YES]
     if not clear:
-        return set()
+        return []
     newly = [asked[k] for k in clear]
     potential = run.ask(images[clear], newly, paths.step, POTENTIAL, conversation.select(torch.tensor(clear)))
-    stopped = set()
-    for k, candidate, p in zip(clear, newly, potential, strict=True):
+    for candidate in newly:
         candidate.first_clear = paths.step
-        if p < YES:
-            candidate.truncated_at = paths.step
-            stopped.add(unclear[k])
-    return stopped
+    refused = sorted((p, unclear[k]) for k, p in zip(clear, potential, strict=True) if p < YES)
+    return [row for _, row in refused]
 
 
 def resume_best(run: Run, candidates: list[Candidate]) -> None:

@@ -35,6 +35,7 @@ class Run:
 
     progress    called with the steps of paths done, and those in all
     first_step  the first step after which a strategy may ask whether a path shall stop
+    keep        the share of the paths of a group that is never stopped
     drawn       candidates that were drawn already, in a batch with those of other searches
     cost        what has been spent so far
     """
@@ -47,6 +48,7 @@ class Run:
     partial: Partial | None = None
     progress: Progress | None = None
     first_step: int = 1
+    keep: float = 0.0
     drawn: list[Candidate] | None = None
     cost: Cost = field(default_factory=Cost)
     done: int = 0

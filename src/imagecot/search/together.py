@@ -1,5 +1,6 @@
 """The paths of one search, or of several, in one batch: each search judges its own, survivors share it."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ from imagecot.verifiers.questions import ORM
 if TYPE_CHECKING:
     from imagecot.search.run import Run
 
-# After a step: the rows to stop, of the paths of a search and the candidates that they are.
-Assess = Callable[["Run", Paths, list[Candidate]], set[int]]
+# After a step: the rows to stop, in this order, of the paths of a search and the candidates that they are.
+Assess = Callable[["Run", Paths, list[Candidate]], list[int]]
 
 
 def draw_together(
@@ -32,9 +33,11 @@ def draw_together(
             runs[k].note(part, own)
             # After the last step nothing is left to save: the ORM question judges what never was stopped.
             if assess and not paths.finished:
-                stopped |= {rows[row] for row in assess(runs[k], part, own)}
+                may_stop = len(rows) - math.ceil(runs[k].keep * owners.count(k))
+                stopped |= {rows[row] for row in assess(runs[k], part, own)[: max(0, may_stop)]}
         if stopped:
             for row in stopped:
+                candidates[alive[row]].truncated_at = paths.step
                 candidates[alive[row]].state = paths.codes[row].cpu()
             kept = [row for row in range(len(alive)) if row not in stopped]
             paths, alive = paths.select(kept), [alive[row] for row in kept]

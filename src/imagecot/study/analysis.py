@@ -105,11 +105,11 @@ def curves(
     """Score over N of every row that chooses among the recorded paths of a generator, of a random choice and oracle."""
     lines: dict[str, RowRecipe | None] = {name: row for name, row in recipe.rows_of(generator).items() if row.chooses}
     lines = {name: row for name, row in lines.items() if name in there} | {RANDOM: None, ORACLE: None}
-    sizes = next(row.sizes(recipe.n) for row in recipe.rows_of(generator).values() if row.chooses)
+    sizes = max((row.sizes(recipe.n) for row in recipe.rows_of(generator).values() if row.chooses), key=len)
     return {
         name: [
             {"n": n, **_point(rows, name, row, n), "seconds": timing.get(name, {}).get(n) if row else None}
-            for n in sizes
+            for n in (row.sizes(recipe.n) if row else sizes)
         ]
         for name, row in lines.items()
     }

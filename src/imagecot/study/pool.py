@@ -93,6 +93,7 @@ def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> 
             n=recipe.n,
             seed=seed,
             first_step=row.first_step,
+            keep=row.keep,
         )
         searches[name] = outcome(trace)
         if not replayed:

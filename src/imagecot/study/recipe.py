@@ -24,6 +24,7 @@ class RowRecipe(BaseModel):
     search: Literal["single", "best-of-n", "stepwise", "parm"] = "single"
     verifier: str | None = None
     first_step: int = Field(1, ge=1)
+    keep: float = Field(0.0, ge=0, le=1, description="share of the paths that parm never stops")
     prompts_per_task: int | None = Field(None, ge=1, description="where fewer than in the study: the first of them")
     label: str = ""
 
@@ -31,8 +32,8 @@ class RowRecipe(BaseModel):
     def _fits(self) -> Self:
         if (self.verifier is None) != (self.search == "single"):
             raise ValueError(f"{self.search} {'needs a' if self.verifier is None else 'has no'} verifier")
-        if self.first_step > 1 and self.search != "parm":
-            raise ValueError(f"{self.search} stops no paths, so it has no first_step")
+        if (self.first_step > 1 or self.keep) and self.search != "parm":
+            raise ValueError(f"{self.search} stops no paths, so it has no first_step and no keep")
         return self
 
     @property
@@ -41,15 +42,16 @@ class RowRecipe(BaseModel):
         return self.search in ("best-of-n", "parm")
 
     @property
-    def method(self) -> tuple[str, str | None, int]:
+    def method(self) -> tuple[str, str | None, int, float]:
         """What is the same in rows that differ in their generator alone."""
-        return self.search, self.verifier, self.first_step
+        return self.search, self.verifier, self.first_step, self.keep
 
     def sizes(self, n: int) -> list[int]:
         """The numbers of paths for which its score and seconds are of interest, up to `n`."""
         if self.search == "single":
             return [1]
-        return [size for size in SIZES if size < n] + [n] if self.chooses else [n]
+        # Which paths are kept depends on all of them, so that a part of them tells nothing of a smaller search.
+        return [size for size in SIZES if size < n] + [n] if self.chooses and not self.keep else [n]
 
 
 class SelfCorrection(BaseModel):

@@ -108,7 +108,7 @@ def identity(recipe: StudyRecipe, weights: Row) -> tuple[Row, Row]:
     parts: Row = {f"weights of {name}": digests for models in weights.values() for name, digests in models.items()}
     for key, name in recipe.generators.items():
         parts[f"generators.{key}"] = name
-        rows = {row: r.model_dump(exclude={"label"}) for row, r in recipe.rows_of(key).items()}
+        rows = {row: r.model_dump(exclude={"label"}, exclude_defaults=True) for row, r in recipe.rows_of(key).items()}
         parts[f"rows of {key}"] = rows
     if recipe.self_correction:
         parts["self_correction"] = recipe.self_correction.model_dump()
@@ -215,7 +215,7 @@ def time_rows(recipe: StudyRecipe, bar: Callable[[int], Callable[[], object]]) -
     models: Models | None = None
     for key, name in recipe.generators.items():
         rows = recipe.rows_of(key).items()
-        searches = [Timed(row, r.search, r.verifier, r.sizes(recipe.n), r.first_step) for row, r in rows]
+        searches = [Timed(row, r.search, r.verifier, r.sizes(recipe.n), r.first_step, r.keep) for row, r in rows]
         todo = timing.missing(file, searches, texts)
         if todo:
             models = load_models(name, verifiers_of(recipe, key), recipe.precision, models)

@@ -25,6 +25,7 @@ class Timed:
     verifier: str | None
     sizes: Sequence[int]
     first_step: int = 1
+    keep: float = 0.0
 
 
 def missing(file: Path, searches: Sequence[Timed], prompts: Sequence[str]) -> list[tuple[str, int, Timed]]:
@@ -55,6 +56,7 @@ def measure(
             n=n,
             seed=prompt_seed(seed, prompt),
             first_step=one.first_step,
+            keep=one.keep,
         )
         return trace.cost.seconds
 
