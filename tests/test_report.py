@@ -474,21 +474,12 @@ def test_the_readme_shows_at_most_ten_rows():
 
 
 def test_one_row_is_rerun_by_the_studys_own_recipe(study):
-    import shlex
-
-    from imagecot.recipes import override
-
     summary = read(study[0])
-    summary.command += " n=8 'rows={\"x\": 1}' rows.x.first_step=3 output=there  # a remark"
-    words = shlex.split(first_page.row_command(summary, "parm+iterative_dpo"))
-    assert words[:4] == ["imagecot", "study", "recipes/study/tiny.yaml", "n=8"]
-    changed = override(dict(summary.recipe), words[4:])
-    assert list(changed["rows"]) == ["baseline", "parm+iterative_dpo"]
-    assert changed["rows"]["parm+iterative_dpo"] == {
-        "generator": "iterative_dpo", "search": "parm", "verifier": "tiny-parm",
-    }  # fmt: skip
-    assert changed["generators"] == {"baseline": "tiny", "iterative_dpo": "tiny-dpo-iter"}
-    assert changed["self_correction"] is None and changed["output"] == "runs/study/parm+iterative_dpo"
+    summary.command += " n=8 --rows parm,dpo output=there  # a remark"
+    assert first_page.row_command(summary, "parm+iterative_dpo") == (
+        "imagecot study recipes/study/tiny.yaml n=8 --rows baseline,parm+iterative_dpo "
+        "output=runs/study/parm+iterative_dpo"
+    )
 
 
 def test_no_score_is_written_in_the_source():

@@ -246,6 +246,16 @@ def test_shipped_studies_have_the_rows_of_the_paper(file):
     assert set(recipe.generators) == {row.generator for row in recipe.rows.values()}
 
 
+def test_some_rows_alone_are_a_study():
+    whole = check(read_yaml(RECIPES / "tiny.yaml"), StudyRecipe, "tiny")
+    part = whole.only(["baseline", "parm+dpo"])
+    assert list(part.rows) == ["baseline", "parm+dpo"]
+    assert part.generators == {"baseline": "tiny", "dpo": "tiny-dpo"}
+    assert (part.n, part.self_correction) == (whole.n, None)
+    with pytest.raises(UsageError, match="no row 'parn' in this study; it has baseline, "):
+        whole.only(["parn"])
+
+
 def test_rows_are_kept_whole_and_in_order(tmp_path):
     store = Store(tmp_path / "c", "base")
     assert store.rows() == []

@@ -61,6 +61,9 @@ def study(
     recipe: RecipeFile,
     overrides: Overrides = None,
     workers: Annotated[int, typer.Option(help="Processes that draw and judge.", min=1)] = 1,
+    rows: Annotated[
+        str, typer.Option(help="Only these rows, with commas between; give another output.", show_default=False)
+    ] = "",
 ) -> None:
     """Compare searches and generators on held-out prompts; an interrupted study is resumed by the same command.
 
@@ -70,10 +73,13 @@ def study(
 
       imagecot study recipes/study/tiny.yaml --workers 2
 
-      imagecot study recipes/study/quick.yaml n=4 output=runs/study/small
+      imagecot study recipes/study/tiny.yaml --rows baseline,parm output=runs/study/parm-alone
     """
     _, checked, function = _read(recipe, overrides, STUDIES)
+    if rows:
+        checked = checked.only([name.strip() for name in rows.split(",")])  # type: ignore[attr-defined]
     command = shlex.join(["imagecot", "study", str(recipe), *(overrides or [])])
+    command += f" --rows {rows}" if rows else ""
     command += f" --workers {workers}" if workers > 1 else ""
     _follow(lambda study: function(study, workers=workers, command=command), checked)
     typer.echo(f"{checked.output}/summary.json; next: imagecot report {checked.output}")  # type: ignore[attr-defined]

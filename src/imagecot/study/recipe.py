@@ -1,11 +1,12 @@
 """What a study compares: generators, rows of a table over them, and the prompts on which all of them are seen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from imagecot.errors import UsageError
 from imagecot.geneval.choice import benchmark_of
 from imagecot.geneval.prompts import TASKS
 
@@ -92,6 +93,16 @@ class StudyRecipe(BaseModel):
             if row.generator not in self.generators:
                 raise ValueError(f"rows.{name}.generator: {row.generator!r} is none of {', '.join(self.generators)}")
         return self
+
+    def only(self, names: Sequence[str]) -> Self:
+        """The study of some rows alone; UsageError for a name that is none of them."""
+        for name in names:
+            if name not in self.rows:
+                raise UsageError(f"there is no row {name!r} in this study; it has {', '.join(self.rows)}.")
+        rows = {name: self.rows[name] for name in names}
+        used = {row.generator for row in rows.values()}
+        generators = {key: name for key, name in self.generators.items() if key in used}
+        return self.model_copy(update={"rows": rows, "generators": generators, "self_correction": None})
 
     def rows_of(self, generator: str) -> dict[str, RowRecipe]:
         """The rows that draw with a generator, by its key."""

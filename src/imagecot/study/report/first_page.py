@@ -1,7 +1,6 @@
 """What a reader meets first: what was compared, what won, where the paper is met and where not, how to run it again."""
 
 import json
-import re
 import shlex
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from imagecot.study.report.paper import (
 from imagecot.study.report.summary import Row, Summary, readable
 from imagecot.study.report.tables import OUTCOMES, at_seconds, findings, interval, number, points, score
 
-_REPLACED = re.compile(r"(rows|generators|self_correction|output)[.=]")
 UNKNOWN = "imagecot study RECIPE.yaml"
 BASELINE, GOAL = "baseline", "parm+iterative_dpo_guided_by_parm"  # the paper's first and best row
 WITH_IT, AGAINST_IT = ("agrees", "leans"), ("contradicts", "against", "equal")
@@ -254,26 +252,16 @@ def study_command(summary: Summary) -> str:
 
 def row_command(summary: Summary, name: str) -> str:
     """The command that runs one row and the baseline: the study's own, with the other rows left out."""
-    rows, generators = summary.recipe["rows"], summary.recipe.get("generators")
-    kept = {one: rows[one] for one in dict.fromkeys((BASELINE, name)) if one in rows}
-    changes = {"rows": kept}
-    if isinstance(generators, dict):
-        used = {row.get("generator") for row in kept.values() if isinstance(row, dict)}
-        changes["generators"] = {key: value for key, value in generators.items() if key in used}
-    words = [f"{key}={json.dumps(_set(value), ensure_ascii=False)}" for key, value in changes.items()]
-    words += ["self_correction=null", f"output=runs/study/{name}"]
+    kept = ",".join(one for one in dict.fromkeys((BASELINE, name)) if one in summary.recipe["rows"])
     try:
         before = shlex.split(study_command(summary))
     except ValueError:  # a quote that is never closed
         before = shlex.split(UNKNOWN)
-    return shlex.join([*(word for word in before if not _REPLACED.match(word)), *words])
-
-
-def _set(value: object) -> object:
-    """What was set of a recipe's part: all but nulls."""
-    if isinstance(value, dict):
-        return {key: _set(item) for key, item in value.items() if item is not None}
-    return value
+    words = [word for word in before if not word.startswith("output=")]
+    if "--rows" in words:
+        place = words.index("--rows")
+        del words[place : place + 2]
+    return shlex.join([*words, "--rows", kept, f"output=runs/study/{name}"])
 
 
 def provenance(summary: Summary) -> list[Block]:
