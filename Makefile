@@ -1,7 +1,7 @@
 # make demo    install, draw one verified picture, say where the evidence is
 # make check   lint, format and types
 # make test    the tests, under 12 minutes on two cores; `make test-slow` runs the long ones
-# make tiny    train every shipped checkpoint from scratch (hours; resumable)
+# make tiny    train every shipped checkpoint by its recipe (hours; resumable); adapters are trained on the shipped bases
 # make study   every table and curve of the paper at the embedded size, and their report (hours; resumable)
 # make study-quick   the same rows on few prompts, in minutes
 #
@@ -50,6 +50,21 @@ tiny: setup
 	$(BIN)/imagecot train detector recipes/tiny/detector-2.yaml
 	$(BIN)/imagecot train generator recipes/tiny/generator.yaml
 	$(BIN)/imagecot train verifier recipes/tiny/verifier.yaml
+	$(BIN)/imagecot curate prompts --world tiny --per-task 60 --out runs/tiny/prompts.jsonl
+	$(BIN)/imagecot curate prompts --world tiny --per-task 16 --seed 1 --out runs/tiny/prompts-prm.jsonl
+	$(BIN)/imagecot curate parm --prompts runs/tiny/prompts.jsonl --precision bfloat16 --out runs/tiny/data-parm
+	$(BIN)/imagecot curate prm --prompts runs/tiny/prompts-prm.jsonl --precision bfloat16 --out runs/tiny/data-prm
+	$(BIN)/imagecot train verifier recipes/tiny/orm.yaml
+	$(BIN)/imagecot train verifier recipes/tiny/prm.yaml
+	$(BIN)/imagecot train verifier recipes/tiny/parm.yaml
+	$(BIN)/imagecot curate pairs --data runs/tiny/data-parm --per-prompt 4 --out runs/tiny/pairs
+	for recipe in dpo dpo-iter dpo-iter-orm dpo-iter-parm; do \
+		$(BIN)/imagecot train dpo recipes/tiny/$$recipe.yaml || exit 1; \
+	done
+	$(BIN)/imagecot curate reflection --data runs/tiny/data-parm --out runs/tiny/data-reflection
+	$(BIN)/imagecot curate corrections --data runs/tiny/data-reflection --images runs/tiny/data-parm --out runs/tiny/data-corrections
+	$(BIN)/imagecot train verifier recipes/tiny/parm-plus-plus.yaml
+	$(BIN)/imagecot train self-correction recipes/tiny/self-correction.yaml
 
 study: setup
 	$(BIN)/imagecot study recipes/study/tiny.yaml --workers $(WORKERS)

@@ -269,13 +269,13 @@ def test_failures_of_the_machine(imagecot, models, monkeypatch, error, code, mes
     assert message in result[2]
 
 
-@pytest.mark.parametrize(("strategy", "verifier"), [("stepwise", "tiny-prm"), ("parm", "tiny-parm")])
+@pytest.mark.parametrize(("strategy", "verifier"), [("stepwise", "tiny-prm"), ("parm", "tiny-parm"), ("parm++", "tiny-parm++")])
 def test_every_search_has_its_own_verifier(imagecot, strategy, verifier):
     code, out, _ = imagecot("generate", PROMPT, "--search", strategy, "-n", "2", "--json", "--out", "out")
     assert code == 0
     assert json.loads(out)["verifier"] == verifier
     first = {v["step"] for line in trace_lines() for v in line.get("verdicts", []) if v["question"] == "clarity"}
-    assert min(first, default=6) == 6  # no preview that tiny-parm could not call clear is asked about
+    assert min(first, default=6) == 6  # no preview that these could not call clear is asked about
 
 
 def trace_lines() -> list[dict]:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from imagecot.generators.showo import ShowoGenerator
     from imagecot.search.trace import Trace
 
-# Who judges the shipped generators in each search, where nobody is named; parm++ wants a verifier that writes reasons.
-DEFAULT_VERIFIERS = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm"}
+# Who judges the shipped generators in each search, where nobody is named.
+DEFAULT_VERIFIERS = {
+    "best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm", "parm++": "tiny-parm++",
+}  # fmt: skip
 # What measured best with a shipped verifier: to tiny-parm no preview before step 6 of 18 is clear, and of a hard prompt
 # it refuses nearly every path.
-STOPPING = {"tiny-parm": (6, 0.4)}
+STOPPING = {"tiny-parm": (6, 0.4), "tiny-parm++": (6, 0.4)}
 
 
 def generate(
@@ -99,7 +101,7 @@ def generate(
     generator = generator or ("tiny-self-correct" if strategy == "parm++" else "tiny")
     if verifier is None and strategy != "single":
         elsewhere = models.locate(generator) is not None or generator.count("/") == 1
-        if (elsewhere and generator not in models.shipped("generator")) or strategy not in DEFAULT_VERIFIERS:
+        if elsewhere and generator not in models.shipped("generator"):
             raise UsageError(
                 f"{strategy} needs a verifier trained for what {generator} draws; name it with --verifier."
             )
