@@ -123,8 +123,8 @@ def test_ctrl_c_and_the_same_command(imagecot, models, tmp_path):
     assert not (tmp_path / "cut/partial").exists()
     cut, whole = Trace.load(tmp_path / "cut"), Trace.load(tmp_path / "whole")
     assert cut.chosen == whole.chosen
-    assert cut.cost.generator_rows == whole.cost.generator_rows == 512 * STEPS * 2
-    assert cut.cost.judge_calls == 512
+    assert cut.cost.generator_rows == whole.cost.generator_rows == 1024 * STEPS * 2
+    assert cut.cost.judge_calls == 1024
     assert [c.seed for c in cut.candidates] == [c.seed for c in whole.candidates]
     scores = [[c.score for c in trace.candidates] for trace in (cut, whole)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
