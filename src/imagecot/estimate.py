@@ -91,22 +91,17 @@ def _fine_tuning(values: Mapping[str, Any]) -> tuple[float, str]:
 
 
 def _study(values: Mapping[str, Any]) -> tuple[float, str]:
-    from imagecot.geneval.choice import benchmark_of
+    from imagecot.study.recipe import SIZES, prompts
 
-    tasks = [metadata["tag"] for metadata in benchmark_of(values["detector"])]
     n, timed = values["n"], values["timed_prompts"]
-    sizes = [size for size in (1, 2, 3, 5, 8, 12, 16, 20, 30, 40) if size < n] + [n]
-
-    def prompts(per_task: int) -> int:
-        return sum(min(per_task, tasks.count(task)) for task in set(tasks))
-
-    flops, every = 0.0, prompts(values["prompts_per_task"])
+    sizes = [size for size in SIZES if size < n] + [n]
+    flops, every = 0.0, len(prompts(values["detector"], values["prompts_per_task"]))
     for key in values["generators"]:
         rows = [row for row in values["rows"].values() if row["generator"] == key]
         chooses = any(row["search"] in ("best-of-n", "parm") for row in rows)
         flops += every * (n if chooses else 1) * DRAW
         for row in rows:
-            asked = prompts(row["prompts_per_task"] or values["prompts_per_task"])
+            asked = len(prompts(values["detector"], row["prompts_per_task"] or values["prompts_per_task"]))
             flops += asked * n * _judging(row) + timed * sum(sizes) * (DRAW + _judging(row))
             if row["search"] == "stepwise":  # draws its own paths
                 flops += asked * n * DRAW

@@ -1,14 +1,15 @@
 """Number formats of a model's weights: float32, bfloat16, or int8 in the linear layers of its transformer (CPU)."""
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from imagecot.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS = ("float32", "bfloat16", "int8")
+Precision = Literal["float32", "bfloat16", "int8"]
+PRECISIONS = get_args(Precision)
 
 
 def check_precision(name: str | None) -> None:

@@ -25,7 +25,8 @@ DEFAULT_VERIFIERS = {
 }  # fmt: skip
 # What measured best with a shipped verifier: to tiny-parm no preview before step 6 of 18 is clear, and of a hard prompt
 # it refuses nearly every path.
-STOPPING = {"tiny-parm": (6, 0.4), "tiny-parm++": (6, 0.4)}
+STOPPING = {name: {"first_step": 6, "keep": 0.4} for name in ("tiny-parm", "tiny-parm++")}
+PAPER: dict[str, Any] = {"first_step": 1, "keep": 0.0}  # how paths are stopped by all others
 
 
 def generate(
@@ -106,11 +107,9 @@ def generate(
                 f"{strategy} needs a verifier trained for what {generator} draws; name it with --verifier."
             )
         verifier = DEFAULT_VERIFIERS[strategy]
-    best = STOPPING.get(verifier or "", (1, 0.0)) if strategy in ("parm", "parm++") else (1, 0.0)
-    stopping: dict[str, Any] = {
-        "first_step": best[0] if first_step is None else first_step,
-        "keep": best[1] if keep is None else keep,
-    }
+    given = {name: value for name, value in (("first_step", first_step), ("keep", keep)) if value is not None}
+    best = STOPPING.get(verifier or "", {}) if strategy in ("parm", "parm++") else {}
+    stopping = PAPER | best | given
     folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
     names = {"generator": generator, **({"verifier": verifier} if verifier else {})}
     try:
@@ -144,7 +143,7 @@ def _find_or_run(
     finished = _finished(prompt, names, strategy, n, seed, folder, weights)
     if finished is not None:
         for setting, asked in {**stopping, "precision": precision}.items():
-            there = finished.settings.get(setting, {"first_step": 1, "keep": 0.0}.get(setting))
+            there = finished.settings.get(setting, PAPER.get(setting))
             if asked is not None and there != asked:
                 raise UsageError(f"{folder} holds another run ({setting} {there}, not {asked}); choose another folder.")
         return finished, True

@@ -63,6 +63,11 @@ def both_judges(verdicts: list[list[Row]]) -> Row:
     return {**first, "second_judge": others[0] if others else None}
 
 
+def mean_cost(costs: list[Row]) -> Row:
+    """What an image took on average, count by count."""
+    return {key: sum(cost[key] for cost in costs) / len(costs) for key in costs[0]}
+
+
 def table_row(recipe: StudyRecipe, observed: Observed, name: str, row: RowRecipe, timing: Timing) -> Row:
     """A row of the table at the study's N."""
     rows = [o for o in observed[row.generator] if name in o["searches"]]
@@ -76,7 +81,7 @@ def table_row(recipe: StudyRecipe, observed: Observed, name: str, row: RowRecipe
         "n": n,
         **both_judges([judged(rows, name, row, recipe.n, judge) for judge in judges(rows)]),
         "seconds_per_image": timing.get(name, {}).get(n),
-        "cost": {key: sum(cost[key] for cost in costs) / len(costs) for key in costs[0]},
+        "cost": mean_cost(costs),
         "prompts": len(rows),
     }
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from imagecot.errors import UsageError
 from imagecot.geneval.choice import benchmark_of
 from imagecot.geneval.prompts import TASKS
+from imagecot.precision import Precision
 
 SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
-Precision = Literal["float32", "bfloat16", "int8"]
 Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$")]  # a part of file names
 Metadata = dict[str, Any]
 

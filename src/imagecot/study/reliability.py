@@ -5,9 +5,7 @@ from typing import Any
 import torch
 
 from imagecot.study.store import Row
-from imagecot.training.answers import auroc, balanced_accuracy, calibration_error
-
-BINS = 10
+from imagecot.training.answers import auroc, balanced_accuracy, calibration_bins, calibration_error
 
 
 def reliability(rows: list[Row], name: str) -> dict[str, Any]:
@@ -24,15 +22,8 @@ def reliability(rows: list[Row], name: str) -> dict[str, Any]:
     ]
     p_yes = torch.tensor([score for score, _ in paths], dtype=torch.float64)
     labels = torch.tensor([correct for _, correct in paths], dtype=torch.bool)
-    index = (p_yes * BINS).long().clamp(max=BINS - 1)
-    bins = []
-    for k in range(BINS):
-        here = index == k
-        if here.any():
-            right = labels[here].double().mean()
-            bins.append({"mean_p": float(p_yes[here].mean()), "right": float(right), "count": int(here.sum())})
     return {
-        "bins": bins,
+        "bins": [{"mean_p": p, "right": right, "count": count} for p, right, count in calibration_bins(p_yes, labels)],
         "auroc": auroc(p_yes, labels),
         "balanced_accuracy": balanced_accuracy(p_yes, labels),
         "ece": calibration_error(p_yes, labels),

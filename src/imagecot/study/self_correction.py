@@ -23,7 +23,7 @@ from imagecot.search import parm, search
 from imagecot.search.parm_plus_plus import ROUNDS, Telling, correct, everything
 from imagecot.search.run import Run
 from imagecot.search.trace import Candidate, Cost, ranked
-from imagecot.study.analysis import both_judges
+from imagecot.study.analysis import both_judges, mean_cost
 from imagecot.study.pool import Judges, Models, counts
 from imagecot.study.recipe import Metadata, SelfCorrection, StudyRecipe, prompts
 from imagecot.study.recorded import record
@@ -185,14 +185,13 @@ def analyse(rows: list[Row], recipe: StudyRecipe, part: SelfCorrection, timing: 
     sizes = {one.name: one.sizes[0] for one in searches(recipe, part)}
     table = {}
     for name in LABELS:
-        costs = [row["arms"][name]["cost"] for row in rows]
         n = sizes.get(name, recipe.n)
         table[name] = {
             "label": LABELS[name],
             "n": n,
             **_scores(rows, name),
             "seconds_per_image": timing.get(name, {}).get(n),
-            "cost": {key: sum(cost[key] for cost in costs) / len(costs) for key in costs[0]},
+            "cost": mean_cost([row["arms"][name]["cost"] for row in rows]),
             "prompts": len(rows),
         }
     gains = [

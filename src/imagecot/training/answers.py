@@ -27,15 +27,18 @@ def auroc(p_yes: Tensor, labels: Tensor) -> float:
     return float((below + upto).double().mean() / 2 / len(no))
 
 
+def calibration_bins(p_yes: Tensor, labels: Tensor) -> list[tuple[float, float, int]]:
+    """Of ten bins of equal width those that are not empty: mean P(yes), share of yes, how many; arguments (N,)."""
+    index = (p_yes * _BINS).long().clamp(max=_BINS - 1)
+    bins = [index == k for k in range(_BINS)]
+    return [
+        (float(p_yes[here].mean()), float(labels[here].double().mean()), int(here.sum())) for here in bins if here.any()
+    ]
+
+
 def calibration_error(p_yes: Tensor, labels: Tensor) -> float:
     """Expected calibration error over ten bins of equal width; p_yes (N,), labels (N,) bool."""
-    index = (p_yes * _BINS).long().clamp(max=_BINS - 1)
-    error = 0.0
-    for k in range(_BINS):
-        here = index == k
-        if here.any():
-            error += float(here.float().mean() * (p_yes[here].mean() - labels[here].float().mean()).abs())
-    return error
+    return sum(count / len(labels) * abs(p - right) for p, right, count in calibration_bins(p_yes, labels))
 
 
 def answer_scores(p_yes: Tensor, labels: Tensor, groups: Sequence[str]) -> dict[str, float]:

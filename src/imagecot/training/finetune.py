@@ -367,5 +367,5 @@ def _write(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
             model = copy.deepcopy(verifier.model)
             (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(recipe.output)
             verifier.tokenizer.save_pretrained(recipe.output)
-        questions = ", ".join(dict.fromkeys(str(source.folder) for source in recipe.data))
-        write_card(recipe.output, "verifier", recipe.base, f"fine-tuning on {questions}", recipe)
+        folders = ", ".join(dict.fromkeys(str(source.folder) for source in recipe.data))
+        write_card(recipe.output, "verifier", recipe.base, f"fine-tuning on {folders}", recipe)

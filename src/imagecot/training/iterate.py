@@ -7,7 +7,7 @@ done again, so a killed run goes on where it was. The weights of the last round 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rich.progress import Progress
@@ -21,6 +21,7 @@ from imagecot.geneval.choice import classes_of, detectors, held_out_of
 from imagecot.geneval.folder import read_prompts
 from imagecot.geneval.prompts import refuse_overlap
 from imagecot.models import weights_of
+from imagecot.precision import Precision
 from imagecot.training.dpo import Alignment, DpoRecipe, train_dpo
 from imagecot.verifiers.protocol import Verifier
 
@@ -50,7 +51,7 @@ class IterativeRecipe(BaseModel):
     detector: str = "pictograms"
     paths: int = Field(20, ge=2)
     temperature: float = Field(1.0, ge=0)
-    precision: Literal["float32", "bfloat16", "int8"] | None = None
+    precision: Precision | None = None
     per_prompt: int = Field(1, ge=1)
     pairs: int | None = Field(None, ge=1)
     seed: int = 0

@@ -1,5 +1,6 @@
 """What a report is made of, before it becomes HTML or Markdown. Plain strings are escaped by whoever renders them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -20,9 +21,18 @@ class Code:
 Line = str | Strong | Code | tuple[str | Strong | Code, ...]
 
 
-def spans(line: Line) -> tuple[str | Strong | Code, ...]:
-    """The parts of a line."""
-    return line if isinstance(line, tuple) else (line,)
+def joined(line: Line, plain: Callable[[str], str], strong: Callable[[str], str], code: Callable[[str], str]) -> str:
+    """The parts of a line, each written by what is given for its kind."""
+    out = ""
+    for span in line if isinstance(line, tuple) else (line,):
+        match span:
+            case Strong(text):
+                out += strong(text)
+            case Code(text):
+                out += code(text)
+            case _:
+                out += plain(span)
+    return out
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from html import escape
 from imagecot.study.report.blocks import (
     Block,
     Card,
-    Code,
     Command,
     Fold,
     Gallery,
@@ -17,9 +16,8 @@ from imagecot.study.report.blocks import (
     Paragraph,
     Picture,
     Pictures,
-    Strong,
     Table,
-    spans,
+    joined,
 )
 
 STYLE = """
@@ -119,13 +117,6 @@ def _mark(number: int, right: bool | None) -> str:
 
 
 def _line(line: Line) -> str:
-    out = ""
-    for span in spans(line):
-        match span:
-            case Strong(text):
-                out += f"<strong>{escape(text)}</strong>"
-            case Code(text):
-                out += f"<code>{escape(text)}</code>"
-            case _:
-                out += escape(span)
-    return out
+    return joined(
+        line, escape, lambda text: f"<strong>{escape(text)}</strong>", lambda text: f"<code>{escape(text)}</code>"
+    )

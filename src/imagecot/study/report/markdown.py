@@ -5,7 +5,6 @@ from html import escape
 
 from imagecot.study.report.blocks import (
     Block,
-    Code,
     Command,
     Fold,
     Gallery,
@@ -15,9 +14,8 @@ from imagecot.study.report.blocks import (
     Paragraph,
     Picture,
     Pictures,
-    Strong,
     Table,
-    spans,
+    joined,
 )
 
 
@@ -72,13 +70,8 @@ def _block(block: Block, figures: str) -> str:
 
 
 def _line(line: Line) -> str:
-    out = ""
-    for span in spans(line):
-        match span:
-            case Strong(text):
-                out += f"**{plain(text)}**"
-            case Code(text):
-                out += "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
-            case _:
-                out += plain(span)
-    return out
+    return joined(line, plain, lambda text: f"**{plain(text)}**", _code)
+
+
+def _code(text: str) -> str:
+    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
