@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from imagecot.curation.chat_model import KEY, ChatModel
-from imagecot.curation.corrections import make_corrections, read_corrections, shared, write_corrections
+from imagecot.curation.corrections import difference, make_corrections, read_corrections, write_corrections
 from imagecot.curation.dataset import RankingData, answer, make_row, read_rows
 from imagecot.curation.llava import export_llava, import_llava
 from imagecot.curation.reflection import by_scorer, reflections
@@ -18,6 +18,7 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.detection import Detections
 from imagecot.geneval.discrepancies import Discrepancy, parse
 from imagecot.geneval.prompts import colors_metadata, single_object_metadata
+from imagecot.images import png
 
 torch.set_num_threads(1)
 RED_CUP, APPLE = colors_metadata("cup", "red"), single_object_metadata("apple")
@@ -93,13 +94,16 @@ def test_rows_keep_their_reasons_on_disk_and_as_conversations(tmp_path):
     ]
 
 
-def test_nearest_shares_most_codes():
+def test_nearest_differs_least_in_its_pixels():
     groups = {g["rejected_seed"]: g for g in make_corrections(made(), ROWS, "nearest", 0)}
     assert groups.keys() == {1, 4, 5, 7}
-    assert groups[1]["accepted_seed"] == 3  # 3 of 4 codes, the other one only 1
-    assert groups[7]["accepted_seed"] == 2  # 3 of 4 too
-    assert shared(ROWS[0], ROWS[2]) == 3
-    assert (groups[1]["rejected_codes"], groups[1]["accepted_codes"]) == ([1, 2, 3, 4], [1, 2, 9, 4])
+    assert (groups[1]["accepted_seed"], groups[7]["accepted_seed"]) == (2, 3)  # greys: 26 to 51, not 77; 178 to 77
+    assert difference(ROWS[0], ROWS[1]) == pytest.approx(25 / 255)
+    assert groups[1]["difference"] == pytest.approx(25 / 255)
+    other_size = {**ROWS[1], "image": {"bytes": png(torch.zeros(3, 4, 4)), "path": None}}
+    with pytest.raises(ImagecotError, match="differ in size"):
+        difference(ROWS[0], other_size)
+    assert (groups[1]["rejected_codes"], groups[1]["accepted_codes"]) == ([1, 2, 3, 4], [9, 9, 9, 4])
     assert groups[4]["reasons"] == next(r["reasons"] for r in made() if r["seed"] == 4)
     chosen = {
         g["accepted_seed"] for k in range(20) for g in make_corrections(made(), ROWS, "random", k)

@@ -7,6 +7,7 @@ from imagecot.generators.randomness import prompt_seed
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture, to_pictures
 from imagecot.search import search
+from imagecot.search.trace import Candidate
 from imagecot.study import run as study_run
 from imagecot.study import self_correction as study
 from imagecot.study.pool import Judges, Models
@@ -53,19 +54,24 @@ def test_a_prompt_is_what_the_searches_would_do():
     assert row["understood"] == row["true"] == [
         {"kind": "color", "object": "apple", "expected": "red", "found": "green", "target": ""}
     ]  # fmt: skip
-    for name in study.tellings(""):
+    for name in study.ROUNDED:
+        assert len(row["arms"][name]["redrawn"]) == 1  # a fifth of four paths, at least one
         assert row["arms"][name]["by_round"][-1] == row["arms"][name]["correct"]
         assert row["arms"][name]["by_round"][0] == row["arms"]["parm++_without_reflection"]["correct"]
 
 
 def test_the_controls_are_told_less():
-    codes = torch.arange(16)
-    told = {name: tell(codes, WRONG) for name, tell in study.tellings("other").items()}
+    rejected = Candidate(0, codes={1: torch.zeros(16), 3: torch.arange(16)})
+    tellings = study.tellings("other", lambda candidate: f"seen in {candidate.seed}")
+    assert tuple(tellings) == study.ROUNDED
+    told = {name: tell(rejected, WRONG) for name, tell in tellings.items()}
+    assert torch.equal(told[WITH].codes, torch.arange(16))
     assert {name: (one.codes is not None, one.reasons) for name, one in told.items()} == {
         WITH: (True, "the apple is green, not red."),
         "without_reasons": (True, ""),
         "shuffled_reasons": (True, "other"),
         "without_image": (False, "the apple is green, not red."),
+        "scorer_reasons": (True, "seen in 0"),
     }
 
 
@@ -73,6 +79,7 @@ def arm(*by_round: bool) -> dict:
     return {
         "correct": [by_round[-1], not by_round[-1]],
         "by_round": [[right, not right] for right in by_round],
+        "redrawn": [[right, True] for right in by_round[1:3]],
         "cost": {"generator_rows": 10, "previews": 1, "judge_calls": 2, "tokens_judged": 3},
     }
 
@@ -95,6 +102,9 @@ def test_the_table_by_hand():
     assert result["rows"][WITH]["seconds_per_image"] == 2.0
     assert result["rows"]["more_paths"]["n"] == 6
     assert [score["overall"] for score in result["by_round"][WITH]] == [0.0, 1.0, 1.0, 0.5]
+    # Only the image of prompt a was wrong: both redrawn ones are right, in the control to the second judge only.
+    assert result["redrawn"][WITH] == {"prompts": 1, "right": [1.0, 1.0], "standard_error": [0.0, 0.0]}
+    assert result["redrawn"]["without_reasons"]["right"] == [0.0, 1.0]
     assert result["reasons"]["precision"] == 0.5
     assert result["reasons"]["recall"] == 1.0
     assert result["problems"] == {"empty": 2}

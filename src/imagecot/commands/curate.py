@@ -1,6 +1,7 @@
 """`imagecot curate`: prompts and labelled images for reward models."""
 
 import hashlib
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -189,9 +190,63 @@ def reflection(
 
 
 @app.command()
+def repairs(
+    out: Out,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder of `curate orm`: its rejected images are put right.")
+    ] = None,
+    scenes: Annotated[int, typer.Option(help="Scenes to draw beside a prompt that they miss, and put right.")] = 0,
+    generator: Generator = "tiny",
+    seed: Seed = 0,
+) -> None:
+    """Draw accepted images that differ from rejected ones only in what is wrong (drawn world only).
+
+    Examples:
+
+      imagecot curate repairs --data runs/orm --out runs/repairs
+
+      imagecot curate repairs --scenes 10000 --out runs/near-misses
+    """
+    from imagecot.curation.dataset import RankingData, curate, read_rows
+    from imagecot.curation.repairs import Repairer
+    from imagecot.generators import load_generator
+    from imagecot.generators.showo import ShowoGenerator
+    from imagecot.pictograms.detector import load_detector
+
+    if (data is None) == (scenes == 0) or scenes < 0:
+        raise UsageError("give either --data, a folder of curate orm, or --scenes, a number of at least 1.")
+    work: Any = range(scenes)
+    if data is not None:
+        work = [row for row in read_rows(data) if row["question"] == "orm" and row["label"] == "no"]
+        if not work:
+            raise UsageError(f"{data} has no rejected images; run imagecot curate orm first.")
+    units = [work[first : first + _PATHS_A_UNIT] for first in range(0, len(work), _PATHS_A_UNIT)]
+    weights = names.weights_of("generator", generator)
+    identity = {"kind": "repairs", "data": data and str(data), "images": len(work), "generator": generator}
+    made = RankingData(out, {**identity, "weights": weights, "seed": seed}, len(units))
+    try:
+        if made.missing():
+            with waiting("loading the models"):
+                drawer = load_generator(generator)
+                if not isinstance(drawer, ShowoGenerator):
+                    raise UsageError(f"{generator} is no Show-o; repairs are made of the codes of its MAGVIT-v2.")
+                repairer = Repairer(drawer.image_tokenizer, load_detector(), drawer.steps, seed)
+            with progress_bar("repairing") as progress:
+                work_on = repairer.scenes if data is None else repairer.images
+                curate(made, units, work_on, lambda done: progress(done, len(units)))
+    except KeyboardInterrupt:
+        say("stopped; the same command continues where this run was.")
+        raise typer.Exit(130) from None
+    counts = made.finish("Repairs", f"The rejected images of {data}, put right." if data else "Scenes, put right.")
+    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f": {out}")
+
+
+@app.command()
 def corrections(
-    data: Annotated[Path, typer.Option(help="A folder of `curate reflection`.", show_default=False)],
-    images: Annotated[Path, typer.Option(help="The folder of `curate orm` it is from.", show_default=False)],
+    data: Annotated[list[Path], typer.Option(help="Folders of `curate reflection`.", show_default=False)],
+    images: Annotated[
+        list[Path], typer.Option(help="Folders with their accepted images: `curate orm`, `curate repairs`.")
+    ],
     out: Out,
     pairing: Annotated[
         str, typer.Option(help="nearest: the accepted image that shares most with the rejected one; random: any.")
@@ -203,7 +258,7 @@ def corrections(
 
     Example:
 
-      imagecot curate corrections --data runs/reflection --images runs/orm --out runs/corrections
+      imagecot curate corrections --data runs/reflection --images runs/orm --images runs/repairs --out runs/corrections
     """
     from imagecot.curation import corrections as made
     from imagecot.curation.dataset import read_rows
@@ -212,8 +267,10 @@ def corrections(
         raise nearest("pairing", pairing, list(get_args(made.Pairing)))
     if most is not None and most < 1:
         raise UsageError(f"--most must be at least 1, not {most}.")
-    groups = made.make_corrections(read_rows(data), read_rows(images), cast(made.Pairing, pairing), seed, most)
-    identity = {"kind": "corrections", "data": str(data), "images": str(images), "pairing": pairing, "most": most}
+    rejected, accepted = (chain.from_iterable(map(read_rows, folders)) for folders in (data, images))
+    groups = made.make_corrections(rejected, accepted, cast(made.Pairing, pairing), seed, most)
+    folders = {"data": [*map(str, data)], "images": [*map(str, images)]}
+    identity = {"kind": "corrections", **folders, "pairing": pairing, "most": most}
     made.write_corrections(out, groups, {**identity, "seed": seed})
     typer.echo(f"{len(groups)} groups of {len({group['prompt'] for group in groups})} prompts: {out}")
 

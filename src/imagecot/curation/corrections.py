@@ -1,9 +1,14 @@
 """Groups for self-correction: a prompt, a rejected image, an accepted image and the reasons (paper, section 3.4)."""
 
+import io
 import random
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from PIL import Image
 
 from imagecot.curation.dataset import CODES, REASONS, Row, claim_shards, read_shards, write_shard
 from imagecot.errors import ImagecotError, UsageError
@@ -21,8 +26,8 @@ def make_corrections(
 
     reflections  rows of `curate reflection`
     images       rows of the `curate orm` that they were made from, for the accepted images
-    pairing      nearest: the accepted image that shares most codes with the rejected one, place by place, so that
-                 the generator learns to keep what was right; random: any
+    pairing      nearest: the accepted image whose pixels differ least from the rejected one's, so that the generator
+                 learns to keep what was right (its codes may differ where the pictures hardly do); random: any
     most         groups at most, a random choice
 
     UsageError where there is none, ImagecotError for images without codes.
@@ -38,9 +43,8 @@ def make_corrections(
             if row.get(CODES) is None or any(choice.get(CODES) is None for choice in choices):
                 raise ImagecotError(f"the images of {row['prompt']!r} have no codes; curate orm again.")
             rng = random.Random(f"{seed}:{row['id']}")
-            choice = (
-                max(choices, key=lambda c: (shared(row, c), c["id"])) if pairing == "nearest" else rng.choice(choices)
-            )
+            nearest = pairing == "nearest"
+            choice = min(choices, key=lambda c: (difference(row, c), c["id"])) if nearest else rng.choice(choices)
             groups.append(_group(row, choice))
     if not groups:
         raise UsageError("no rejected image of this data has reasons and an accepted one beside it; draw more paths.")
@@ -48,9 +52,17 @@ def make_corrections(
     return groups[:most]
 
 
-def shared(rejected: Row, accepted: Row) -> int:
-    """Return at how many places two images have the same code."""
-    return sum(a == b for a, b in zip(rejected[CODES], accepted[CODES], strict=True))
+def difference(rejected: Row, accepted: Row) -> float:
+    """Return the mean difference of two images' pixels, in 0 to 1; ImagecotError where their sizes differ."""
+    one, other = (_pixels(row["image"]["bytes"]) for row in (rejected, accepted))
+    if one.shape != other.shape:
+        raise ImagecotError(f"images of {rejected['prompt']!r} differ in size; curate all with one generator.")
+    return float(np.abs(one - other).mean()) / 255
+
+
+@lru_cache(maxsize=4096)
+def _pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.int16)
 
 
 def _group(rejected: Row, accepted: Row) -> Row:
@@ -63,17 +75,19 @@ def _group(rejected: Row, accepted: Row) -> Row:
         "accepted_codes": accepted[CODES],
         "rejected": rejected["image"],
         "accepted": accepted["image"],
+        "difference": difference(rejected, accepted),
     }
 
 
 def write_corrections(out: Path, groups: list[Row], identity: Row) -> None:
     """Write groups as one shard with a card; UsageError where `out` holds something else."""
     claim_shards(out, identity)
-    write_shard(out / "data" / "00000.parquet", groups, (*_COLUMNS, "rejected", "accepted"))
+    write_shard(out / "data" / "00000.parquet", groups, (*_COLUMNS, "difference", "rejected", "accepted"))
     same = [
         sum(a == b for a, b in zip(g["rejected_codes"], g["accepted_codes"], strict=True)) / len(g["accepted_codes"])
         for g in groups
     ]
+    apart = [group["difference"] for group in groups]
     card = f"""---
 license: apache-2.0
 task_categories: [image-to-image]
@@ -85,10 +99,10 @@ configs:
 # Correction groups
 
 {len(groups)} groups of {len({group["prompt"] for group in groups})} prompts. A rejected image and the accepted one
-beside it share {sum(same) / len(same):.0%} of their codes.
+beside it share {sum(same) / len(same):.0%} of their codes; their pixels differ by {sum(apart) / len(apart):.3f} of 1.
 
 Columns: id, prompt, task, metadata (GenEval's requirement, JSON), reasons (what is wrong with the rejected image),
-seeds and the generator's codes of both images, and the images.
+seeds and the generator's codes of both images, by how much their pixels differ, and the images.
 """
     write_whole(out / "README.md", card.encode())
 

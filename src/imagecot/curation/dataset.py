@@ -67,6 +67,8 @@ def features(columns: Sequence[str]) -> Any:
             return List(Value("int16"))
         if name in ("image", "chosen", "rejected", "accepted"):
             return ImageFeature()
+        if name == "difference":
+            return Value("float32")
         return Value("int64" if name.endswith("seed") else "int32" if name in ("step", "steps") else "string")
 
     return Features({name: kind(name) for name in columns})
@@ -240,11 +242,11 @@ def _sample_page(samples: dict[tuple[str, str], list[Row]], file: Path) -> None:
 
 def curate(
     data: RankingData,
-    units: Sequence[Sequence[Row]],
-    make: Callable[[Sequence[Row]], Iterable[Row]],
+    units: Sequence[Sequence[Any]],
+    make: Callable[[Sequence[Any]], Iterable[Row]],
     done: Callable[[int], None],
 ) -> None:
-    """Do the missing units: `make` maps the prompts of a unit to its rows, and depends on them alone."""
+    """Do the missing units: `make` maps the prompts (rows, numbers) of a unit to its rows and depends on them alone."""
     for unit in data.missing():
         data.keep(unit, list(make(units[unit])))
         done(unit + 1)

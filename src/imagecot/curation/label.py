@@ -15,14 +15,13 @@ from torch import Tensor
 from imagecot.curation.dataset import Row, make_row
 from imagecot.generators.paths import Generator, Paths, finish, states
 from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
-from imagecot.geneval.detection import Detections, Detector, judge
+from imagecot.geneval.detection import SEEN, Detections, Detector, judge
 from imagecot.geneval.rules import judge_detections, kept_indices
 
 Metadata = dict[str, Any]
 CONTINUATIONS = 4  # paths from a step; any right one makes its label yes (appendix B.2, after Math-Shepherd)
 CLEAR_AFTER, UNCLEAR_BEFORE = 11, 10  # of 18 steps: the paper's static labels of clarity (appendix B.3)
 PAPER_STEPS = 18
-SEEN = 0.3  # the score from which GenEval takes a detection for an object
 CLARITY_SHARE, POTENTIAL_SHARE = 120 / 200, 80 / 200  # rows for each row of selection (section 3.3)
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from imagecot.geneval.rules import ColorClassifier, Judgment, judge_detections
 
+SEEN = 0.3  # the score from which GenEval takes a detection for an object
+
 
 @dataclass(frozen=True)
 class Detections:

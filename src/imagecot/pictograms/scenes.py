@@ -6,7 +6,7 @@ the named ones, and a relation holds by GenEval's own rule on the boxes of what 
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -84,14 +84,14 @@ def _shaded(color: str, shade: int) -> RGB:
 
 
 @lru_cache(maxsize=64)
-def _extent(kind: str) -> tuple[float, float]:
+def extent(kind: str) -> tuple[float, float]:
     """Width and height of what is drawn, as a share of the unit box."""
     w, h = sprite(kind, PALETTE["red"], 400).size
     return w / 400, h / 400
 
 
 def _box(item: Item) -> Box:
-    w, h = _extent(item.kind)
+    w, h = extent(item.kind)
     w, h = w * item.side / 2, h * item.side / 2
     return item.x - w, item.y - h, item.x + w, item.y + h
 
@@ -115,7 +115,9 @@ def draw(scene: Scene, scale: int = 1) -> Image.Image:
     return canvas.reduce(_SUPER) if scale == 1 else canvas.resize((SIZE * scale,) * 2, Image.Resampling.LANCZOS)
 
 
-def _apart(boxes: Sequence[Box], gap: float) -> bool:
+def apart(items: Sequence[Item], gap: float = 0.5) -> bool:
+    """Whether all of the items are in the picture and at least `gap` pixels from each other."""
+    boxes = [_box(item) for item in items]
     for i, a in enumerate(boxes):
         if a[0] < 0 or a[1] < 0 or a[2] > SIZE or a[3] > SIZE:
             return False
@@ -140,10 +142,29 @@ def wanted(metadata: dict[str, Any], rng: random.Random) -> list[tuple[str, str]
     return objects
 
 
-_SIDES: dict[int, tuple[int, ...]] = {1: (32, 40), 2: (24, 32), 3: (24,), 4: (24,)}
+SIDES: dict[int, tuple[int, ...]] = {1: (32, 40), 2: (24, 32), 3: (24,), 4: (24,)}
 """Sides of the objects' unit boxes in pixels, by the number of objects."""
 _GRID = 8
 """Corners of unit boxes are multiples of this: one image token, so that a kind of a size looks the same in codes."""
+
+
+def place(kind: str, color: str, side: float, rng: random.Random) -> Item:
+    """An object anywhere on the grid, in any shade."""
+    x, y = (_GRID * rng.randint(0, (SIZE - int(side)) // _GRID) + side / 2 for _ in range(2))
+    return Item(kind, color, x, y, side, rng.randrange(_SHADES))
+
+
+def grid_place(item: Item) -> Item:
+    """The object at the place of the grid that is nearest to it."""
+    last = (SIZE - int(item.side)) // _GRID
+    x, y = (_GRID * min(max(round((v - item.side / 2) / _GRID), 0), last) + item.side / 2 for v in (item.x, item.y))
+    return replace(item, x=x, y=y)
+
+
+def fulfils_relation(items: Sequence[Item], relation: str) -> bool:
+    """Whether the second item lies to the first as `relation` says, by GenEval's rule and in no other way."""
+    target, subject = (np.array(_box(item), np.float32) for item in items)
+    return relations(subject, target) == [relation]
 
 
 def compose(metadata: dict[str, Any], rng: random.Random) -> Scene:
@@ -155,16 +176,8 @@ def compose(metadata: dict[str, Any], rng: random.Random) -> Scene:
     background = rng.choice(list(BACKGROUNDS))
     relation = next((need["position"] for need in metadata["include"] if "position" in need), None)
     for _ in range(5000):
-        items = []
-        for kind, color in objects:
-            side = rng.choice(_SIDES[len(objects)])
-            x, y = (_GRID * rng.randint(0, (SIZE - side) // _GRID) + side / 2 for _ in range(2))
-            items.append(Item(kind, color, x, y, side, rng.randrange(_SHADES)))
-        scene = Scene(tuple(items), background)
-        boxes = scene.boxes
-        if not _apart(boxes, 0.5):
-            continue
-        if relation and relations(np.array(boxes[1], np.float32), np.array(boxes[0], np.float32)) != [relation[0]]:
+        items = [place(kind, color, rng.choice(SIDES[len(objects)]), rng) for kind, color in objects]
+        if not apart(items) or (relation and not fulfils_relation(items, relation[0])):
             continue
         order = list(items)
         rng.shuffle(order)

@@ -22,8 +22,8 @@ from imagecot.verifiers.reflection import Reflection
 __all__ = ["NEEDS_VERIFIER", "assess", "choose", "correct", "everything"]
 NEEDS_VERIFIER = True
 ROUNDS = 3
-# What the generator is told of a rejected image with codes (N,); ablations tell less.
-Telling = Callable[[Tensor, Reflection], Correction]
+# What the generator is told of a rejected candidate and the reflection on it; ablations tell less.
+Telling = Callable[[Candidate, Reflection], Correction]
 
 
 def choose(run: Run) -> tuple[list[Candidate], int]:
@@ -33,9 +33,14 @@ def choose(run: Run) -> tuple[list[Candidate], int]:
     return candidates, ranked(candidates)[0]
 
 
-def everything(codes: Tensor, reflection: Reflection) -> Correction:
+def everything(rejected: Candidate, reflection: Reflection) -> Correction:
     """The image and the reasons, as far as the verifier gave any."""
-    return Correction(codes, reflection.reasons)
+    return Correction(codes_of(rejected), reflection.reasons)
+
+
+def codes_of(finished: Candidate) -> Tensor:
+    """The codes (N,) of a finished candidate's image."""
+    return finished.codes[max(finished.codes)]
 
 
 def correct(run: Run, candidates: list[Candidate], current: int, tell: Telling = everything) -> None:
@@ -58,5 +63,5 @@ def _round(run: Run, rejected: Candidate, tell: Telling) -> list[Candidate]:
     if rejected.reflection.accepted:
         return [rejected]
     seeds = fork_seeds(torch.tensor([rejected.seed]), max(1, run.n // 5))
-    correction = tell(rejected.codes[run.generator.steps], rejected.reflection)
+    correction = tell(rejected, rejected.reflection)
     return [rejected, *run.draw(run.generator.start([run.prompt], seeds, history=[correction]))]

@@ -65,6 +65,7 @@ class SelfCorrection(BaseModel):
     parm: str
     parm_plus_plus: str
     first_step: int = Field(1, ge=1, description="from which PARM asks")
+    keep: float = Field(0.0, ge=0, le=1, description="share of the paths that PARM never stops")
     more_paths: int = Field(32, ge=1, description="paths of PARM that take as long as PARM++ with reflection")
 
 

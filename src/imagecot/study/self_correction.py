@@ -11,16 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+import numpy as np
 from PIL import Image
 
 from imagecot.generators.paths import Correction
 from imagecot.generators.randomness import path_seeds, prompt_seed
-from imagecot.geneval.discrepancies import Discrepancy, from_reason
+from imagecot.geneval.discrepancies import Discrepancy, from_reason, to_text
 from imagecot.geneval.rules import Judgment
 from imagecot.geneval.summary import compare
 from imagecot.images import from_picture
 from imagecot.search import parm, search
-from imagecot.search.parm_plus_plus import ROUNDS, Telling, correct, everything
+from imagecot.search.parm_plus_plus import ROUNDS, Telling, codes_of, correct, everything
 from imagecot.search.run import Run
 from imagecot.search.trace import Candidate, Cost, ranked
 from imagecot.study.analysis import both_judges, mean_cost
@@ -43,16 +44,23 @@ LABELS = {
     "without_reasons": "control: no reasons",
     "shuffled_reasons": "control: another prompt's reasons",
     "without_image": "control: no rejected image",
+    "scorer_reasons": "the scorer's own reasons",
 }
+ROUNDED = (WITH, "without_reasons", "shuffled_reasons", "without_image", "scorer_reasons")
 
 
-def tellings(other: str) -> dict[str, Telling]:
-    """What the generator is told with reflection and in the controls; `other` are another prompt's reasons."""
+def tellings(other: str, see: Callable[[Candidate], str]) -> dict[str, Telling]:
+    """What the generator is told with reflection and in the controls.
+
+    other  another prompt's reasons
+    see    what the scorer finds wrong with a candidate, in words: with these the verifier's part plays no role
+    """
     return {
         WITH: everything,
-        "without_reasons": lambda codes, _: Correction(codes),
-        "shuffled_reasons": lambda codes, _: Correction(codes, other),
+        "without_reasons": lambda rejected, _: Correction(codes_of(rejected)),
+        "shuffled_reasons": lambda rejected, _: Correction(codes_of(rejected), other),
         "without_image": lambda _, reflection: Correction(None, reflection.reasons),
+        "scorer_reasons": lambda rejected, _: Correction(codes_of(rejected), see(rejected)),
     }
 
 
@@ -110,21 +118,32 @@ def observe_prompt(
             n=n,
             seed=seed,
             first_step=one.first_step,
+            keep=one.keep,
         )
         arms[one.name] = outcome(trace.image, trace.cost)
     # The rounds start from the choice without reflection; each control redraws from the same candidates.
     reflecting = models.verifiers[part.parm_plus_plus]
-    first = Run(prompt, recorded, reflecting, recipe.n, seed, first_step=part.first_step)
+
+    def begin() -> Run:
+        return Run(prompt, recorded, reflecting, recipe.n, seed, first_step=part.first_step, keep=part.keep)
+
+    first = begin()
     candidates, best = parm.choose(first)
     truth = look(_image(candidates[best]))[0].reason
     said: list[Row] = []
-    for name, tell in tellings(other).items():
-        run = Run(prompt, recorded, reflecting, recipe.n, seed, first_step=part.first_step)
+
+    def see(rejected: Candidate) -> str:
+        wrong = from_reason(metadata, look(_image(rejected))[0].reason)
+        return to_text(wrong, random.Random(rejected.seed))
+
+    for name, tell in tellings(other, see).items():
+        run = begin()
         found = copy.deepcopy(candidates)
         correct(run, found, best, tell)
         images = [_best(found, number) for number in range(ROUNDS + 1)]
         arms[name] = outcome(images[-1], first.cost + run.cost)
         arms[name]["by_round"] = [[verdict.correct for verdict in look(image)] for image in images]
+        arms[name]["redrawn"] = [[v.correct for v in look(_image(c))] for c in found if c.round == 1]
         if name == WITH:
             said = [c.reflection.to_dict() for c in found if c.reflection is not None]
             reflection = found[best].reflection
@@ -144,15 +163,16 @@ def searches(recipe: StudyRecipe, part: SelfCorrection) -> list[Timed]:
     return [
         Timed("no_verifier", "single", None, [1]),
         Timed("orm_fine_tuned", "best-of-n", part.orm, [recipe.n]),
-        Timed("parm", "parm", part.parm, [recipe.n], part.first_step),
-        Timed(WITHOUT, "parm", part.parm_plus_plus, [recipe.n], part.first_step),
-        Timed("more_paths", "parm", part.parm_plus_plus, [part.more_paths], part.first_step),
+        Timed("parm", "parm", part.parm, [recipe.n], part.first_step, part.keep),
+        Timed(WITHOUT, "parm", part.parm_plus_plus, [recipe.n], part.first_step, part.keep),
+        Timed("more_paths", "parm", part.parm_plus_plus, [part.more_paths], part.first_step, part.keep),
     ]
 
 
 def timed(recipe: StudyRecipe, part: SelfCorrection) -> list[Timed]:
     """The rows whose seconds are measured: the controls take as long as reflection does."""
-    return [*searches(recipe, part), Timed(WITH, "parm++", part.parm_plus_plus, [recipe.n], part.first_step)]
+    rounds = Timed(WITH, "parm++", part.parm_plus_plus, [recipe.n], part.first_step, part.keep)
+    return [*searches(recipe, part), rounds]
 
 
 def _best(candidates: list[Candidate], rounds: int) -> Image.Image:
@@ -180,6 +200,20 @@ def _scores(rows: list[Row], name: str, rounds: int | None = None) -> Row:
     return both_judges([judged(rows, name, judge, rounds) for judge in judges])
 
 
+def _redrawn(rows: list[Row], name: str) -> Row:
+    """The share of right ones among the images of the first round, where the image that they replace was wrong.
+
+    All rows redraw the same images, and nobody chooses: what a correction is worth, by each judge, with its standard
+    error over prompts.
+    """
+    drawn = [row["arms"][name]["redrawn"] for row in rows if row["true"] and row["arms"][name]["redrawn"]]
+    if not drawn:
+        return {"prompts": 0, "right": [], "standard_error": []}
+    shares = np.array([np.mean(images, axis=0) for images in drawn])  # prompts x judges
+    errors = shares.std(axis=0, ddof=1) / len(shares) ** 0.5 if len(shares) > 1 else np.zeros(shares.shape[1])
+    return {"prompts": len(shares), "right": shares.mean(axis=0).tolist(), "standard_error": errors.tolist()}
+
+
 def analyse(rows: list[Row], recipe: StudyRecipe, part: SelfCorrection, timing: Timing) -> Row:
     """The table, the score by rounds, paired comparisons with every control, and how right the reasons are."""
     sizes = {one.name: one.sizes[0] for one in searches(recipe, part)}
@@ -203,7 +237,8 @@ def analyse(rows: list[Row], recipe: StudyRecipe, part: SelfCorrection, timing: 
     problems = [reflection["problem"] for row in rows for reflection in row["said"] if reflection["problem"]]
     return {
         "rows": table,
-        "by_round": {name: [_scores(rows, name, k) for k in range(ROUNDS + 1)] for name in tellings("")},
+        "by_round": {name: [_scores(rows, name, k) for k in range(ROUNDS + 1)] for name in ROUNDED},
+        "redrawn": {name: _redrawn(rows, name) for name in ROUNDED},
         "comparisons": gains,
         "reasons": found_and_said(said, true),
         "problems": {kind: problems.count(kind) for kind in sorted(set(problems))},

@@ -103,6 +103,10 @@ def _self_correction(summary: Summary) -> list[Block]:
     rounds = tables.by_round(part)
     if rounds:
         blocks += [Paragraph("Score after each round of correction, first / second judge:"), rounds]
+    alone = tables.redrawn(part)
+    if alone:
+        text = "Images of the first round, in the place of a wrong one: how many are right, before anybody chooses."
+        blocks += [Paragraph(text), alone]
     says: list[Line] = []
     counted = (("Prompts by the rounds they took", part.rounds), ("Problems in what was said", part.problems))
     for words, found in counted:

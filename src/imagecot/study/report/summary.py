@@ -105,11 +105,20 @@ class Exhibit(BaseModel):
     correct: dict[str, list[bool | None]] = {}
 
 
+class Redrawn(BaseModel):
+    """The share of right images of the first round where the one before was wrong, by each judge."""
+
+    prompts: int = 0
+    right: list[float] = []
+    standard_error: list[float] = []
+
+
 class SelfCorrection(BaseModel):
     """The paper's Table 5 with its controls."""
 
     rows: dict[str, Row] = {}
     by_round: dict[str, list[Row]] = {}
+    redrawn: dict[str, Redrawn] = {}
     comparisons: list[Comparison] = []
     reasons: dict[str, float | None] = {}
     problems: dict[str, int] = {}

@@ -213,6 +213,18 @@ def by_round(part: SelfCorrection) -> Table | None:
     return Table(["after rounds", *map(str, rounds)], rows)
 
 
+def redrawn(part: SelfCorrection) -> Table | None:
+    """What a correction is worth by itself: the right ones among a first round's images; None where nobody counted."""
+    found = {name: one for name, one in part.redrawn.items() if one.prompts}
+    if not found:
+        return None
+    rows: list[list[Line]] = []
+    for name, one in found.items():
+        cells = [f"{right:.3f} ({error:.3f})" for right, error in zip(one.right, one.standard_error, strict=True)]
+        rows.append([part.label(name), number(one.prompts, 0), *cells, *[NONE] * (2 - len(cells))])
+    return Table(["told", "prompts", "right, first judge", "second judge"], rows)
+
+
 def _both(row: Row) -> str:
     return f"{row.overall:.3f}" + (f" / {row.second_judge.overall:.3f}" if row.second_judge else "")
 
