@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.paths import Correction
 from imagecot.generators.randomness import fork_seeds, path_seeds
 from imagecot.images import from_picture
@@ -87,6 +87,26 @@ def test_a_yes_ends_it_at_once():
     trace = run(Reflecting(says=[FINE]))
     assert len(trace.candidates) == 5
     assert [(r.candidate, r.drawn) for r in trace.rounds] == [(trace.chosen, [])]
+
+
+def test_another_generator_may_correct():
+    corrector = tiny_generator(steps=STEPS, guidance_scale=0)
+    trace = run(Reflecting(says=[WRONG, FINE]), corrector=corrector, names={"corrector": "c"})
+    own = run(Reflecting(says=[WRONG, FINE]))
+    assert [c.score for c in trace.candidates[:5]] == [c.score for c in own.candidates[:5]]
+    assert trace.candidates[5].score != own.candidates[5].score
+    rejected = trace.candidates[trace.rounds[0].candidate]
+    history = [Correction(rejected.codes[STEPS], WRONG.reasons)]
+    paths = corrector.start([PROMPT], fork_seeds(torch.tensor([rejected.seed]), 1), history=history)
+    while not paths.finished:
+        paths = corrector.advance(paths)
+    assert torch.equal(trace.candidates[5].codes[STEPS].long(), paths.codes[0])
+    assert trace.settings["corrector"] == "c"
+    assert trace.cost.generator_rows == 2 * STEPS * 5 + STEPS  # without guidance a path is one row
+    with pytest.raises(UsageError, match="takes 2 steps and the generator 3"):
+        run(Reflecting(), corrector=tiny_generator(steps=2))
+    with pytest.raises(UsageError, match="parm corrects nothing"):
+        search(PROMPT, generator=corrector, verifier=Reflecting(), strategy="parm", n=2, corrector=corrector)
 
 
 def test_three_rounds_at_most_and_one_path_at_least():

@@ -112,18 +112,19 @@ def weights_of(role: str, name: str) -> dict[str, str]:
     if folder is None:
         return {}
     digests = {role: _digest(weight_files(folder))}
+    whose = "" if role.startswith("generator") else f"{role}_"
     if (folder / ADAPTER).is_file():
         digests = weights_of(f"{role}_base", _base_of(folder)) | digests
     if kind_of(folder) == "generator":
         settings = folder / "generation_config.json"
         if settings.is_file():
-            digests["generation_config"] = _digest([settings])
+            digests[f"{whose}generation_config"] = _digest([settings])
     if kind_of(folder) == "generator" and (folder / "config.json").is_file():
         tokenizer = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vq_model", "")
         inside = folder / tokenizer
         tokenizer_folder = inside if inside.is_dir() else locate(tokenizer)
         if tokenizer and tokenizer_folder is not None:
-            digests["image_tokenizer"] = _digest(weight_files(tokenizer_folder))
+            digests[f"{whose}image_tokenizer"] = _digest(weight_files(tokenizer_folder))
     return digests
 
 

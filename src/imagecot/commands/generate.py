@@ -26,19 +26,19 @@ DEFAULT_VERIFIERS = {
 # What measured best with a shipped verifier: to tiny-parm no preview before step 6 of 18 is clear, and of a hard prompt
 # it refuses nearly every path.
 STOPPING = {name: {"first_step": 6, "keep": 0.4} for name in ("tiny-parm", "tiny-parm++")}
+DEFAULT_CORRECTOR = "tiny-self-correct"  # of the shipped generators in parm++
 PAPER: dict[str, Any] = {"first_step": 1, "keep": 0.0}  # how paths are stopped by all others
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
     generator: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="A shipped name, a checkpoint folder or a hub id. Default: tiny, for parm++ tiny-self-correct.",
+            help="A shipped name, a checkpoint folder or a hub id.",
             autocompletion=lambda: models.known("generator"),
-            show_default=False,
         ),
-    ] = None,
+    ] = "tiny",
     verifier: Annotated[
         str | None,
         typer.Option(
@@ -71,10 +71,19 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    corrector: Annotated[
+        str | None,
+        typer.Option(
+            help="Who draws again what parm++ finds wrong, with the same image codes. Default: the generator itself, "
+            "of shipped ones tiny-self-correct.",
+            autocompletion=lambda: models.known("generator"),
+            show_default=False,
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            help=f"Of both models: {', '.join(PRECISIONS)}. Default: bfloat16 on a GPU, else float32.",
+            help=f"Of all models: {', '.join(PRECISIONS)}. Default: bfloat16 on a GPU, else float32.",
             show_default=False,
         ),
     ] = None,
@@ -95,11 +104,14 @@ def generate(
 
       imagecot generate "two cups" --search single --seed 7 --out runs/cups
 
+      imagecot generate "a bird left of a cup" --generator tiny-dpo --search parm++
+
       imagecot generate "a blue car" -n 50 --json | jq .chosen
     """
     check_request(prompt, strategy, n)
     check_precision(precision)
-    generator = generator or ("tiny-self-correct" if strategy == "parm++" else "tiny")
+    if strategy == "parm++" and generator in models.shipped("generator") and generator != DEFAULT_CORRECTOR:
+        corrector = corrector or DEFAULT_CORRECTOR
     if verifier is None and strategy != "single":
         elsewhere = models.locate(generator) is not None or generator.count("/") == 1
         if elsewhere and generator not in models.shipped("generator"):
@@ -111,7 +123,8 @@ def generate(
     best = STOPPING.get(verifier or "", {}) if strategy in ("parm", "parm++") else {}
     stopping = PAPER | best | given
     folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
-    names = {"generator": generator, **({"verifier": verifier} if verifier else {})}
+    named = {"generator": generator, "verifier": verifier, "corrector": corrector}
+    names = {role: name for role, name in named.items() if name}
     try:
         trace, again = _find_or_run(prompt, names, strategy, n, seed, stopping, precision, folder)
     except KeyboardInterrupt:
@@ -138,7 +151,8 @@ def _find_or_run(
     weights: dict[str, str] = {}
     for role, name in names.items():
         if models.locate(name) is None and name.count("/") != 1:
-            raise nearest(role, name, models.known(role), ", or give a folder or another hub id")
+            known = models.known("verifier" if role == "verifier" else "generator")
+            raise nearest(role, name, known, ", or give a folder or another hub id")
         weights |= models.weights_of(role, name)
     finished = _finished(prompt, names, strategy, n, seed, folder, weights)
     if finished is not None:
@@ -154,6 +168,7 @@ def _find_or_run(
         generator = load_generator(names["generator"], dtype=precision)
         check_length(prompt, generator)
         verifier = load_verifier(names["verifier"], dtype=precision) if "verifier" in names else None
+        corrector = load_generator(names["corrector"], dtype=precision) if "corrector" in names else None
     warn_of_unknown_words(prompt, names["generator"])
     with progress_bar("drawing") as progress:
         trace = search(
@@ -164,6 +179,7 @@ def _find_or_run(
             n=n,
             seed=seed,
             **stopping,
+            corrector=corrector,
             progress=progress,
             folder=folder,
             names=names,

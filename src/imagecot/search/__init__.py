@@ -47,6 +47,7 @@ def search(
     weights: Mapping[str, str] | None = None,
     first_step: int = 1,
     keep: float = 0.0,
+    corrector: "Generator | None" = None,
 ) -> "Trace":
     """Draw n paths of a prompt and choose one of them.
 
@@ -55,17 +56,20 @@ def search(
     seed      the k-th path's own seed derives from it and k alone
     progress  called with the path steps done, and those in all
     folder    where the trace is saved; an interrupted run is resumed there, a finished one read back
-    names     of the models, for the trace: {"generator": ..., "verifier": ...}
+    names     of the models, for the trace: {"generator": ..., "verifier": ..., "corrector": ...}
     weights   SHA-256 of their weights, for the trace
     first_step  the first step after which parm and parm++ ask about clarity: earlier previews are not even decoded
     keep      the share of the paths that parm and parm++ never stop (the paper's is 0)
+    corrector  who draws again in the rounds of parm++, instead of the generator; both have the same image codes
 
     UsageError for an empty prompt, n below 1, an unknown strategy, a missing verifier, a first step that is none, a
     share outside [0, 1], or a folder that holds something else; ImagecotError where the folder cannot be written.
     """
     from imagecot.search.resume import Partial, open_folder
 
-    settings = Settings(prompt, generator, verifier, strategy, n, seed, first_step, keep, names or {}, weights or {})
+    settings = Settings(
+        prompt, generator, verifier, strategy, n, seed, first_step, keep, corrector, names or {}, weights or {}
+    )
     partial = None
     if folder is not None:
         finished = open_folder(Path(folder), settings.identity)
@@ -92,6 +96,7 @@ class Settings:
     seed: int
     first_step: int = 1
     keep: float = 0.0
+    corrector: "Generator | None" = None
     names: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
 
@@ -100,6 +105,13 @@ class Settings:
         check_stopping(self.first_step, self.keep, self.strategy, self.generator.steps)
         if self.verifier is None and importlib.import_module(STRATEGIES[self.strategy]).NEEDS_VERIFIER:
             raise UsageError(f"{self.strategy} needs a verifier; name one, or search with single.")
+        if self.corrector is not None and self.strategy != "parm++":
+            raise UsageError(f"{self.strategy} corrects nothing; leave the corrector out, or search with parm++.")
+        if self.corrector is not None and self.corrector.steps != self.generator.steps:
+            raise UsageError(
+                f"the corrector takes {self.corrector.steps} steps and the generator {self.generator.steps}; "
+                "set both alike."
+            )
 
     @property
     def paths(self) -> int:
@@ -109,19 +121,20 @@ class Settings:
     @property
     def identity(self) -> dict[str, Any]:
         """What defines the trace: equal identities give equal results."""
-        verifier = self.names.get("verifier", type(self.verifier).__name__) if self.verifier is not None else None
+        verifier = _name(self.names, "verifier", self.verifier) if self.verifier is not None else None
         found = {name: getattr(self.generator, name) for name in _SETTINGS if hasattr(self.generator, name)}
         return {
             "prompt": self.prompt,
             "strategy": self.strategy,
-            "generator": self.names.get("generator", type(self.generator).__name__),
+            "generator": _name(self.names, "generator", self.generator),
             "verifier": verifier,
             "n": self.paths,
             "seed": self.seed,
             "steps": self.generator.steps,
             "settings": found
             | ({"first_step": self.first_step} if self.first_step > 1 else {})
-            | ({"keep": self.keep} if self.keep else {}),
+            | ({"keep": self.keep} if self.keep else {})
+            | ({"corrector": _name(self.names, "corrector", self.corrector)} if self.corrector else {}),
             "weights": dict(self.weights),
         }
 
@@ -139,6 +152,7 @@ class Settings:
             progress,
             self.first_step,
             self.keep,
+            self.corrector,
         )
 
     def trace(self, run: "Run", candidates: "list[Candidate]", chosen: int) -> "Trace":
@@ -146,6 +160,10 @@ class Settings:
         from imagecot.search.trace import Trace
 
         return Trace(**self.identity, candidates=candidates, chosen=chosen, cost=run.cost, decode=run.decoder())
+
+
+def _name(names: Mapping[str, str], role: str, model: object) -> str:
+    return names.get(role, type(model).__name__)
 
 
 def check_stopping(first_step: int, keep: float, strategy: str, steps: int) -> None:

@@ -72,7 +72,7 @@ def search_many(
         starts = generator.start(
             [runs[k].prompt for k in owners], torch.cat([path_seeds(run.seed, run.n) for run in runs])
         )
-        for run, drawn in zip(runs, draw_together(runs, starts, owners, module.assess), strict=True):
+        for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, module.assess), strict=True):
             run.drawn = drawn
         _share(runs, time.perf_counter() - began)
         traces += [setting.trace(run, *module.choose(run)) for setting, run in zip(group, runs, strict=True)]

@@ -3,6 +3,9 @@
 The paper's section 3.4. A yes to the reflection question ends the search. Otherwise the generator draws again from
 prompt, rejected image and reasons: a fifth as many paths as parm had, at least one, in every round. The best of them
 by the ORM question is the image that the next round reflects on. The best by that question over all rounds wins.
+
+In the paper one generator does both. Another one may correct (`corrector`), so that a generator that is better at
+drawing, such as an aligned one, keeps doing that.
 """
 
 from collections.abc import Callable
@@ -63,5 +66,4 @@ def _round(run: Run, rejected: Candidate, tell: Telling) -> list[Candidate]:
     if rejected.reflection.accepted:
         return [rejected]
     seeds = fork_seeds(torch.tensor([rejected.seed]), max(1, run.n // 5))
-    correction = tell(rejected, rejected.reflection)
-    return [rejected, *run.draw(run.generator.start([run.prompt], seeds, history=[correction]))]
+    return [rejected, *run.redraw(tell(rejected, rejected.reflection), seeds)]

@@ -151,6 +151,8 @@ def _footer(trace: "Trace", rows: int) -> str:
     if trace.kept < len(trace.candidates):
         parts.append(f"{trace.kept} of {len(trace.candidates)} ran to the end")
     parts.append(f"generator {trace.generator}")
+    if "corrector" in trace.settings:
+        parts.append(f"corrector {trace.settings['corrector']}")
     if trace.verifier is not None:
         parts.append(f"verifier {trace.verifier}")
     return " · ".join([*parts, f"search {trace.strategy}", f"seed {trace.seed}", f"{trace.cost.seconds:.1f} s"])

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators.paths import Generator, Paths
+from imagecot.generators.paths import Correction, Generator, Paths
 from imagecot.generators.randomness import path_seeds
 from imagecot.images import from_picture, to_pictures
 from imagecot.search.resume import Partial
@@ -36,6 +36,7 @@ class Run:
     progress    called with the steps of paths done, and those in all
     first_step  the first step after which a strategy may ask whether a path shall stop
     keep        the share of the paths of a group that is never stopped
+    corrector   who draws again what is wrong, where that is not the generator
     drawn       candidates that were drawn already, in a batch with those of other searches
     cost        what has been spent so far
     """
@@ -49,6 +50,7 @@ class Run:
     progress: Progress | None = None
     first_step: int = 1
     keep: float = 0.0
+    corrector: Generator | None = None
     drawn: list[Candidate] | None = None
     cost: Cost = field(default_factory=Cost)
     done: int = 0
@@ -79,7 +81,14 @@ class Run:
 
     def draw(self, paths: Paths, assess: Assess | None = None) -> list[Candidate]:
         """Take paths to their end, stop those that `assess` gives up, and score the others."""
-        return draw_together([self], paths, [0] * len(paths), assess)[0]
+        return draw_together(self.generator, [self], paths, [0] * len(paths), assess)[0]
+
+    def redraw(self, correction: Correction, seeds: Tensor) -> list[Candidate]:
+        """Draw paths of seeds (B,) to their end that correct a rejected image, and score them."""
+        drawer = self.corrector or self.generator
+        return draw_together(
+            drawer, [self], drawer.start([self.prompt], seeds, history=[correction]), [0] * len(seeds)
+        )[0]
 
     def once(self, unit: str, draw: Callable[[], list[Candidate]]) -> list[Candidate]:
         """Do a unit of work and keep its candidates, or read back those that an interrupted run kept."""
@@ -98,12 +107,12 @@ class Run:
     def advance(self, paths: Paths, candidates: list[Candidate]) -> Paths:
         """Return the paths one step further; `candidates`, one a path, record codes for the picture."""
         paths = self.generator.advance(paths)
-        self.note(paths, candidates)
+        self.note(self.generator, paths, candidates)
         return paths
 
-    def note(self, paths: Paths, candidates: list[Candidate]) -> None:
-        """Count one step of `paths`, and record their codes for the picture."""
-        self.cost += Cost(generator_rows=len(paths) * self.generator.rows_per_path)
+    def note(self, drawer: Generator, paths: Paths, candidates: list[Candidate]) -> None:
+        """Count one step that `drawer` did of `paths`, and record their codes for the picture."""
+        self.cost += Cost(generator_rows=len(paths) * drawer.rows_per_path)
         if paths.step in self.shown_steps:
             for candidate, codes in zip(candidates, paths.proposed.to("cpu", torch.int32), strict=True):
                 candidate.codes[paths.step] = codes

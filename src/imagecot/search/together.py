@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from imagecot.generators.paths import Paths
+from imagecot.generators.paths import Generator, Paths
 from imagecot.images import to_pictures
 from imagecot.search.trace import Candidate
 from imagecot.verifiers.questions import ORM
@@ -17,20 +17,21 @@ Assess = Callable[["Run", Paths, list[Candidate]], list[int]]
 
 
 def draw_together(
-    runs: Sequence["Run"], paths: Paths, owners: Sequence[int], assess: Assess | None = None
+    generator: Generator, runs: Sequence["Run"], paths: Paths, owners: Sequence[int], assess: Assess | None = None
 ) -> list[list[Candidate]]:
     """Take paths to their end, stop those that `assess` gives up, and score the others; return each run's candidates.
 
-    owners  the index in `runs` of each path; the paths of a run stand side by side
+    generator  whose paths they are
+    owners   the index in `runs` of each path; the paths of a run stand side by side
     """
     candidates = [Candidate(seed) for seed in paths.seeds.tolist()]
     alive = list(range(len(candidates)))  # the candidate of each row of `paths`
     while alive and not paths.finished:
-        paths = runs[0].generator.advance(paths)
+        paths = generator.advance(paths)
         stopped: set[int] = set()
         for k, rows in _by_owner(owners, alive).items():
             own, part = [candidates[alive[row]] for row in rows], paths.select(rows)
-            runs[k].note(part, own)
+            runs[k].note(generator, part, own)
             # After the last step nothing is left to save: the ORM question judges what never was stopped.
             if assess and not paths.finished:
                 may_stop = len(rows) - math.ceil(runs[k].keep * owners.count(k))
