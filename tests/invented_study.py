@@ -190,3 +190,9 @@ def _self_correction(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "problems": {"endless": 1},
         "rounds": {"1": 20, "2": 10},
     }
+
+
+def small(**overall: float) -> dict[str, Any]:
+    """A summary of rows alone, by their scores."""
+    rows = {name: {"overall": value, "overall_se": 0.03, "tasks": {"colors": value}} for name, value in overall.items()}
+    return {"rows": rows}
