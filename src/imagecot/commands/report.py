@@ -34,15 +34,9 @@ def report(
       imagecot report runs/study/tiny --out docs/results/tiny/report --readme README.md
     """
     with waiting("drawing the figures"):
-        from imagecot.study.report.publish import split_readme, write, write_into_readme
+        from imagecot.study.report import write
 
-        target = out or folder / "report"
-        if readme is not None:
-            split_readme(readme)
-        files = write(folder, target)
-        if readme is not None:
-            write_into_readme(folder, target, readme)
-            files.append(readme)
+        files = write(folder, out or folder / "report", readme)
     if as_json:
         typer.echo(json.dumps({"files": [str(path) for path in files]}))
     else:

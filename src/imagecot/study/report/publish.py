@@ -14,12 +14,17 @@ TITLE = "Verification and alignment of an image generator: a study"
 START, END = "<!-- study -->", "<!-- /study -->"
 
 
-def write(folder: Path, out: Path) -> list[Path]:
+def write(folder: Path, out: Path, readme: Path | None = None) -> list[Path]:
     """Write the report of the study in `folder` into `out`; return its files, the page first.
 
-    UsageError where `folder` holds no study, ImagecotError where its summary is damaged or `out` cannot be written.
+    readme  where the main table is put, too, its pictures being those in `out`
+
+    UsageError where `folder` holds no study or `readme` has no place for it, ImagecotError where its summary is damaged
+    or something cannot be written.
     """
-    blocks = contents(read(folder), folder)
+    marked = _split_readme(readme) if readme else ("", "")
+    summary = read(folder)
+    blocks = contents(summary, folder)
     drawn = out / "figures"
     with clear_write_errors(drawn):
         drawn.mkdir(parents=True, exist_ok=True)
@@ -28,10 +33,15 @@ def write(folder: Path, out: Path) -> list[Path]:
     files.append((out / "report.html", html.page(TITLE, blocks).encode()))
     for path, data in files:
         write_whole(path, data)
-    return [path for path, _ in reversed(files)]
+    written = [path for path, _ in reversed(files)]
+    if readme:
+        figures_folder = Path(os.path.relpath(drawn, readme.resolve().parent)).as_posix()
+        write_whole(readme, f"\n{readme_fragment(summary, figures_folder)}\n".join(marked).encode())
+        written.append(readme)
+    return written
 
 
-def split_readme(readme: Path) -> tuple[str, str]:
+def _split_readme(readme: Path) -> tuple[str, str]:
     """What stands before and behind the part that is generated, marks included; UsageError without the marks."""
     try:
         text = readme.read_text(encoding="utf-8")
@@ -42,11 +52,3 @@ def split_readme(readme: Path) -> tuple[str, str]:
     if not start or not end:
         raise UsageError(f"{readme} has no place for the study; write {START} and {END} where its table should stand.")
     return before + start, end + after
-
-
-def write_into_readme(folder: Path, out: Path, readme: Path) -> None:
-    """Put the main table of the study in `folder` into `readme`, its pictures those of the report in `out`."""
-    before, after = split_readme(readme)
-    figures_folder = Path(os.path.relpath(out / "figures", readme.resolve().parent)).as_posix()
-    text = f"{before}\n{readme_fragment(read(folder), figures_folder)}\n{after}"
-    write_whole(readme, text.encode())
