@@ -10,9 +10,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from imagecot.curation.dataset import CODES, REASONS, Row, claim_shards, read_shards, write_shard
+from imagecot.curation.dataset import CODES, REASONS, Row, claim_shards, read_shards, write_card, write_shard
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import write_whole
 
 Pairing = Literal["nearest", "random"]
 _CODES = ("rejected_codes", "accepted_codes")
@@ -88,15 +87,7 @@ def write_corrections(out: Path, groups: list[Row], identity: Row) -> None:
         for g in groups
     ]
     apart = [group["difference"] for group in groups]
-    card = f"""---
-license: apache-2.0
-task_categories: [image-to-image]
-configs:
-- config_name: default
-  data_files: data/*.parquet
----
-
-# Correction groups
+    card = f"""# Correction groups
 
 {len(groups)} groups of {len({group["prompt"] for group in groups})} prompts. A rejected image and the accepted one
 beside it share {sum(same) / len(same):.0%} of their codes; their pixels differ by {sum(apart) / len(apart):.3f} of 1.
@@ -104,7 +95,7 @@ beside it share {sum(same) / len(same):.0%} of their codes; their pixels differ 
 Columns: id, prompt, task, metadata (GenEval's requirement, JSON), reasons (what is wrong with the rejected image),
 seeds and the generator's codes of both images, by how much their pixels differ, and the images.
 """
-    write_whole(out / "README.md", card.encode())
+    write_card(out, "image-to-image", card)
 
 
 def read_corrections(folder: str | Path) -> Iterator[Row]:

@@ -113,6 +113,23 @@ def claim_shards(out: Path, identity: Row) -> None:
         (out / "data").mkdir(exist_ok=True)
 
 
+def write_card(out: Path, task: str, text: str) -> None:
+    """Write the README.md of a folder of shards: what the Hugging Face hub needs to show them, then `text`.
+
+    task  the hub's name for what the data are for
+    """
+    front = f"""---
+license: apache-2.0
+task_categories: [{task}]
+configs:
+- config_name: default
+  data_files: data/*.parquet
+---
+
+"""
+    write_whole(out / "README.md", (front + text).encode())
+
+
 class RankingData:
     """A folder of shards under way: `data/00000.parquet` and so on."""
 
@@ -142,8 +159,7 @@ class RankingData:
             counts[key] += 1
             if len(samples.setdefault(key, [])) < 8:
                 samples[key].append(row)
-        card = _card(title, how, counts)
-        write_whole(self.out / "README.md", card.encode())
+        write_card(self.out, "image-to-text", _card(title, how, counts))
         _sample_page(samples, self.out / "samples.png")
         return {f"{question}/{label}": count for (question, label), count in sorted(counts.items())}
 
@@ -190,14 +206,6 @@ def _card(title: str, how: str, counts: Counter[tuple[str, str]]) -> str:
     ]
     return "\n".join(
         [
-            "---",
-            "license: apache-2.0",
-            "task_categories: [image-to-text]",
-            "configs:",
-            "- config_name: default",
-            "  data_files: data/*.parquet",
-            "---",
-            "",
             f"# {title}",
             "",
             f"{total} labelled images. {how}",

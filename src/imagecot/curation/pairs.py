@@ -4,9 +4,8 @@ import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from imagecot.curation.dataset import CODES, Row, claim_shards, read_shards, write_shard
+from imagecot.curation.dataset import CODES, Row, claim_shards, read_shards, write_card, write_shard
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import write_whole
 
 _COLUMNS = ("id", "prompt", "task", "metadata", "chosen_seed", "rejected_seed", "chosen", "rejected")
 _CODES = ("chosen_codes", "rejected_codes")
@@ -54,22 +53,14 @@ def write_pairs(out: Path, pairs: list[Row], identity: Row) -> None:
     """Write pairs as one shard with a card; UsageError where `out` holds something else."""
     claim_shards(out, identity)
     write_shard(out / "data" / "00000.parquet", pairs, (*_COLUMNS, *_CODES))
-    card = f"""---
-license: apache-2.0
-task_categories: [text-to-image]
-configs:
-- config_name: default
-  data_files: data/*.parquet
----
-
-# Preference pairs
+    card = f"""# Preference pairs
 
 {len(pairs)} pairs of {len({pair["prompt"] for pair in pairs})} prompts.
 
 Columns: id, prompt, task, metadata (GenEval's requirement, JSON), seeds of both paths, chosen and rejected image,
 and the generator's codes of both where they were kept.
 """
-    write_whole(out / "README.md", card.encode())
+    write_card(out, "text-to-image", card)
 
 
 def read_pairs(folder: str | Path) -> Iterator[Row]:
