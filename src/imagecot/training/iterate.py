@@ -22,7 +22,8 @@ from imagecot.geneval.folder import read_prompts
 from imagecot.geneval.prompts import refuse_overlap
 from imagecot.models import weights_of
 from imagecot.precision import Precision
-from imagecot.training.dpo import Alignment, DpoRecipe, train_dpo
+from imagecot.training.alignment import Alignment
+from imagecot.training.dpo import DpoRecipe, train_dpo
 from imagecot.verifiers.protocol import Verifier
 
 _PATHS_A_UNIT = 160
