@@ -46,8 +46,8 @@ def test_a_study_by_hand():
          "detector": "facebook/mask2former-swin-small-coco-instance",
          "rows": {"a": {"generator": "g"}, "b": {"generator": "g", "search": "best-of-n", "verifier": "v"}}}
     )  # fmt: skip
-    # 18 prompts with two paths each, judged once; both rows timed with 1 and 2 paths.
-    flops = 18 * 2 * draw + 18 * 2 * judge + 3 * draw + 3 * (draw + judge)
+    # 18 prompts with two paths each, judged once; one row timed with 1 path, the other with 1 and 2.
+    flops = 18 * 2 * draw + 18 * 2 * judge + draw + 3 * (draw + judge)
     assert hours("study", recipe) == pytest.approx(flops / FLOPS / 3600)
 
 

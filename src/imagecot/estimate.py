@@ -91,10 +91,9 @@ def _fine_tuning(values: Mapping[str, Any]) -> tuple[float, str]:
 
 
 def _study(values: Mapping[str, Any]) -> tuple[float, str]:
-    from imagecot.study.recipe import SIZES, prompts
+    from imagecot.study.recipe import RowRecipe, prompts
 
     n, timed = values["n"], values["timed_prompts"]
-    sizes = [size for size in SIZES if size < n] + [n]
     flops, every = 0.0, len(prompts(values["detector"], values["prompts_per_task"]))
     for key in values["generators"]:
         rows = [row for row in values["rows"].values() if row["generator"] == key]
@@ -102,7 +101,7 @@ def _study(values: Mapping[str, Any]) -> tuple[float, str]:
         flops += every * (n if chooses else 1) * DRAW
         for row in rows:
             asked = len(prompts(values["detector"], row["prompts_per_task"] or values["prompts_per_task"]))
-            flops += asked * n * _judging(row) + timed * sum(sizes) * (DRAW + _judging(row))
+            flops += asked * n * _judging(row) + timed * sum(RowRecipe(**row).sizes(n)) * (DRAW + _judging(row))
             if row["search"] == "stepwise":  # draws its own paths
                 flops += asked * n * DRAW
     correction = values["self_correction"]
