@@ -122,7 +122,7 @@ def test_the_table_by_hand(result):
     assert rows["orm"]["second_judge"]["tasks"] == {"single_object": 0.5, "counting": 0.0}
     assert rows["orm"]["seconds_per_image"] == 2.0
     assert rows["orm"]["label"] == "ORM"
-    assert rows["parm"]["label"] == "parm"
+    assert rows["parm"]["label"] == "PARM"
     assert rows["parm"]["cost"] == {"judge_calls": 1.5}
     assert rows["prm"]["overall"] == 0.5
     assert rows["prm"]["seconds_per_image"] is None

@@ -11,6 +11,7 @@ from typing import Any
 
 from imagecot.geneval.summary import Summary, compare, summarize
 from imagecot.study.choices import ORACLE, RANDOM, chosen, judged
+from imagecot.study.names import readable
 from imagecot.study.pool import picture_of
 from imagecot.study.recipe import RowRecipe, StudyRecipe, Unit, due, units
 from imagecot.study.reliability import reliability, steps_used
@@ -74,7 +75,7 @@ def table_row(recipe: StudyRecipe, observed: Observed, name: str, row: RowRecipe
     costs = [o["searches"][name]["cost"] for o in rows]
     n = row.sizes(recipe.n)[-1]
     return {
-        "label": row.label or name.replace("_", " ").replace("+", " + "),
+        "label": row.label or readable(name),
         "generator": row.generator,
         "search": row.search,
         "verifier": row.verifier,

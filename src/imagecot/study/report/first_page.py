@@ -4,6 +4,7 @@ import json
 import shlex
 from pathlib import Path
 
+from imagecot.study.names import readable
 from imagecot.study.report.blocks import Block, Code, Command, Fold, Heading, Items, Line, Paragraph, Strong
 from imagecot.study.report.gallery import missing_images
 from imagecot.study.report.paper import (
@@ -16,7 +17,7 @@ from imagecot.study.report.paper import (
     orderings,
     paper,
 )
-from imagecot.study.report.summary import Row, Summary, readable
+from imagecot.study.report.summary import Row, Summary
 from imagecot.study.report.tables import OUTCOMES, at_seconds, findings, interval, number, points, score
 
 UNKNOWN = "imagecot study RECIPE.yaml"

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.study.names import readable
 
 SUMMARY = "summary.json"
 
@@ -174,15 +175,6 @@ class Summary(BaseModel):
     def line(self, kind: str, generator: str) -> Row | None:
         """The line "random" or "oracle" of a generator."""
         return self.rows.get(f"{kind}@{generator}")
-
-
-ACRONYMS = {"orm": "ORM", "prm": "PRM", "parm": "PARM", "parm++": "PARM++", "dpo": "DPO"}
-
-
-def readable(name: str) -> str:
-    """A row's name for people: `parm+iterative_dpo` as "PARM + iterative DPO"."""
-    words = name.replace("parm++", "parm⁺⁺").replace("+", " + ").replace("⁺⁺", "++").replace("@", " on ").split("_")
-    return " ".join(ACRONYMS.get(word, word) for word in " ".join(words).split())
 
 
 def read(folder: Path) -> Summary:

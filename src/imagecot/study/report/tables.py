@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from imagecot.geneval.prompts import TASKS
+from imagecot.study.names import readable
 from imagecot.study.report.blocks import Line, Strong, Table
 from imagecot.study.report.figures import LINES
 from imagecot.study.report.paper import (
@@ -17,7 +18,7 @@ from imagecot.study.report.paper import (
     paper_gain,
     printed,
 )
-from imagecot.study.report.summary import Point, Row, Scores, SelfCorrection, Summary, readable
+from imagecot.study.report.summary import Point, Row, Scores, SelfCorrection, Summary
 
 NONE = "–"
 OUTCOMES = {
