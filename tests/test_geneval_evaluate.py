@@ -147,6 +147,23 @@ def test_another_evaluation_is_not_overwritten(imagecot, image_set):
     assert Path("b/notes.txt").read_text() == "mine"
 
 
+def test_a_command_whose_models_do_not_load_leaves_nothing(imagecot, image_set):
+    """So that the corrected command can write to the same folder."""
+    Path("broken").mkdir()
+    Path("broken/config.json").write_text("{}")
+    drawn = ("--generator", "tiny", "--search", "best-of-n", "--detector", "pictograms", "--per-task", "1")
+    for wrong in (
+        (*drawn, "--verifier", "broken"),
+        (*drawn, "--verifier", "broken", "--workers", "2"),
+        ("--images", "broken", "--detector", "pictograms"),
+    ):
+        code, _, err = imagecot("evaluate", "geneval", *wrong, "--out", "out")
+        assert code in (1, 2)
+        assert "broken" in err
+        assert not Path("out").exists()
+    assert score(imagecot, image_set, "--out", "out")[0] == 0
+
+
 def test_a_malformed_line_of_prompts_is_named(imagecot):
     good = json.dumps(held_out_prompts(1)[0])
     for bad, told in (("{", "not valid JSON"), ("[1]", "must hold an object"), (good.replace("include", "inc"), "")):

@@ -33,19 +33,27 @@ def refuse_other(folder: Path, there: Identity, asked: Identity, what: str = "ru
             )
 
 
+def refuse_occupied(file: Path, identity: Identity, what: str) -> None:
+    """Raise UsageError where the folder of `file` holds anything but `identity` and what belongs to it."""
+    folder = file.parent
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; give a folder to write to.")
+    # Looked at before `file`, which other processes of the same run write before anything else.
+    occupied = folder.is_dir() and any(not child.name.startswith(".") for child in folder.iterdir())
+    if file.is_file():
+        refuse_other(folder, read_identity(file), identity, what)
+    elif occupied:
+        raise UsageError(f"{folder} is not empty and holds no {what}; choose another folder.")
+
+
 def claim(file: Path, identity: Identity, what: str) -> None:
     """Make the folder of `file` hold `identity`, or make sure that it does already.
 
     UsageError where it holds something else; ImagecotError where it cannot be written.
     """
-    folder = file.parent
+    refuse_occupied(file, identity, what)
     if file.is_file():
-        refuse_other(folder, read_identity(file), identity, what)
         return
-    if folder.is_file():
-        raise UsageError(f"{folder} is a file; give a folder to write to.")
-    if folder.is_dir() and any(not child.name.startswith(".") for child in folder.iterdir()):
-        raise UsageError(f"{folder} is not empty and holds no {what}; choose another folder.")
-    with clear_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with clear_write_errors(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, (json.dumps(identity, ensure_ascii=False) + "\n").encode())

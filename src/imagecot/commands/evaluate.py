@@ -198,7 +198,7 @@ def run_share(job: Job, state: "Evaluation", entries: Any, units: Any, left: Any
         return
     with waiting("loading the models"):
         models = _load(job)
-    state.note_detectors(models)
+    state.begin(models)
     remaining = len(todo)
 
     def done() -> None:

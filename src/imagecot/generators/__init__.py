@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 ADAPTER = "adapter_config.json"  # of peft: the folder holds an adapter, and names its base model
 HUB_GENERATORS = ("showlab/show-o", "showlab/show-o-512x512")
+DECODING = ("steps", "guidance_scale", "temperature", "previews")
+"""What of decoding a checkpoint brings along, in its generation_config.json."""
+PREVIEWS = ("sampled", "likeliest")
 _WEIGHTS = ["config.json", "generation_config.json", "*.safetensors", "*.bin", "*.index.json"]
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 
@@ -141,7 +144,7 @@ def _load_adapter(
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:
-    """Read the decoding defaults that a checkpoint brings: steps, guidance_scale and temperature."""
+    """Read the decoding defaults that a checkpoint brings, those of DECODING; ImagecotError where they are none."""
     file = folder / "generation_config.json"
     if not file.is_file():
         return {}
@@ -149,4 +152,6 @@ def _generation_config(folder: Path) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ImagecotError(f"{file} is not valid JSON ({error}); copy or download it again.") from error
-    return {name: values[name] for name in ("steps", "guidance_scale", "temperature") if name in values}
+    if values.get("previews", PREVIEWS[0]) not in PREVIEWS:
+        raise ImagecotError(f"{file} asks for previews {values['previews']!r}; they are {' or '.join(PREVIEWS)}.")
+    return {name: values[name] for name in DECODING if name in values}

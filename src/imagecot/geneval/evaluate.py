@@ -20,7 +20,7 @@ from imagecot.files import clear_write_errors, write_whole
 from imagecot.geneval.detection import Detections, Detector
 from imagecot.geneval.folder import Entry, read_folder, read_image, write_entry
 from imagecot.geneval.rules import judge_detections, kept_indices
-from imagecot.identity import claim
+from imagecot.identity import claim, refuse_occupied
 from imagecot.images import from_picture
 
 if TYPE_CHECKING:
@@ -176,10 +176,8 @@ class Evaluation:
 
     def __init__(self, out: Path, identity: dict[str, Any]) -> None:
         """Open or resume; UsageError where the folder holds something else."""
-        self.out, self.parts = out, out / PARTS
-        claim(out / IDENTITY, identity, "evaluation")
-        with clear_write_errors(out):
-            self.parts.mkdir(exist_ok=True)
+        self.out, self.parts, self.identity = out, out / PARTS, identity
+        refuse_occupied(out / IDENTITY, identity, "evaluation")
 
     @property
     def finished(self) -> bool:
@@ -194,13 +192,19 @@ class Evaluation:
         """Write a finished unit."""
         write_whole(self.parts / f"{name}.json", json.dumps(asdict(unit)).encode())
 
-    def note_detectors(self, models: Models) -> None:
-        """Keep what the judges' answers depend on, for the summary."""
+    def begin(self, models: Models) -> None:
+        """Make the folder this evaluation's, and keep what the judges' answers depend on, for the summary.
+
+        Not before there are models, so that a command in which one of them was wrong can be corrected.
+        """
+        claim(self.out / IDENTITY, self.identity, "evaluation")
+        with clear_write_errors(self.out):
+            self.parts.mkdir(exist_ok=True)
         second = models.second.record() if models.second else None
         write_whole(self.parts / _RECORD, json.dumps({"detector": models.detector.record(), "second": second}).encode())
 
     def detectors(self) -> dict[str, Any]:
-        """What `note_detectors` kept."""
+        """What `begin` kept of the judges."""
         record: dict[str, Any] = json.loads((self.parts / _RECORD).read_text(encoding="utf-8"))
         return record
 

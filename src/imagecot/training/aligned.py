@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from imagecot.files import clear_write_errors, write_whole
+from imagecot.generators import DECODING
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.models import known_words
 from imagecot.training.card import write_card
@@ -34,7 +35,7 @@ def write_aligned(
         else:
             _write_whole_model(generator, base, folder)
     write_card(folder, "generator", base, how, recipe)
-    decoding = {name: getattr(generator, name) for name in ("steps", "guidance_scale", "temperature")}
+    decoding = {name: getattr(generator, name) for name in DECODING}
     write_whole(folder / "generation_config.json", (json.dumps(decoding, indent=2) + "\n").encode())
 
 

@@ -306,12 +306,7 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
         for part in range(recipe.accumulate):
             first = step * per_step + (part * world + rank) * recipe.batch_size
             rows = [example(first + k) for k in range(recipe.batch_size)]
-            images = images_of(rows, verifier.model.config.vision_config.image_size)
-            said = [answer_ids(verifier, row, recipe.clarity_label) for row in rows]
-            asked = [verifier.text(_QUESTIONS[row["question"]], row["prompt"]) for row in rows]
-            # Each token is said behind the ones before it; nothing is said behind the last.
-            ids, mask = verifier.layout([text + ids[:-1] for text, ids in zip(asked, said, strict=True)])
-            target = targets(said).to(ids.device)
+            images, ids, mask, target = _batch(verifier, rows, recipe.clarity_label)
             with accelerator.accumulate(answers):
                 loss = answer_loss(answers(images, ids, mask, target.shape[1]), target)
                 if not torch.isfinite(loss):
@@ -336,6 +331,18 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
     if accelerator.is_main_process:
         _write(verifier, recipe)
     return verifier
+
+
+def _batch(
+    verifier: LlavaOnevisionVerifier, rows: Sequence[Row], clarity_label: ClarityLabel
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images (B, 3, S, S) of rows, ids (B, L) of their questions and answers with the mask, and the targets (B, T)."""
+    images = images_of(rows, verifier.model.config.vision_config.image_size)
+    said = [answer_ids(verifier, row, clarity_label) for row in rows]
+    asked = [verifier.text(_QUESTIONS[row["question"]], row["prompt"]) for row in rows]
+    # Each token is said behind the ones before it; nothing is said behind the last.
+    ids, mask = verifier.layout([text + ids[:-1] for text, ids in zip(asked, said, strict=True)])
+    return images, ids, mask, targets(said).to(ids.device)
 
 
 def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> Any:
