@@ -125,20 +125,6 @@ def test_the_cached_decoder_equals_the_plain_one():
     assert (paths.codes >= 0).all()
 
 
-def test_likeliest_previews_change_what_is_shown_and_not_the_path():
-    sampled, likeliest = tiny_generator(steps=5), tiny_generator(steps=5, previews="likeliest")
-    one = other = sampled.start(PROMPTS, path_seeds(3, len(PROMPTS)))
-    for _ in range(4):
-        logits = sampled.guided_logits(one.codes, one.prompt_index, one.context)
-        best = one.codes.masked_scatter(one.codes == MASKED, logits.argmax(1))
-        one, other = sampled.advance(one), likeliest.advance(other)
-        assert torch.equal(other.codes, one.codes)
-        shown = torch.where(one.codes == MASKED, best, one.codes)
-        assert torch.equal(other.proposed, shown)
-        assert not torch.equal(other.proposed, one.proposed)
-    assert torch.equal(likeliest.advance(other).codes, sampled.advance(one).codes)
-
-
 def test_a_path_is_the_same_alone_in_a_batch_in_parts_and_after_a_resume():
     generator = tiny_generator(steps=6)
     seeds = path_seeds(11, 7)

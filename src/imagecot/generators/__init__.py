@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 ADAPTER = "adapter_config.json"  # of peft: the folder holds an adapter, and names its base model
 HUB_GENERATORS = ("showlab/show-o", "showlab/show-o-512x512")
-DECODING = ("steps", "guidance_scale", "temperature", "previews")
+DECODING = ("steps", "guidance_scale", "temperature")
 """What of decoding a checkpoint brings along, in its generation_config.json."""
-PREVIEWS = ("sampled", "likeliest")
 _WEIGHTS = ["config.json", "generation_config.json", "*.safetensors", "*.bin", "*.index.json"]
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 
@@ -144,7 +143,7 @@ def _load_adapter(
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:
-    """Read the decoding defaults that a checkpoint brings, those of DECODING; ImagecotError where they are none."""
+    """Read the decoding defaults that a checkpoint brings, those of DECODING."""
     file = folder / "generation_config.json"
     if not file.is_file():
         return {}
@@ -152,6 +151,4 @@ def _generation_config(folder: Path) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ImagecotError(f"{file} is not valid JSON ({error}); copy or download it again.") from error
-    if values.get("previews", PREVIEWS[0]) not in PREVIEWS:
-        raise ImagecotError(f"{file} asks for previews {values['previews']!r}; they are {' or '.join(PREVIEWS)}.")
     return {name: values[name] for name in DECODING if name in values}

@@ -30,7 +30,7 @@ STRATEGIES = {
     "parm++": "imagecot.search.parm_plus_plus",
 }
 
-_SETTINGS = ("guidance_scale", "temperature", "schedule", "reference_temperature", "precision", "previews")
+_SETTINGS = ("guidance_scale", "temperature", "schedule", "reference_temperature", "precision")
 
 
 def search(

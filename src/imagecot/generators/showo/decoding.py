@@ -97,9 +97,6 @@ class ShowoGenerator:
     memory_budget bounds, in bytes, the activations of one forward pass; larger batches are split. By default half of
     what is free on a GPU, on a CPU at most half a gigabyte, because larger batches are no faster there.
     precision is the name of the number format that the transformer was loaded in, for the record.
-    previews says which codes a preview shows where a step decided none: `sampled`, the drawn ones, as the published
-    loop does; or `likeliest`, which are not noise that the path will never come back to, so that verifiers tell from
-    a preview what they tell from a sampled one two steps later (lab log). The path itself is the same.
     """
 
     model: Showo
@@ -112,7 +109,6 @@ class ShowoGenerator:
     reference_temperature: bool = False
     memory_budget: int | None = None
     precision: str = "float32"
-    previews: str = "sampled"
 
     @property
     def rows_per_path(self) -> int:
@@ -205,11 +201,7 @@ class ShowoGenerator:
             chosen = uniform[codes == MASKED]
             logits = self.guided_logits(codes, paths.prompt_index[part], paths.context)
             draw = partial(draw_by_inverse, uniform=chosen)
-            proposed, masked = decode_step(logits, codes, draw, mask_uniform, temperature, planned)
-            if self.previews == "likeliest" and paths.step + 1 < paths.steps:
-                likeliest = codes.masked_scatter(codes == MASKED, logits.argmax(dim=1))
-                proposed = torch.where(masked, likeliest, proposed)
-            return proposed, masked
+            return decode_step(logits, codes, draw, mask_uniform, temperature, planned)
 
         parts = in_parts(predict, len(paths), self.paths_per_pass)
         proposed, masked = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
