@@ -54,15 +54,25 @@ tiny: setup
 	$(BIN)/imagecot curate prompts --world tiny --per-task 16 --seed 1 --out runs/tiny/prompts-prm.jsonl
 	$(BIN)/imagecot curate parm --prompts runs/tiny/prompts.jsonl --precision bfloat16 --out runs/tiny/data-parm
 	$(BIN)/imagecot curate prm --prompts runs/tiny/prompts-prm.jsonl --precision bfloat16 --out runs/tiny/data-prm
-	$(BIN)/imagecot train verifier recipes/tiny/orm.yaml
 	$(BIN)/imagecot train verifier recipes/tiny/prm.yaml
-	$(BIN)/imagecot train verifier recipes/tiny/parm.yaml
 	$(BIN)/imagecot curate pairs --data runs/tiny/data-parm --per-prompt 4 --out runs/tiny/pairs
-	for recipe in dpo dpo-iter dpo-iter-orm dpo-iter-parm; do \
-		$(BIN)/imagecot train dpo recipes/tiny/$$recipe.yaml || exit 1; \
+	$(BIN)/imagecot train dpo recipes/tiny/dpo.yaml
+	$(BIN)/imagecot train dpo recipes/tiny/dpo-iter.yaml
+	$(BIN)/imagecot curate prompts --world tiny --per-task 50 --seed 1 --out runs/tiny/prompts-b.jsonl
+	$(BIN)/imagecot curate parm --prompts runs/tiny/prompts-b.jsonl --generator runs/tiny/dpo --precision bfloat16 --seed 5 \
+		--out runs/tiny/data-parm-b-dpo
+	$(BIN)/imagecot train verifier recipes/tiny/orm.yaml
+	$(BIN)/imagecot train verifier recipes/tiny/parm.yaml
+	$(BIN)/imagecot train dpo recipes/tiny/dpo-iter-orm.yaml
+	$(BIN)/imagecot train dpo recipes/tiny/dpo-iter-parm.yaml
+	$(BIN)/imagecot curate repairs --scenes 4000 --seed 7 --out runs/tiny/data-near-misses
+	$(BIN)/imagecot curate reflection --data runs/tiny/data-near-misses --out runs/tiny/data-reflection-near
+	for data in parm parm-b-dpo; do \
+		$(BIN)/imagecot curate reflection --data runs/tiny/data-$$data --out runs/tiny/data-reflection$${data#parm} || exit 1; \
+		$(BIN)/imagecot curate repairs --data runs/tiny/data-$$data --out runs/tiny/data-repairs$${data#parm} || exit 1; \
 	done
-	$(BIN)/imagecot curate reflection --data runs/tiny/data-parm --out runs/tiny/data-reflection
-	$(BIN)/imagecot curate corrections --data runs/tiny/data-reflection --images runs/tiny/data-parm --out runs/tiny/data-corrections
+	$(BIN)/imagecot curate corrections $(foreach d,reflection reflection-b-dpo reflection-near,--data runs/tiny/data-$(d)) \
+		$(foreach d,parm repairs parm-b-dpo repairs-b-dpo near-misses,--images runs/tiny/data-$(d)) --out runs/tiny/data-corrections
 	$(BIN)/imagecot train verifier recipes/tiny/parm-plus-plus.yaml
 	$(BIN)/imagecot train self-correction recipes/tiny/self-correction.yaml
 

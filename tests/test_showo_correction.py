@@ -29,7 +29,7 @@ def full_logits(generator, text: list[int], rejected: list[int], codes: list[int
 
 def guided(generator, text, rejected, codes):
     g = generator.guidance_scale
-    against = full_logits(generator, generator.prompting.text_prefix(""), [], codes)
+    against = full_logits(generator, generator.prompting.text_prefix(""), rejected, codes)
     return (1 + g) * full_logits(generator, text, rejected, codes) - g * against
 
 

@@ -44,7 +44,7 @@ def test_recorded_runs_are_replayed_token_for_token(name):
     context = dataclasses.replace(
         generator.start(["x"], torch.tensor([0])).context,
         prefixes=prefixes,
-        unconditional=empty if run["guidance_scale"] else None,
+        against=[empty] * len(prefixes) if run["guidance_scale"] else None,
     )
     schedule = get_schedule("linear" if name == "partial_linear" else "cosine")
     steps, codes = run["timesteps"], codes_of(start[:, 14:-1])

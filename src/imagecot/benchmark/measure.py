@@ -121,7 +121,7 @@ def step_flop(generator: ShowoGenerator, paths: Paths) -> float:
     masked = float((paths.codes == MASKED).sum()) / len(paths)
     mixing = 2 * d * d + 2 * d * config.intermediate_size  # queries, output and feed-forward, a token
     total = 0.0
-    prefixes = [context.prefixes[0]] + ([context.unconditional] if context.unconditional else [])
+    prefixes = [context.prefixes[0], *(context.against or [])[:1]]
     for prefix in prefixes:
         columns = tokens + len(prefix.keys[0])
         for asked in [tokens] * (layers - 1) + [masked]:
@@ -178,8 +178,8 @@ def breakdown(generator: ShowoGenerator, verifier: "Verifier | None", batch: int
     texts = [generator.prompting.text_prefix(PROMPT), generator.prompting.text_prefix("")]
     prefixes = [(context.prefixes[0], batch)]
     rows, wanted = ids, unknown
-    if context.unconditional is not None:
-        prefixes.append((context.unconditional, batch))
+    if context.against is not None:
+        prefixes.append((context.against[0], batch))
         rows, wanted = torch.cat([ids, ids]), torch.cat([unknown, unknown])
     states = image_states(model, rows, prefixes, wanted)[: int(unknown.sum())]
     logits = model.code_logits(states).float()

@@ -127,8 +127,10 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
         losses: Losses = {}
         if count < opt.batch_size:
             index = torch.randint(len(groups), (opt.batch_size - count,), generator=draw)
-            texts = [_text(groups[k], recipe, rng) for k in index.tolist()]
-            # Guidance goes against the empty prompt without an image, which plain pictures teach.
+            # Guidance goes against the empty prompt and the rejected image, so that is taught as well.
+            texts = [
+                "" if rng.random() < recipe.caption_dropout else _text(groups[k], recipe, rng) for k in index.tolist()
+            ]
             losses["correction"] = picture_loss(texts, rejected[index], accepted[index], draw).mean()
         if count:
             captions, codes = plain(count, draw, rng)

@@ -81,10 +81,13 @@ def decode_step(
 
 @dataclass(frozen=True)
 class _Context:
-    """What a batch of paths starts from: a prefix for each prompt and correction, the empty prompt's for guidance."""
+    """What a batch of paths starts from: a prefix for each prompt and correction, and what guidance goes against.
+
+    against  for each prefix that of the empty prompt, with the same rejected image; None without guidance
+    """
 
     prefixes: list[Prefix]
-    unconditional: Prefix | None
+    against: list[Prefix] | None
 
 
 @dataclass(eq=False)
@@ -140,9 +143,9 @@ class ShowoGenerator:
         """Return paths at step 0, all masked: one for each of seeds (B,), of the one prompt or of B prompts.
 
         history  what is wrong with an image of the prompt and shall be drawn again: one for all paths or one for
-                 each. The path then begins `t2i, bos, prompt and reasons, eos, soi, rejected image, eoi`; guidance
-                 still goes against the empty prompt alone, so it strengthens what reasons and image say as it does
-                 what the prompt says.
+                 each. The path then begins `t2i, bos, prompt and reasons, eos, soi, rejected image, eoi`. Guidance goes
+                 against the empty prompt and the same rejected image, so it strengthens what prompt and reasons say and
+                 not what was wrong (measured against the empty prompt alone, lab log).
 
         UsageError for an empty prompt or where the numbers of prompts, corrections and seeds do not go together.
         """
@@ -158,11 +161,13 @@ class ShowoGenerator:
         count = max(len(prompts), len(corrections))
         asked = [(prompts[i % len(prompts)], corrections[i % len(corrections)]) for i in range(count)]
         distinct = list(dict.fromkeys(asked))
-        texts = [self._prefix(prompt, correction) for prompt, correction in distinct]
-        if self.guidance_scale:
-            texts.append(self.prompting.text_prefix(""))
-        prefixes = encode_prefixes(self.model, texts)
-        unconditional = prefixes.pop() if self.guidance_scale else None
+        texts = [self._prefix(*pair) for pair in distinct]
+        against = [self._prefix("", c and replace(c, reasons="")) for _, c in distinct] if self.guidance_scale else []
+        # Plain paths, and those of one rejected image, share what they are guided against.
+        different = [text for k, text in enumerate(against) if text not in against[:k]]
+        encoded = encode_prefixes(self.model, texts + different)
+        prefixes, empty = encoded[: len(texts)], encoded[len(texts) :]
+        shared = [empty[different.index(text)] for text in against] or None
         index = torch.tensor([distinct.index(pair) for pair in asked], device=self.model.device)
         codes = torch.full((len(seeds), self.model.config.num_vq_tokens), MASKED, device=self.model.device)
         return Paths(
@@ -172,7 +177,7 @@ class ShowoGenerator:
             prompt_index=index.expand(len(seeds)).clone(),
             step=0,
             steps=self.steps,
-            context=_Context(prefixes, unconditional),
+            context=_Context(prefixes, shared),
         )
 
     def _prefix(self, prompt: str, correction: Correction | None) -> list[int]:
@@ -226,16 +231,15 @@ class ShowoGenerator:
     def _logits(self, codes: Tensor, prompt_index: Tensor, context: _Context) -> Tensor:
         ids = self.prompting.image_block(self.prompting.image_ids(codes))
         wanted = codes == MASKED
-        which, counts = prompt_index.unique_consecutive(return_counts=True)
-        prefixes = [(context.prefixes[i], count) for i, count in zip(which.tolist(), counts.tolist(), strict=True)]
-        if context.unconditional is None:
+        which, counts = (found.tolist() for found in prompt_index.unique_consecutive(return_counts=True))
+        prefixes = [(context.prefixes[i], count) for i, count in zip(which, counts, strict=True)]
+        if context.against is None:
             return self.model.code_logits(image_states(self.model, ids, prefixes, wanted)).float()
-        states = image_states(
-            self.model,
-            torch.cat([ids, ids]),
-            [*prefixes, (context.unconditional, len(ids))],
-            torch.cat([wanted, wanted]),
-        )
+        against: list[tuple[Prefix, int]] = []
+        for i, count in zip(which, counts, strict=True):
+            before = against.pop()[1] if against and against[-1][0] is context.against[i] else 0
+            against.append((context.against[i], before + count))
+        states = image_states(self.model, torch.cat([ids, ids]), [*prefixes, *against], torch.cat([wanted, wanted]))
         conditional, unconditional = states.float().chunk(2)
         # The head is affine and the weights add up to 1: guiding the states guides the logits, at half cost.
         guided = (1 + self.guidance_scale) * conditional - self.guidance_scale * unconditional
