@@ -71,6 +71,7 @@ def test_the_controls_are_told_less():
         "without_reasons": (True, ""),
         "shuffled_reasons": (True, "other"),
         "without_image": (False, "the apple is green, not red."),
+        "prompt_alone": (False, ""),
         "scorer_reasons": (True, "seen in 0"),
     }
 

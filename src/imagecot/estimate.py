@@ -107,7 +107,7 @@ def _study(values: Mapping[str, Any]) -> tuple[float, str]:
     correction = values["self_correction"]
     if correction:
         parm = {"search": "parm", "first_step": 1}
-        paths = every * (correction["more_paths"] + 5 * 3 * 4)  # five tellings of three rounds of four paths
+        paths = every * (correction["more_paths"] + 6 * 3 * 4)  # six tellings of three rounds of four paths
         flops += paths * (DRAW + _judging(parm)) + 2 * every * n * _judging(parm)
     return flops, f"{every} prompts, {len(values['rows'])} rows"
 

@@ -44,9 +44,10 @@ LABELS = {
     "without_reasons": "control: no reasons",
     "shuffled_reasons": "control: another prompt's reasons",
     "without_image": "control: no rejected image",
+    "prompt_alone": "control: neither image nor reasons",
     "scorer_reasons": "the scorer's own reasons",
 }
-ROUNDED = (WITH, "without_reasons", "shuffled_reasons", "without_image", "scorer_reasons")
+ROUNDED = (WITH, "without_reasons", "shuffled_reasons", "without_image", "prompt_alone", "scorer_reasons")
 
 
 def tellings(other: str, see: Callable[[Candidate], str]) -> dict[str, Telling]:
@@ -60,6 +61,7 @@ def tellings(other: str, see: Callable[[Candidate], str]) -> dict[str, Telling]:
         "without_reasons": lambda rejected, _: Correction(codes_of(rejected)),
         "shuffled_reasons": lambda rejected, _: Correction(codes_of(rejected), other),
         "without_image": lambda _, reflection: Correction(None, reflection.reasons),
+        "prompt_alone": lambda *_: Correction(None),
         "scorer_reasons": lambda rejected, _: Correction(codes_of(rejected), see(rejected)),
     }
 
