@@ -194,6 +194,22 @@ def test_a_prompt_that_is_too_long(imagecot, models, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_generator_may_correct(imagecot, models, tmp_path):
+    corrector = write_generator(tmp_path / "corrector")
+    named = [*models[:4], "--search", "parm++", "--corrector", str(corrector), "-n", "2", "--out", "out"]
+    code, _, err = imagecot("generate", PROMPT, *named)
+    assert (code, err) == (0, "")
+    trace = Trace.load(tmp_path / "out")
+    assert trace.settings["corrector"] == str(corrector)
+    assert {"corrector", "corrector_generation_config", "corrector_image_tokenizer"} < set(trace.weights)
+    code, _, err = imagecot("generate", PROMPT, *models[:4], "--search", "parm++", "-n", "2", "--out", "out")
+    assert code == 2 and "holds another run" in err
+    code, _, err = imagecot("generate", PROMPT, *models, "--corrector", str(corrector), "--out", "no")
+    assert code == 2 and "best-of-n corrects nothing" in err
+    code, _, err = imagecot("generate", PROMPT, *named[:-6], "--search", "parm++", "--corrector", "nobody")
+    assert code == 2 and "there is no corrector 'nobody'" in err
+
+
 def test_an_unknown_verifier(imagecot, models):
     code, _, err = imagecot("generate", PROMPT, *models[:2], "--verifier", "no-such-judge")
     assert code == 2
