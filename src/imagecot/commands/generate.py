@@ -38,7 +38,7 @@ def generate(
             help="A shipped name, a checkpoint folder or a hub id.",
             autocompletion=lambda: models.known("generator"),
         ),
-    ] = "tiny",
+    ] = "tiny-dpo",
     verifier: Annotated[
         str | None,
         typer.Option(
