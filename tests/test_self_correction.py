@@ -29,7 +29,7 @@ def base(tmp_path):
 def groups(tmp_path):
     """The accepted image is all 1 where the reasons say cat, and all 2 where they say dog."""
     rows = [
-        {"id": f"{k}", "prompt": "a photo of a bird", "task": "x", "metadata": "{}", "reasons": word,
+        {"id": f"{k}", "prompt": "a photo of a bird", "task": "x", "metadata": "{}", "reasons": word, "difference": 0.1,
          "rejected_seed": k, "accepted_seed": k, "rejected_codes": [k // 2 + 3] * N, "accepted_codes": [code] * N}
         for k, (word, code) in enumerate([("no cat", 1), ("two dogs", 2)] * 4)
     ]  # fmt: skip
@@ -134,7 +134,7 @@ def test_it_learns_what_the_reasons_ask_for(base, groups, tmp_path):
 
 
 def test_groups_of_another_size_are_refused(base, groups, tmp_path):
-    short = {"id": "1", "prompt": "a", "task": "", "metadata": "{}", "reasons": "b", "rejected_seed": 1,
+    short = {"id": "1", "prompt": "a", "task": "", "metadata": "{}", "reasons": "b", "difference": 0.1, "rejected_seed": 1,
              "accepted_seed": 1, "rejected_codes": [1, 2], "accepted_codes": [1, 2]}  # fmt: skip
     write_corrections(tmp_path / "other", [short], {})
     with pytest.raises(UsageError, match="do not have the 16 codes"):
