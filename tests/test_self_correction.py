@@ -134,8 +134,8 @@ def test_it_learns_what_the_reasons_ask_for(base, groups, tmp_path):
 
 
 def test_groups_of_another_size_are_refused(base, groups, tmp_path):
-    short = {"id": "1", "prompt": "a", "task": "", "metadata": "{}", "reasons": "b", "difference": 0.1, "rejected_seed": 1,
-             "accepted_seed": 1, "rejected_codes": [1, 2], "accepted_codes": [1, 2]}  # fmt: skip
+    short = {"id": "1", "prompt": "a", "task": "", "metadata": "{}", "reasons": "b", "difference": 0.1,
+             "rejected_seed": 1, "accepted_seed": 1, "rejected_codes": [1, 2], "accepted_codes": [1, 2]}  # fmt: skip
     write_corrections(tmp_path / "other", [short], {})
     with pytest.raises(UsageError, match="do not have the 16 codes"):
         train_self_correction(recipe(base, tmp_path / "other", tmp_path / "out", 2))
