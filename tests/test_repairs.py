@@ -131,4 +131,6 @@ def test_curate_repairs_from_the_command_line(tmp_path):
     assert {row["label"] for row in read_rows(tmp_path / "repairs")} == {"yes"}
     neither = CliRunner().invoke(app, ["curate", "repairs", "--out", str(tmp_path / "no")])
     assert neither.exit_code != 0
+    unknown = ["curate", "repairs", "--scenes", "3", "--generator", "nobody", "--out", str(tmp_path / "no")]
+    assert CliRunner().invoke(app, unknown).exit_code != 0
     assert not (tmp_path / "no").exists()

@@ -19,6 +19,11 @@ def from_picture(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
 
 
+def from_png(data: bytes) -> Tensor:
+    """Return the bytes of a PNG, or of any other picture, as (3, H, W) float in [0, 1]."""
+    return from_picture(Image.open(io.BytesIO(data)))
+
+
 def png(image: Tensor) -> bytes:
     """Return an image (3, H, W) in [0, 1] as the bytes of a PNG."""
     buffer = io.BytesIO()

@@ -1,9 +1,10 @@
 """`imagecot curate`: prompts and labelled images for reward models."""
 
 import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -11,6 +12,12 @@ from imagecot import models as names
 from imagecot.commands.output import nearest, progress_bar, say, waiting
 from imagecot.errors import UsageError
 from imagecot.precision import PRECISIONS, check_precision
+
+if TYPE_CHECKING:
+    from imagecot.curation.dataset import RankingData
+
+# Maps a unit's prompts, rows or numbers to its rows.
+Make = Callable[[Sequence[Any]], Iterable[dict[str, Any]]]
 
 app = typer.Typer(no_args_is_help=True, help="Make ranking data.")
 
@@ -159,7 +166,7 @@ def reflection(
       imagecot curate reflection --data runs/orm --out runs/refl --endpoint https://api.openai.com/v1 --model gpt-4o
     """
     from imagecot.curation.chat_model import ChatModel
-    from imagecot.curation.dataset import RankingData, curate, read_rows
+    from imagecot.curation.dataset import RankingData, read_rows
     from imagecot.curation.reflection import by_scorer, reflections
     from imagecot.geneval.choice import detectors
 
@@ -173,20 +180,14 @@ def reflection(
     identity = {"kind": "reflection", "data": str(data), "rows": len(rows), "reasons": who, "seed": seed}
     made = RankingData(out, identity, len(units))
     chat = ChatModel(endpoint, model, out / "answers") if endpoint and model else None
-    try:
-        if made.missing():
-            with waiting("loading the models"):
-                explain = chat.explain if chat else by_scorer(detectors(detector)[0], seed)
-            with progress_bar("reflecting") as progress:
-                curate(
-                    made, units, lambda unit: reflections(unit, explain, seed), lambda done: progress(done, len(units))
-                )
-    except KeyboardInterrupt:
-        say("stopped; the same command continues where this run was.")
-        raise typer.Exit(130) from None
+
+    def load() -> Make:
+        explain = chat.explain if chat else by_scorer(detectors(detector)[0], seed)
+        return lambda unit: reflections(unit, explain, seed)
+
+    _fill(made, units, "reflecting", load)
     counts = made.finish("Reflection data", f"The images of {data}; reasons by {who}.")
-    cost = f"; {chat.cost}" if chat else ""
-    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f"{cost}: {out}")
+    _tell(counts, out, f"; {chat.cost}" if chat else "")
 
 
 @app.command()
@@ -207,14 +208,14 @@ def repairs(
 
       imagecot curate repairs --scenes 10000 --out runs/near-misses
     """
-    from imagecot.curation.dataset import RankingData, curate, read_rows
+    from imagecot.curation.dataset import RankingData, read_rows
     from imagecot.curation.repairs import Repairer
     from imagecot.generators import load_generator
-    from imagecot.generators.showo import ShowoGenerator
     from imagecot.pictograms.detector import load_detector
 
     if (data is None) == (scenes == 0) or scenes < 0:
         raise UsageError("give either --data, a folder of curate orm, or --scenes, a number of at least 1.")
+    _check_generator(generator)
     work: Any = range(scenes)
     if data is not None:
         work = [row for row in read_rows(data) if row["question"] == "orm" and row["label"] == "no"]
@@ -224,21 +225,15 @@ def repairs(
     weights = names.weights_of("generator", generator)
     identity = {"kind": "repairs", "data": data and str(data), "images": len(work), "generator": generator}
     made = RankingData(out, {**identity, "weights": weights, "seed": seed}, len(units))
-    try:
-        if made.missing():
-            with waiting("loading the models"):
-                drawer = load_generator(generator)
-                if not isinstance(drawer, ShowoGenerator):
-                    raise UsageError(f"{generator} is no Show-o; repairs are made of the codes of its MAGVIT-v2.")
-                repairer = Repairer(drawer.image_tokenizer, load_detector(), drawer.steps, seed)
-            with progress_bar("repairing") as progress:
-                work_on = repairer.scenes if data is None else repairer.images
-                curate(made, units, work_on, lambda done: progress(done, len(units)))
-    except KeyboardInterrupt:
-        say("stopped; the same command continues where this run was.")
-        raise typer.Exit(130) from None
+
+    def load() -> Make:
+        drawer = load_generator(generator)
+        repairer = Repairer(drawer.image_tokenizer, load_detector(), drawer.steps, seed)
+        return repairer.scenes if data is None else repairer.images
+
+    _fill(made, units, "repairing", load)
     counts = made.finish("Repairs", f"The rejected images of {data}, put right." if data else "Scenes, put right.")
-    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f": {out}")
+    _tell(counts, out)
 
 
 @app.command()
@@ -313,15 +308,14 @@ def import_(
     )
     for unit in data.missing():
         data.keep(unit, rows[unit * size : (unit + 1) * size])
-    counts = data.finish("Imported ranking data", f"From {file.name}.")
-    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f": {out}")
+    _tell(data.finish("Imported ranking data", f"From {file.name}."), out)
 
 
 def _run(
     kind: str, prompts: Path, out: Path, generator: str, detector: str, paths: int, keep: int, temperature: float,
     seed: int, precision: str | None,
 ) -> None:  # fmt: skip
-    from imagecot.curation.dataset import RankingData, curate
+    from imagecot.curation.dataset import RankingData
     from imagecot.geneval.choice import classes_of, held_out_of
     from imagecot.geneval.folder import read_prompts
     from imagecot.geneval.prompts import refuse_overlap
@@ -330,8 +324,7 @@ def _run(
         if value < 1:
             raise UsageError(f"{what} must be at least 1, not {value}.")
     check_precision(precision)
-    if names.locate(generator) is None and generator.count("/") != 1:
-        raise nearest("generator", generator, names.known("generator"), ", or give a folder or another hub id")
+    _check_generator(generator)
     requirements = read_prompts(prompts, classes_of(detector))
     refuse_overlap([m["prompt"] for m in requirements], held_out_of(detector))
     size = max(1, _PATHS_A_UNIT // (paths if kind != "prm" else 4))
@@ -349,18 +342,39 @@ def _run(
         "prompts_sha256": hashlib.sha256(prompts.read_bytes()).hexdigest(),
     }
     data = RankingData(out, identity, len(units))
+
+    def load() -> Make:
+        labeller = _labeller(generator, detector, paths, keep, temperature, seed, precision)
+        return cast(Make, getattr(labeller, kind))
+
+    _fill(data, units, "curating", load)
+    how = f"Drawn by {generator} (temperature {temperature}, seed {seed}) and labelled by {detector}."
+    _tell(data.finish(f"{kind.upper()} ranking data", how), out)
+
+
+def _check_generator(generator: str) -> None:
+    """Raise UsageError for a generator that is neither here nor may be at the hub, before a folder is claimed."""
+    if names.locate(generator) is None and generator.count("/") != 1:
+        raise nearest("generator", generator, names.known("generator"), ", or give a folder or another hub id")
+
+
+def _fill(data: "RankingData", units: Sequence[Sequence[Any]], doing: str, load: Callable[[], Make]) -> None:
+    """Do the missing units of `data`, with a bar; the models are loaded only where there are any."""
+    from imagecot.curation.dataset import curate
+
     try:
         if data.missing():
             with waiting("loading the models"):
-                labeller = _labeller(generator, detector, paths, keep, temperature, seed, precision)
-            with progress_bar("curating") as progress:
-                curate(data, units, getattr(labeller, kind), lambda done: progress(done, len(units)))
+                make = load()
+            with progress_bar(doing) as progress:
+                curate(data, units, make, lambda done: progress(done, len(units)))
     except KeyboardInterrupt:
         say("stopped; the same command continues where this run was.")
         raise typer.Exit(130) from None
-    how = f"Drawn by {generator} (temperature {temperature}, seed {seed}) and labelled by {detector}."
-    counts = data.finish(f"{kind.upper()} ranking data", how)
-    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f": {out}")
+
+
+def _tell(counts: dict[str, int], out: Path, cost: str = "") -> None:
+    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()) + f"{cost}: {out}")
 
 
 def _labeller(

@@ -3,17 +3,14 @@
 The images are those of `curate orm`. The reasons come from the scorer's own findings, or from a chat model.
 """
 
-import io
 import json
 import random
 from collections.abc import Callable, Sequence
 
-from PIL import Image
-
 from imagecot.curation.dataset import REASONS, Row
 from imagecot.geneval.detection import Detector, judge
 from imagecot.geneval.discrepancies import from_reason, to_text
-from imagecot.images import from_picture
+from imagecot.images import from_png
 
 REJECTED_FOR_EACH_ACCEPTED = 4  # about 80 % of the paper's instances are negative
 # Maps rejected rows to what is wrong with their images; empty where that could not be found out.
@@ -24,7 +21,7 @@ def by_scorer(detector: Detector, seed: int) -> Explain:
     """Explain by the findings of GenEval's rules, in a wording that depends on (seed, row) alone."""
 
     def explain(rows: Sequence[Row]) -> list[str]:
-        images = [from_picture(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")) for row in rows]
+        images = [from_png(row["image"]["bytes"]) for row in rows]
         needs = [json.loads(row["metadata"]) for row in rows]
         verdicts = judge(detector, images, needs) if rows else []
         return [

@@ -5,14 +5,12 @@ scenes, beside a prompt that they miss by a little. Both become rows of the ques
 finds them nearest to what they repair.
 """
 
-import io
 import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from imagecot.curation.dataset import Row, make_row
@@ -20,7 +18,7 @@ from imagecot.generators.randomness import prompt_seed
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.geneval.detection import judge
 from imagecot.geneval.prompts import TASKS
-from imagecot.images import from_picture
+from imagecot.images import from_picture, from_png
 from imagecot.pictograms.captions import caption
 from imagecot.pictograms.dataset import TASK_WEIGHTS, example
 from imagecot.pictograms.detector import PictogramDetector
@@ -43,7 +41,7 @@ class Repairer:
 
     def images(self, rows: Sequence[Row]) -> list[Row]:
         """Return a repair of each image (rows of the question orm), as far as the scorer confirms it."""
-        images = torch.stack([from_picture(Image.open(io.BytesIO(row["image"]["bytes"]))) for row in rows])
+        images = torch.stack([from_png(row["image"]["bytes"]) for row in rows])
         made: list[_Made] = []
         for row, image, found in zip(rows, images, self.detector.detect(list(images)), strict=True):
             need = json.loads(row["metadata"])

@@ -24,7 +24,7 @@ from imagecot.pictograms.scenes import (
     fulfils_relation,
     grid_place,
     place,
-)  # fmt: skip
+)
 
 Metadata = dict[str, Any]
 _TRIES = 200

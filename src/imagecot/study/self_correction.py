@@ -23,7 +23,7 @@ from imagecot.images import from_picture
 from imagecot.search import parm, search
 from imagecot.search.parm_plus_plus import ROUNDS, Telling, codes_of, correct, everything
 from imagecot.search.run import Run
-from imagecot.search.trace import Candidate, Cost, ranked
+from imagecot.search.trace import Candidate, ranked
 from imagecot.study.analysis import both_judges, mean_cost
 from imagecot.study.pool import Judges, Models, counts
 from imagecot.study.recipe import Metadata, SelfCorrection, StudyRecipe, prompts
@@ -105,8 +105,8 @@ def observe_prompt(
     prompt, seed = metadata["prompt"], prompt_seed(recipe.seed, metadata["prompt"])
     recorded = record(models.generator, prompt, path_seeds(seed, max(recipe.n, part.more_paths)))
 
-    def outcome(image: Image.Image, cost: Cost) -> Row:
-        return {"correct": [verdict.correct for verdict in look(image)], "cost": counts(cost)}
+    def verdicts(image: Image.Image) -> list[bool]:
+        return [verdict.correct for verdict in look(image)]
 
     arms: dict[str, Row] = {}
     for one in searches(recipe, part):
@@ -122,7 +122,7 @@ def observe_prompt(
             first_step=one.first_step,
             keep=one.keep,
         )
-        arms[one.name] = outcome(trace.image, trace.cost)
+        arms[one.name] = {"correct": verdicts(trace.image), "cost": counts(trace.cost)}
     # The rounds start from the choice without reflection; each control redraws from the same candidates.
     reflecting = models.verifiers[part.parm_plus_plus]
 
@@ -142,10 +142,13 @@ def observe_prompt(
         run = begin()
         found = copy.deepcopy(candidates)
         correct(run, found, best, tell)
-        images = [_best(found, number) for number in range(ROUNDS + 1)]
-        arms[name] = outcome(images[-1], first.cost + run.cost)
-        arms[name]["by_round"] = [[verdict.correct for verdict in look(image)] for image in images]
-        arms[name]["redrawn"] = [[v.correct for v in look(_image(c))] for c in found if c.round == 1]
+        by_round = [verdicts(_best(found, number)) for number in range(ROUNDS + 1)]
+        arms[name] = {
+            "correct": by_round[-1],
+            "cost": counts(first.cost + run.cost),
+            "by_round": by_round,
+            "redrawn": [verdicts(_image(c)) for c in found if c.round == 1],
+        }
         if name == WITH:
             said = [c.reflection.to_dict() for c in found if c.reflection is not None]
             reflection = found[best].reflection

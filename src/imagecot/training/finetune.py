@@ -5,7 +5,6 @@ position; of reflections, the written reasons too. Runs under `accelerate`: one 
 own configuration.
 """
 
-import io
 import math
 import random
 import zlib
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import track
 from torch import Tensor, nn
@@ -25,7 +23,7 @@ from imagecot.curation.label import CLEAR_AFTER, scaled
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors
 from imagecot.geneval.discrepancies import parse
-from imagecot.images import from_picture
+from imagecot.images import from_png
 from imagecot.training.answers import answer_scores, found_and_said
 from imagecot.training.card import write_card
 from imagecot.training.loop import Curves
@@ -190,7 +188,7 @@ def images_of(rows: Sequence[Row], size: int) -> Tensor:
     """The images of rows (B, 3, S, S) in [0, 1], resized as the verifier does where sizes differ."""
     from imagecot.verifiers.vision import prepare
 
-    found = [from_picture(Image.open(io.BytesIO(row["image"]["bytes"])))[None] for row in rows]
+    found = [from_png(row["image"]["bytes"])[None] for row in rows]
     if len({image.shape for image in found}) > 1:
         found = [(prepare(image, size) + 1) / 2 for image in found]
     return torch.cat(found)
