@@ -9,11 +9,14 @@ from torch import Tensor
 
 from imagecot.curation.dataset import RankingData, curate, read_rows
 from imagecot.curation.label import Labeller, balanced, scaled
+from imagecot.curation.pairs import make_pairs
 from imagecot.curation.prompts import everyday_objects, pictogram_prompts, training_prompts
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.generators.paths import Correction, finish
 from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.geneval.detection import Detections
 from imagecot.geneval.prompts import TASKS, load_benchmark_prompts, single_object_metadata
+from imagecot.images import from_png
 from imagecot.pictograms.captions import held_out_texts
 from plain_decoder import tiny_generator
 
@@ -99,14 +102,14 @@ def test_parm_has_three_subsets_in_the_papers_proportions():
     late, early = scaled(11, STEPS), scaled(10, STEPS)
     after = sum(row["question"] == "potential" and row["step"] > late for row in rows)
     assert after == pytest.approx(0.4 * 120, abs=18)
-    assert count["potential"] == 120 + after
+    assert count["potential"] == 2 * 120 + after
     final = {row["seed"]: row["label"] for row in rows if row["question"] == "orm"}
     assert (late, early) == (4, 3)
     generator = tiny_generator(steps=STEPS)
     for row in rows:
         if row["question"] == "potential":
             assert row["label"] == final[row["seed"]]
-            assert 1 <= row["step"] < STEPS
+            assert scaled(6, STEPS) <= row["step"] < STEPS
         elif row["question"] == "clarity":
             assert row["label"] == ("yes" if row["step"] > late else "no")
             assert row["step"] > late or row["step"] < early
@@ -116,6 +119,42 @@ def test_parm_has_three_subsets_in_the_papers_proportions():
         paths = generator.advance(paths)
     now = float(generator.preview(paths).mean()) > made.detector.above
     assert clarity["agreement"] == ("yes" if now == (final[clarity["seed"]] == "yes") else "no")
+
+
+def test_redrawn_images_are_those_of_their_rejected_image_and_pair_among_themselves():
+    groups = [
+        {"id": str(k), "prompt": m["prompt"], "metadata": json.dumps(m), "reasons": f"there is no {m['prompt']}.",
+         "rejected_codes": [k] * 16}
+        for k, m in enumerate(PROMPTS * 4)
+    ]  # fmt: skip
+    made = Labeller(tiny_generator(steps=STEPS), Bright(0.5), 6, 6, 1)
+    made.detector.above = middle_of_redraws(made, groups)
+    rows = list(made.redraws(groups))
+    assert len({row["id"] for row in rows}) == len(rows) == 72
+    for row in rows:
+        k = row["before_codes"][0]
+        assert row["prompt"] == groups[k]["prompt"]
+        assert row["told"] in ("", groups[k]["reasons"])
+        again = Correction(torch.tensor(row["before_codes"]), row["told"])
+        path = finish(
+            made.generator, made.generator.start([row["prompt"]], torch.tensor([row["seed"]]), history=[again])
+        )
+        assert row["codes"] == path.codes[0].tolist()
+        assert row["label"] == ("yes" if float(made.generator.preview(path).mean()) > made.detector.above else "no")
+    silent = [row["told"] == "" for row in rows[::6]]
+    assert 0 < sum(silent) < 12  # about a quarter of the groups
+    pairs = make_pairs(rows, seed=0, per_prompt=2)
+    label = {row["seed"]: (row["label"], row["before_codes"], row["told"]) for row in rows}
+    assert len(pairs) > len(PROMPTS)  # a rejected image counts, not a prompt
+    for pair in pairs:
+        own = [pair["before_codes"], pair["told"]]
+        assert [label[pair["chosen_seed"]], label[pair["rejected_seed"]]] == [("yes", *own), ("no", *own)]
+
+
+def middle_of_redraws(made: Labeller, groups: list[dict]) -> float:
+    """A brightness that half of the redrawn images exceed."""
+    levels = sorted(float(from_png(row["image"]["bytes"]).mean()) for row in made.redraws(groups))
+    return (levels[len(levels) // 2 - 1] + levels[len(levels) // 2]) / 2
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import imagecot.training.dpo as dpo
-from imagecot.curation.pairs import write_pairs
+from imagecot.curation.pairs import read_pairs, write_pairs
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
+from imagecot.generators.showo.scoring import ShowoScores
 from imagecot.images import png, to_pictures
 from imagecot.models import kind_of, known_words, weights_of
 from imagecot.training.dpo import DpoRecipe, train_dpo
+from imagecot.training.likelihood import log_likelihood, mask_draws
 from imagecot.training.mask_variance import measure
 from imagecot.training.online import draw as draw_states
 from imagecot.training.online import scored_masks, scored_steps
@@ -124,6 +126,23 @@ def test_an_adapter_loads_onto_its_base(base, data, tmp_path):
     assert kind_of(tmp_path / "out") == "generator"
     assert known_words(str(tmp_path / "out")) == known_words(str(base))
     assert {"generator", "generator_base", "image_tokenizer"} <= set(weights_of("generator", str(tmp_path / "out")))
+
+
+def test_pairs_that_were_drawn_again_are_scored_behind_their_rejected_image(base, data, tmp_path):
+    rows = list(read_pairs(data))
+    for k, row in enumerate(rows):
+        row |= {"before_codes": [k % 8] * 16, "told": "there is no cup."} if k % 2 else {}
+    write_pairs(tmp_path / "pairs", rows, {})
+    trained = train_dpo(recipe(base, tmp_path / "pairs", tmp_path / "out", epochs=2, evaluate_every=8))
+    assert still(base, trained) == []
+    assert curve(tmp_path / "out", "score/accuracy")[-1] > 0.9
+    pairs = load_pairs(tmp_path / "pairs", trained.image_tokenizer, tmp_path)
+    assert [type(asked) for asked in pairs.asked[:2]] == [str, tuple]
+    scores, masks = ShowoScores(trained.model, trained.prompting), mask_draws(torch.arange(80), 2, 16)
+    behind = log_likelihood(scores, pairs.asked, pairs.chosen, masks)
+    alone = log_likelihood(scores, pairs.prompts, pairs.chosen, masks)
+    differs = (behind - alone).abs() > 1e-3
+    assert differs.tolist() == [False, True] * 40
 
 
 def test_the_likelihood_of_chosen_images_is_kept(base, data, tmp_path):

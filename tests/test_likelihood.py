@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from imagecot.generators.paths import MASKED
+from imagecot.generators.paths import MASKED, Correction
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.scoring import ShowoScores
 from imagecot.training.likelihood import independent_masks, log_likelihood, mask_draws, variance
@@ -87,17 +87,21 @@ def test_showo_scores_are_those_of_the_whole_padded_sequence():
     torch.testing.assert_close(ShowoScores(model, prompting)(PROMPTS, codes, masked), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_guided_scores_are_those_that_decoding_draws_from():
+@pytest.mark.parametrize("again", [False, True])
+def test_guided_scores_are_those_that_decoding_draws_from(again):
     generator = tiny_generator(guidance_scale=1.75)
-    paths = generator.advance(generator.start(PROMPTS, torch.tensor([1, 2])))
+    history = [Correction(torch.arange(16), "there is no cat."), Correction(None, "one cup too many.")]
+    start = generator.start(PROMPTS, torch.tensor([1, 2]), history=history if again else None)
+    paths = generator.advance(start)
     unknown = paths.codes == MASKED
     logits = generator.guided_logits(paths.codes, paths.prompt_index, paths.context)
     expected = logits.log_softmax(1).gather(1, paths.proposed[unknown][:, None])[:, 0]
     scores = ShowoScores(generator.model, generator.prompting)
-    found = scores(PROMPTS, paths.proposed, unknown, guidance=1.75)
+    asked = list(zip(PROMPTS, history, strict=True)) if again else PROMPTS
+    found = scores(asked, paths.proposed, unknown, guidance=1.75)
     torch.testing.assert_close(found[unknown], expected, atol=1e-3, rtol=1e-4)
     some = unknown & (torch.arange(16) % 3 == 0)
-    few = scores(PROMPTS, paths.proposed, unknown, some, guidance=1.75)
+    few = scores(asked, paths.proposed, unknown, some, guidance=1.75)
     torch.testing.assert_close(few, found * some, atol=1e-4, rtol=1e-4)
 
 

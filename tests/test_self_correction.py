@@ -11,7 +11,7 @@ from imagecot.generators import load_generator
 from imagecot.generators.paths import Correction
 from imagecot.generators.randomness import path_seeds
 from imagecot.training import loop
-from imagecot.training.self_correction import SelfCorrectionRecipe, correction_inputs, train_self_correction
+from imagecot.training.self_correction import SelfCorrectionRecipe, train_self_correction
 from plain_decoder import tiny_prompting
 from small_models import write_generator
 
@@ -49,14 +49,15 @@ def test_inputs_by_hand():
     codes, rejected = torch.arange(2 * N).view(2, N), torch.arange(2 * N).view(2, N) + 20
     mask = torch.zeros(2, N, dtype=torch.bool)
     mask[0, 1] = True
-    ids = correction_inputs(prompting, ["a cat", "two dogs and a cat"], rejected, codes, mask)
+    told = [("a cat", Correction(rejected[0])), ("two dogs", Correction(rejected[1], "and a cat"))]
+    ids = prompting.with_images(told, codes.masked_fill(mask, -1))
     short, long = prompting.text_prefix("a cat"), prompting.text_prefix("two dogs and a cat")
     first = prompting.config.code_offset
     before = [prompting.soi_id, *range(first + 20, first + 20 + N), prompting.eoi_id]
     drawn = [prompting.soi_id, first, prompting.mask_id, *range(first + 2, first + N), prompting.eoi_id]
     assert ids[0].tolist() == [prompting.pad_id] * (len(long) - len(short)) + short + before + drawn
     assert ids[1, : len(long)].tolist() == long
-    alone = correction_inputs(prompting, ["a cat"], None, codes[:1], mask[:1])
+    alone = prompting.with_images(["a cat"], codes[:1].masked_fill(mask[:1], -1))
     assert alone[0].tolist() == short + drawn
 
 

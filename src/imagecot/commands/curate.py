@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -119,7 +119,9 @@ def parm(
 
 @app.command()
 def pairs(
-    data: Annotated[Path, typer.Option(help="A folder of `curate orm`.", show_default=False)],
+    data: Annotated[
+        list[Path], typer.Option(help="Folders of `curate orm`, or of `curate redraws`.", show_default=False)
+    ],
     out: Out,
     per_prompt: Annotated[int, typer.Option(help="Pairs of each prompt, at most.")] = 1,
     most: Annotated[int | None, typer.Option(help="Pairs in all, at most.", show_default=False)] = None,
@@ -127,9 +129,13 @@ def pairs(
 ) -> None:
     """Pair a yes image with a no image of the same prompt, for preference alignment.
 
-    Example:
+    Images that were drawn again are paired with others drawn again from the same image.
+
+    Examples:
 
       imagecot curate pairs --data runs/orm --out runs/pairs
+
+      imagecot curate pairs --data runs/redraws --data runs/orm --out runs/pairs-again
     """
     from imagecot.curation.dataset import read_rows
     from imagecot.curation.pairs import make_pairs, write_pairs
@@ -137,8 +143,9 @@ def pairs(
     for what, value in (("--per-prompt", per_prompt), ("--most", most)):
         if value is not None and value < 1:
             raise UsageError(f"{what} must be at least 1, not {value}.")
-    made = make_pairs(read_rows(data), seed, per_prompt, most)
-    identity = {"kind": "pairs", "data": str(data), "per_prompt": per_prompt, "most": most, "seed": seed}
+    made = make_pairs(chain.from_iterable(map(read_rows, data)), seed, per_prompt, most)
+    folders = str(data[0]) if len(data) == 1 else [*map(str, data)]
+    identity = {"kind": "pairs", "data": folders, "per_prompt": per_prompt, "most": most, "seed": seed}
     write_pairs(out, made, identity)
     typer.echo(f"{len(made)} pairs of {len({pair['prompt'] for pair in made})} prompts: {out}")
 
@@ -271,6 +278,56 @@ def corrections(
 
 
 @app.command()
+def redraws(
+    data: Annotated[Path, typer.Option(help="A folder of `curate corrections`.", show_default=False)],
+    out: Out, generator: Generator = "tiny-self-correct", detector: Detector = "pictograms",
+    groups: Annotated[int, typer.Option(help="Rejected images, at most.")] = 1000,
+    paths: Annotated[int, typer.Option(help="Paths drawn for each rejected image.")] = 16,
+    keep: Keep = 4, temperature: Temperature = 1.0, seed: Seed = 0, precision: Precision = None,
+) -> None:  # fmt: skip
+    """Draw rejected images again from prompt, image and reasons, and label the results: pairs for a better correction.
+
+    Example:
+
+      imagecot curate redraws --data runs/corrections --generator runs/self-correct --out runs/redraws
+    """
+    from imagecot.curation.corrections import read_corrections
+    from imagecot.curation.dataset import RankingData
+    from imagecot.geneval.choice import held_out_of
+    from imagecot.geneval.prompts import refuse_overlap
+
+    _check_draws(paths, keep, generator, precision)
+    if groups < 1:
+        raise UsageError(f"--groups must be at least 1, not {groups}.")
+    chosen = list(islice(read_corrections(data), groups))
+    refuse_overlap([group["prompt"] for group in chosen], held_out_of(detector))
+    size = max(1, _PATHS_A_UNIT // paths)
+    units = [chosen[first : first + size] for first in range(0, len(chosen), size)]
+    identity = {
+        "kind": "redraws",
+        "data": str(data),
+        "groups": len(chosen),
+        "generator": generator,
+        "weights": names.weights_of("generator", generator),
+        "detector": detector,
+        "paths": paths,
+        "keep": keep,
+        "temperature": temperature,
+        "seed": seed,
+        "precision": precision,
+    }
+    made = RankingData(out, identity, len(units))
+    _fill(
+        made,
+        units,
+        "redrawing",
+        lambda: _labeller(generator, detector, paths, keep, temperature, seed, precision).redraws,
+    )
+    how = f"The rejected images of {data}, drawn again by {generator} and labelled by {detector}."
+    _tell(made.finish("Redrawn images", how), out)
+
+
+@app.command()
 def export(
     data: Annotated[Path, typer.Option(help="A curated folder.", show_default=False)],
     out: Out,
@@ -320,11 +377,7 @@ def _run(
     from imagecot.geneval.folder import read_prompts
     from imagecot.geneval.prompts import refuse_overlap
 
-    for what, value in (("--paths", paths), ("--keep", keep)):
-        if value < 1:
-            raise UsageError(f"{what} must be at least 1, not {value}.")
-    check_precision(precision)
-    _check_generator(generator)
+    _check_draws(paths, keep, generator, precision)
     requirements = read_prompts(prompts, classes_of(detector))
     refuse_overlap([m["prompt"] for m in requirements], held_out_of(detector))
     size = max(1, _PATHS_A_UNIT // (paths if kind != "prm" else 4))
@@ -350,6 +403,14 @@ def _run(
     _fill(data, units, "curating", load)
     how = f"Drawn by {generator} (temperature {temperature}, seed {seed}) and labelled by {detector}."
     _tell(data.finish(f"{kind.upper()} ranking data", how), out)
+
+
+def _check_draws(paths: int, keep: int, generator: str, precision: str | None) -> None:
+    for what, value in (("--paths", paths), ("--keep", keep)):
+        if value < 1:
+            raise UsageError(f"{what} must be at least 1, not {value}.")
+    check_precision(precision)
+    _check_generator(generator)
 
 
 def _check_generator(generator: str) -> None:

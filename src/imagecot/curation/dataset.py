@@ -23,7 +23,9 @@ Row = dict[str, Any]
 QUESTIONS = ("orm", "prm", "clarity", "potential", "reflection")
 IDENTITY = "curation.json"
 _COLUMNS = ("id", "prompt", "task", "metadata", "question", "step", "steps", "seed", "label", "agreement", "image")
-CODES, REASONS = "codes", "reasons"  # columns that older and imported data do not have
+# Columns that older and imported data do not have: of an image its codes and what is wrong with it; of an image that
+# was drawn again the codes of the one before and what was said of that.
+CODES, REASONS, BEFORE, TOLD = "codes", "reasons", "before_codes", "told"
 
 
 def make_row(
@@ -148,7 +150,7 @@ class RankingData:
 
     def keep(self, unit: int, rows: Sequence[Row]) -> None:
         """Write the rows of a unit."""
-        write_shard(self.shard(unit), rows, (*_COLUMNS, CODES, REASONS))
+        write_shard(self.shard(unit), rows, (*_COLUMNS, CODES, REASONS, BEFORE, TOLD))
 
     def finish(self, title: str, how: str) -> Row:
         """Write the card and the page of samples; returns the counts by question and label."""

@@ -4,6 +4,7 @@ Each function maps the prompts of one unit to rows and depends on them and its s
 GenEval's rules on a detector's answers (paper, section 2.2 and appendix B).
 """
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imagecot.curation.dataset import Row, make_row
-from imagecot.generators.paths import Generator, Paths, finish, states
+from imagecot.curation.dataset import BEFORE, TOLD, Row, make_row
+from imagecot.generators.paths import Correction, Generator, Paths, finish, states
 from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.geneval.detection import SEEN, Detections, Detector, judge
 from imagecot.geneval.rules import judge_detections, kept_indices
@@ -21,7 +22,9 @@ from imagecot.geneval.rules import judge_detections, kept_indices
 Metadata = dict[str, Any]
 CONTINUATIONS = 4  # paths from a step; any right one makes its label yes (appendix B.2, after Math-Shepherd)
 CLEAR_AFTER, UNCLEAR_BEFORE = 11, 10  # of 18 steps: the paper's static labels of clarity (appendix B.3)
+DECIDED_FROM = 6  # before this step a seventh or less of what becomes of a path is decided (measured, lab log)
 PAPER_STEPS = 18
+SILENT = 0.25  # share of the redrawn images that are told no reasons
 CLARITY_SHARE, POTENTIAL_SHARE = 120 / 200, 80 / 200  # rows for each row of selection (section 3.3)
 
 
@@ -63,8 +66,8 @@ class Labeller:
         """The three subsets in the paper's proportions: clarity 120, potential 80, selection 200.
 
         A clarity row is a preview outside the steps that the paper leaves out; a potential row one after the step from
-        which previews count as clear, labelled by what the path became. One more of each path comes from the steps
-        before, where the answer is harder, for a clarity that comes earlier: training by the paper's leaves it out.
+        which previews count as clear, labelled by what the path became. Two more of each path come from the steps
+        before, where the answer is harder, for a clarity that comes earlier: training by the paper's leaves them out.
         """
         states = self._draw(prompts)
         steps = states[0].steps
@@ -75,7 +78,7 @@ class Labeller:
         rng = random.Random(f"{self.seed}:{prompts[0]['prompt']}")
         late = [t for t in range(1, steps) if t > scaled(CLEAR_AFTER, steps)]
         early = [t for t in range(1, steps) if t < scaled(UNCLEAR_BEFORE, steps)]
-        before = [t for t in range(1, steps) if t not in late]
+        before = [t for t in range(scaled(DECIDED_FROM, steps), steps) if t not in late]
         asked: list[tuple[str, int, int]] = []
         for row in chosen:
             k = index[row["seed"]]
@@ -83,7 +86,7 @@ class Labeller:
                 asked.append(("clarity", rng.choice(late if rng.random() < 0.5 else early), k))
             if rng.random() < POTENTIAL_SHARE:
                 asked.append(("potential", rng.choice(late), k))
-            asked.append(("potential", rng.choice(before), k))
+            asked += [("potential", step, k) for step in rng.sample(before, min(2, len(before)))]
         for step in sorted({step for _, step, _ in asked}):
             here = [(question, k) for question, at, k in asked if at == step]
             rows = sorted({k for _, k in here})
@@ -99,6 +102,28 @@ class Labeller:
                     yield make_row(metadata, question, image, step, steps, seed, clear, agrees)
                 else:
                     yield make_row(metadata, question, image, step, steps, seed, labels[k], None)
+
+    def redraws(self, groups: Sequence[Row]) -> Iterator[Row]:
+        """Final images drawn again from prompt, rejected image and reasons of `curate corrections`, with labels.
+
+        Some are told no reasons (`SILENT`), so that what reasons bring is not mistaken for what training brings.
+        """
+        told = [
+            "" if random.Random(f"{self.seed}:{group['id']}").random() < SILENT else group["reasons"]
+            for group in groups
+        ]
+        before = [
+            Correction(torch.tensor(group["rejected_codes"]), text) for group, text in zip(groups, told, strict=True)
+        ]
+        seeds = torch.cat([path_seeds(prompt_seed(self.seed, group["id"]), self.paths) for group in groups])
+        rows = [k for k in range(len(groups)) for _ in range(self.paths)]
+        start = self.generator.start([groups[k]["prompt"] for k in rows], seeds, history=[before[k] for k in rows])
+        paths = finish(self.generator, start)
+        prompts = [json.loads(group["metadata"]) for group in groups]
+        images, labels = self._final(prompts, paths)
+        for row in self._selection(prompts, paths, images, labels):
+            k = rows[seeds.tolist().index(row["seed"])]
+            yield {**row, BEFORE: groups[k]["rejected_codes"], TOLD: told[k]}
 
     def _settled(self, previews: Tensor, finals: Tensor, prompts: Sequence[Metadata]) -> list[bool]:
         """Whether the scorer sees in a preview what it sees in the final image: the same objects, the same verdict.

@@ -21,6 +21,14 @@ class Correction:
     reasons: str = ""
 
 
+Asked = str | tuple[str, Correction]  # what an image is drawn from: a prompt, and what was wrong if it is drawn again
+
+
+def without_words(asked: Asked) -> Asked:
+    """What guidance goes against: the empty prompt, with the same rejected image."""
+    return "" if isinstance(asked, str) else ("", replace(asked[1], reasons=""))
+
+
 @dataclass(frozen=True)
 class Paths:
     """A batch of B paths at one step; nothing in it is ever modified, so an older `Paths` can be resumed.

@@ -12,12 +12,13 @@ K ratios are stratified and antithetic (u and 1 - u, with the positions taken fr
 The paper's code draws one mask for each side and sums over what it happens to hide.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from imagecot.generators.paths import Asked
 from imagecot.generators.randomness import uniforms
 
 _RATIOS, _POSITIONS = 3, 4  # streams of randomness that no decoding uses
@@ -26,7 +27,7 @@ _RATIOS, _POSITIONS = 3, 4  # streams of randomness that no decoding uses
 class RasterScores(Protocol):
     """What a raster generator offers: log p(code | prompt, codes before it) as (B, N) for codes (B, N)."""
 
-    def __call__(self, prompts: list[str], codes: Tensor) -> Tensor:
+    def __call__(self, prompts: Sequence[Asked], codes: Tensor) -> Tensor:
         """Score complete codes (B, N) int64 of B prompts."""
         ...
 
@@ -34,13 +35,13 @@ class RasterScores(Protocol):
 class MaskedScores(Protocol):
     """What a masked generator offers, see `ShowoScores`."""
 
-    def __call__(self, prompts: list[str], codes: Tensor, masked: Tensor) -> Tensor:
+    def __call__(self, prompts: Sequence[Asked], codes: Tensor, masked: Tensor) -> Tensor:
         """Log p(code | prompt, codes not masked) as (B, N), 0 at positions that are not masked (B, N)."""
         ...
 
 
 def log_likelihood(
-    scores: RasterScores | MaskedScores, prompts: list[str], codes: Tensor, masks: Tensor | None = None
+    scores: RasterScores | MaskedScores, prompts: Sequence[Asked], codes: Tensor, masks: Tensor | None = None
 ) -> Tensor:
     """Return log p(image | prompt) (B,) in nats, differentiable in the weights behind `scores`.
 

@@ -13,9 +13,11 @@ from PIL import Image, ImageOps
 from rich.progress import track
 from torch import Tensor, nn
 
+from imagecot.curation.dataset import BEFORE, TOLD
 from imagecot.curation.pairs import read_pairs
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors, write_atomically
+from imagecot.generators.paths import Asked, Correction
 from imagecot.generators.showo import MagvitV2
 from imagecot.images import from_picture
 
@@ -25,20 +27,28 @@ Source = tuple[str, Callable[[], Image.Image]]  # where an image is, for message
 
 @dataclass(frozen=True)
 class Pairs:
-    """P pairs: their ids and prompts, and the codes (P, N) int64 of both images."""
+    """P pairs: ids, prompts, what was wrong before where they were drawn again, and both codes (P, N) int64."""
 
     ids: list[str]
     prompts: list[str]
+    corrections: list[Correction | None]
     chosen: Tensor
     rejected: Tensor
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def asked(self) -> list[Asked]:
+        """What each pair was drawn from."""
+        both = zip(self.prompts, self.corrections, strict=True)
+        return [prompt if correction is None else (prompt, correction) for prompt, correction in both]
+
     def select(self, indices: list[int]) -> "Pairs":
         """The pairs at `indices`."""
         ids, prompts = ([names[k] for k in indices] for names in (self.ids, self.prompts))
-        return Pairs(ids, prompts, self.chosen[indices], self.rejected[indices])
+        corrections = [self.corrections[k] for k in indices]
+        return Pairs(ids, prompts, corrections, self.chosen[indices], self.rejected[indices])
 
 
 def load_pairs(source: Path, tokenizer: MagvitV2, cache: Path) -> Pairs:
@@ -66,7 +76,11 @@ def load_pairs(source: Path, tokenizer: MagvitV2, cache: Path) -> Pairs:
         raise UsageError(f"the images of {source} have {codes[0].shape[1]} codes, the generator's {positions}.")
     device = next(tokenizer.parameters()).device
     chosen, rejected = (side.to(device) for side in codes)
-    return Pairs([row["id"] for row in rows], [row["prompt"] for row in rows], chosen, rejected)
+    corrections = [
+        Correction(torch.tensor(row[BEFORE], device=device), row.get(TOLD) or "") if row.get(BEFORE) else None
+        for row in rows
+    ]
+    return Pairs([row["id"] for row in rows], [row["prompt"] for row in rows], corrections, chosen, rejected)
 
 
 def in_parts(folder: Path, count: int, compute: Callable[[int, int], Tensor], what: str) -> Tensor:

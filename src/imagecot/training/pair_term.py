@@ -110,13 +110,14 @@ def _both_sides(scores: Scores, pairs: Pairs, visits: Sequence[Visit], settings:
     seeds = torch.tensor([prompt_seed(settings.seed, name) for name in names], device=some.chosen.device)
     masks = mask_draws(seeds, settings.draws, some.chosen.shape[1])
     codes = torch.cat([some.chosen, some.rejected])
-    return log_likelihood(scores, some.prompts * 2, codes, torch.cat([masks, masks])).view(2, -1).T
+    return log_likelihood(scores, some.asked * 2, codes, torch.cat([masks, masks])).view(2, -1).T
 
 
 def _fingerprint_of(pairs: Pairs) -> str:
     """What the log-probabilities of pairs depend on, as a short name."""
     codes = torch.cat([pairs.chosen, pairs.rejected]).to(torch.int16).cpu().numpy().tobytes()
-    return digest(codes, *pairs.prompts, *pairs.ids)
+    before = [c and (c.reasons, c.codes is not None and c.codes.tolist()) for c in pairs.corrections]
+    return digest(codes, *pairs.prompts, *pairs.ids, *([repr(before)] if any(before) else []))
 
 
 def _visits(own: list[int], count: int, seed: int) -> list[Visit]:

@@ -2,13 +2,14 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from imagecot.generators import load_generator
+from imagecot.generators.paths import Asked
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.generators.showo.scoring import ShowoScores
 from imagecot.training.aligned import add_lora
@@ -37,7 +38,12 @@ class Policy:
 
     @torch.no_grad()
     def reference(
-        self, prompts: list[str], codes: Tensor, masked: Tensor, wanted: Tensor | None = None, guidance: float = 0.0
+        self,
+        prompts: Sequence[Asked],
+        codes: Tensor,
+        masked: Tensor,
+        wanted: Tensor | None = None,
+        guidance: float = 0.0,
     ) -> Tensor:
         """Log-probabilities (R, N) by the reference in the precision of the training; arguments as of `ShowoScores`."""
         with self.accelerator.autocast():

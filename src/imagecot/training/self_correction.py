@@ -20,7 +20,8 @@ from imagecot.curation.corrections import read_corrections
 from imagecot.errors import UsageError
 from imagecot.files import clear_write_errors
 from imagecot.generators import load_generator
-from imagecot.generators.showo import Prompting, ShowoGenerator
+from imagecot.generators.paths import MASKED, Asked, Correction
+from imagecot.generators.showo import ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.pictograms.dataset import Pool
 from imagecot.pictograms.detector import load_detector
@@ -62,22 +63,6 @@ class SelfCorrectionRecipe(BaseModel):
     optimization: Optimization
 
 
-def correction_inputs(
-    prompting: Prompting, texts: Sequence[str], rejected: Tensor | None, codes: Tensor, mask: Tensor
-) -> Tensor:
-    """Return ids (B, L): padding, text, soi, rejected (B, N), eoi, soi, codes (B, N) behind their mask, eoi.
-
-    Without rejected images the first image is left out, as in plain generation.
-    """
-    rows = [prompting.text_prefix(text) for text in texts]
-    width = max(map(len, rows))
-    ids = [torch.tensor([[prompting.pad_id] * (width - len(row)) + row for row in rows])]
-    if rejected is not None:
-        ids.append(prompting.image_block(prompting.image_ids(rejected)))
-    ids.append(prompting.image_block(prompting.image_ids(codes.masked_fill(mask, -1))))
-    return torch.cat(ids, 1)
-
-
 def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
     """Train, and write the averaged generator to `recipe.output`; an interrupted run is resumed."""
     opt = recipe.optimization
@@ -110,10 +95,10 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
 
     forward = torch.compile(trunk, dynamic=True) if recipe.compile else trunk
 
-    def picture_loss(texts: list[str], before: Tensor | None, codes: Tensor, draw: torch.Generator) -> Tensor:
+    def picture_loss(asked: Sequence[Asked], codes: Tensor, draw: torch.Generator) -> Tensor:
         """Return the loss (B,) of pictures, each weighing the same whatever is masked of it."""
         mask = random_mask(codes.shape, draw)
-        ids = correction_inputs(prompting, texts, before, codes, mask).to(model.device)
+        ids = prompting.with_images(asked, codes.masked_fill(mask, MASKED)).to(model.device)
         allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
         attention = torch.zeros(allowed.shape, device=ids.device).masked_fill(~allowed, -1e4)
         mask, codes = mask.to(ids.device), codes.to(ids.device)
@@ -131,11 +116,12 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
             texts = [
                 "" if rng.random() < recipe.caption_dropout else _text(groups[k], recipe, rng) for k in index.tolist()
             ]
-            losses["correction"] = picture_loss(texts, rejected[index], accepted[index], draw).mean()
+            again = [(text, Correction(before)) for text, before in zip(texts, rejected[index], strict=True)]
+            losses["correction"] = picture_loss(again, accepted[index], draw).mean()
         if count:
             captions, codes = plain(count, draw, rng)
             captions = ["" if rng.random() < recipe.caption_dropout else caption for caption in captions]
-            losses["plain"] = picture_loss(captions, None, codes, draw).mean()
+            losses["plain"] = picture_loss(captions, codes, draw).mean()
         share = count / opt.batch_size
         total = sum(
             (value * (share if name == "plain" else 1 - share) for name, value in losses.items()), torch.zeros(())

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from imagecot.errors import UsageError
 from imagecot.generators import randomness
-from imagecot.generators.paths import MASKED, Correction, Paths
+from imagecot.generators.paths import MASKED, Asked, Correction, Paths, without_words
 from imagecot.generators.schedules import get_schedule, masked_count, noise_temperature
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo
@@ -157,18 +157,20 @@ class ShowoGenerator:
             raise UsageError(f"{len(history)} corrections do not go with {len(seeds)} seeds; give one or as many.")
         if self.steps < 1:
             raise UsageError(f"an image takes at least 1 step, not {self.steps}.")
-        corrections: Sequence[Correction | None] = history or [None]
-        count = max(len(prompts), len(corrections))
-        asked = [(prompts[i % len(prompts)], corrections[i % len(corrections)]) for i in range(count)]
+        count = max(len(prompts), len(history or ()))
+        repeated = [prompts[i % len(prompts)] for i in range(count)]
+        asked: list[Asked] = [*repeated]
+        if history:
+            asked = [(prompt, history[i % len(history)]) for i, prompt in enumerate(repeated)]
         distinct = list(dict.fromkeys(asked))
-        texts = [self._prefix(*pair) for pair in distinct]
-        against = [self._prefix("", c and replace(c, reasons="")) for _, c in distinct] if self.guidance_scale else []
+        texts = [self.prompting.prefix(one) for one in distinct]
+        against = [self.prompting.prefix(without_words(one)) for one in distinct] if self.guidance_scale else []
         # Plain paths, and those of one rejected image, share what they are guided against.
         different = [text for k, text in enumerate(against) if text not in against[:k]]
         encoded = encode_prefixes(self.model, texts + different)
         prefixes, empty = encoded[: len(texts)], encoded[len(texts) :]
         shared = [empty[different.index(text)] for text in against] or None
-        index = torch.tensor([distinct.index(pair) for pair in asked], device=self.model.device)
+        index = torch.tensor([distinct.index(one) for one in asked], device=self.model.device)
         codes = torch.full((len(seeds), self.model.config.num_vq_tokens), MASKED, device=self.model.device)
         return Paths(
             codes=codes,
@@ -179,15 +181,6 @@ class ShowoGenerator:
             steps=self.steps,
             context=_Context(prefixes, shared),
         )
-
-    def _prefix(self, prompt: str, correction: Correction | None) -> list[int]:
-        if correction is None:
-            return self.prompting.text_prefix(prompt)
-        text = self.prompting.text_prefix(" ".join(filter(None, (prompt, correction.reasons))))
-        if correction.codes is None:
-            return text
-        image = self.prompting.image_ids(correction.codes.to(self.model.device, torch.int64)[None])
-        return text + self.prompting.image_block(image)[0].tolist()
 
     @torch.no_grad()
     def advance(self, paths: Paths) -> Paths:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from imagecot.errors import ImagecotError
+from imagecot.generators.paths import Asked
 from imagecot.generators.showo.config import ShowoConfig
 
 IGNORED = -100  # label of a position that no loss looks at
@@ -94,6 +95,23 @@ class Prompting:
     def text_prefix(self, prompt: str) -> list[int]:
         """Return `t2i, bos, text, eos` without padding, cut to the text block with eos kept at its end."""
         return self.close([self.t2i_id, *self.text_ids(prompt)], self.config.max_text_len + 1)
+
+    def prefix(self, asked: Asked) -> list[int]:
+        """Return what comes before an image: `text_prefix`, or `prompt and reasons, soi, rejected image, eoi`."""
+        if isinstance(asked, str):
+            return self.text_prefix(asked)
+        prompt, correction = asked
+        text = self.text_prefix(" ".join(filter(None, (prompt, correction.reasons))))
+        if correction.codes is None:
+            return text
+        return text + self.image_block(self.image_ids(correction.codes.long()[None]))[0].tolist()
+
+    def with_images(self, asked: Sequence[Asked], codes: Tensor) -> Tensor:
+        """Return ids (B, L): padding, prefix, soi, codes (B, N), negative where masked, eoi."""
+        rows = [self.prefix(one) for one in asked]
+        width = max(map(len, rows))
+        before = torch.tensor([[self.pad_id] * (width - len(row)) + row for row in rows], device=codes.device)
+        return torch.cat([before, self.image_block(self.image_ids(codes))], dim=1)
 
     def close(self, ids: Sequence[int], length: int) -> list[int]:
         """Append eos to `ids`, after cutting them so that the whole has at most `length` ids."""

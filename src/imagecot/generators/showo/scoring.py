@@ -1,10 +1,12 @@
 """The log-probability of given image codes under Show-o, with gradients: what preference alignment trains by."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.generators.paths import MASKED
+from imagecot.generators.paths import MASKED, Asked, without_words
 from imagecot.generators.showo.model import Showo, omni_attention_mask
 from imagecot.generators.showo.prompting import Prompting
 
@@ -24,11 +26,16 @@ class ShowoScores(nn.Module):
             model.showo.set_attn_implementation("eager")
 
     def forward(
-        self, prompts: list[str], codes: Tensor, masked: Tensor, wanted: Tensor | None = None, guidance: float = 0.0
+        self,
+        prompts: Sequence[Asked],
+        codes: Tensor,
+        masked: Tensor,
+        wanted: Tensor | None = None,
+        guidance: float = 0.0,
     ) -> Tensor:
         """Return log p(code | prompt, codes that are not masked) as float32 (R, N), 0 where nothing is wanted.
 
-        prompts   R of them
+        prompts   R of them, with a correction each where an image was drawn again
         codes     (R, N) int64, complete
         masked    (R, N) bool, the positions that the model does not see
         wanted    (R, N) bool, those of them that are scored; all by default
@@ -37,7 +44,7 @@ class ShowoScores(nn.Module):
         wanted = masked if wanted is None else wanted
         seen = codes.masked_fill(masked, MASKED)
         if guidance:
-            states = self._states([*prompts, *[""] * len(prompts)], torch.cat([seen, seen]))
+            states = self._states([*prompts, *map(without_words, prompts)], torch.cat([seen, seen]))
             conditional, unconditional = (part[wanted] for part in states.chunk(2))
             hidden = (1 + guidance) * conditional - guidance * unconditional
         else:
@@ -45,13 +52,9 @@ class ShowoScores(nn.Module):
         scores = -F.cross_entropy(self.model.code_logits(hidden).float(), codes[wanted], reduction="none")
         return torch.zeros(codes.shape, device=codes.device).masked_scatter(wanted, scores)
 
-    def _states(self, prompts: list[str], codes: Tensor) -> Tensor:
+    def _states(self, prompts: Sequence[Asked], codes: Tensor) -> Tensor:
         """Normalised states (R, N, D) at the image positions of codes (R, N), MASKED where they are hidden."""
-        rows = [self.prompting.text_prefix(prompt) for prompt in prompts]
-        width = max(map(len, rows))
-        texts = [[self.prompting.pad_id] * (width - len(row)) + row for row in rows]
-        image = self.prompting.image_block(self.prompting.image_ids(codes))
-        ids = torch.cat([torch.tensor(texts, device=codes.device), image], dim=1)
+        ids = self.prompting.with_images(prompts, codes)
         allowed = omni_attention_mask(ids, self.prompting.pad_id, self.prompting.soi_id, self.prompting.eoi_id)
         device = codes.device.type
         # A residual stream in autocast's type saves its casts before every layer: a sixth of the time of a step.
@@ -62,4 +65,4 @@ class ShowoScores(nn.Module):
             attention_mask=torch.zeros(allowed.shape, dtype=kind, device=codes.device).masked_fill(~allowed, -1e4),
             use_cache=False,
         ).last_hidden_state
-        return states[:, width + 1 : -1]
+        return states[:, -codes.shape[1] - 1 : -1]
