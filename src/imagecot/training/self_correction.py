@@ -7,7 +7,7 @@ the accepted images of the groups.
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from imagecot.errors import UsageError
 from imagecot.files import clear_write_errors
 from imagecot.generators import load_generator
 from imagecot.generators.paths import MASKED, Asked, Correction
-from imagecot.generators.showo import ShowoGenerator
+from imagecot.generators.showo import Prompting, ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.pictograms.dataset import Pool
 from imagecot.pictograms.detector import load_detector
@@ -66,67 +66,22 @@ class SelfCorrectionRecipe(BaseModel):
 def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
     """Train, and write the averaged generator to `recipe.output`; an interrupted run is resumed."""
     opt = recipe.optimization
-    groups = list(read_corrections(recipe.groups))
     generator = load_generator(recipe.base, dtype=torch.float32)
     if not isinstance(generator, ShowoGenerator):
         raise UsageError(f"{recipe.base} is no Show-o; self-correction knows this architecture only.")
-    prompting, model = generator.prompting, generator.model
-    size = model.config.num_vq_tokens
-    if any(len(group["rejected_codes"]) != size for group in groups):
-        raise UsageError(f"the images of {recipe.groups} do not have the {size} codes of {recipe.base}; curate again.")
-    rejected = torch.tensor([group["rejected_codes"] for group in groups])
-    accepted = torch.tensor([group["accepted_codes"] for group in groups])
-    plain = _plain_pictures(recipe, generator, groups, accepted)
+    model = generator.model
+    groups = _read_groups(recipe, model.config.num_vq_tokens)
+    plain = _plain_pictures(recipe, generator, groups)
     model.requires_grad_(True)
     torch.manual_seed(opt.seed)
     adapter = add_lora(model, recipe.lora, recipe.base) if recipe.lora else None
-    trained = SharedBits(model, generator.image_tokenizer.quantize.embedding).to(generator.model.device)
+    trained = SharedBits(model, generator.image_tokenizer.quantize.embedding).to(model.device)
     nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
     if adapter:
         for part in (trained.embedding, trained.head):
             part.requires_grad_(False)
     model.showo.set_attn_implementation("eager")  # as in the training from scratch
-    kind = torch.bfloat16 if opt.bf16 else torch.float32
-
-    def trunk(ids: Tensor, attention: Tensor) -> Tensor:
-        return model.showo.model(
-            inputs_embeds=trained.embed(ids).to(kind), attention_mask=attention.to(kind), use_cache=False
-        ).last_hidden_state
-
-    forward = torch.compile(trunk, dynamic=True) if recipe.compile else trunk
-
-    def picture_loss(asked: Sequence[Asked], codes: Tensor, draw: torch.Generator) -> Tensor:
-        """Return the loss (B,) of pictures, each weighing the same whatever is masked of it."""
-        mask = random_mask(codes.shape, draw)
-        ids = prompting.with_images(asked, codes.masked_fill(mask, MASKED)).to(model.device)
-        allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
-        attention = torch.zeros(allowed.shape, device=ids.device).masked_fill(~allowed, -1e4)
-        mask, codes = mask.to(ids.device), codes.to(ids.device)
-        hidden = forward(ids, attention)[:, -size - 1 : -1][mask]
-        each = F.cross_entropy(trained.code_logits(hidden).float(), codes[mask], reduction="none")
-        return torch.zeros(mask.shape, device=ids.device).masked_scatter(mask, each).sum(1) / mask.sum(1)
-
-    def loss(_: nn.Module, step: int) -> Losses:
-        draw, rng = step_generator(opt.seed, step, 1), random.Random(f"{opt.seed}:{step}")
-        count = round(recipe.plain_share * opt.batch_size)
-        losses: Losses = {}
-        if count < opt.batch_size:
-            index = torch.randint(len(groups), (opt.batch_size - count,), generator=draw)
-            # Guidance goes against the empty prompt and the rejected image, so that is taught as well.
-            texts = [
-                "" if rng.random() < recipe.caption_dropout else _text(groups[k], recipe, rng) for k in index.tolist()
-            ]
-            again = [(text, Correction(before)) for text, before in zip(texts, rejected[index], strict=True)]
-            losses["correction"] = picture_loss(again, accepted[index], draw).mean()
-        if count:
-            captions, codes = plain(count, draw, rng)
-            captions = ["" if rng.random() < recipe.caption_dropout else caption for caption in captions]
-            losses["plain"] = picture_loss(captions, codes, draw).mean()
-        share = count / opt.batch_size
-        total = sum(
-            (value * (share if name == "plain" else 1 - share) for name, value in losses.items()), torch.zeros(())
-        )
-        return {"loss": total, **losses}
+    loss = _Loss(recipe, generator.prompting, trained, groups, plain, _trunk(recipe, trained))
 
     def evaluate(averaged: nn.Module) -> dict[str, float]:
         assert isinstance(averaged, SharedBits)
@@ -142,19 +97,94 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
     return result
 
 
+@dataclass(frozen=True)
+class _Loss:
+    """The loss of a step: of correction groups and of plain pictures, each in its share of the batch."""
+
+    recipe: SelfCorrectionRecipe
+    prompting: Prompting
+    trained: SharedBits
+    groups: "_Groups"
+    plain: Plain
+    trunk: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, _: nn.Module, step: int) -> Losses:
+        recipe, opt = self.recipe, self.recipe.optimization
+        draw, rng = step_generator(opt.seed, step, 1), random.Random(f"{opt.seed}:{step}")
+        count = round(recipe.plain_share * opt.batch_size)
+        losses: Losses = {}
+        if count < opt.batch_size:
+            index = torch.randint(len(self.groups.rows), (opt.batch_size - count,), generator=draw)
+            # Guidance goes against the empty prompt and the rejected image, so that is taught as well.
+            drop = recipe.caption_dropout
+            texts = ["" if rng.random() < drop else _text(self.groups.rows[k], recipe, rng) for k in index.tolist()]
+            before = [Correction(codes) for codes in self.groups.rejected[index]]
+            asked = list(zip(texts, before, strict=True))
+            losses["correction"] = self._of_pictures(asked, self.groups.accepted[index], draw)
+        if count:
+            captions, codes = self.plain(count, draw, rng)
+            captions = ["" if rng.random() < recipe.caption_dropout else caption for caption in captions]
+            losses["plain"] = self._of_pictures(captions, codes, draw)
+        share = count / opt.batch_size
+        total = sum(
+            (value * (share if name == "plain" else 1 - share) for name, value in losses.items()), torch.zeros(())
+        )
+        return {"loss": total, **losses}
+
+    def _of_pictures(self, asked: Sequence[Asked], codes: Tensor, draw: torch.Generator) -> Tensor:
+        """Return the mean loss of pictures, each weighing the same whatever is masked of it."""
+        size, device = codes.shape[1], self.trained.model.device
+        mask = random_mask(codes.shape, draw)
+        ids = self.prompting.with_images(asked, codes.masked_fill(mask, MASKED)).to(device)
+        allowed = omni_attention_mask(ids, self.prompting.pad_id, self.prompting.soi_id, self.prompting.eoi_id)
+        attention = torch.zeros(allowed.shape, device=device).masked_fill(~allowed, -1e4)
+        mask, codes = mask.to(device), codes.to(device)
+        hidden = self.trunk(ids, attention)[:, -size - 1 : -1][mask]
+        each = F.cross_entropy(self.trained.code_logits(hidden).float(), codes[mask], reduction="none")
+        return (torch.zeros(mask.shape, device=device).masked_scatter(mask, each).sum(1) / mask.sum(1)).mean()
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Rows of `curate corrections`, and the codes (G, N) of their images."""
+
+    rows: Sequence[Row]
+    rejected: Tensor
+    accepted: Tensor
+
+
+def _read_groups(recipe: SelfCorrectionRecipe, size: int) -> _Groups:
+    rows = list(read_corrections(recipe.groups))
+    if any(len(row["rejected_codes"]) != size for row in rows):
+        raise UsageError(f"the images of {recipe.groups} do not have the {size} codes of {recipe.base}; curate again.")
+    rejected, accepted = (torch.tensor([row[f"{side}_codes"] for row in rows]) for side in ("rejected", "accepted"))
+    return _Groups(rows, rejected, accepted)
+
+
+def _trunk(recipe: SelfCorrectionRecipe, trained: SharedBits) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what maps ids (B, L) and additive attention to states (B, L, D), in the precision of the training."""
+    kind = torch.bfloat16 if recipe.optimization.bf16 else torch.float32
+
+    def trunk(ids: Tensor, attention: Tensor) -> Tensor:
+        states: Tensor = trained.model.showo.model(
+            inputs_embeds=trained.embed(ids).to(kind), attention_mask=attention.to(kind), use_cache=False
+        ).last_hidden_state
+        return states
+
+    return torch.compile(trunk, dynamic=True) if recipe.compile else trunk
+
+
 def _text(group: Row, recipe: SelfCorrectionRecipe, rng: random.Random) -> str:
     reasons = "" if rng.random() < recipe.reasons_dropout else group["reasons"]
     return " ".join(filter(None, (group["prompt"], reasons)))
 
 
-def _plain_pictures(
-    recipe: SelfCorrectionRecipe, generator: ShowoGenerator, groups: Sequence[Row], accepted: Tensor
-) -> Plain:
+def _plain_pictures(recipe: SelfCorrectionRecipe, generator: ShowoGenerator, groups: _Groups) -> Plain:
     if recipe.plain is None:
 
         def from_groups(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
-            index = torch.randint(len(groups), (count,), generator=draw)
-            return [groups[k]["prompt"] for k in index.tolist()], accepted[index]
+            index = torch.randint(len(groups.rows), (count,), generator=draw)
+            return [groups.rows[k]["prompt"] for k in index.tolist()], groups.accepted[index]
 
         return from_groups
     pool = Pool(recipe.plain.data, recipe.plain.examples, recipe.plain.seed)
