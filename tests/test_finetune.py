@@ -16,6 +16,7 @@ from imagecot.training.finetune import (
     is_held_out,
     label_of,
     mix,
+    moved,
     schedule,
     train_answers,
 )
@@ -81,7 +82,7 @@ def test_the_eye_stays_where_its_rate_is_zero(base, data, tmp_path):
 
 
 def test_resumed_training_gives_the_same_losses(base, data, tmp_path):
-    whole = recipe(base, data, tmp_path / "whole", epochs=2.5)
+    whole = recipe(base, data, tmp_path / "whole", epochs=2.5, shift=3)
     train_answers(whole)
 
     import imagecot.training.finetune as module
@@ -97,7 +98,7 @@ def test_resumed_training_gives_the_same_losses(base, data, tmp_path):
             raise KeyboardInterrupt
 
     module.save_state = save_and_stop
-    parts = recipe(base, data, tmp_path / "parts", epochs=2.5)
+    parts = recipe(base, data, tmp_path / "parts", epochs=2.5, shift=3)
     try:
         with pytest.raises(KeyboardInterrupt):
             train_answers(parts)
@@ -149,6 +150,27 @@ def test_questions_that_are_not_there_are_said(base, data, tmp_path):
     asking.data[0].questions = ["prm"]
     with pytest.raises(UsageError, match="has no rows of the question prm"):
         mix(asking)
+
+
+def test_images_are_moved_and_their_border_is_repeated():
+    images = torch.arange(2 * 3 * 4 * 5, dtype=torch.float32).view(2, 3, 4, 5)
+    assert moved(images, 0, torch.Generator()) is images
+    seen = set()
+    for seed in range(40):
+        for before, after in zip(images, moved(images, 1, torch.Generator().manual_seed(seed)), strict=True):
+            fits = [
+                (dy, dx)
+                for dy in (-1, 0, 1)
+                for dx in (-1, 0, 1)
+                if all(
+                    torch.equal(after[:, y, x], before[:, min(max(y + dy, 0), 3), min(max(x + dx, 0), 4)])
+                    for y in range(4)
+                    for x in range(5)
+                )
+            ]
+            assert len(fits) == 1
+            seen |= set(fits)
+    assert len(seen) == 9
 
 
 def test_weights_of_the_mix():

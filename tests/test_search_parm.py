@@ -10,7 +10,10 @@ from imagecot.errors import UsageError
 from imagecot.generators.paths import Paths
 from imagecot.generators.randomness import fork_seeds, path_seeds
 from imagecot.search import search
+from imagecot.search.parm import without_potential
 from imagecot.search.resume import Partial
+from imagecot.study.choices import choice
+from imagecot.study.pool import outcome
 from imagecot.verifiers.protocol import Conversation
 from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM
 from plain_decoder import tiny_generator
@@ -71,17 +74,49 @@ def run(strategy: str, verifier: Scripted, n: int, seed: int = 3, **more):
     )
 
 
-@pytest.mark.parametrize(("keep", "stopped"), [(0.0, 7), (0.25, 6), (0.3, 5), (0.5, 4), (1.0, 0)])
-def test_a_share_of_the_paths_is_kept(keep, stopped):
-    """All are clear at once and without potential but the brightest: the surest noes stop first, while enough run."""
+@pytest.mark.parametrize(("keep", "stopped"), [(0.25, 6), (0.3, 5), (0.5, 4), (0.8, 1), (1.0, 0)])
+@pytest.mark.parametrize("hopeful_above", [-1.0, 9.0])
+def test_the_best_share_of_the_paths_runs_on_whatever_is_said_of_them(keep, stopped, hopeful_above):
+    """All are clear at once; whether the verifier says yes or no to all of them, the least potential stops."""
     levels = [levels[2] for levels in brightness(8, 3)]
-    trace = run("parm", Scripted(-1.0, sorted(levels)[-1]), 8, first_step=3, keep=keep)
+    trace = run("parm", Scripted(-1.0, hopeful_above), 8, first_step=3, keep=keep)
     gone = sorted(range(8), key=levels.__getitem__)[:stopped]
     assert [k for k, c in enumerate(trace.candidates) if c.truncated_at == 3] == sorted(gone)
     assert all(c.truncated_at in (None, 3) for c in trace.candidates)
-    # A path that was spared is not asked again: clarity and potential once, the final image of each that ran on.
+    # A path that runs on is not asked again: clarity and potential once, the final image of each.
     assert trace.cost.judge_calls == 8 + 8 + (8 - stopped)
     assert trace.settings.get("keep", 0.0) == keep
+
+
+def test_paths_are_compared_with_those_that_became_clear_after_the_same_step():
+    assert without_potential([0.4, 0.6, 0.1, 0.9], 0.0) == [0, 2]
+    assert without_potential([0.4, 0.6, 0.1, 0.9], 0.5) == [2, 0]
+    assert without_potential([0.5, 0.5, 0.5], 0.3) == [2, 1]  # of equals the first
+    assert without_potential([0.1], 0.3) == []  # alone, so the best of its step
+    table = brightness(8, 3)
+    clear_above = sorted(levels[1] for levels in table)[4]
+    trace = run("parm", Scripted(clear_above, 9.0), 8, keep=0.5)
+    by_step: dict[int, list[int]] = {}
+    for k, levels in enumerate(table):
+        step = next((t + 1 for t, level in enumerate(levels[:-1]) if level >= clear_above), None)
+        assert trace.candidates[k].first_clear == step
+        by_step.setdefault(step, []).append(k)
+    assert len(by_step) > 1
+    for step, paths in by_step.items():
+        running = [k for k in paths if trace.candidates[k].truncated_at is None]
+        assert len(running) == (len(paths) + 1) // 2 or step is None
+
+
+def test_what_is_said_of_many_paths_tells_what_fewer_would_choose():
+    """The curve over N of a study: choices of groups by the answers on all paths are those of real searches."""
+    table = brightness(8, 3)
+    verifier = Scripted(sorted(levels[1] for levels in table)[4], 9.0)
+    paths = outcome(run("parm", verifier, 8, keep=1.0))["paths"]
+    for n in (1, 2, 3, 5, 8):
+        alone = run("parm", verifier, n, keep=0.5)
+        assert alone.chosen == choice(paths, range(n), 0.5)
+    # And of later groups: those that run on are compared, not the first ones.
+    assert choice(paths, range(4, 8), 0.5) in range(4, 8)
 
 
 def test_shares_that_are_none_are_refused():

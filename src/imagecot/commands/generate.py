@@ -25,7 +25,7 @@ DEFAULT_VERIFIERS = {
 }  # fmt: skip
 # What measured best with a shipped verifier: to tiny-parm no preview before step 6 of 18 is clear, and of a hard prompt
 # it refuses nearly every path.
-STOPPING = {name: {"first_step": 6, "keep": 0.3} for name in ("tiny-parm", "tiny-parm++")}
+STOPPING = {name: {"first_step": 6, "keep": 0.5} for name in ("tiny-parm", "tiny-parm++")}
 DEFAULT_CORRECTOR = "tiny-self-correct"  # of the shipped generators in parm++
 PAPER: dict[str, Any] = {"first_step": 1, "keep": 0.0}  # how paths are stopped by all others
 
@@ -67,7 +67,7 @@ def generate(
     keep: Annotated[
         float | None,
         typer.Option(
-            help="The share of the paths that parm and parm++ never stop. Default: 0 as in the paper, tiny-parm 0.3.",
+            help="The share of clear paths that parm and parm++ let run on. Default: 0 (a no stops), tiny-parm 0.5.",
             show_default=False,
         ),
     ] = None,

@@ -59,7 +59,8 @@ def search(
     names     of the models, for the trace: {"generator": ..., "verifier": ..., "corrector": ...}
     weights   SHA-256 of their weights, for the trace
     first_step  the first step after which parm and parm++ ask about clarity: earlier previews are not even decoded
-    keep      the share of the paths that parm and parm++ never stop (the paper's is 0)
+    keep      of the paths that become clear after the same step the share that parm and parm++ let run on, those with
+              most potential; 0, the paper's rule, stops every no
     corrector  who draws again in the rounds of parm++, instead of the generator; both have the same image codes
 
     UsageError for an empty prompt, n below 1, an unknown strategy, a missing verifier, a first step that is none, a

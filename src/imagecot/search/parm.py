@@ -5,12 +5,15 @@ whether its preview is clear enough to be judged. The first time it is, the seco
 for its potential: a no stops the path, and its compute; a yes lets it run to the end unasked. The ORM question chooses
 among those that finish. Where none is left, the path that was refused least is taken up where it stopped.
 
-Where a share of the paths is to be kept (`keep`, the paper's is 0), a no stops a path only while more than that share
-runs, the surest no first. Of a hard prompt a verifier says no to nearly all paths, so that by the paper's rule it is
-the answer to the first that is left who chooses.
+Of a hard prompt a verifier says no to nearly all paths, so that by the paper's rule little is left to choose from; of
+an easy one yes, so that little is saved. With a share to keep (`keep`, the paper's is 0), potentials are compared
+instead: of the paths that become clear after the same step, that share with the most potential runs on. Measured on 300
+pools (lab log), this chooses better at fewer rows than noes that stop a path only while more than a share runs.
 """
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -34,7 +37,7 @@ def choose(run: Run) -> tuple[list[Candidate], int]:
 
 
 def assess(run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
-    """Ask those of `candidates` (one a path) that were not clear yet; return the rows to stop, the surest no first."""
+    """Ask those of `candidates` (one a path) that were not clear yet; return the rows to stop."""
     if paths.step < run.first_step:
         return []
     unclear = [row for row, candidate in enumerate(candidates) if candidate.first_clear is None]
@@ -50,8 +53,15 @@ def assess(run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
     potential = run.ask(images[clear], newly, paths.step, POTENTIAL, conversation.select(torch.tensor(clear)))
     for candidate in newly:
         candidate.first_clear = paths.step
-    refused = sorted((p, unclear[k]) for k, p in zip(clear, potential, strict=True) if p < YES)
-    return [row for _, row in refused]
+    return [unclear[clear[k]] for k in without_potential(potential, run.keep)]
+
+
+def without_potential(potential: Sequence[float], keep: float) -> list[int]:
+    """Which of the paths that became clear together stop: by the paper's rule, or all but the best share to keep."""
+    if not keep:
+        return [k for k, p in enumerate(potential) if p < YES]
+    worst_first = sorted(range(len(potential)), key=lambda k: (potential[k], -k))
+    return worst_first[: len(potential) - math.ceil(keep * len(potential))]
 
 
 def resume_best(run: Run, candidates: list[Candidate]) -> None:

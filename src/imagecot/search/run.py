@@ -35,7 +35,7 @@ class Run:
 
     progress    called with the steps of paths done, and those in all
     first_step  the first step after which a strategy may ask whether a path shall stop
-    keep        the share of the paths of a group that is never stopped
+    keep        the share of the paths that became clear after the same step that runs on; 0 is the paper's rule
     corrector   who draws again what is wrong, where that is not the generator
     drawn       candidates that were drawn already, in a batch with those of other searches
     cost        what has been spent so far

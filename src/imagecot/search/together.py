@@ -1,6 +1,5 @@
 """The paths of one search, or of several, in one batch: each search judges its own, survivors share it."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from imagecot.verifiers.questions import ORM
 if TYPE_CHECKING:
     from imagecot.search.run import Run
 
-# After a step: the rows to stop, in this order, of the paths of a search and the candidates that they are.
+# After a step: the rows to stop, of the paths of a search and the candidates that they are.
 Assess = Callable[["Run", Paths, list[Candidate]], list[int]]
 
 
@@ -34,8 +33,7 @@ def draw_together(
             runs[k].note(generator, part, own)
             # After the last step nothing is left to save: the ORM question judges what never was stopped.
             if assess and not paths.finished:
-                may_stop = len(rows) - math.ceil(runs[k].keep * owners.count(k))
-                stopped |= {rows[row] for row in assess(runs[k], part, own)[: max(0, may_stop)]}
+                stopped |= {rows[row] for row in assess(runs[k], part, own)}
         if stopped:
             for row in stopped:
                 candidates[alive[row]].truncated_at = paths.step

@@ -1,14 +1,29 @@
 """Verdicts on what a row would choose from groups of recorded paths: the same candidates serve every N."""
 
+from imagecot.search.parm import without_potential
 from imagecot.study.recipe import RowRecipe
 from imagecot.study.store import Row
 
 RANDOM, ORACLE = "random", "oracle"
 
 
-def choice(paths: list[Row], group: range) -> int:
-    """Which path of a group a search over whole paths takes: the best that was not stopped, else the least refused."""
-    running = [k for k in group if paths[k]["stopped"] is None]
+def choice(paths: list[Row], group: range, keep: float = 0.0) -> int:
+    """Which path of a group a search over whole paths takes: the best that was not stopped, else the least refused.
+
+    With a share to keep, what is stopped depends on the group, and every path has its score.
+    """
+    stopped = {k for k in group if paths[k]["stopped"] is not None}
+    if keep:
+        together: dict[int, list[int]] = {}
+        for k in group:
+            if paths[k]["first_clear"] is not None:
+                together.setdefault(paths[k]["first_clear"], []).append(k)
+        stopped = {
+            clear[k]
+            for clear in together.values()
+            for k in without_potential([paths[k]["potential"] for k in clear], keep)
+        }
+    running = [k for k in group if k not in stopped]
     if running:
         return max(running, key=lambda k: (paths[k]["score"], -k))
     return max(group, key=lambda k: (paths[k]["potential"], -k))
@@ -45,7 +60,7 @@ def _verdicts(observed: Row, name: str, row: RowRecipe | None, n: int, judge: in
     groups = [range(start, start + n) for start in range(0, len(correct) - n + 1, n)]
     if row is not None:
         paths = observed["searches"][name]["paths"]
-        return [correct[choice(paths, group)] for group in groups]
+        return [correct[choice(paths, group, row.keep)] for group in groups]
     if name == ORACLE:
         return [any(correct[k] for k in group) for group in groups]
     return [correct[k] for group in groups for k in group]

@@ -22,7 +22,7 @@ from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture
 from imagecot.search import search
 from imagecot.search.trace import Candidate, Cost, Trace
-from imagecot.study.recipe import Metadata, StudyRecipe, Unit, due
+from imagecot.study.recipe import Metadata, RowRecipe, StudyRecipe, Unit, due
 from imagecot.study.recorded import record
 from imagecot.study.store import Row
 from imagecot.verifiers import Verifier, load_verifier
@@ -83,20 +83,27 @@ def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> 
     recorded = record(models.generator, prompt, path_seeds(seed, paths))
     verdicts = judges.look(recorded.images, unit.metadata)
     searches: Row = {}
-    for name, row in due(recipe, unit).items():
-        replayed = row.search != "stepwise"
-        trace = search(
+
+    def run(row: RowRecipe, keep: float) -> Trace:
+        return search(
             prompt,
-            generator=recorded if replayed else models.generator,
+            generator=models.generator if row.search == "stepwise" else recorded,
             verifier=models.verifier(row.verifier),
             strategy=row.search,
             n=recipe.n,
             seed=seed,
             first_step=row.first_step,
-            keep=row.keep,
+            keep=keep,
         )
+
+    for name, row in due(recipe, unit).items():
+        trace = run(row, row.keep)
         searches[name] = outcome(trace)
-        if not replayed:
+        if row.keep:
+            # Of fewer paths others are stopped: the answers on all final images serve every N.
+            for path, finished in zip(searches[name]["paths"], outcome(run(row, 1.0))["paths"], strict=True):
+                path["score"] = finished["score"]
+        if row.search == "stepwise":
             found = judges.look(from_picture(trace.image)[None], unit.metadata)
             searches[name]["correct"] = [verdict.correct for (verdict,) in found]
         if unit.rank < recipe.gallery:

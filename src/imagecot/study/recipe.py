@@ -25,7 +25,7 @@ class RowRecipe(BaseModel):
     search: Literal["single", "best-of-n", "stepwise", "parm"] = "single"
     verifier: str | None = None
     first_step: int = Field(1, ge=1)
-    keep: float = Field(0.0, ge=0, le=1, description="share of the paths that parm never stops")
+    keep: float = Field(0.0, ge=0, le=1, description="as of imagecot.search.search")
     prompts_per_task: int | None = Field(None, ge=1, description="where fewer than in the study: the first of them")
     label: str = ""
 
@@ -51,8 +51,7 @@ class RowRecipe(BaseModel):
         """The numbers of paths for which its score and seconds are of interest, up to `n`."""
         if self.search == "single":
             return [1]
-        # Which paths are kept depends on all of them, so that a part of them tells nothing of a smaller search.
-        return [size for size in SIZES if size < n] + [n] if self.chooses and not self.keep else [n]
+        return [size for size in SIZES if size < n] + [n] if self.chooses else [n]
 
 
 class SelfCorrection(BaseModel):
@@ -65,7 +64,7 @@ class SelfCorrection(BaseModel):
     parm: str
     parm_plus_plus: str
     first_step: int = Field(1, ge=1, description="from which PARM asks")
-    keep: float = Field(0.0, ge=0, le=1, description="share of the paths that PARM never stops")
+    keep: float = Field(0.0, ge=0, le=1, description="as of imagecot.search.search")
     more_paths: int = Field(32, ge=1, description="paths of PARM that take as long as PARM++ with reflection")
 
 

@@ -64,6 +64,7 @@ class FineTuneRecipe(BaseModel):
 
     clarity_label  which previews count as clear: `static`, those of the paper's steps; `agreement`, those in which the
                    scorer sees what it sees in the final image; or those from a step of the generator's own on
+    shift          pixels by which a training image is moved at most, at random: what it shows stays the same
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,6 +73,7 @@ class FineTuneRecipe(BaseModel):
     base: str
     data: list[Source]
     clarity_label: ClarityLabel = "static"
+    shift: int = Field(0, ge=0)
     epochs: float = Field(1.0, gt=0)
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)
@@ -194,6 +196,16 @@ def images_of(rows: Sequence[Row], size: int) -> Tensor:
     return torch.cat(found)
 
 
+def moved(images: Tensor, most: int, draw: torch.Generator) -> Tensor:
+    """Images (B, 3, H, W), each moved by up to `most` pixels along both axes; what came in repeats the border."""
+    if not most:
+        return images
+    height, width = images.shape[2:]
+    wide = F.pad(images, (most,) * 4, mode="replicate")
+    corners = torch.randint(2 * most + 1, (len(images), 2), generator=draw).tolist()
+    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(wide, corners, strict=True)])
+
+
 def parameter_groups(model: nn.Module, recipe: FineTuneRecipe) -> list[dict[str, Any]]:
     """What is trained at which rate; the vision tower has its own, and stays as it is at rate 0."""
     vision: list[nn.Parameter] = []
@@ -305,6 +317,7 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
             first = step * per_step + (part * world + rank) * recipe.batch_size
             rows = [example(first + k) for k in range(recipe.batch_size)]
             images, ids, mask, target = _batch(verifier, rows, recipe.clarity_label)
+            images = moved(images, recipe.shift, torch.Generator().manual_seed((recipe.seed << 32) + first))
             with accelerator.accumulate(answers):
                 loss = answer_loss(answers(images, ids, mask, target.shape[1]), target)
                 if not torch.isfinite(loss):
