@@ -7,9 +7,11 @@ of a run that was not.
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -20,6 +22,7 @@ from imagecot.errors import ImagecotError
 from imagecot.files import write_atomically
 
 Losses = dict[str, Tensor]
+_STATE = "state.pt"
 
 
 class Optimization(BaseModel):
@@ -151,45 +154,10 @@ def fit(
         ImagecotError: the loss is not finite, or the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    steppers = optimizers(model, opt)
-    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    state_path, start = folder / "state.pt", 0
-    sums: dict[str, float] = {}
-    seen = 0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        model.load_state_dict(state["model"])
-        for stepper, saved in zip(steppers, state["optimizers"], strict=True):
-            stepper.load_state_dict(saved)
-        average, start = state["average"], state["step"]
-        sums, seen = state["sums"], state["seen"]
-    curves = Curves(folder, start)
-    device_type = next(model.parameters()).device.type
-
-    def save(step: int) -> None:
-        state = {
-            "model": model.state_dict(),
-            "optimizers": [stepper.state_dict() for stepper in steppers],
-            "average": average,
-            "step": step,
-            "sums": sums,
-            "seen": seen,
-        }
-        write_atomically(state_path, lambda p: torch.save(state, p))
-        curves.save()
-
-    def scores(step: int) -> None:
-        if evaluate is None:
-            return
-        trained = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        model.load_state_dict(average)
-        model.eval()
-        curves.add(step, {f"score/{name}": value for name, value in evaluate(model).items()})
-        model.train()
-        model.load_state_dict(trained)
-
+    state = _State.begin(model, opt, folder)
+    curves = Curves(folder, state.step)
+    clock = _Clock(opt.batch_size, state.step)
     model.train()
-    clock, timed = time.perf_counter(), start
     columns = [
         TextColumn(f"{title} {{task.completed}}/{{task.total}}"),
         BarColumn(),
@@ -197,45 +165,121 @@ def fit(
         TextColumn("{task.fields[note]}"),
     ]
     with Progress(*columns) as bar:
-        task = bar.add_task(title, total=opt.steps, completed=start, note="")
-        for step in range(start, opt.steps):
-            for group in (group for stepper in steppers for group in stepper.param_groups):
-                group["lr"] = learning_rate(step, opt)
-            with torch.autocast(device_type, torch.bfloat16, enabled=opt.bf16):
-                losses = loss(model, step)
-            total = losses["loss"]
-            if not torch.isfinite(total):
-                raise ImagecotError(
-                    f"The loss became {total.item()} at step {step}; lower learning_rate in the recipe."
-                )
-            model.zero_grad(set_to_none=True)
-            total.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), opt.clip)
-            for stepper in steppers:
-                stepper.step()
-            decay = min(opt.ema, (1 + step) / (10 + step))
-            with torch.no_grad():
-                for name, tensor in model.state_dict().items():
-                    if tensor.is_floating_point():
-                        average[name].lerp_(tensor, 1 - decay)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
-            seen += 1
-            done = step + 1
-            if done % 50 == 0 or done == opt.steps:
-                seconds = time.perf_counter() - clock
-                curves.add(done, {name: value / seen for name, value in sums.items()})
-                rate = (done - timed) * opt.batch_size / seconds
-                note = f"loss {sums['loss'] / seen:.4f}  {rate:.0f} images/s"
-                bar.update(task, completed=done, note=note)
-                sums, seen, clock, timed = {}, 0, time.perf_counter(), done
-            if done % opt.evaluate_every == 0 or done == opt.steps:
-                scores(done)
-                clock, timed = time.perf_counter(), done
-            if done % opt.save_every == 0 or done == opt.steps:
-                save(done)
-    model.load_state_dict(average)
+        task = bar.add_task(title, total=opt.steps, completed=state.step, note="")
+        while state.step < opt.steps:
+            state.move(loss, opt)
+            done, last = state.step, state.step == opt.steps
+            if done % 50 == 0 or last:
+                means = state.means()
+                curves.add(done, means)
+                bar.update(task, completed=done, note=f"loss {means['loss']:.4f}  {clock.rate(done):.0f} images/s")
+            if evaluate and (done % opt.evaluate_every == 0 or last):
+                with state.averaged():
+                    curves.add(done, {f"score/{name}": value for name, value in evaluate(model).items()})
+                clock = _Clock(opt.batch_size, done)
+            if done % opt.save_every == 0 or last:
+                state.save(folder)
+                curves.save()
+    model.load_state_dict(state.average)
     return model.eval()
+
+
+class _Clock:
+    """Examples a second since it was last asked, or set up."""
+
+    def __init__(self, batch_size: int, step: int) -> None:
+        self.batch_size, self.step, self.began = batch_size, step, time.perf_counter()
+
+    def rate(self, step: int) -> float:
+        now = time.perf_counter()
+        rate = (step - self.step) * self.batch_size / (now - self.began)
+        self.step, self.began = step, now
+        return rate
+
+
+@dataclass
+class _State:
+    """All that a training is after `step` steps: what a resumed one reads back.
+
+    average  the weights' exponential moving average
+    sums     of the losses by name over the `seen` steps since they were last recorded
+    """
+
+    model: nn.Module
+    steppers: list[torch.optim.Optimizer]
+    average: dict[str, Tensor]
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seen: int = 0
+
+    @classmethod
+    def begin(cls, model: nn.Module, opt: Optimization, folder: Path) -> Self:
+        """The state that `folder` holds, or that of an untrained model."""
+        steppers = optimizers(model, opt)
+        state = cls(model, steppers, {name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
+        file = folder / _STATE
+        if file.exists():
+            saved = torch.load(file, weights_only=True)
+            model.load_state_dict(saved["model"])
+            for stepper, own in zip(steppers, saved["optimizers"], strict=True):
+                stepper.load_state_dict(own)
+            state.average, state.step = saved["average"], saved["step"]
+            state.sums, state.seen = saved["sums"], saved["seen"]
+        return state
+
+    def save(self, folder: Path) -> None:
+        """Write what `begin` reads."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [stepper.state_dict() for stepper in self.steppers],
+            "average": self.average,
+            "step": self.step,
+            "sums": self.sums,
+            "seen": self.seen,
+        }
+        write_atomically(folder / _STATE, lambda p: torch.save(state, p))
+
+    def move(self, loss: Callable[[nn.Module, int], Losses], opt: Optimization) -> None:
+        """Do a step; ImagecotError where the loss is not finite."""
+        model, step = self.model, self.step
+        for group in (group for stepper in self.steppers for group in stepper.param_groups):
+            group["lr"] = learning_rate(step, opt)
+        device_type = next(model.parameters()).device.type
+        with torch.autocast(device_type, torch.bfloat16, enabled=opt.bf16):
+            losses = loss(model, step)
+        total = losses["loss"]
+        if not torch.isfinite(total):
+            raise ImagecotError(f"The loss became {total.item()} at step {step}; lower learning_rate in the recipe.")
+        model.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), opt.clip)
+        for stepper in self.steppers:
+            stepper.step()
+        decay = min(opt.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                if tensor.is_floating_point():
+                    self.average[name].lerp_(tensor, 1 - decay)
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+        self.seen += 1
+        self.step += 1
+
+    def means(self) -> dict[str, float]:
+        """The losses' means since this was last asked."""
+        means = {name: value / self.seen for name, value in self.sums.items()}
+        self.sums, self.seen = {}, 0
+        return means
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the model have the averaged weights, for an evaluation."""
+        trained = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        self.model.eval()
+        yield
+        self.model.train()
+        self.model.load_state_dict(trained)
 
 
 def batch_indices(count: int, opt: Optimization, step: int) -> list[int]:
