@@ -44,6 +44,10 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
+# Rejected images with reasons, and the accepted ones beside them, of the paths of tiny and of tiny-dpo.
+REJECTED = $(foreach d,reflection reflection-b-dpo reflection-dpo,--data runs/tiny/data-$(d))
+ACCEPTED = $(foreach d,data-parm data-repairs data-parm-b-dpo data-repairs-b-dpo dpo-iter/round-1/data data-repairs-dpo,--images runs/tiny/$(d))
+
 tiny: setup
 	$(BIN)/imagecot train tokenizer recipes/tiny/tokenizer.yaml
 	$(BIN)/imagecot train detector recipes/tiny/detector.yaml
@@ -66,15 +70,25 @@ tiny: setup
 	$(BIN)/imagecot train dpo recipes/tiny/dpo-iter-orm.yaml
 	$(BIN)/imagecot train dpo recipes/tiny/dpo-iter-parm.yaml
 	$(BIN)/imagecot curate repairs --scenes 4000 --seed 7 --out runs/tiny/data-near-misses
-	$(BIN)/imagecot curate reflection --data runs/tiny/data-near-misses --out runs/tiny/data-reflection-near
+	$(BIN)/imagecot curate repairs --scenes 24000 --seed 11 --out runs/tiny/data-near-misses-2
+	for more in "" -2; do \
+		$(BIN)/imagecot curate reflection --data runs/tiny/data-near-misses$$more --out runs/tiny/data-reflection-near$$more || exit 1; \
+	done
+	$(BIN)/imagecot curate reflection --data runs/tiny/dpo-iter/round-1/data --out runs/tiny/data-reflection-dpo
+	$(BIN)/imagecot curate repairs --data runs/tiny/dpo-iter/round-1/data --out runs/tiny/data-repairs-dpo
 	for data in parm parm-b-dpo; do \
 		$(BIN)/imagecot curate reflection --data runs/tiny/data-$$data --out runs/tiny/data-reflection$${data#parm} || exit 1; \
 		$(BIN)/imagecot curate repairs --data runs/tiny/data-$$data --out runs/tiny/data-repairs$${data#parm} || exit 1; \
 	done
-	$(BIN)/imagecot curate corrections $(foreach d,reflection reflection-b-dpo reflection-near,--data runs/tiny/data-$(d)) \
-		$(foreach d,parm repairs parm-b-dpo repairs-b-dpo near-misses,--images runs/tiny/data-$(d)) --out runs/tiny/data-corrections
+	$(BIN)/imagecot curate corrections $(REJECTED) $(ACCEPTED) $(foreach d,near near-2,--data runs/tiny/data-reflection-$(d)) \
+		$(foreach d,near-misses near-misses-2,--images runs/tiny/data-$(d)) --out runs/tiny/data-corrections
+	$(BIN)/imagecot curate corrections $(REJECTED) $(ACCEPTED) --out runs/tiny/data-corrections-drawn
 	$(BIN)/imagecot train verifier recipes/tiny/parm-plus-plus.yaml
 	$(BIN)/imagecot train self-correction recipes/tiny/self-correction.yaml
+	$(BIN)/imagecot curate redraws --data runs/tiny/data-corrections-drawn --generator runs/tiny/generator-self-correct \
+		--precision bfloat16 --groups 416 --paths 12 --out runs/tiny/data-redraws
+	$(BIN)/imagecot curate pairs --data runs/tiny/data-redraws --data runs/tiny/data-parm --per-prompt 2 --out runs/tiny/pairs-redraws
+	$(BIN)/imagecot train dpo recipes/tiny/self-correction-dpo.yaml
 
 study: setup
 	$(BIN)/imagecot study recipes/study/tiny.yaml --workers $(WORKERS)

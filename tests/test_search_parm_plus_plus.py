@@ -16,7 +16,9 @@ from imagecot.search.run import Run
 from imagecot.search.trace import Candidate, Trace, Verdict, shown
 from imagecot.verifiers.reflection import Reflection
 from plain_decoder import tiny_generator
-from test_search_parm import PROMPT, Scripted
+from test_search_parm import Scripted
+
+PROMPT = "a photo of a red apple by night"  # says more than GenEval's templates, so that reasons are written
 
 torch.set_num_threads(1)
 STEPS = 3

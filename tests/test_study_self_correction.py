@@ -19,7 +19,7 @@ from plain_decoder import tiny_generator
 from test_search_parm_plus_plus import Reflecting
 
 torch.set_num_threads(1)
-METADATA = {"tag": "colors", "prompt": "a photo of a red apple", "exclude": [],
+METADATA = {"tag": "colors", "prompt": "a photo of a red apple by night", "exclude": [],
             "include": [{"class": "apple", "count": 1, "color": "red"}]}  # fmt: skip
 WRONG = Reflection("no, the apple is green, not red.", 0.1)
 
@@ -62,7 +62,7 @@ def test_a_prompt_is_what_the_searches_would_do():
 
 def test_the_controls_are_told_less():
     rejected = Candidate(0, codes={1: torch.zeros(16), 3: torch.arange(16)})
-    tellings = study.tellings("other", lambda candidate: f"seen in {candidate.seed}")
+    tellings = study.tellings("other", lambda c: f"seen in {c.seed}", lambda c: f"written of {c.seed}")
     assert tuple(tellings) == study.ROUNDED
     told = {name: tell(rejected, WRONG) for name, tell in tellings.items()}
     assert torch.equal(told[WITH].codes, torch.arange(16))
@@ -72,6 +72,7 @@ def test_the_controls_are_told_less():
         "shuffled_reasons": (True, "other"),
         "without_image": (False, "the apple is green, not red."),
         "prompt_alone": (False, ""),
+        "written_reasons": (True, "written of 0"),
         "scorer_reasons": (True, "seen in 0"),
     }
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.paths import Correction, Generator, Paths
 from imagecot.generators.randomness import path_seeds
+from imagecot.geneval.reading import read_prompt
 from imagecot.images import from_picture, to_pictures
 from imagecot.search.resume import Partial
 from imagecot.search.together import Assess, draw_together
 from imagecot.search.trace import Candidate, Cost, Verdict, ranked, shown, shown_steps
+from imagecot.verifiers.examination import examined
 from imagecot.verifiers.questions import REFLECTION
 
 if TYPE_CHECKING:
@@ -156,17 +158,24 @@ class Run:
         return answers, conversation
 
     def reflect(self, candidate: Candidate) -> "Reflection":
-        """Ask what is wrong with the image of a finished candidate; the answer's P(yes) joins its verdicts."""
+        """Ask what is wrong with the image of a finished candidate; the answer's P(yes) joins its verdicts.
+
+        Where the prompt can be read the reasons are found by asking about its parts, else the verifier writes them.
+        """
         assert candidate.image is not None
         images = from_picture(candidate.image)[None]
-        written: list[Reflection] = []
+        requirement = read_prompt(self.prompt)
+        said: list[Reflection] = []
 
         def ask(verifier: "Verifier") -> "tuple[Tensor, None]":
-            written.extend(verifier.reflect(images, [self.prompt]))
-            return torch.tensor([written[0].p_yes], dtype=torch.float64), None
+            if requirement is None:
+                said.extend(verifier.reflect(images, [self.prompt]))
+            else:
+                said.append(examined(verifier, images, self.prompt, requirement, candidate.seed))
+            return torch.tensor([said[0].p_yes], dtype=torch.float64), None
 
         self._judged(ask, [candidate], self.generator.steps, REFLECTION)
-        return written[0]
+        return said[0]
 
     def _judged(
         self,

@@ -45,16 +45,21 @@ LABELS = {
     "shuffled_reasons": "control: another prompt's reasons",
     "without_image": "control: no rejected image",
     "prompt_alone": "control: neither image nor reasons",
+    "written_reasons": "reasons as the verifier writes them",
     "scorer_reasons": "the scorer's own reasons",
 }
-ROUNDED = (WITH, "without_reasons", "shuffled_reasons", "without_image", "prompt_alone", "scorer_reasons")
+ROUNDED = (
+    *(WITH, "without_reasons", "shuffled_reasons", "without_image", "prompt_alone"),
+    *("written_reasons", "scorer_reasons"),
+)
 
 
-def tellings(other: str, see: Callable[[Candidate], str]) -> dict[str, Telling]:
+def tellings(other: str, see: Callable[[Candidate], str], write: Callable[[Candidate], str]) -> dict[str, Telling]:
     """What the generator is told with reflection and in the controls.
 
     other  another prompt's reasons
     see    what the scorer finds wrong with a candidate, in words: with these the verifier's part plays no role
+    write  what the verifier writes of a candidate, whether or not its prompt can be examined part by part
     """
     return {
         WITH: everything,
@@ -62,6 +67,7 @@ def tellings(other: str, see: Callable[[Candidate], str]) -> dict[str, Telling]:
         "shuffled_reasons": lambda rejected, _: Correction(codes_of(rejected), other),
         "without_image": lambda _, reflection: Correction(None, reflection.reasons),
         "prompt_alone": lambda *_: Correction(None),
+        "written_reasons": lambda rejected, _: Correction(codes_of(rejected), write(rejected)),
         "scorer_reasons": lambda rejected, _: Correction(codes_of(rejected), see(rejected)),
     }
 
@@ -138,7 +144,10 @@ def observe_prompt(
         wrong = from_reason(metadata, look(_image(rejected))[0].reason)
         return to_text(wrong, random.Random(rejected.seed))
 
-    for name, tell in tellings(other, see).items():
+    def write(rejected: Candidate) -> str:
+        return reflecting.reflect(from_picture(_image(rejected))[None], [prompt])[0].reasons
+
+    for name, tell in tellings(other, see, write).items():
         run = begin()
         found = copy.deepcopy(candidates)
         correct(run, found, best, tell)
