@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from imagecot.curation.corrections import write_corrections
 from imagecot.curation.dataset import RankingData, curate, read_rows
 from imagecot.curation.label import Labeller, balanced, scaled
 from imagecot.curation.pairs import make_pairs
@@ -347,3 +348,30 @@ def test_a_damaged_identity_is_refused_in_one_sentence(tmp_path):
     (out / "curation.json").write_text('{"kind": ')
     with pytest.raises(UsageError, match=r"curation\.json is damaged; delete"):
         RankingData(out, {"kind": "orm"}, 1)
+
+
+def test_the_command_draws_rejected_images_again(tmp_path, imagecot):
+    metadata = pictogram_prompts(1, seed=3)[0]
+    group = {
+        "id": "a/b", "prompt": metadata["prompt"], "task": metadata["tag"], "metadata": json.dumps(metadata),
+        "reasons": "there is no cup.", "difference": 0.1, "rejected_seed": 1, "accepted_seed": 2,
+        "rejected_codes": list(range(64)), "accepted_codes": [5] * 64,
+    }  # fmt: skip
+    write_corrections(tmp_path / "groups", [group], {})
+    asked = ("curate", "redraws", "--data", "groups", "--paths", "3", "--keep", "3", "--out", "again")
+    code, out, _ = imagecot(*asked)
+    assert code == 0
+    assert out.endswith(": again\n")
+    rows = list(read_rows(tmp_path / "again"))
+    assert len(rows) == 3
+    assert all(row["before_codes"] == list(range(64)) and len(row["codes"]) == 64 for row in rows)
+    assert {row["told"] for row in rows} <= {"", "there is no cup."}
+    assert imagecot(*asked)[0] == 0  # nothing is left to do
+    assert imagecot(*asked[:-1], "x", "--groups", "0")[0] == 2
+    assert imagecot(*asked[:3], "nowhere", "--out", "x")[0] == 2
+    test_prompt = sorted(held_out_texts())[0]
+    write_corrections(tmp_path / "tests", [{**group, "prompt": test_prompt}], {})
+    code, _, told = imagecot(*asked[:3], "tests", "--out", "y")
+    assert code == 2
+    assert "is also a test prompt" in told
+    assert not (tmp_path / "y").exists()
