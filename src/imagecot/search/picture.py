@@ -78,7 +78,7 @@ def _explanation(trace: "Trace") -> str:
         text += " At the end, how sure the verifier is that the image shows the prompt, as P(yes)"
         text += "; the surest was chosen." if trace.n > 1 else "."
     if trace.kept < len(trace.candidates):
-        text += " Red marks a path that was stopped because the verifier saw no future for it."
+        text += " Red marks a path that was stopped because the verifier saw little future for it."
     if trace.rounds:
         text += " Then the verifier said what is wrong with the best image, and it was drawn again."
     return text
@@ -223,7 +223,7 @@ def _draw_row(
     if candidate.truncated_at is not None:
         x0, x1 = left + reached * (CELL + GAP), right - GAP
         last = candidate.verdicts[-1] if candidate.verdicts else None
-        reason = {"potential": "no potential"}.get(last.question, "rejected") if last else "rejected"
+        reason = {"potential": "little potential"}.get(last.question, "rejected") if last else "rejected"
         for y, line, bold in ((20, f"stopped at step {candidate.truncated_at}", True), (40, reason, False)):
             draw.text(((x0 + x1) / 2, middle + y - 4), line, STOPPED, _font(13, bold), "ms")
         if last is not None:
