@@ -292,39 +292,16 @@ def redraws(
       imagecot curate redraws --data runs/corrections --generator runs/self-correct --out runs/redraws
     """
     from imagecot.curation.corrections import read_corrections
-    from imagecot.curation.dataset import RankingData
-    from imagecot.geneval.choice import held_out_of
-    from imagecot.geneval.prompts import refuse_overlap
 
     _check_draws(paths, keep, generator, precision)
     if groups < 1:
         raise UsageError(f"--groups must be at least 1, not {groups}.")
     chosen = list(islice(read_corrections(data), groups))
-    refuse_overlap([group["prompt"] for group in chosen], held_out_of(detector))
-    size = max(1, _PATHS_A_UNIT // paths)
-    units = [chosen[first : first + size] for first in range(0, len(chosen), size)]
-    identity = {
-        "kind": "redraws",
-        "data": str(data),
-        "groups": len(chosen),
-        "generator": generator,
-        "weights": names.weights_of("generator", generator),
-        "detector": detector,
-        "paths": paths,
-        "keep": keep,
-        "temperature": temperature,
-        "seed": seed,
-        "precision": precision,
-    }
-    made = RankingData(out, identity, len(units))
-    _fill(
-        made,
-        units,
-        "redrawing",
-        lambda: _labeller(generator, detector, paths, keep, temperature, seed, precision).redraws,
-    )
-    how = f"The rejected images of {data}, drawn again by {generator} and labelled by {detector}."
-    _tell(made.finish("Redrawn images", how), out)
+    _label(
+        "redraws", chosen, paths, {"data": str(data), "groups": len(chosen)}, "Redrawn images",
+        f"The rejected images of {data}, drawn again by {generator} and labelled by {detector}.",
+        out, generator, detector, paths, keep, temperature, seed, precision,
+    )  # fmt: skip
 
 
 @app.command()
@@ -372,16 +349,31 @@ def _run(
     kind: str, prompts: Path, out: Path, generator: str, detector: str, paths: int, keep: int, temperature: float,
     seed: int, precision: str | None,
 ) -> None:  # fmt: skip
-    from imagecot.curation.dataset import RankingData
-    from imagecot.geneval.choice import classes_of, held_out_of
+    from imagecot.geneval.choice import classes_of
     from imagecot.geneval.folder import read_prompts
-    from imagecot.geneval.prompts import refuse_overlap
 
     _check_draws(paths, keep, generator, precision)
     requirements = read_prompts(prompts, classes_of(detector))
-    refuse_overlap([m["prompt"] for m in requirements], held_out_of(detector))
-    size = max(1, _PATHS_A_UNIT // (paths if kind != "prm" else 4))
-    units = [requirements[first : first + size] for first in range(0, len(requirements), size)]
+    _label(
+        kind, requirements, paths if kind != "prm" else 4,
+        {"prompts_sha256": hashlib.sha256(prompts.read_bytes()).hexdigest()}, f"{kind.upper()} ranking data",
+        f"Drawn by {generator} (temperature {temperature}, seed {seed}) and labelled by {detector}.",
+        out, generator, detector, paths, keep, temperature, seed, precision,
+    )  # fmt: skip
+
+
+def _label(
+    kind: str, work: Sequence[dict[str, Any]], paths_each: int, source: dict[str, Any], title: str, how: str, out: Path,
+    generator: str, detector: str, paths: int, keep: int, temperature: float, seed: int, precision: str | None,
+) -> None:  # fmt: skip
+    """Fill a folder with what the labeller's method `kind` makes of `work`, rows with a prompt; `source` is theirs."""
+    from imagecot.curation.dataset import RankingData
+    from imagecot.geneval.choice import held_out_of
+    from imagecot.geneval.prompts import refuse_overlap
+
+    refuse_overlap([row["prompt"] for row in work], held_out_of(detector))
+    size = max(1, _PATHS_A_UNIT // paths_each)
+    units = [work[first : first + size] for first in range(0, len(work), size)]
     identity = {
         "kind": kind,
         "generator": generator,
@@ -392,7 +384,7 @@ def _run(
         "temperature": temperature,
         "seed": seed,
         "precision": precision,
-        "prompts_sha256": hashlib.sha256(prompts.read_bytes()).hexdigest(),
+        **source,
     }
     data = RankingData(out, identity, len(units))
 
@@ -401,8 +393,7 @@ def _run(
         return cast(Make, getattr(labeller, kind))
 
     _fill(data, units, "curating", load)
-    how = f"Drawn by {generator} (temperature {temperature}, seed {seed}) and labelled by {detector}."
-    _tell(data.finish(f"{kind.upper()} ranking data", how), out)
+    _tell(data.finish(title, how), out)
 
 
 def _check_draws(paths: int, keep: int, generator: str, precision: str | None) -> None:
