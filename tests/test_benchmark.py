@@ -25,10 +25,12 @@ def test_operations_by_hand() -> None:
     generator = tiny_generator(guidance_scale=0)
     paths = halfway(generator, 1)
     columns = 18 + len(paths.context.prefixes[0].keys[0])
-    keys = 3 * 2 * 18 * 2 * 64 * 64
-    mixing = 2 * (18 + 18 + 10) * (2 * 64 * 64 + 2 * 64 * 256)
+    assert len(paths.codes.unique()) == 7  # so 9 different tokens with soi and eoi
+    first = 2 * 9 * (3 * 64 * 64 + 2 * 64 * 256) + 2 * 18 * 64 * 64
+    keys = 2 * 2 * 18 * 2 * 64 * 64
+    mixing = 2 * (18 + 10) * (2 * 64 * 64 + 2 * 64 * 256)
     attention = 4 * (18 + 18 + 10) * columns * 64
-    assert step_flop(generator, paths) == keys + mixing + attention + 2 * 10 * 64 * 64
+    assert step_flop(generator, paths) == first + keys + mixing + attention + 2 * 10 * 64 * 64
 
 
 def test_works_take_turns() -> None:

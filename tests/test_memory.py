@@ -50,7 +50,7 @@ def test_a_generator_whose_model_runs_out_of_memory_draws_the_same() -> None:
         if len(args[0]) > 4:
             raise RuntimeError(FULL)
 
-    short.model.showo.model.embed_tokens.register_forward_pre_hook(refuse)
+    short.model.showo.model.layers[-1].input_layernorm.register_forward_pre_hook(refuse)
     drawn = []
     for model in (generator, short):
         paths = model.start(["cat"], seeds)

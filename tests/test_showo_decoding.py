@@ -170,17 +170,31 @@ def test_truncated_paths_can_be_resumed_later():
 def test_no_guidance_computes_no_unconditional_rows():
     generator = tiny_generator(steps=4, guidance_scale=0)
     rows = []
-    embed = generator.model.showo.model.embed_tokens
-    embed.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
+    last = generator.model.showo.model.layers[-1].input_layernorm
+    last.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
     paths = finish(generator, generator.start(["cat"], path_seeds(0, 5)))
     assert rows == [1, 1, 5, 5, 5]  # before the first step all paths are alike
     assert (paths.codes >= 0).all()
     assert generator.rows_per_path == 1
     rows.clear()
     guided = tiny_generator(steps=2)
-    guided.model.showo.model.embed_tokens.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
+    last = guided.model.showo.model.layers[-1].input_layernorm
+    last.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
     finish(guided, guided.start(["cat", "rat", "cat"], path_seeds(0, 3)))
     assert rows == [2, 1, 4, 6]  # two prompts of one length, the empty one, 2 rows a prompt, then 2 a path
+
+
+def test_the_first_layer_works_out_equal_tokens_once():
+    generator = tiny_generator(steps=4)
+    paths = generator.advance(generator.start(["cat", "rat"] * 3, path_seeds(0, 6)))
+    asked = []
+    generator.model.showo.model.layers[0].mlp.register_forward_hook(lambda module, args, out: asked.append(args[0]))
+    generator.model.showo.model.layers[0].self_attn.q_proj.register_forward_hook(
+        lambda module, args, out: asked.append(args[0])
+    )
+    generator.advance(paths)
+    assert [len(tokens) for tokens in asked] == [len(paths.codes.unique()) + 2] * len(asked)  # soi and eoi stand beside
+    assert len(asked) in (1, 2)  # oneDNN's fused feed-forward does not call the module
 
 
 def test_the_reference_temperature_falls_faster():
@@ -254,7 +268,8 @@ def test_rows_of_the_same_prompt_and_codes_are_computed_once():
     paths = generator.advance(generator.start(["cat", "two dogs"], path_seeds(4, 2)))
     forks = paths.select([1, 0, 1, 1], seeds=path_seeds(5, 4))
     rows = []
-    generator.model.showo.model.embed_tokens.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
+    last = generator.model.showo.model.layers[-1].input_layernorm
+    last.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
     together = generator.advance(forks)
     assert rows == [4]
     alone = [generator.advance(forks.select([k])) for k in range(4)]

@@ -45,10 +45,11 @@ def encode_prefixes(model: Showo, texts: list[list[int]]) -> list[Prefix]:
         keys, values = [], []
         for layer in model.showo.model.layers:
             h = layer.input_layernorm(x)
-            k, v = _keys_and_values(layer.self_attn, h, cos, sin)
-            keys.append(k)
+            k, v = _keys_and_values(layer.self_attn, h)
+            keys.append(rotate_(k, cos, sin))
             values.append(v)
-            attended = _attend(_queries(layer.self_attn, h, cos, sin), k, v, allowed, is_causal=allowed is None)
+            q = rotate_(_queries(layer.self_attn, h), cos, sin)
+            attended = _attend(q, k, v, allowed, is_causal=allowed is None)
             x = x + layer.self_attn.dense(attended) + feed_forward(layer.mlp, h)
         for place, index in enumerate(members):
             prefixes[index] = Prefix([k[place] for k in keys], [v[place] for v in values])
@@ -67,16 +68,22 @@ def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, i
     most = int(count.max())
     # Wanted positions first: every row keeps `most` of them, and those too many are dropped at the end.
     kept = 1 + (~wanted).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-    x = model.showo.model.embed_tokens(image_ids)
     last = len(model.showo.model.layers) - 1
+    # Before the first attention a token is its embedding alone, so equal tokens are worked out once: most of an image is
+    # masked, a code stands in many rows, and conditional and unconditional rows hold the same image.
+    distinct, place = image_ids.unique(return_inverse=True)
+    x = model.showo.model.embed_tokens(distinct if last else image_ids)
     for index, layer in enumerate(model.showo.model.layers):
         h = layer.input_layernorm(x)
-        k, v = _keys_and_values(layer.self_attn, h, cos, sin)
+        k, v = _keys_and_values(layer.self_attn, h)
         if index == last:
             at = kept[:, :, None].expand(-1, -1, h.shape[-1])
             x, h = x.gather(1, at), h.gather(1, at)
-            cos, sin = cos[kept], sin[kept]
-        q = _queries(layer.self_attn, h, cos, sin)
+        q, fed = _queries(layer.self_attn, h), feed_forward(layer.mlp, h)
+        if index == 0 < last:
+            x, q, k, v, fed = (tokens[place] for tokens in (x, q, k, v, fed))
+        k = rotate_(k, cos, sin)
+        q = rotate_(q, cos[kept], sin[kept]) if index == last else rotate_(q, cos, sin)
         parts = []
         first = 0
         for prefix, rows in prefixes:
@@ -86,7 +93,7 @@ def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, i
             parts.append(_attend(q[part], all_k, all_v))
             first += rows
         attended = parts[0] if len(parts) == 1 else torch.cat(parts)
-        x = x + layer.self_attn.dense(attended) + feed_forward(layer.mlp, h)
+        x = x + layer.self_attn.dense(attended) + fed
     return model.showo.model.final_layernorm(x)[torch.arange(most, device=x.device) < count]
 
 
@@ -118,16 +125,15 @@ def feed_forward(mlp: PhiMLP, h: Tensor) -> Tensor:
     return mlp(h)
 
 
-def _queries(attention: PhiAttention, h: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return queries (B, L, heads, head_dim), normalised and then rotated."""
-    q = attention.q_proj(h).unflatten(-1, (-1, attention.head_dim))
-    return rotate_(attention.q_layernorm(q), cos, sin)
+def _queries(attention: PhiAttention, h: Tensor) -> Tensor:
+    """Return queries (..., heads, head_dim) of h (..., D), normalised and not rotated yet."""
+    return attention.q_layernorm(attention.q_proj(h).unflatten(-1, (-1, attention.head_dim)))
 
 
-def _keys_and_values(attention: PhiAttention, h: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Return keys, normalised and then rotated, and values, both (B, L, heads, head_dim)."""
+def _keys_and_values(attention: PhiAttention, h: Tensor) -> tuple[Tensor, Tensor]:
+    """Return keys, normalised and not rotated yet, and values, both (..., heads, head_dim), of h (..., D)."""
     k, v = (layer(h).unflatten(-1, (-1, attention.head_dim)) for layer in (attention.k_proj, attention.v_proj))
-    return rotate_(attention.k_layernorm(k), cos, sin), v
+    return attention.k_layernorm(k), v
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, is_causal: bool = False) -> Tensor:
