@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
-from imagecot.benchmark.measure import CONFIGS, halfway, in_turns, measure, step_flop
+from imagecot.benchmark.measure import CONFIGS, halfway, measure, step_flop
 from imagecot.benchmark.report import table
+from imagecot.benchmark.timing import in_turns
+from imagecot.benchmark.training import _forward_flop, training
 from plain_decoder import tiny_generator
 from small_models import Brightness, write_generator, write_verifier
 
@@ -33,6 +35,24 @@ def test_operations_by_hand() -> None:
     assert step_flop(generator, paths) == first + keys + mixing + attention + 2 * 10 * 64 * 64
 
 
+def test_operations_of_a_row_of_training_by_hand() -> None:
+    """3 layers, D 64, I 256, 64 codes: a row of 20 tokens of which 5 are scored."""
+    layer = 2 * 20 * (4 * 64 * 64 + 2 * 64 * 256) + 4 * 20 * 20 * 64
+    assert _forward_flop(tiny_generator(), 20, 5) == 3 * layer + 2 * 5 * 64 * 64
+
+
+def test_training_is_timed_and_leaves_the_generator_as_it_was() -> None:
+    generator = tiny_generator()
+    before = {name: weight.clone() for name, weight in generator.model.state_dict().items()}
+    kind = generator.model.showo.config._attn_implementation
+    found = training(generator, "cat", 3, 1, {"float32": 100.0, "bfloat16": 400.0})
+    assert found["bfloat16"]["share_of_matrix_rate"] == pytest.approx(found["bfloat16"]["gflop_per_second"] / 400)
+    assert 0 < found["data_seconds"] < found["float32"]["seconds"]
+    assert all(torch.equal(weight, before[name]) for name, weight in generator.model.state_dict().items())
+    assert all(weight.grad is None for weight in generator.model.parameters())
+    assert generator.model.showo.config._attn_implementation == kind
+
+
 def test_works_take_turns() -> None:
     calls = []
     times = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
@@ -54,6 +74,11 @@ def test_all_is_measured() -> None:
     assert set(result["breakdown"]) == {"paths", "prefix", "trunk", "head", "sampling", "preview", "judge"}
     for row in result["against_plain"].values():
         assert row["ratio"] == pytest.approx(row["plain_seconds"] / row["seconds"])
+    training = result["training"]
+    assert training["images"] == 2
+    for name in ("float32", "bfloat16"):
+        assert training[name]["images_per_second"] == pytest.approx(2 / training[name]["seconds"])
+    assert "| gradient of 2 images" in table(result)
     assert ticks[-1][0] == ticks[-1][1]
     assert table(result).count("\n| 1 | 16 |") >= 2
 

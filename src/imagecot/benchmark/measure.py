@@ -9,7 +9,6 @@ import platform
 import resource
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +18,8 @@ import torch
 from torch import Tensor
 
 from imagecot.benchmark.plain import plain_decode
+from imagecot.benchmark.timing import Result, in_turns, matrix_rate, seconds
+from imagecot.benchmark.training import training
 from imagecot.generators import CHECKPOINTS, randomness
 from imagecot.generators.paths import MASKED, Paths, finish
 from imagecot.generators.randomness import path_seeds
@@ -59,7 +60,6 @@ _TINY_IMAGES = MagvitV2Config(
     image_size=64,
     patch_size=4,
 )
-Result = dict[str, Any]
 
 
 def random_generator(config: ShowoConfig, precision: str = "float32") -> ShowoGenerator:
@@ -71,34 +71,6 @@ def random_generator(config: ShowoConfig, precision: str = "float32") -> ShowoGe
         model.showo.model.layers = quantize(model.showo.model.layers)
     prompting = Prompting.from_pretrained(CHECKPOINTS / "tiny", config)
     return ShowoGenerator(model, MagvitV2(images).eval(), prompting, precision=precision)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Return the wall clock of one call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def in_turns(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of each work, all in turn `repeats` times, after one unmeasured call of each."""
-    for work in works.values():
-        work()
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats):
-        for name, work in works.items():
-            found[name].append(seconds(work))
-    return found
-
-
-def matrix_rate(dtype: torch.dtype, device: torch.device, size: int = 2048, repeats: int = 5) -> float:
-    """Return the GFLOP/s of a square matrix product: what the machine gives."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / statistics.median(in_turns({"": lambda: a @ b}, repeats)[""]) / 1e9
 
 
 def halfway(generator: ShowoGenerator, batch: int, tokens: int | None = None, prompt: str = PROMPT) -> Paths:
@@ -165,6 +137,9 @@ def measure(
     rate = result["matrix_gflop_per_second"][str(generator.model.dtype).removeprefix("torch.")]
     for row in [*result["batches"], *result["image_tokens"], *result["prompt_tokens"]]:
         row["share_of_matrix_rate"] = row["gflop_per_second"] / rate
+    if generator.precision == "float32":  # what is trained is held in float32
+        rates = result["matrix_gflop_per_second"]
+        result["training"] = training(generator, PROMPT, min(16, max(batches)), repeats, rates)
     trunk = result["breakdown"]["trunk"]
     trunk["share_of_matrix_rate"] = trunk["gflop_per_second"] / rate
     result["peak_memory_bytes"] = _peak_memory()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from imagecot.benchmark.measure import Result
+from imagecot.benchmark.timing import Result
 from imagecot.files import write_atomically
 
 
@@ -34,7 +34,25 @@ def table(result: Result) -> str:
     for name, row in result["against_plain"].items():
         what = f"best of {row['n']}, with the judge" if "n" in row else name
         lines.append(f"| {what} | {row['plain_seconds']:.2f} | {row['seconds']:.2f} | {row['ratio']:.2f} |")
+    if "training" in result:
+        lines += ["", *_training(result["training"])]
     return "\n".join(lines) + "\n"
+
+
+def _training(row: Result) -> list[str]:
+    """The lines of a table of gradients."""
+    lines = [
+        f"| gradient of {row['images']} images ({1e3 * row['data_seconds']:.1f} ms of data) | s | images a second | "
+        "GFLOP/s | share of the product |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name in ("float32", "bfloat16"):
+        found = row[name]
+        lines.append(
+            f"| {name} | {found['seconds']:.3f} | {found['images_per_second']:.1f} | "
+            f"{found['gflop_per_second']:.0f} | {found['share_of_matrix_rate']:.2f} |"
+        )
+    return lines
 
 
 def plot(result: Result, file: Path) -> None:

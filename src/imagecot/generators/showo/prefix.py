@@ -69,8 +69,8 @@ def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, i
     # Wanted positions first: every row keeps `most` of them, and those too many are dropped at the end.
     kept = 1 + (~wanted).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
     last = len(model.showo.model.layers) - 1
-    # Before the first attention a token is its embedding alone, so equal tokens are worked out once: most of an image is
-    # masked, a code stands in many rows, and conditional and unconditional rows hold the same image.
+    # Before the first attention a token is its embedding alone, so equal tokens are worked out once: most of an image
+    # is masked, a code stands in many rows, and conditional and unconditional rows hold the same image.
     distinct, place = image_ids.unique(return_inverse=True)
     x = model.showo.model.embed_tokens(distinct if last else image_ids)
     for index, layer in enumerate(model.showo.model.layers):

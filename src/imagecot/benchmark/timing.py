@@ -1,0 +1,38 @@
+"""Wall clocks, and the rate of a matrix product that they are compared with."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+Result = dict[str, Any]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the wall clock of one call."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def in_turns(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of each work, all in turn `repeats` times, after one unmeasured call of each."""
+    for work in works.values():
+        work()
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            found[name].append(seconds(work))
+    return found
+
+
+def matrix_rate(dtype: torch.dtype, device: torch.device, size: int = 2048, repeats: int = 5) -> float:
+    """Return the GFLOP/s of a square matrix product: what the machine gives."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / statistics.median(in_turns({"": lambda: a @ b}, repeats)[""]) / 1e9
