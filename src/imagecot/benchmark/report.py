@@ -49,7 +49,7 @@ def _training(row: Result) -> list[str]:
     for name in ("float32", "bfloat16"):
         found = row[name]
         lines.append(
-            f"| {name} | {found['seconds']:.3f} | {found['images_per_second']:.1f} | "
+            f"| {name} | {found['seconds']:.3f} | {found['images_per_second']:.3g} | "
             f"{found['gflop_per_second']:.0f} | {found['share_of_matrix_rate']:.2f} |"
         )
     return lines
