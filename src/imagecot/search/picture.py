@@ -112,7 +112,8 @@ def draw_steps(trace: "Trace") -> Image.Image:
     said = [_wrap(note, _font(14), width - 2 * MARGIN, 3) for note in notes]
     below = [NOTE * len(lines) + GAP for lines in said]  # a note stands below the last row of its round
     tops = [top + k * PITCH + sum(below[: trace.candidates[index].round]) for k, index in enumerate(rows)]
-    height = top + len(rows) * PITCH + sum(below) + 26 + MARGIN
+    footer = _wrap(_footer(trace, len(rows)), _font(13), width - 2 * MARGIN, 3)
+    height = top + len(rows) * PITCH + sum(below) + 8 + 18 * len(footer) + MARGIN
 
     # Shapes are drawn at twice the size and reduced, so that their edges are smooth; text and images are not.
     shapes = Image.new("RGB", (2 * width, 2 * height), PAPER)
@@ -139,8 +140,8 @@ def draw_steps(trace: "Trace") -> Image.Image:
         for line in lines:
             draw.text((MARGIN, y + GAP / 2), line, INK, _font(14))
             y += NOTE
-    (footer,) = _wrap(_footer(trace, len(rows)), _font(13), width - 2 * MARGIN, 1)
-    draw.text((MARGIN, height - MARGIN), footer, SOFT, _font(13), "ls")
+    for number, line in enumerate(reversed(footer)):
+        draw.text((MARGIN, height - MARGIN - 18 * number), line, SOFT, _font(13), "ls")
     return image
 
 
