@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imagecot.commands.output import nearest, say, waiting
+from imagecot.errors import UsageError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -24,7 +25,10 @@ TRAININGS = {
     "self-correction": ("imagecot.training.self_correction", "SelfCorrectionRecipe", "train_self_correction"),
     "detector": ("imagecot.training.detector", "DetectorRecipe", "train_detector"),
 }
-STUDIES = {"study": ("imagecot.study.run", "StudyRecipe", "run")}
+STUDIES = {
+    "study": ("imagecot.study.run", "StudyRecipe", "run"),
+    "study (corrections)": ("imagecot.study.corrections", "CorrectionsRecipe", "run"),
+}
 
 KINDS = list(dict.fromkeys(name.split(" ")[0] for name in TRAININGS))
 
@@ -67,22 +71,29 @@ def study(
 ) -> None:
     """Compare searches and generators on held-out prompts; an interrupted study is resumed by the same command.
 
-    Writes summary.json, and what it is made of, into the recipe's output; `imagecot report` makes a page of it.
+    Writes summary.json, and what it is made of, into the recipe's output; `imagecot report` makes a page of it. A
+    recipe of corrections compares what the generator can be told of a wrong image, and writes table.md beside it.
 
     Examples:
 
       imagecot study recipes/study/tiny.yaml --workers 2
 
       imagecot study recipes/study/tiny.yaml --rows baseline,parm output=runs/study/parm-alone
+
+      imagecot study recipes/study/corrections.yaml
     """
-    _, checked, function = _read(recipe, overrides, STUDIES)
+    kind, checked, function = _read(recipe, overrides, STUDIES)
+    if rows and kind != "study":
+        raise UsageError("a study of corrections has no rows to choose from; leave out --rows.")
     if rows:
         checked = checked.only([name.strip() for name in rows.split(",")])  # type: ignore[attr-defined]
     command = shlex.join(["imagecot", "study", str(recipe), *(overrides or [])])
     command += f" --rows {rows}" if rows else ""
     command += f" --workers {workers}" if workers > 1 else ""
     _follow(lambda study: function(study, workers=workers, command=command), checked)
-    typer.echo(f"{checked.output}/summary.json; next: imagecot report {checked.output}")  # type: ignore[attr-defined]
+    output = checked.output  # type: ignore[attr-defined]
+    following = f"next: imagecot report {output}" if kind == "study" else f"{output}/table.md"
+    typer.echo(f"{output}/summary.json; {following}")
 
 
 def validate(recipe: RecipeFile, overrides: Overrides = None) -> None:

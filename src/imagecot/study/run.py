@@ -32,7 +32,7 @@ from imagecot.study import self_correction, timing
 from imagecot.study.analysis import analyse
 from imagecot.study.pool import Judges, Models, load_models, observe, verifiers_of
 from imagecot.study.recipe import StudyRecipe, Unit, due, prompts, timed_prompts, units
-from imagecot.study.store import Row, Store, read_lines
+from imagecot.study.store import Row, Store, read_lines, without_nan
 from imagecot.study.timing import Timed
 from imagecot.verifiers import load_verifier
 
@@ -269,7 +269,7 @@ def conclude(recipe: StudyRecipe, weights: Row, command: str) -> Row:
         },
         "versions": versions(),
     }
-    found: Row = _without_nan(summary)
+    found: Row = without_nan(summary)
     write_whole(recipe.output / SUMMARY, (json.dumps(found, indent=1) + "\n").encode())
     return found
 
@@ -281,12 +281,3 @@ def busy(intervals: Any) -> float:
         total += max(0.0, ended - max(began, until))
         until = max(until, ended)
     return total
-
-
-def _without_nan(value: Any) -> Any:
-    """The same with None for what is not a number, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,6 +1,7 @@
 """Rows of JSON that several processes make, each written whole: nothing is lost or done twice when they are killed."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -72,3 +73,12 @@ def read_lines(file: Path) -> list[Row]:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
         raise ImagecotError(f"{file} is damaged ({error}); delete it, and what it held is done again.") from error
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for what is not a number, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

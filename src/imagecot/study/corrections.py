@@ -1,0 +1,236 @@
+"""What a correction is worth by what the generator is told: many wrong images, each drawn again in every way.
+
+Table 5 redraws only what a verifier chose and got wrong, a handful of images. Here images of held-out prompts are
+redrawn that all judges call wrong, nobody chooses among what comes out, and all ways share their seeds, so that
+comparisons are paired. How right the reasons are is counted on the same images.
+
+    imagecot study recipes/study/corrections.yaml
+"""
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from imagecot.errors import UsageError
+from imagecot.files import write_whole
+from imagecot.generators import load_generator
+from imagecot.generators.paths import Correction, Generator, finish
+from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
+from imagecot.geneval.discrepancies import Discrepancy, from_reason, to_text
+from imagecot.geneval.reading import read_prompt
+from imagecot.identity import claim
+from imagecot.models import weights_of
+from imagecot.precision import Precision
+from imagecot.study.pool import Judges
+from imagecot.study.recipe import Metadata, prompts
+from imagecot.study.store import Row, Store, without_nan
+from imagecot.training.answers import found_and_said
+from imagecot.verifiers import Verifier, load_verifier
+from imagecot.verifiers.examination import examine
+from imagecot.verifiers.questions import ORM
+
+FOUND = "found_by_asking"
+LABELS = {
+    FOUND: "image, and reasons found by asking",
+    "scorer_reasons": "image, and the scorer's own reasons",
+    "written_reasons": "image, and reasons as the verifier writes them",
+    "shuffled_reasons": "image, and another prompt's reasons",
+    "without_reasons": "image alone",
+    "without_image": "reasons found by asking alone",
+    "prompt_alone": "neither",
+}
+
+
+class CorrectionsRecipe(BaseModel):
+    """A recipe of `imagecot study` about corrections."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: Path
+    generator: str = Field(description="whose wrong images are corrected")
+    corrector: str
+    verifier: str = Field(description="who finds and who writes reasons")
+    precision: Precision | None = None
+    prompts_per_task: int = Field(20, ge=1)
+    paths: int = Field(6, ge=1, description="of each prompt")
+    wrong: int = Field(2, ge=1, description="of them that are corrected, at most")
+    redraws: int = Field(4, ge=1, description="of each wrong image in each way")
+    seed: int = 0
+    detector: str = Field("pictograms", description="who judges, and by whose prompts, as in `evaluate geneval`")
+
+
+def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", console: Console | None = None) -> Row:
+    """Do what is missing, prompt by prompt, and return the summary, which is also written.
+
+    UsageError for several workers, as each prompt is told the reasons of the one before in a control, and where
+    `recipe.output` holds another study; ImagecotError where a model cannot be used.
+    """
+    if workers > 1:
+        raise UsageError("a study of corrections runs in one process; leave out --workers.")
+    weights = {name: weights_of("generator", name) for name in (recipe.generator, recipe.corrector)}
+    weights[recipe.verifier] = weights_of("verifier", recipe.verifier)
+    claim(
+        recipe.output / "study.json",
+        {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights},
+        "study",
+    )
+    store = Store(recipe.output, "corrections")
+    # In another order than by task, so that the reasons of the prompt before are about anything.
+    every = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task)]
+    random.Random(recipe.seed).shuffle(every)
+    rows = store.rows()
+    if len(rows) < len(every):
+        generator, corrector = (
+            load_generator(name, dtype=recipe.precision) for name in (recipe.generator, recipe.corrector)
+        )
+        verifier, judges = load_verifier(recipe.verifier, dtype=recipe.precision), Judges.load(recipe.detector)
+        left = list(enumerate(every))[len(rows) :]
+        for number, metadata in track(left, "correcting", console=console or Console(stderr=True)):
+            began = time.time()
+            told = next((row["told"] for row in reversed(rows) if row["told"]), "")
+            row = observe(recipe, metadata, generator, corrector, verifier, judges, told)
+            rows.append({"number": number, **row, "began": began, "ended": time.time()})
+            store.keep(rows[-1])
+    store.fold()
+    summary: Row = {
+        **analyse(rows),
+        "recipe": recipe.model_dump(mode="json"),
+        "weights": weights,
+        "command": command,
+        "date": date.today().isoformat(),
+        "seconds": sum(row["ended"] - row["began"] for row in rows),
+        "threads": torch.get_num_threads(),
+    }
+    write_whole(recipe.output / "summary.json", (json.dumps(without_nan(summary), indent=1) + "\n").encode())
+    write_whole(recipe.output / "table.md", table(summary).encode())
+    return summary
+
+
+@torch.no_grad()
+def observe(
+    recipe: CorrectionsRecipe,
+    metadata: Metadata,
+    generator: Generator,
+    corrector: Generator,
+    verifier: Verifier,
+    judges: Judges,
+    other: str,
+) -> Row:
+    """Draw a prompt's images and correct the wrong ones in every way; `other` are another prompt's reasons."""
+    prompt = metadata["prompt"]
+    paths = finish(generator, generator.start([prompt], path_seeds(prompt_seed(recipe.seed, prompt), recipe.paths)))
+    images = generator.preview(paths).float()
+    verdicts = judges.look(images, metadata)
+    wrong = [k for k in range(len(images)) if not any(found[k].correct for found in verdicts)][: recipe.wrong]
+    corrected, told = [], ""
+    for k in wrong:
+        seed = int(paths.seeds[k])
+        true = from_reason(metadata, verdicts[0][k].reason)
+        written = verifier.reflect(images[k : k + 1], [prompt])[0]
+        found = _asked(verifier, images[k], prompt)
+        ours = written.reasons if found is None else to_text(found, random.Random(seed))
+        told = to_text(true, random.Random(seed))
+        codes = paths.codes[k]
+        ways = {
+            FOUND: Correction(codes, ours),
+            "scorer_reasons": Correction(codes, told),
+            "written_reasons": Correction(codes, written.reasons),
+            "shuffled_reasons": Correction(codes, other),
+            "without_reasons": Correction(codes),
+            "without_image": Correction(None, ours),
+            "prompt_alone": Correction(None),
+        }
+        history = [way for way in ways.values() for _ in range(recipe.redraws)]
+        seeds = fork_seeds(paths.seeds[k : k + 1], recipe.redraws).repeat(len(ways))
+        drawn = corrector.preview(finish(corrector, corrector.start([prompt], seeds, history=history))).float()
+        right = np.array([[verdict.correct for verdict in found] for found in judges.look(drawn, metadata)])
+        corrected.append(
+            {
+                "right": dict(zip(ways, right.reshape(len(right), len(ways), -1).mean(2).T.tolist(), strict=True)),
+                "true": [asdict(d) for d in true],
+                "found": [asdict(d) for d in (written.discrepancies if found is None else found)],
+                "written": [asdict(d) for d in written.discrepancies],
+            }
+        )
+    return {"metadata": metadata, "corrected": corrected, "told": told}
+
+
+def _asked(verifier: Verifier, image: Tensor, prompt: str) -> list[Discrepancy] | None:
+    """What is wrong with an image (3, H, W) by answers about the parts of its prompt; None for one that is not read."""
+    requirement = read_prompt(prompt)
+    if requirement is None:
+        return None
+
+    def ask(texts: list[str]) -> Sequence[float]:
+        answers: list[float] = verifier.ask(image.expand(len(texts), -1, -1, -1), texts, ORM).tolist()
+        return answers
+
+    return examine(ask, requirement)
+
+
+def analyse(rows: Sequence[Row]) -> Row:
+    """How often each way ends right by each judge, what found reasons gain on it, and how right reasons are.
+
+    Standard errors are clustered by prompt, as its images are alike.
+    """
+    images = [(number, image) for number, row in enumerate(rows) for image in row["corrected"]]
+    clusters = [number for number, _ in images]
+    shares = {way: np.array([image["right"][way] for _, image in images]) for way in LABELS}  # images x judges
+    result: dict[str, Any] = {"images": len(images), "prompts": len(set(clusters)), "ways": {}, "reasons": {}}
+    if not images:
+        return result
+    for way, label in LABELS.items():
+        gain = (shares[FOUND] - shares[way]).mean(1)
+        result["ways"][way] = {
+            "label": label,
+            "right": shares[way].mean(0).tolist(),
+            "standard_error": [clustered_error(column, clusters) for column in shares[way].T],
+            "found_minus_this": float(gain.mean()),
+            "its_standard_error": clustered_error(gain, clusters),
+        }
+    true = [[Discrepancy(**d) for d in image["true"]] for _, image in images]
+    for name in ("found", "written"):
+        result["reasons"][name] = found_and_said([[Discrepancy(**d) for d in image[name]] for _, image in images], true)
+    return result
+
+
+def clustered_error(values: Sequence[float] | np.ndarray, clusters: Sequence[int]) -> float:
+    """The standard error of the mean of values that are alike within clusters: from the sums of their residuals."""
+    residuals = np.asarray(values, dtype=float) - np.mean(values)
+    sums = np.array([residuals[np.asarray(clusters) == cluster].sum() for cluster in sorted(set(clusters))])
+    if len(sums) < 2:
+        return float("nan")
+    return float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(residuals))
+
+
+def table(summary: Row) -> str:
+    """The summary as Markdown."""
+    lines = [
+        f"{summary['images']} wrong images of {summary['prompts']} prompts; share of right corrections by each judge, "
+        "with its standard error.",
+        "",
+        "| told | right | found by asking minus this, points |",
+        "|---|---|--:|",
+    ]
+    for name, way in summary["ways"].items():
+        pairs = zip(way["right"], way["standard_error"], strict=True)
+        right = " / ".join(f"{share:.3f} ({error:.3f})" for share, error in pairs)
+        gain = f"{100 * way['found_minus_this']:+.1f} ({100 * way['its_standard_error']:.1f})" if name != FOUND else ""
+        lines.append(f"| {way['label']} | {right} | {gain} |")
+    lines += ["", "| reasons | precision | recall | of kind and object: precision | recall |", "|---|--:|--:|--:|--:|"]
+    for name, found in summary["reasons"].items():
+        keys = ("precision", "recall", "precision_of_kind", "recall_of_kind")
+        lines.append(f"| {name} | " + " | ".join(f"{found[key]:.2f}" for key in keys) + " |")
+    return "\n".join(lines) + "\n"
