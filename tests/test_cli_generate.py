@@ -34,7 +34,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def start(*arguments: str, cwd: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "imagecot", *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+
+    def hear_ctrl_c() -> None:
+        # A shell without job control starts background processes, and so their children, deaf to it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        command, cwd=cwd, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear_ctrl_c
+    )
 
 
 def test_a_run_and_its_report(imagecot, models, tmp_path):
