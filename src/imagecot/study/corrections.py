@@ -21,7 +21,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from imagecot.errors import UsageError
 from imagecot.files import write_whole
@@ -31,15 +30,13 @@ from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.geneval.discrepancies import Discrepancy, from_reason, to_text
 from imagecot.geneval.reading import read_prompt
 from imagecot.identity import claim
-from imagecot.models import weights_of
 from imagecot.precision import Precision
-from imagecot.study.pool import Judges
+from imagecot.study.pool import Judges, digests
 from imagecot.study.recipe import Metadata, prompts
 from imagecot.study.store import Row, Store, without_nan
 from imagecot.training.answers import found_and_said
 from imagecot.verifiers import Verifier, load_verifier
-from imagecot.verifiers.examination import examine
-from imagecot.verifiers.questions import ORM
+from imagecot.verifiers.examination import examine_image
 
 FOUND = "found_by_asking"
 LABELS = {
@@ -79,8 +76,8 @@ def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", conso
     """
     if workers > 1:
         raise UsageError("a study of corrections runs in one process; leave out --workers.")
-    weights = {name: weights_of("generator", name) for name in (recipe.generator, recipe.corrector)}
-    weights[recipe.verifier] = weights_of("verifier", recipe.verifier)
+    weights = {name: digests("generator", name) for name in (recipe.generator, recipe.corrector)}
+    weights[recipe.verifier] = digests("verifier", recipe.verifier)
     claim(
         recipe.output / "study.json",
         {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights},
@@ -130,6 +127,7 @@ def observe(
 ) -> Row:
     """Draw a prompt's images and correct the wrong ones in every way; `other` are another prompt's reasons."""
     prompt = metadata["prompt"]
+    requirement = read_prompt(prompt)
     paths = finish(generator, generator.start([prompt], path_seeds(prompt_seed(recipe.seed, prompt), recipe.paths)))
     images = generator.preview(paths).float()
     verdicts = judges.look(images, metadata)
@@ -139,7 +137,7 @@ def observe(
         seed = int(paths.seeds[k])
         true = from_reason(metadata, verdicts[0][k].reason)
         written = verifier.reflect(images[k : k + 1], [prompt])[0]
-        found = _asked(verifier, images[k], prompt)
+        found = examine_image(verifier, images[k : k + 1], requirement) if requirement else None
         ours = written.reasons if found is None else to_text(found, random.Random(seed))
         told = to_text(true, random.Random(seed))
         codes = paths.codes[k]
@@ -165,19 +163,6 @@ def observe(
             }
         )
     return {"metadata": metadata, "corrected": corrected, "told": told}
-
-
-def _asked(verifier: Verifier, image: Tensor, prompt: str) -> list[Discrepancy] | None:
-    """What is wrong with an image (3, H, W) by answers about the parts of its prompt; None for one that is not read."""
-    requirement = read_prompt(prompt)
-    if requirement is None:
-        return None
-
-    def ask(texts: list[str]) -> Sequence[float]:
-        answers: list[float] = verifier.ask(image.expand(len(texts), -1, -1, -1), texts, ORM).tolist()
-        return answers
-
-    return examine(ask, requirement)
 
 
 def analyse(rows: Sequence[Row]) -> Row:

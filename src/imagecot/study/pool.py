@@ -5,6 +5,7 @@ step-level search draws its own paths.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from imagecot.geneval.choice import detectors
 from imagecot.geneval.detection import Detector, judge
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture
+from imagecot.models import weights_of
 from imagecot.search import search
 from imagecot.search.trace import Candidate, Cost, Trace
 from imagecot.study.recipe import Metadata, RowRecipe, StudyRecipe, Unit, due
@@ -40,6 +42,16 @@ class Models:
     def verifier(self, name: str | None) -> Verifier | None:
         """The verifier of that name; None for a search without."""
         return self.verifiers[name] if name else None
+
+
+def digests(role: str, name: str) -> dict[str, str]:
+    """SHA-256 of the weights of a generator or verifier; what the hub has and this machine not is fetched."""
+    found = weights_of(role, name)
+    if not found:
+        load: Callable[[str], object] = load_generator if role == "generator" else load_verifier
+        load(name)
+        found = weights_of(role, name)
+    return found
 
 
 def load_models(generator: str, verifiers: set[str], precision: str | None, before: Models | None = None) -> Models:

@@ -22,7 +22,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from imagecot.errors import ImagecotError
 from imagecot.files import write_whole
-from imagecot.generators import load_generator
 from imagecot.identity import claim, read_identity, refuse_other
 from imagecot.models import weights_of
 from imagecot.pictograms.detector import DETECTORS
@@ -30,11 +29,10 @@ from imagecot.processes import share
 from imagecot.search.trace import versions
 from imagecot.study import self_correction, timing
 from imagecot.study.analysis import analyse
-from imagecot.study.pool import Judges, Models, load_models, observe, verifiers_of
+from imagecot.study.pool import Judges, Models, digests, load_models, observe, verifiers_of
 from imagecot.study.recipe import StudyRecipe, Unit, due, prompts, timed_prompts, units
 from imagecot.study.store import Row, Store, read_lines, without_nan
 from imagecot.study.timing import Timed
-from imagecot.verifiers import load_verifier
 
 SUMMARY = "summary.json"
 
@@ -69,18 +67,10 @@ def weights_used(recipe: StudyRecipe) -> Row:
     if recipe.self_correction:
         generators.add(recipe.self_correction.correcting_generator)
         verifiers |= self_correction.verifiers_of(recipe.self_correction)
-    names: list[tuple[str, str, Callable[[str], object]]] = [
-        *(("generator", name, load_generator) for name in sorted(generators)),
-        *(("verifier", name, load_verifier) for name in sorted(filter(None, verifiers))),
-    ]
-    found: Row = {"generators": {}, "verifiers": {}}
-    for role, name, load in names:
-        digests = weights_of(role, name)
-        if not digests:
-            load(name)
-            digests = weights_of(role, name)
-        found[f"{role}s"][name] = digests
-    return found
+    return {
+        "generators": {name: digests("generator", name) for name in sorted(generators)},
+        "verifiers": {name: digests("verifier", name) for name in sorted(filter(None, verifiers))},
+    }
 
 
 def judges_used(recipe: StudyRecipe) -> Row:

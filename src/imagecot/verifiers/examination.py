@@ -33,11 +33,18 @@ def examined(verifier: Verifier, images: Tensor, prompt: str, requirement: Mappi
     if accepted.accepted:
         return accepted
 
+    found = examine_image(verifier, images, requirement)
+    return Reflection(f"no, {to_text(found, random.Random(seed))}", p_yes)
+
+
+def examine_image(verifier: Verifier, images: Tensor, requirement: Mapping[str, Any]) -> list[Discrepancy]:
+    """What `examine` finds wrong with one image (1, 3, H, W), asked of a verifier in one batch."""
+
     def ask(texts: list[str]) -> Sequence[float]:
         answers: list[float] = verifier.ask(images.expand(len(texts), -1, -1, -1), texts, ORM).tolist()
         return answers
 
-    return Reflection(f"no, {to_text(examine(ask, requirement), random.Random(seed))}", p_yes)
+    return examine(ask, requirement)
 
 
 def examine(ask: Callable[[list[str]], Sequence[float]], requirement: Mapping[str, Any]) -> list[Discrepancy]:
