@@ -142,7 +142,7 @@ def wanted(metadata: dict[str, Any], rng: random.Random) -> list[tuple[str, str]
     return objects
 
 
-SIDES: dict[int, tuple[int, ...]] = {1: (32, 40), 2: (24, 32), 3: (24,), 4: (24,)}
+SIDES: dict[int, tuple[int, ...]] = {1: (24, 32), 2: (24,), 3: (24,), 4: (24,)}
 """Sides of the objects' unit boxes in pixels, by the number of objects."""
 _GRID = 8
 """Corners of unit boxes are multiples of this: one image token, so that a kind of a size looks the same in codes."""
@@ -170,7 +170,7 @@ def fulfils_relation(items: Sequence[Item], relation: str) -> bool:
 def compose(metadata: dict[str, Any], rng: random.Random) -> Scene:
     """A random scene that fulfils a GenEval requirement (its `include` list), by rejection.
 
-    Objects vary in side (32 or 40 px alone, 24 px in threes and fours), place and shade, and do not touch.
+    Objects vary in side (24 or 32 px alone, 24 px together), place and shade, and do not touch.
     """
     objects = wanted(metadata, rng)
     background = rng.choice(list(BACKGROUNDS))
