@@ -25,7 +25,7 @@ DEFAULT_VERIFIERS = {
 }  # fmt: skip
 # What measured best with a shipped verifier: to tiny-parm no preview before step 6 of 18 is clear, and of a hard prompt
 # it refuses nearly every path.
-STOPPING = {name: {"first_step": 6, "keep": 0.5} for name in ("tiny-parm", "tiny-parm++")}
+STOPPING = {name: {"first_step": 6, "keep": 0.4} for name in ("tiny-parm", "tiny-parm++")}
 DEFAULT_CORRECTOR = "tiny-self-correct"  # of the shipped generators in parm++
 PAPER: dict[str, Any] = {"first_step": 1, "keep": 0.0}  # how paths are stopped by all others
 

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from imagecot.identity import claim
 from imagecot.precision import Precision
 from imagecot.study.pool import Judges, digests
 from imagecot.study.recipe import Metadata, prompts
+from imagecot.study.run import circumstances
 from imagecot.study.store import Row, Store, without_nan
 from imagecot.training.answers import found_and_said
 from imagecot.verifiers import Verifier, load_verifier
@@ -105,10 +105,8 @@ def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", conso
         **analyse(rows),
         "recipe": recipe.model_dump(mode="json"),
         "weights": weights,
-        "command": command,
-        "date": date.today().isoformat(),
         "seconds": sum(row["ended"] - row["began"] for row in rows),
-        "threads": torch.get_num_threads(),
+        **circumstances(command),
     }
     write_whole(recipe.output / "summary.json", (json.dumps(without_nan(summary), indent=1) + "\n").encode())
     write_whole(recipe.output / "table.md", table(summary).encode())

@@ -248,9 +248,19 @@ def conclude(recipe: StudyRecipe, weights: Row, command: str) -> Row:
         "recipe": recipe.model_dump(mode="json"),
         "weights": {**weights, "judges": judges_used(recipe)},
         "prompts": len(prompts(recipe.detector, recipe.prompts_per_task)),
+        "seconds": busy((row["began"], row["ended"]) for row in everything),
+        **circumstances(command),
+    }
+    found: Row = without_nan(summary)
+    write_whole(recipe.output / SUMMARY, (json.dumps(found, indent=1) + "\n").encode())
+    return found
+
+
+def circumstances(command: str) -> Row:
+    """Return by which command, when and where a study was summed up."""
+    return {
         "command": command,
         "date": date.today().isoformat(),
-        "seconds": busy((row["began"], row["ended"]) for row in everything),
         "machine": {
             "cpu": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
@@ -259,9 +269,6 @@ def conclude(recipe: StudyRecipe, weights: Row, command: str) -> Row:
         },
         "versions": versions(),
     }
-    found: Row = without_nan(summary)
-    write_whole(recipe.output / SUMMARY, (json.dumps(found, indent=1) + "\n").encode())
-    return found
 
 
 def busy(intervals: Any) -> float:
