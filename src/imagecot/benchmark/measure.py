@@ -91,17 +91,17 @@ def step_flop(generator: ShowoGenerator, paths: Paths) -> float:
     d, layers = config.hidden_size, config.num_hidden_layers
     tokens = paths.codes.shape[1] + 2
     masked = float((paths.codes == MASKED).sum()) / len(paths)
-    prefixes = [context.prefixes[0], *(context.against or [])[:1]]
-    # The first layer works out equal tokens once, those of the guided and of the unguided row together.
-    distinct = (len(paths.codes.unique()) + 2) / len(paths)
-    total = 2 * distinct * (3 * d * d + 2 * d * config.intermediate_size) if layers > 1 else 0.0
-    for prefix in prefixes:
-        columns = tokens + len(prefix.keys[0])
-        if layers > 1:
-            total += 2 * tokens * d * d + 4 * tokens * columns * d
+    feed_forward = 2 * d * config.intermediate_size
+    every_column = [tokens + len(prefix.keys[0]) for prefix in [context.prefixes[0], *(context.against or [])[:1]]]
+    total = 0.0
+    if layers > 1:
+        # The first layer works out equal tokens once, those of the guided and of the unguided row together.
+        distinct = (len(paths.codes.unique()) + 2) / len(paths)
+        total += 2 * distinct * (3 * d * d + feed_forward)
+        total += sum(2 * tokens * d * d + 4 * tokens * columns * d for columns in every_column)
+    for columns in every_column:
         for asked in [tokens] * (layers - 2) + [masked]:
-            total += 2 * tokens * 2 * d * d + 2 * asked * (2 * d * d + 2 * d * config.intermediate_size)
-            total += 4 * asked * columns * d
+            total += 2 * tokens * 2 * d * d + 2 * asked * (2 * d * d + feed_forward) + 4 * asked * columns * d
     return len(paths) * (total + 2 * masked * d * config.codebook_size)
 
 

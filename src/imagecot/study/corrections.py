@@ -7,7 +7,6 @@ comparisons are paired. How right the reasons are is counted on the same images.
     imagecot study recipes/study/corrections.yaml
 """
 
-import json
 import random
 import time
 from collections.abc import Sequence
@@ -32,8 +31,8 @@ from imagecot.identity import claim
 from imagecot.precision import Precision
 from imagecot.study.pool import Judges, digests
 from imagecot.study.recipe import Metadata, prompts
-from imagecot.study.run import circumstances
-from imagecot.study.store import Row, Store, without_nan
+from imagecot.study.run import circumstances, write_summary
+from imagecot.study.store import Row, Store
 from imagecot.training.answers import found_and_said
 from imagecot.verifiers import Verifier, load_verifier
 from imagecot.verifiers.examination import examine_image
@@ -108,7 +107,7 @@ def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", conso
         "seconds": sum(row["ended"] - row["began"] for row in rows),
         **circumstances(command),
     }
-    write_whole(recipe.output / "summary.json", (json.dumps(without_nan(summary), indent=1) + "\n").encode())
+    write_summary(recipe.output, summary)
     write_whole(recipe.output / "table.md", table(summary).encode())
     return summary
 

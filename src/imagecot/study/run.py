@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -251,8 +252,13 @@ def conclude(recipe: StudyRecipe, weights: Row, command: str) -> Row:
         "seconds": busy((row["began"], row["ended"]) for row in everything),
         **circumstances(command),
     }
+    return write_summary(recipe.output, summary)
+
+
+def write_summary(folder: Path, summary: Row) -> Row:
+    """Write the summary of a study into its folder and return it as it is read there, without NaN."""
     found: Row = without_nan(summary)
-    write_whole(recipe.output / SUMMARY, (json.dumps(found, indent=1) + "\n").encode())
+    write_whole(folder / SUMMARY, (json.dumps(found, indent=1) + "\n").encode())
     return found
 
 
