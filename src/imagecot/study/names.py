@@ -1,5 +1,6 @@
-"""Names of rows and generators for people, where a study gives them no label."""
+"""Names of rows and generators for people, where a study gives them no label, and of the file with its numbers."""
 
+SUMMARY = "summary.json"
 ACRONYMS = {"orm": "ORM", "prm": "PRM", "parm": "PARM", "parm++": "PARM++", "dpo": "DPO"}
 
 

@@ -30,12 +30,11 @@ from imagecot.processes import share
 from imagecot.search.trace import versions
 from imagecot.study import self_correction, timing
 from imagecot.study.analysis import analyse
+from imagecot.study.names import SUMMARY
 from imagecot.study.pool import Judges, Models, digests, load_models, observe, verifiers_of
 from imagecot.study.recipe import StudyRecipe, Unit, due, prompts, timed_prompts, units
 from imagecot.study.store import Row, Store, read_lines, without_nan
 from imagecot.study.timing import Timed
-
-SUMMARY = "summary.json"
 
 
 def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Console | None = None) -> Row:

@@ -15,7 +15,12 @@ from transformers.models.phi.modeling_phi import PhiAttention, PhiMLP
 
 from imagecot.generators.showo.model import Showo, omni_attention_mask
 
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+# The number formats in which oneDNN fuses a product with an activation here; it has bfloat16 from AVX-512 on.
+_FUSED = {torch.float32}
+if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    _FUSED = set()
+elif torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    _FUSED.add(torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def feed_forward(mlp: PhiMLP, h: Tensor) -> Tensor:
     """Return what `mlp` makes of h (B, L, D)."""
     # oneDNN applies the activation while a block of the product is in the cache; there is no gradient of it.
     first = mlp.fc1
-    if type(first) is nn.Linear and h.device.type == "cpu" and _ONEDNN and not torch.is_grad_enabled():
+    if type(first) is nn.Linear and h.device.type == "cpu" and h.dtype in _FUSED and not torch.is_grad_enabled():
         return mlp.fc2(torch.ops.mkldnn._linear_pointwise(h, first.weight, first.bias, "gelu", [], "tanh"))
     return mlp(h)
 

@@ -8,9 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.study.names import readable
-
-SUMMARY = "summary.json"
+from imagecot.study.names import SUMMARY, readable
 
 
 class Scores(BaseModel):
