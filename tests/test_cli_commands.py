@@ -153,6 +153,7 @@ def test_overrides(tmp_path):
     ("text", "message"),
     [
         ("output: a\nx: 1\noutput: b\n", "line 3: the key 'output' is given twice"),
+        ("a: &a {b: 1}\nc: {<<: *a, b: 2, b: 3}\n", "line 2: the key 'b' is given twice"),
         ("a: {b: 1, b: 2}\n", "line 1: the key 'b' is given twice"),
         ("a: [1\n", "line 2"),
         ("- a\n", "must be a mapping"),
@@ -163,6 +164,11 @@ def test_overrides(tmp_path):
 def test_yaml_that_is_no_recipe(text, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         recipes.read_yaml(recipe(tmp_path, text))
+
+
+def test_a_mapping_takes_over_the_keys_of_another(tmp_path):
+    text = "a: &a {n: 20, keep: 0.4}\nb: {<<: *a, keep: 0}\n"
+    assert recipes.read_yaml(recipe(tmp_path, text)) == {"a": {"n": 20, "keep": 0.4}, "b": {"n": 20, "keep": 0}}
 
 
 def test_recipe_files_that_cannot_be_read(tmp_path):

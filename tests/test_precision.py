@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from imagecot import load_generator, load_verifier
 from imagecot.errors import UsageError
 from imagecot.generators.paths import MASKED
-from imagecot.precision import PRECISIONS, loaded_as
+from imagecot.generators.showo import prefix
+from imagecot.precision import PRECISIONS, MixedPrecision, loaded_as
 from imagecot.verifiers import ORM
 
 
@@ -62,3 +65,19 @@ def test_an_unknown_precision_is_a_usage_error(imagecot):
     code, _, err = imagecot("generate", "two cups", "--precision", "float8")
     assert code == 2
     assert f"there is no precision 'float8'; choose one of {', '.join(PRECISIONS)}." in err
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_a_processor_without_fused_products_draws_the_same(monkeypatch, name):
+    fused = logits(name)
+    monkeypatch.setattr(prefix, "_FUSED", set())
+    plain = logits(name)
+    cosine = torch.nn.functional.cosine_similarity(plain - plain.mean(1, True), fused - fused.mean(1, True), dim=1)
+    assert cosine.mean() > (0.998 if name == "bfloat16" else 1 - 1e-6)
+
+
+def test_a_bare_no_in_a_recipe_is_no_mixed_precision():
+    adapter = TypeAdapter(MixedPrecision)
+    assert [adapter.validate_python(said) for said in (yaml.safe_load("no"), "no", "bf16")] == ["no", "no", "bf16"]
+    with pytest.raises(ValidationError):
+        adapter.validate_python(True)

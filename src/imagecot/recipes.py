@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from imagecot.errors import UsageError
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
@@ -20,6 +21,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue  # `<<: *anchor` takes over another mapping's keys, of which the mapping's own go first
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable):
                 if key in seen:

@@ -1,9 +1,10 @@
 """How a generator is aligned: the settings of preference pairs, of guidance by rewards, and of the training."""
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from imagecot.precision import MixedPrecision
 from imagecot.training.finetune import Lora
 from imagecot.training.online import Online
 from imagecot.training.preference import PreferenceLoss
@@ -40,7 +41,7 @@ class Alignment(BaseModel):
     clip: float = 1.0
     lora: Lora | None = None
     gradient_checkpointing: bool = False
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: MixedPrecision = "no"
     held_out: float = Field(0.05, ge=0, lt=1)
     pictures: int = Field(8, ge=0)
     evaluate_every: int = Field(100, ge=1)

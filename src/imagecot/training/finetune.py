@@ -24,6 +24,7 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors
 from imagecot.geneval.discrepancies import parse
 from imagecot.images import from_png
+from imagecot.precision import MixedPrecision
 from imagecot.training.answers import answer_scores, found_and_said
 from imagecot.training.card import write_card
 from imagecot.training.loop import Curves
@@ -84,7 +85,7 @@ class FineTuneRecipe(BaseModel):
     clip: float = 1.0
     lora: Lora | None = None
     gradient_checkpointing: bool = False
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: MixedPrecision = "no"
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the prompts that is kept for evaluation")
     evaluate_every: int = 100
     save_every: int = 100
