@@ -14,7 +14,15 @@ from imagecot.pictograms.captions import random_requirement
 from imagecot.pictograms.dataset import Example, example
 from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, load_detector
 from imagecot.pictograms.scenes import KINDS, Item, Scene, compose, draw
-from imagecot.training.detector import choose_patches, detector_loss, roughen, scramble, scramble_codes, targets
+from imagecot.training.detector import (
+    choose_patches,
+    detector_loss,
+    roughen,
+    scramble,
+    scramble_codes,
+    targets,
+    whole_enough,
+)
 
 
 def to_images(scenes: list[Scene]) -> torch.Tensor:
@@ -25,11 +33,12 @@ def to_images(scenes: list[Scene]) -> torch.Tensor:
 def test_targets_by_hand():
     item = Item("clock", "blue", 21.0, 34.0, 20.0, 2)
     scene = Scene((item,), "sky")
-    heat, weight, box, color = targets([Example({}, scene)])
+    heat, weight, box, color, centre = targets([whole_enough(Example({}, scene))])
     x0, y0, x1, y1 = scene.boxes[0]
     cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
     x, y, kind = int(cx // STRIDE), int(cy // STRIDE), KINDS.index("clock")
     assert heat.sum() == 1 and heat[0, kind, y, x] == 1
+    assert centre.nonzero().tolist() == [[0, y, x]]
     assert color[0, y, x] == COLORS.index("blue") and (color >= 0).sum() == 1
     assert box[0, :, y, x].tolist() == pytest.approx([cx / 4 - x, cy / 4 - y, (x1 - x0) / 4, (y1 - y0) / 4])
     assert weight[0, kind, y, x] == 4 and weight[0, kind, y, x + 1] == 0 and weight[0, kind, y, x + 2] == 1
@@ -53,7 +62,7 @@ def test_peaks_become_boxes(monkeypatch):
 def test_every_weight_has_a_gradient():
     model = PictogramDetector(8)
     examples = [example(1, k) for k in range(4)]
-    losses = detector_loss(model, to_images([e.scene for e in examples]), examples)
+    losses = detector_loss(model, to_images([e.scene for e in examples]), [whole_enough(e) for e in examples])
     losses["loss"].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -116,7 +125,7 @@ def test_scrambled_objects_are_not_there():
         for index, (x0, y0, x1, y1) in enumerate(e.scene.boxes):
             inside = changed[max(0, int(y0)) : int(np.ceil(y1)), max(0, int(x0)) : int(np.ceil(x1))].float().mean()
             assert float(inside) <= shares.get(index, 0.0) + 0.12
-    heat, weight, _, color = targets(scenes, lost)
+    heat, weight, _, color, _ = targets([whole_enough(*scene) for scene in zip(scenes, lost, strict=True)])
     for k, e in enumerate(scenes):
         present = sum(lost[k].get(index, 0.0) <= 0.15 for index in range(len(e.scene.items)))
         assert int(heat[k].sum()) == int((color[k] >= 0).sum()) == present

@@ -1,16 +1,23 @@
-"""Training of the pictogram detector on rendered scenes, roughened so that it also reads generated pictures."""
+"""Training of the pictogram detector on rendered scenes, roughened so that it also reads generated pictures.
+
+Roughening cannot tell what a person still takes for a cup. Where people have annotated generated pictures, every other
+picture is one of theirs.
+"""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.generators import find_checkpoint
 from imagecot.generators.showo import MagvitV2
 from imagecot.geneval.prompts import COLORS
+from imagecot.pictograms.annotated import AnnotatedPicture, Seen, read_annotations
 from imagecot.pictograms.dataset import Example, Pool
 from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, Trunk
 from imagecot.pictograms.scenes import KINDS, SIZE
@@ -18,9 +25,16 @@ from imagecot.training.generator import encode_pool
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
 
+_MOVED = 3
+_RECOLOURED = 0.3
+
 
 class DetectorRecipe(BaseModel):
-    """A recipe of `imagecot train detector`."""
+    """A recipe of `imagecot train detector`.
+
+    tokenizer  decodes the codes of every other picture: of scenes, or of those in `annotated`, a file of
+               `imagecot.pictograms.annotated`
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,9 +46,16 @@ class DetectorRecipe(BaseModel):
     test_seed: int = 9_003
     start_from: Path | None = None
     tokenizer: str | None = None
+    annotated: Path | None = None
     width: int = 64
     trunk: Trunk = "convolutional"
     optimization: Optimization
+
+    @model_validator(mode="after")
+    def _decodable(self) -> Self:
+        if self.annotated and not self.tokenizer:
+            raise ValueError("annotated pictures are stored as codes; name the tokenizer that decodes them")
+        return self
 
 
 def roughen(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -98,46 +119,86 @@ def scramble_codes(codes: Tensor, taken: Tensor, generator: torch.Generator) -> 
     return torch.where(taken.flatten(1), other, codes)
 
 
-def targets(
-    examples: list[Example], lost: list[dict[int, float]] | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre maps and their weights (B, 12, 16, 16); at centres boxes (B, 4, 16, 16) and colours (B, 16, 16), else -1.
+def targets(pictures: Sequence[Sequence[Seen]]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What the network shall say of pictures with these objects.
 
-    Cells beside a centre weigh nothing for its kind: either cell may claim an object between two. An object that lost
-    over 35 % of its area is not there; one that lost over 15 % may be there or not.
+    Centre maps and their weights (B, 12, 16, 16), boxes (B, 4, 16, 16), colours (B, 16, 16) or -1 where none is asked
+    for, and where the centres are (B, 16, 16) bool. Cells beside a centre weigh nothing for its kind: either cell may
+    claim an object between two. An object of which nobody knows whether it is there may be found or not.
     """
-    b = len(examples)
+    b = len(pictures)
     heat, weight = torch.zeros(b, len(KINDS), GRID, GRID), torch.ones(b, len(KINDS), GRID, GRID)
     box, color = torch.zeros(b, 4, GRID, GRID), torch.full((b, GRID, GRID), -1)
-    for k, example in enumerate(examples):
-        for index, (item, (x0, y0, x1, y1)) in enumerate(zip(example.scene.items, example.scene.boxes, strict=True)):
-            gone = lost[k].get(index, 0.0) if lost else 0.0
-            if gone > 0.35:
-                continue
+    for k, objects in enumerate(pictures):
+        for seen in objects:
+            x0, y0, x1, y1 = seen.box
             cx, cy = (x0 + x1) / 2 / STRIDE, (y0 + y1) / 2 / STRIDE
-            x, y, kind = min(int(cx), GRID - 1), min(int(cy), GRID - 1), KINDS.index(item.kind)
+            x, y, kind = min(max(int(cx), 0), GRID - 1), min(max(int(cy), 0), GRID - 1), KINDS.index(seen.kind)
             weight[k, kind, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = 0
-            if gone > 0.15:
+            if not seen.sure:
                 continue
             heat[k, kind, y, x] = 1
             box[k, :, y, x] = torch.tensor([cx - x, cy - y, (x1 - x0) / STRIDE, (y1 - y0) / STRIDE])
-            color[k, y, x] = COLORS.index(item.color)
+            if seen.color:
+                color[k, y, x] = COLORS.index(seen.color)
     weight[heat == 1] = 4
-    return heat, weight, box, color
+    return heat, weight, box, color, heat.any(1)
 
 
-def detector_loss(
-    model: nn.Module, images: Tensor, examples: list[Example], lost: list[dict[int, float]] | None = None
-) -> Losses:
+def whole_enough(example: Example, lost: dict[int, float] | None = None) -> list[Seen]:
+    """The objects of a scene of which some lost a share of their area (`choose_patches`).
+
+    One that lost over 35 % is not there; one that lost over 15 % may be there or not.
+    """
+    scene, lost = example.scene, lost or {}
+    return [
+        Seen(kind=item.kind, color=item.color, box=box, sure=lost.get(index, 0.0) <= 0.15)
+        for index, (item, box) in enumerate(zip(scene.items, scene.boxes, strict=True))
+        if lost.get(index, 0.0) <= 0.35
+    ]
+
+
+def detector_loss(model: nn.Module, images: Tensor, pictures: Sequence[Sequence[Seen]]) -> Losses:
     """Weighted cross-entropy of the centre maps, L1 of the boxes, cross-entropy of the colours at centres."""
-    heat, weight, box, color = targets(examples, lost)
+    heat, weight, box, color, centre = targets(pictures)
     kinds, boxes, colors = (out.float() for out in model(images))
-    centre = color >= 0
-    count = centre.sum()
-    found = (F.binary_cross_entropy_with_logits(kinds, heat, reduction="none") * weight).sum() / count
+    found = (F.binary_cross_entropy_with_logits(kinds, heat, reduction="none") * weight).sum() / centre.sum()
     place = (boxes - box).abs().sum(1)[centre].mean()
-    tint = F.cross_entropy(colors.permute(0, 2, 3, 1)[centre], color[centre])
+    tinted = color >= 0
+    tint = F.cross_entropy(colors.permute(0, 2, 3, 1)[tinted], color[tinted])
     return {"loss": found + 0.2 * place + 0.5 * tint, "centres": found, "boxes": place, "colours": tint}
+
+
+def look_at(
+    tokenizer: MagvitV2, pictures: Sequence[AnnotatedPicture], generator: torch.Generator
+) -> tuple[Tensor, list[list[Seen]]]:
+    """Annotated pictures (B, 3, 64, 64) and their objects, each moved by up to `_MOVED` pixels, some in other colours.
+
+    There are few of them: what a person took for a cup is one elsewhere, too, and in the colours of another.
+    """
+    with torch.no_grad():
+        images = tokenizer.decode_codes(torch.tensor([picture.codes for picture in pictures]))
+    padded = F.pad(images, (_MOVED,) * 4, mode="replicate")
+    moved, objects = torch.empty_like(images), []
+    for k, picture in enumerate(pictures):
+        dx, dy = (int(d) for d in torch.randint(-_MOVED, _MOVED + 1, (2,), generator=generator))
+        x, y = _MOVED - dx, _MOVED - dy
+        channels = torch.randperm(3, generator=generator)
+        mixed = float(torch.rand((), generator=generator)) < _RECOLOURED
+        moved[k] = padded[k, channels if mixed else slice(None), y : y + SIZE, x : x + SIZE]
+        shift = (dx, dy, dx, dy)
+        objects.append(
+            [
+                seen.model_copy(
+                    update={
+                        "box": tuple(a + b for a, b in zip(seen.box, shift, strict=True)),
+                        "color": None if mixed else seen.color,
+                    }
+                )
+                for seen in picture.objects
+            ]
+        )
+    return moved, objects
 
 
 def accuracy(model: PictogramDetector, pool: Pool, batch: int = 100) -> float:
@@ -155,11 +216,13 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
     opt = recipe.optimization
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
     held_out = Pool(recipe.data, recipe.test_examples, recipe.test_seed)
+    annotated = read_annotations(recipe.annotated) if recipe.annotated else []
     tokenizer, codes = None, torch.empty(0)
     if recipe.tokenizer:
         tokenizer = MagvitV2.from_pretrained(find_checkpoint(recipe.tokenizer, []), dtype=torch.float32)
         recipe.output.mkdir(parents=True, exist_ok=True)
-        codes = encode_pool(tokenizer, pool, recipe.output / "codes.pt")
+        if not annotated:
+            codes = encode_pool(tokenizer, pool, recipe.output / "codes.pt")
     torch.manual_seed(opt.seed)
 
     def loss(model: nn.Module, step: int) -> Losses:
@@ -168,12 +231,16 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
         examples = [pool[i] for i in indices]
         taken, lost = choose_patches(examples, draw)
         images = scramble(to_tensor(pool.images(indices)), taken, draw)
-        if tokenizer is not None:
+        objects = [whole_enough(*scene) for scene in zip(examples, lost, strict=True)]
+        if tokenizer is not None and annotated:
+            picked = torch.randint(len(annotated), (len(images[::2]),), generator=draw).tolist()
+            images[::2], objects[::2] = look_at(tokenizer, [annotated[k] for k in picked], draw)
+        elif tokenizer is not None:
             # Every other picture as the image tokenizer shows it, for that is how generated ones look.
             with torch.no_grad():
                 decoded = tokenizer.decode_codes(scramble_codes(codes[indices[::2]].long(), taken[::2], draw))
             images[::2] = decoded.to(images.dtype)
-        return detector_loss(model, roughen(images, draw), examples, lost)
+        return detector_loss(model, roughen(images, draw), objects)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, PictogramDetector)
