@@ -103,7 +103,7 @@ def test_it_agrees_with_a_person_on_generated_pictures():
     agreement = sum(a == row["label"] for a, row in zip(said, rows, strict=True)) / len(rows)
     assert len(rows) == 100
     assert 20 < sum(row["label"] for row in rows) < 80
-    assert agreement >= 0.84  # 0.95 is the goal; it is .93 of those that the person does not doubt (docs/lab-log.md)
+    assert agreement >= 0.84  # 0.95 is the goal; it is .93 of those that the annotator does not doubt (docs/lab-log.md)
 
 
 def test_scrambled_objects_are_not_there():

@@ -1,6 +1,6 @@
-"""Generated pictures in which people said what stands where.
+"""Generated pictures in which annotators said what stands where.
 
-A drawn scene is whole and clear; of what a generator draws, only a person can say whether it still is a cup. The
+A drawn scene is whole and clear; of what a generator draws, only who looks can say whether it still is a cup. The
 detectors that judge are trained on both.
 """
 

@@ -1,7 +1,7 @@
 """Training of the pictogram detector on rendered scenes, roughened so that it also reads generated pictures.
 
-Roughening cannot tell what a person still takes for a cup. Where people have annotated generated pictures, every other
-picture is one of theirs.
+Roughening cannot tell what one who looks still takes for a cup. Where there are annotated pictures of a generator,
+every other picture is one of these.
 """
 
 import math
@@ -174,7 +174,7 @@ def look_at(
 ) -> tuple[Tensor, list[list[Seen]]]:
     """Annotated pictures (B, 3, 64, 64) and their objects, each moved by up to `_MOVED` pixels, some in other colours.
 
-    There are few of them: what a person took for a cup is one elsewhere, too, and in the colours of another.
+    There are few of them: what an annotator took for a cup is one elsewhere, too, and in the colours of another.
     """
     with torch.no_grad():
         images = tokenizer.decode_codes(torch.tensor([picture.codes for picture in pictures]))
