@@ -7,16 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from imagecot.errors import UsageError
 from imagecot.geneval.folder import read_image
 from imagecot.geneval.prompts import COLORS, TASKS
+from imagecot.pictograms.annotated import AnnotatedPicture, Seen, read_annotations
 from imagecot.pictograms.captions import random_requirement
 from imagecot.pictograms.dataset import Example, example
 from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, load_detector
 from imagecot.pictograms.scenes import KINDS, Item, Scene, compose, draw
 from imagecot.training.detector import (
+    DetectorRecipe,
     choose_patches,
     detector_loss,
+    look_at,
     roughen,
     scramble,
     scramble_codes,
@@ -132,3 +137,63 @@ def test_scrambled_objects_are_not_there():
     doubtful = [k for k in touched if any(0.15 < share <= 0.35 for share in lost[k].values())]
     assert doubtful
     assert all((weight[k] == 0).any() for k in doubtful)
+
+
+class Palette:
+    """Decodes code k to a red square of 8 pixels whose corner is (4 k, 20)."""
+
+    def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        images = torch.zeros(len(codes), 3, 64, 64)
+        for image, (code,) in zip(images, codes.tolist(), strict=True):
+            image[0, 20:28, 4 * code : 4 * code + 8] = 1
+        return images
+
+
+def annotated(code: int) -> AnnotatedPicture:
+    seen = Seen(kind="cup", color="red", box=(4.0 * code, 20.0, 4.0 * code + 8, 28.0))
+    return AnnotatedPicture(prompt="a photo of a cup", codes=[code], objects=[seen])
+
+
+def test_annotated_pictures_move_with_their_boxes_and_lose_the_colour_with_the_channels():
+    pictures = [annotated(code) for code in range(2, 12)] * 4
+    images, objects = look_at(Palette(), pictures, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    moved = 0
+    for image, picture, (seen,) in zip(images, pictures, objects, strict=True):
+        channel, y, x = image.nonzero().min(0).values.tolist()
+        assert seen.box == (x, y, x + 8, y + 8)
+        assert image.sum() == 64
+        assert seen.color is None or channel == 0
+        moved += seen.box != picture.objects[0].box
+    assert moved > 20
+    assert 2 < sum(seen.color is None for (seen,) in objects) < 25
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2 of .* is not JSON"),
+        ('{"prompt": "a cup", "codes": []}', "line 2 of .*: codes: "),
+        (annotated(2).model_dump_json().replace('"cup"', '"cat"'), "line 2 of .* the drawn world has no 'cat'"),
+        (annotated(2).model_dump_json().replace('"red"', '"mauve"'), "line 2 of .* there is no colour 'mauve'"),
+    ],
+)
+def test_annotations_that_are_none_are_refused_by_their_line(tmp_path, line, message):
+    file = tmp_path / "annotated.jsonl"
+    good = annotated(3).model_dump_json()
+    file.write_text(good + "\n")
+    assert read_annotations(file) == [annotated(3)]
+    file.write_text(f"{good}\n{line}\n")
+    with pytest.raises(UsageError, match=message):
+        read_annotations(file)
+
+
+def test_annotated_pictures_need_the_tokenizer_that_decodes_them(tmp_path):
+    with pytest.raises(ValidationError, match="name the tokenizer"):
+        DetectorRecipe(
+            output=tmp_path, annotated=tmp_path / "a.jsonl", optimization={"steps": 1, "learning_rate": 1e-3}
+        )
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(UsageError, match="is empty"):
+        read_annotations(tmp_path / "empty.jsonl")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_annotations(tmp_path)
