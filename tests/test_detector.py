@@ -188,10 +188,9 @@ def test_annotations_that_are_none_are_refused_by_their_line(tmp_path, line, mes
 
 
 def test_annotated_pictures_need_the_tokenizer_that_decodes_them(tmp_path):
+    optimization = {"steps": 1, "batch_size": 2, "learning_rate": 1e-3}
     with pytest.raises(ValidationError, match="name the tokenizer"):
-        DetectorRecipe(
-            output=tmp_path, annotated=tmp_path / "a.jsonl", optimization={"steps": 1, "learning_rate": 1e-3}
-        )
+        DetectorRecipe(output=tmp_path, annotated=tmp_path / "a.jsonl", optimization=optimization)
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UsageError, match="is empty"):
         read_annotations(tmp_path / "empty.jsonl")
