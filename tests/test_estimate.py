@@ -53,7 +53,8 @@ def test_a_study_by_hand():
 
 def test_small_models_have_none():
     assert gpu_hours("dpo", read("tiny/dpo.yaml", DpoRecipe)) is None
-    assert gpu_hours("study", read("study/tiny.yaml", StudyRecipe)) is None
+    for name in ("tiny", "self-correction", "few-paths"):
+        assert gpu_hours("study", read(f"study/{name}.yaml", StudyRecipe)) is None
 
 
 @pytest.mark.slow

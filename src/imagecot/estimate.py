@@ -44,6 +44,7 @@ def gpu_hours(kind: str, recipe: BaseModel) -> tuple[float, str] | None:
 
 def _is_tiny(values: Mapping[str, Any]) -> bool:
     models = [values.get("base", ""), *values.get("generators", {}).values()]
+    models.append((values.get("self_correction") or {}).get("correcting_generator", ""))
     return any(str(name).startswith(("tiny", "runs/tiny")) for name in models)
 
 
@@ -91,7 +92,9 @@ def _fine_tuning(values: Mapping[str, Any]) -> tuple[float, str]:
 
 
 def _study(values: Mapping[str, Any]) -> tuple[float, str]:
+    from imagecot.search.parm_plus_plus import ROUNDS
     from imagecot.study.recipe import RowRecipe, prompts
+    from imagecot.study.self_correction import ROUNDED
 
     n, timed = values["n"], values["timed_prompts"]
     flops, every = 0.0, len(prompts(values["detector"], values["prompts_per_task"]))
@@ -107,7 +110,7 @@ def _study(values: Mapping[str, Any]) -> tuple[float, str]:
     correction = values["self_correction"]
     if correction:
         parm = {"search": "parm", "first_step": 1}
-        paths = every * (correction["more_paths"] + 6 * 3 * 4)  # six tellings of three rounds of four paths
+        paths = every * (correction["more_paths"] + len(ROUNDED) * ROUNDS * max(1, n // 5))
         flops += paths * (DRAW + _judging(parm)) + 2 * every * n * _judging(parm)
     return flops, f"{every} prompts, {len(values['rows'])} rows"
 
