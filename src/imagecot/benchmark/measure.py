@@ -119,9 +119,7 @@ def measure(
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     device = generator.model.device
     parts: dict[str, Callable[[], Any]] = {
-        "matrix_gflop_per_second": lambda: {
-            name: matrix_rate(t, device, repeats=repeats) for name, t in dtypes.items()
-        },
+        "matrix_gflop_per_second": lambda: {name: matrix_rate(t, device) for name, t in dtypes.items()},
         "batches": lambda: [_step(generator, halfway(generator, batch), repeats) for batch in batches],
         "image_tokens": lambda: [
             _step(generator, halfway(generator, 1, factor * generator.model.config.num_vq_tokens), repeats)
