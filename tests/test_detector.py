@@ -99,7 +99,7 @@ def test_shipped_detector_rejects_scenes_of_other_prompts():
     assert wrong == 0
 
 
-def test_it_agrees_with_a_person_on_generated_pictures():
+def test_it_agrees_with_an_annotator_on_generated_pictures():
     """100 pictures of held-out prompts, drawn by the shipped generator and labelled by eye, unseen by the detector."""
     folder = Path(__file__).parent / "data" / "labelled"
     rows = json.loads((folder / "labels.json").read_text())

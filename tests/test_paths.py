@@ -103,9 +103,10 @@ def test_schedules(name):
     want = SCHEDULES["schedules"][name]
     schedule = sigmoid(-5.0, 5.0) if name.startswith("sigmoid_start") else get_schedule(name.removesuffix("_default"))
     ratio = torch.tensor(SCHEDULES["ratio"], dtype=torch.float32)
-    # Processors differ in the last bit of an exponential; the counts below, which decoding uses, are exact.
-    torch.testing.assert_close(schedule(ratio), torch.tensor(want["mask_ratio_float32"]), rtol=3e-7, atol=0)
-    assert schedule(torch.tensor(0.0)).item() == pytest.approx(want["at_zero"], rel=3e-7)
+    # Processors differ in the last bit of a sigmoid; the counts below, which decoding uses, are exact.
+    last_bit = 3e-7 if name.startswith("sigmoid") else 0.0
+    torch.testing.assert_close(schedule(ratio), torch.tensor(want["mask_ratio_float32"]), rtol=last_bit, atol=0)
+    assert schedule(torch.tensor(0.0)) == want["at_zero"]
     for count in (16, 256, 1024):
         assert [masked_count(schedule, step, 18, count) for step in range(18)] == want[f"floor_{count}"]
 

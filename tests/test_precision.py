@@ -9,7 +9,8 @@ from imagecot import load_generator, load_verifier
 from imagecot.errors import UsageError
 from imagecot.generators.paths import MASKED
 from imagecot.generators.showo import prefix
-from imagecot.precision import PRECISIONS, MixedPrecision, loaded_as
+from imagecot.precision import PRECISIONS, loaded_as
+from imagecot.training.finetune import MixedPrecision
 from imagecot.verifiers import ORM
 
 

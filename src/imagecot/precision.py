@@ -1,9 +1,7 @@
 """Number formats of a model's weights: float32, bfloat16, or int8 in the linear layers of its transformer (CPU)."""
 
 import warnings
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
-
-from pydantic import BeforeValidator
+from typing import TYPE_CHECKING, Literal, get_args
 
 from imagecot.errors import UsageError
 
@@ -12,8 +10,6 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16", "int8"]
 PRECISIONS = get_args(Precision)
-# Of training, in the words of accelerate; to YAML a bare no is false.
-MixedPrecision = Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda said: "no" if said is False else said)]
 
 
 def check_precision(name: str | None) -> None:

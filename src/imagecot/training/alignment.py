@@ -4,8 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from imagecot.precision import MixedPrecision
-from imagecot.training.finetune import Lora
+from imagecot.training.finetune import Lora, MixedPrecision
 from imagecot.training.online import Online
 from imagecot.training.preference import PreferenceLoss
 

@@ -186,19 +186,14 @@ def look_at(
         channels = torch.randperm(3, generator=generator)
         mixed = float(torch.rand((), generator=generator)) < _RECOLOURED
         moved[k] = padded[k, channels if mixed else slice(None), y : y + SIZE, x : x + SIZE]
-        shift = (dx, dy, dx, dy)
-        objects.append(
-            [
-                seen.model_copy(
-                    update={
-                        "box": tuple(a + b for a, b in zip(seen.box, shift, strict=True)),
-                        "color": None if mixed else seen.color,
-                    }
-                )
-                for seen in picture.objects
-            ]
-        )
+        objects.append([_moved(seen, dx, dy, recoloured=mixed) for seen in picture.objects])
     return moved, objects
+
+
+def _moved(seen: Seen, dx: int, dy: int, recoloured: bool) -> Seen:
+    x0, y0, x1, y1 = seen.box
+    box = (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
+    return Seen(kind=seen.kind, color=None if recoloured else seen.color, box=box, sure=seen.sure)
 
 
 def accuracy(model: PictogramDetector, pool: Pool, batch: int = 100) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +24,6 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import clear_write_errors
 from imagecot.geneval.discrepancies import parse
 from imagecot.images import from_png
-from imagecot.precision import MixedPrecision
 from imagecot.training.answers import answer_scores, found_and_said
 from imagecot.training.card import write_card
 from imagecot.training.loop import Curves
@@ -48,6 +47,8 @@ class Source(BaseModel):
     weight: float = Field(1.0, gt=0)
 
 
+# In the words of accelerate; to YAML a bare no is false.
+MixedPrecision = Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda said: "no" if said is False else said)]
 ClarityLabel = Literal["static", "agreement"] | Annotated[int, Field(ge=1)]
 
 
