@@ -23,6 +23,7 @@ from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture
 from imagecot.models import weights_of
 from imagecot.search import search
+from imagecot.search.parm_plus_plus import codes_of
 from imagecot.search.trace import Candidate, Cost, Trace
 from imagecot.study.recipe import Metadata, RowRecipe, StudyRecipe, Unit, due
 from imagecot.study.recorded import record
@@ -77,6 +78,11 @@ class Judges:
         """The detector of that name, and the second of its world where there is one."""
         return cls([detector for detector in detectors(name) if detector])
 
+    @property
+    def weights(self) -> list[Any]:
+        """Digests of the weights of each, by which verdicts are told apart from those of other judges."""
+        return [detector.record()["weights"] for detector in self.detectors]
+
     def look(self, images: Tensor, metadata: Metadata) -> list[list[Judgment]]:
         """The verdicts of each judge on images (B, 3, H, W) in [0, 1], seen as 8-bit pictures as files hold them."""
         seen = list((images.float().cpu() * 255).round() / 255)
@@ -86,7 +92,8 @@ class Judges:
 def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> Row:
     """Draw a unit's pool, let the judges look and every row choose; the gallery's pictures are written.
 
-    `correct` has a list a judge of a verdict a path; `searches` what each row made of them.
+    `correct` has a list a judge of a verdict a path, `codes` the image codes of each; `searches` what each row made of
+    them.
     """
     began = time.time()
     prompt = unit.metadata["prompt"]
@@ -118,6 +125,7 @@ def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> 
         if row.search == "stepwise":
             found = judges.look(from_picture(trace.image)[None], unit.metadata)
             searches[name]["correct"] = [verdict.correct for (verdict,) in found]
+            searches[name]["codes"] = codes_of(trace.choice).tolist()
         if unit.rank < recipe.gallery:
             _write_picture(recipe.output / picture_of(unit.number, name), trace.image)
     return {
@@ -125,6 +133,8 @@ def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> 
         "metadata": unit.metadata,
         "correct": [[verdict.correct for verdict in found] for found in verdicts],
         "reasons": [verdict.reason for verdict in verdicts[0]],
+        "judges": judges.weights,
+        "codes": recorded.states[-1].codes.tolist(),
         "searches": searches,
         "began": began,
         "ended": time.time(),

@@ -3,7 +3,8 @@
     imagecot study recipes/study/tiny.yaml --workers 2
 
 `candidates/GENERATOR.jsonl` hold a row a prompt, `timing.jsonl` a row a measurement, `self_correction/` the same of
-Table 5, `gallery/` pictures, `summary.json` all numbers. The same command goes on wherever it was interrupted.
+Table 5, `gallery/` pictures, `summary.json` all numbers. The same command goes on wherever it was interrupted,
+and judges anew what was judged by other weights.
 """
 
 import json
@@ -33,6 +34,7 @@ from imagecot.study.analysis import analyse
 from imagecot.study.names import SUMMARY
 from imagecot.study.pool import Judges, Models, digests, load_models, observe, verifiers_of
 from imagecot.study.recipe import StudyRecipe, Unit, due, prompts, timed_prompts, units
+from imagecot.study.rejudge import judge_again
 from imagecot.study.store import Row, Store, read_lines, without_nan
 from imagecot.study.timing import Timed
 
@@ -50,6 +52,7 @@ def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Co
     claim_folder(recipe, weights)
     try:
         draw(recipe, workers, console)
+        judge_again(recipe, stores(recipe), console)
         with _bar(console, "seconds") as bar:
             time_rows(recipe, bar)
         if recipe.self_correction:
