@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from imagecot.errors import UsageError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import CHECKPOINTS
 from imagecot.recipes import check, read_yaml
 from imagecot.study import run as study
@@ -181,3 +181,31 @@ def test_a_study_may_grow_by_generators_and_change_its_labels(tmp_path, quick_ti
             study.claim_folder(part.model_copy(update={"rows": rows}), found)
     with pytest.raises(UsageError, match=r"holds another study \(n 3, not 4\)"):
         study.claim_folder(part.model_copy(update={"n": 4}), weights)
+
+
+def test_other_judges_look_again_and_nothing_is_drawn(tmp_path, quick_tiny, monkeypatch):
+    asked = recipe(tmp_path / "study", quick_tiny).model_copy(update={"timed_prompts": 0, "gallery": 0})
+    first = run(asked, console=QUIET)
+    file, drawn = tmp_path / "study/candidates/baseline.jsonl", candidates(tmp_path / "study")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert all(len(row["codes"]) == 3 and len(row["codes"][0]) == 64 for row in rows)
+
+    def reject(row):
+        """The row as judges of other weights left it, to whom nothing is right."""
+        prm = {**row["searches"]["prm"], "correct": [False, False]}
+        return {
+            **row, "judges": ["a", "b"], "correct": [[False] * 3] * 2, "reasons": ["?"] * 3,
+            "searches": {**row["searches"], "prm": prm},
+        }  # fmt: skip
+
+    file.write_text("".join(json.dumps(reject(row)) + "\n" for row in rows))
+    assert candidates(tmp_path / "study") != drawn
+    monkeypatch.setattr(study, "observe", None)  # whatever is drawn fails
+    again = run(asked, console=QUIET)
+    assert candidates(tmp_path / "study") == drawn
+    assert numbers(again) == numbers(first)
+
+    old = [{name: value for name, value in reject(row).items() if name != "codes"} for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in old))
+    with pytest.raises(ImagecotError, match=r"baseline\.jsonl was judged by other weights and keeps no codes; delete"):
+        run(asked, console=QUIET)

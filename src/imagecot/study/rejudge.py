@@ -45,7 +45,8 @@ def judged_by(judges: Judges, row: Row, generator: Generator) -> Row:
     verdicts = judges.look(images, row["metadata"])
     correct = [[verdict.correct for verdict in found] for found in verdicts]
     anew = {
-        name: {**found, "correct": [said[paths + k] for said in correct]} for k, (name, found) in enumerate(kept.items())
+        name: {**found, "correct": [said[paths + k] for said in correct]}
+        for k, (name, found) in enumerate(kept.items())
     }
     return {
         **row,
