@@ -1,17 +1,25 @@
 """Number formats of a generator: what is loaded, how near its logits are, and names that are none."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from imagecot import load_generator, load_verifier
+from imagecot.commands import output
+from imagecot.commands.recipe import STUDIES, TRAININGS, in_float32
 from imagecot.errors import UsageError
 from imagecot.generators.paths import MASKED
 from imagecot.generators.showo import prefix
 from imagecot.precision import PRECISIONS, loaded_as
+from imagecot.recipes import problems, read_yaml
 from imagecot.training.finetune import MixedPrecision
 from imagecot.verifiers import ORM
+
+RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 def logits(name: str) -> torch.Tensor:
@@ -82,3 +90,27 @@ def test_a_bare_no_in_a_recipe_is_no_mixed_precision():
     assert [adapter.validate_python(said) for said in (yaml.safe_load("no"), "no", "bf16")] == ["no", "no", "bf16"]
     with pytest.raises(ValidationError):
         adapter.validate_python(True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_bfloat16_is_left_where_the_processor_has_none(monkeypatch, capsys, there):
+    monkeypatch.setattr(output, "has_bfloat16", lambda: there)
+    assert output.usable("bfloat16") == ("bfloat16" if there else "float32")
+    assert output.usable("int8") == "int8" and output.usable(None) is None
+    assert ("no bfloat16" in capsys.readouterr().err) != there
+    with pytest.raises(UsageError, match="no precision 'half'"):
+        output.usable("half")
+
+
+@pytest.mark.parametrize("file", sorted(str(f.relative_to(RECIPES)) for f in RECIPES.rglob("*.yaml")))
+def test_a_recipe_in_float32_differs_in_nothing_else(file):
+    values = read_yaml(RECIPES / file)
+    models = [
+        getattr(importlib.import_module(home), name) for home, name, _ in (*TRAININGS.values(), *STUDIES.values())
+    ]
+    recipe = next(model.model_validate(values) for model in models if not problems(values, model))
+    changed = in_float32(recipe)
+    text = str(recipe.model_dump(mode="json"))
+    for wanted, instead in (("'bf16': True", "'bf16': False"), (": 'bf16'", ": 'no'"), ("'bfloat16'", "'float32'")):
+        text = text.replace(wanted, instead)
+    assert str(changed.model_dump(mode="json")) == text

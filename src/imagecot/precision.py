@@ -18,6 +18,18 @@ def check_precision(name: str | None) -> None:
         raise UsageError(f"there is no precision {name!r}; choose one of {', '.join(PRECISIONS)}.")
 
 
+def has_bfloat16() -> bool:
+    """Whether bfloat16 pays here: on a GPU, or on a processor that multiplies in it.
+
+    Where a processor does not (no AVX-512), bfloat16 takes fifty times as long as float32.
+    """
+    import torch
+
+    if torch.cuda.is_available() or not torch.backends.mkldnn.is_available():
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def loaded_as(name: "str | torch.dtype | None", device: "torch.device") -> "torch.dtype":
     """The type in which weights are read: where nothing is asked for, bfloat16 on a GPU and float32 on a CPU."""
     import torch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from imagecot import models as names
-from imagecot.commands.output import nearest, progress_bar, say, waiting
+from imagecot.commands.output import nearest, progress_bar, say, usable, waiting
 from imagecot.errors import UsageError
 from imagecot.precision import PRECISIONS, check_precision
 
@@ -372,6 +372,7 @@ def _label(
     from imagecot.geneval.prompts import refuse_overlap
 
     refuse_overlap([row["prompt"] for row in work], held_out_of(detector))
+    precision = usable(precision)
     size = max(1, _PATHS_A_UNIT // paths_each)
     units = [work[first : first + size] for first in range(0, len(work), size)]
     identity = {

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imagecot import models as names
-from imagecot.commands.output import nearest, progress_bar, say, waiting
+from imagecot.commands.output import nearest, progress_bar, say, usable, waiting
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.choice import CLIP, classes_of, detectors
-from imagecot.precision import PRECISIONS, check_precision
+from imagecot.precision import PRECISIONS
 from imagecot.processes import share
 from imagecot.search import STRATEGIES
 
@@ -120,7 +120,7 @@ def geneval(
     for what, value in (("--samples", samples), ("--workers", workers), ("-n", n)):
         if value < 1:
             raise UsageError(f"{what} must be at least 1, not {value}.")
-    check_precision(precision)
+    precision = usable(precision)
     drawn = generator is not None and names.known_words(generator) is not None
     detector = detector or ("pictograms" if drawn else _HUB_DETECTOR)
     classes = classes_of(detector)

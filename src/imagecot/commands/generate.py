@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imagecot import models
-from imagecot.commands.output import nearest, progress_bar, say, waiting
+from imagecot.commands.output import nearest, progress_bar, say, usable, waiting
 from imagecot.errors import UsageError
-from imagecot.precision import PRECISIONS, check_precision
+from imagecot.precision import PRECISIONS
 from imagecot.search import STRATEGIES, check_request, search
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def generate(
       imagecot generate "a blue car" -n 50 --json | jq .chosen
     """
     check_request(prompt, strategy, n)
-    check_precision(precision)
+    precision = usable(precision)
     if strategy == "parm++" and generator in models.shipped("generator") and generator != DEFAULT_CORRECTOR:
         corrector = corrector or DEFAULT_CORRECTOR
     if verifier is None and strategy != "single":

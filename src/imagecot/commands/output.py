@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from imagecot.errors import UsageError
+from imagecot.precision import check_precision, has_bfloat16
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -43,3 +44,12 @@ def nearest(what: str, name: str, names: list[str], others: str = "") -> UsageEr
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return UsageError(f"there is no {what} {name!r}{hint}; choose one of {', '.join(names)}{others}.")
+
+
+def usable(precision: str | None) -> str | None:
+    """The precision itself, or float32 for a bfloat16 that the processor has not. UsageError for an unknown one."""
+    check_precision(precision)
+    if precision != "bfloat16" or has_bfloat16():
+        return precision
+    say("this processor has no bfloat16; float32 is used instead.")
+    return "float32"

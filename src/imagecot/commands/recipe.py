@@ -30,6 +30,9 @@ STUDIES = {
     "study (corrections)": ("imagecot.study.corrections", "CorrectionsRecipe", "run"),
 }
 
+# What recipes call bfloat16, and float32 in the same place.
+_INSTEAD = {("precision", "bfloat16"): "float32", ("precision", "bf16"): "no", ("bf16", True): False}
+
 KINDS = list(dict.fromkeys(name.split(" ")[0] for name in TRAININGS))
 
 Kind = Annotated[
@@ -129,8 +132,27 @@ def _read(
 
 
 def _follow(function: Callable[[Any], Any], recipe: "BaseModel") -> None:
+    from imagecot.precision import has_bfloat16
+
+    usable = recipe if has_bfloat16() else in_float32(recipe)
+    if usable != recipe:
+        say("this processor has no bfloat16; what the recipe wants in it is done in float32 instead.")
     try:
-        function(recipe)
+        function(usable)
     except KeyboardInterrupt:
         say("stopped; the same command continues from what was saved last.")
         raise typer.Exit(130) from None
+
+
+def in_float32(recipe: "BaseModel") -> "BaseModel":
+    """The recipe with float32 for bfloat16 in all of its parts."""
+    from pydantic import BaseModel
+
+    update: dict[str, Any] = {}
+    for name in type(recipe).model_fields:
+        value = getattr(recipe, name)
+        if isinstance(value, BaseModel):
+            update[name] = in_float32(value)
+        elif isinstance(value, str | bool) and (name, value) in _INSTEAD:
+            update[name] = _INSTEAD[name, value]
+    return recipe.model_copy(update=update)

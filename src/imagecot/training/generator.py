@@ -26,6 +26,7 @@ from imagecot.pictograms.captions import caption, held_out_prompts, with_colors
 from imagecot.pictograms.dataset import Example, Pool
 from imagecot.pictograms.detector import PictogramDetector, load_detector
 from imagecot.pictograms.text import END_OF_TEXT, build_tokenizer, known_words
+from imagecot.precision import has_bfloat16
 from imagecot.recipes import fields_of
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
@@ -64,7 +65,7 @@ def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, batch: int = 200) 
     parts = []
     for start in track(range(0, len(pool), batch), description="encoding pictures", transient=True):
         images = to_tensor(pool.images(range(start, min(start + batch, len(pool)))))
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=has_bfloat16()):
             parts.append(tokenizer.codes(images).to(torch.int16))
     codes = torch.cat(parts)
     write_atomically(cache, lambda path: torch.save(codes, path))

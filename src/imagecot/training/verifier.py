@@ -32,6 +32,7 @@ from imagecot.pictograms.captions import caption, random_requirement
 from imagecot.pictograms.dataset import Pool
 from imagecot.pictograms.questions import describe, draw_questions
 from imagecot.pictograms.scenes import KINDS, SIZE, Scene
+from imagecot.precision import has_bfloat16
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
 from imagecot.verifiers.protocol import Verifier
@@ -280,7 +281,7 @@ def accuracy(model: Any, packer: Packer, pool: Pool, count: int, batch: int = 50
         rngs = [random.Random(f"held out:{i}") for i in indices]
         packed = packer([pool[i].scene for i in indices], rngs)
         pixels = to_tensor(pool.images(indices)) * 2 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             mask = attention_mask(packed.block, packer.offset)
             states, _ = hidden_states(model, pixels, packed.ids, packed.position, mask, start)
             logits = model.lm_head(states[packed.task >= 0]).float()
