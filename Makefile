@@ -52,6 +52,7 @@ tiny: setup
 	$(BIN)/imagecot train tokenizer recipes/tiny/tokenizer.yaml
 	$(BIN)/imagecot train detector recipes/tiny/detector.yaml
 	$(BIN)/imagecot train detector recipes/tiny/detector-2.yaml
+	$(BIN)/imagecot train detector recipes/tiny/detector-annotated.yaml
 	$(BIN)/imagecot train generator recipes/tiny/generator.yaml
 	$(BIN)/imagecot train verifier recipes/tiny/verifier.yaml
 	$(BIN)/imagecot curate prompts --world tiny --per-task 60 --out runs/tiny/prompts.jsonl

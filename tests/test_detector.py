@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def to_images(scenes: list[Scene]) -> torch.Tensor:
 def test_targets_by_hand():
     item = Item("clock", "blue", 21.0, 34.0, 20.0, 2)
     scene = Scene((item,), "sky")
-    heat, weight, box, color, centre = targets([whole_enough(Example({}, scene))])
+    heat, weight, box, color, centre = targets([whole_enough(Example({}, scene))], centre_weight=4.0)
     x0, y0, x1, y1 = scene.boxes[0]
     cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
     x, y, kind = int(cx // STRIDE), int(cy // STRIDE), KINDS.index("clock")
@@ -99,16 +100,31 @@ def test_shipped_detector_rejects_scenes_of_other_prompts():
     assert wrong == 0
 
 
-def test_it_agrees_with_an_annotator_on_generated_pictures():
-    """100 pictures of held-out prompts, drawn by the shipped generator and labelled by eye, unseen by the detector."""
-    folder = Path(__file__).parent / "data" / "labelled"
-    rows = json.loads((folder / "labels.json").read_text())
-    images = [read_image(folder / row["file"]) for row in rows]
-    said = [verdict.correct for verdict in load_detector().judge(images, [row["metadata"] for row in rows])]
-    agreement = sum(a == row["label"] for a, row in zip(said, rows, strict=True)) / len(rows)
-    assert len(rows) == 100
-    assert 20 < sum(row["label"] for row in rows) < 80
-    assert agreement >= 0.84  # 0.95 is the goal; it is .93 of those that the annotator does not doubt (docs/lab-log.md)
+def labelled(folder: str) -> tuple[list[dict[str, Any]], list[bool]]:
+    """Labels of pictures that the shipped generator drew of held-out prompts, and what the shipped detector says."""
+    path = Path(__file__).parent / "data" / folder
+    rows = json.loads((path / "labels.json").read_text())
+    images = [read_image(path / row["file"]) for row in rows]
+    return rows, [v.correct for v in load_detector().judge(images, [row["metadata"] for row in rows])]
+
+
+def test_it_agrees_with_who_looks_at_generated_pictures():
+    """150 pictures labelled by eye before the detector was asked, 39 of them with doubt (docs/lab-log.md)."""
+    rows, said = labelled("labelled-150")
+    sure = [(a, row["label"]) for a, row in zip(said, rows, strict=True) if not row["doubtful"]]
+    assert len(rows) == 150 and len(sure) == 111
+    assert 40 < sum(label for _, label in sure) < 70
+    assert sum(a == label for a, label in sure) / len(sure) >= 0.95
+
+
+def test_it_agrees_with_four_annotators():
+    """100 other pictures, each labelled four times: 90 alike. One annotator agrees with another on .91 to .97."""
+    rows, said = labelled("labelled")
+    each = [sum(a == row["votes"][k] for a, row in zip(said, rows, strict=True)) for k in range(4)]
+    alike = [(a, row["label"]) for a, row in zip(said, rows, strict=True) if len(set(row["votes"])) == 1]
+    assert len(rows) == 100 and len(alike) == 90
+    assert sum(each) / 400 >= 0.88
+    assert sum(a == label for a, label in alike) / len(alike) >= 0.9
 
 
 def test_scrambled_objects_are_not_there():
@@ -154,17 +170,23 @@ def annotated(code: int) -> AnnotatedPicture:
     return AnnotatedPicture(prompt="a photo of a cup", codes=[code], objects=[seen])
 
 
-def test_annotated_pictures_move_with_their_boxes_and_lose_the_colour_with_the_channels():
+def test_annotated_pictures_are_placed_anew_with_their_boxes_and_lose_the_colour_with_the_channels():
     pictures = [annotated(code) for code in range(2, 12)] * 4
     images, objects = look_at(Palette(), pictures, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-    moved = 0
+    mirrored, widths = 0, []
     for image, picture, (seen,) in zip(images, pictures, objects, strict=True):
-        channel, y, x = image.nonzero().min(0).values.tolist()
-        assert seen.box == (x, y, x + 8, y + 8)
-        assert image.sum() == 64
+        before = picture.objects[0].box
+        x0, y0, x1, y1 = seen.box
+        assert 0 <= x0 < x1 <= 64 and 0 <= y0 < y1 <= 64
+        channel = int(image.amax((1, 2)).argmax())
+        inside = (image[channel] > 0.5).nonzero().float() + 0.5
+        assert inside.min(0).values.tolist() == pytest.approx([y0, x0], abs=1.1)
+        assert inside.max(0).values.tolist() == pytest.approx([y1, x1], abs=1.1)
         assert seen.color is None or channel == 0
-        moved += seen.box != picture.objects[0].box
-    assert moved > 20
+        widths.append((x1 - x0) / (before[2] - before[0]))
+        mirrored += abs((x0 + x1) - 128 + (before[0] + before[2])) < abs((x0 + x1) - (before[0] + before[2]))
+    assert 0.75 < min(widths) < 0.85 and 1.15 < max(widths) < 1.3
+    assert 10 < mirrored < 30
     assert 2 < sum(seen.color is None for (seen,) in objects) < 25
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +25,8 @@ from imagecot.training.generator import encode_pool
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.tokenizer import to_tensor
 
-_MOVED = 3
+_MOVED = 6
+_STRETCHED = 0.25
 _RECOLOURED = 0.3
 
 
@@ -34,6 +35,8 @@ class DetectorRecipe(BaseModel):
 
     tokenizer  decodes the codes of every other picture: of scenes, or of those in `annotated`, a file of
                `imagecot.pictograms.annotated`
+    centre_weight  of a cell where an object's centre is, beside 1 of those where none is: above 1 it is learned faster,
+               at 1 a score is how likely it is that someone sees the object
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -47,6 +50,7 @@ class DetectorRecipe(BaseModel):
     start_from: Path | None = None
     tokenizer: str | None = None
     annotated: Path | None = None
+    centre_weight: float = Field(4.0, gt=0)
     width: int = 64
     trunk: Trunk = "convolutional"
     optimization: Optimization
@@ -119,7 +123,9 @@ def scramble_codes(codes: Tensor, taken: Tensor, generator: torch.Generator) -> 
     return torch.where(taken.flatten(1), other, codes)
 
 
-def targets(pictures: Sequence[Sequence[Seen]]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def targets(
+    pictures: Sequence[Sequence[Seen]], centre_weight: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """What the network shall say of pictures with these objects.
 
     Centre maps and their weights (B, 12, 16, 16), boxes (B, 4, 16, 16), colours (B, 16, 16) or -1 where none is asked
@@ -141,7 +147,7 @@ def targets(pictures: Sequence[Sequence[Seen]]) -> tuple[Tensor, Tensor, Tensor,
             box[k, :, y, x] = torch.tensor([cx - x, cy - y, (x1 - x0) / STRIDE, (y1 - y0) / STRIDE])
             if seen.color:
                 color[k, y, x] = COLORS.index(seen.color)
-    weight[heat == 1] = 4
+    weight[heat == 1] = centre_weight
     return heat, weight, box, color, heat.any(1)
 
 
@@ -158,9 +164,11 @@ def whole_enough(example: Example, lost: dict[int, float] | None = None) -> list
     ]
 
 
-def detector_loss(model: nn.Module, images: Tensor, pictures: Sequence[Sequence[Seen]]) -> Losses:
+def detector_loss(
+    model: nn.Module, images: Tensor, pictures: Sequence[Sequence[Seen]], centre_weight: float = 1.0
+) -> Losses:
     """Weighted cross-entropy of the centre maps, L1 of the boxes, cross-entropy of the colours at centres."""
-    heat, weight, box, color, centre = targets(pictures)
+    heat, weight, box, color, centre = targets(pictures, centre_weight)
     kinds, boxes, colors = (out.float() for out in model(images))
     found = (F.binary_cross_entropy_with_logits(kinds, heat, reduction="none") * weight).sum() / centre.sum()
     place = (boxes - box).abs().sum(1)[centre].mean()
@@ -172,27 +180,53 @@ def detector_loss(model: nn.Module, images: Tensor, pictures: Sequence[Sequence[
 def look_at(
     tokenizer: MagvitV2, pictures: Sequence[AnnotatedPicture], generator: torch.Generator
 ) -> tuple[Tensor, list[list[Seen]]]:
-    """Annotated pictures (B, 3, 64, 64) and their objects, each moved by up to `_MOVED` pixels, some in other colours.
+    """Annotated pictures (B, 3, 64, 64) and their objects: half mirrored, stretched and moved, some in other colours.
 
-    There are few of them: what an annotator took for a cup is one elsewhere, too, and in the colours of another.
+    There are few of them: what an annotator took for a cup is one elsewhere, too, a little wider or the other way
+    round, and in the colours of another.
     """
     with torch.no_grad():
         images = tokenizer.decode_codes(torch.tensor([picture.codes for picture in pictures]))
-    padded = F.pad(images, (_MOVED,) * 4, mode="replicate")
-    moved, objects = torch.empty_like(images), []
-    for k, picture in enumerate(pictures):
-        dx, dy = (int(d) for d in torch.randint(-_MOVED, _MOVED + 1, (2,), generator=generator))
-        x, y = _MOVED - dx, _MOVED - dy
+    maps = torch.stack([_placement(picture.objects, generator) for picture in pictures])
+    # affine_grid asks where a pixel comes from, on axes from -1 to 1 about the middle.
+    source = torch.zeros(len(images), 2, 3)
+    source[:, 0, 0], source[:, 1, 1] = 1 / maps[:, 0, 0], 1 / maps[:, 1, 0]
+    source[:, :, 2] = ((SIZE / 2 - maps[:, :, 1]) / maps[:, :, 0] - SIZE / 2) / (SIZE / 2)
+    grid = F.affine_grid(source, list(images.shape), align_corners=False)
+    placed = F.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+    objects = []
+    for k, (picture, place) in enumerate(zip(pictures, maps.tolist(), strict=True)):
         channels = torch.randperm(3, generator=generator)
-        mixed = float(torch.rand((), generator=generator)) < _RECOLOURED
-        moved[k] = padded[k, channels if mixed else slice(None), y : y + SIZE, x : x + SIZE]
-        objects.append([_moved(seen, dx, dy, recoloured=mixed) for seen in picture.objects])
-    return moved, objects
+        recoloured = float(torch.rand((), generator=generator)) < _RECOLOURED
+        if recoloured:
+            placed[k] = placed[k, channels]
+        objects.append([_placed(seen, place, recoloured) for seen in picture.objects])
+    return placed, objects
 
 
-def _moved(seen: Seen, dx: int, dy: int, recoloured: bool) -> Seen:
+def _placement(objects: Sequence[Seen], generator: torch.Generator) -> Tensor:
+    """Where a picture's points go, per axis: (2, 2) with x' = a x + b. What stood inside stays inside."""
+    place = torch.empty(2, 2)
+    for axis in (0, 1):
+        low = min([SIZE / 2] + [max(0.0, seen.box[axis]) for seen in objects])
+        high = max([SIZE / 2] + [min(float(SIZE), seen.box[axis + 2]) for seen in objects])
+        stretch, where, mirror = torch.rand(3, generator=generator).tolist()
+        a = min(math.exp((2 * stretch - 1) * _STRETCHED), SIZE / max(high - low, 1.0))
+        if axis == 0 and mirror < 0.5:
+            a = -a
+        ends = sorted((a * low, a * high))
+        middle = SIZE / 2 * (1 - a)  # the shift that keeps the middle in its place
+        least, most = -ends[0], SIZE - ends[1]  # those that keep the objects inside
+        least, most = max(least, min(middle - _MOVED, most)), min(most, max(middle + _MOVED, least))
+        place[axis] = torch.tensor([a, least + where * (most - least)])
+    return place
+
+
+def _placed(seen: Seen, place: list[list[float]], recoloured: bool) -> Seen:
+    (ax, bx), (ay, by) = place
     x0, y0, x1, y1 = seen.box
-    box = (x0 + dx, y0 + dy, x1 + dx, y1 + dy)
+    left, right = sorted((ax * x0 + bx, ax * x1 + bx))
+    box = (left, ay * y0 + by, right, ay * y1 + by)
     return Seen(kind=seen.kind, color=None if recoloured else seen.color, box=box, sure=seen.sure)
 
 
@@ -235,7 +269,7 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
             with torch.no_grad():
                 decoded = tokenizer.decode_codes(scramble_codes(codes[indices[::2]].long(), taken[::2], draw))
             images[::2] = decoded.to(images.dtype)
-        return detector_loss(model, roughen(images, draw), objects)
+        return detector_loss(model, roughen(images, draw), objects, recipe.centre_weight)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, PictogramDetector)
