@@ -26,6 +26,7 @@ from imagecot.training.detector import (
     roughen,
     scramble,
     scramble_codes,
+    sharpen,
     targets,
     whole_enough,
 )
@@ -48,6 +49,16 @@ def test_targets_by_hand():
     assert color[0, y, x] == COLORS.index("blue") and (color >= 0).sum() == 1
     assert box[0, :, y, x].tolist() == pytest.approx([cx / 4 - x, cy / 4 - y, (x1 - x0) / 4, (y1 - y0) / 4])
     assert weight[0, kind, y, x] == 4 and weight[0, kind, y, x + 1] == 0 and weight[0, kind, y, x + 2] == 1
+
+
+def test_sharper_logits_leave_boxes_and_colours():
+    model, images = PictogramDetector(8).eval(), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        kinds, boxes, colors = model(images)
+        sharpen(model, 2.0, -0.5)
+        sharper, same_boxes, same_colors = model(images)
+    assert torch.allclose(sharper, 2 * kinds - 0.5, atol=1e-5)
+    assert torch.equal(boxes, same_boxes) and torch.equal(colors, same_colors)
 
 
 def test_peaks_become_boxes(monkeypatch):
@@ -109,12 +120,15 @@ def labelled(folder: str) -> tuple[list[dict[str, Any]], list[bool]]:
 
 
 def test_it_agrees_with_who_looks_at_generated_pictures():
-    """150 pictures labelled by eye before the detector was asked, 39 of them with doubt (docs/lab-log.md)."""
+    """150 pictures labelled by two annotators before they knew the detector's verdicts; neither doubts 100 of them."""
     rows, said = labelled("labelled-150")
-    sure = [(a, row["label"]) for a, row in zip(said, rows, strict=True) if not row["doubtful"]]
-    assert len(rows) == 150 and len(sure) == 111
-    assert 40 < sum(label for _, label in sure) < 70
-    assert sum(a == label for a, label in sure) / len(sure) >= 0.95
+    clear = [(a, row["labels"]) for a, row in zip(said, rows, strict=True) if not any(row["doubtful"])]
+    assert len(rows) == 150 and len(clear) == 100
+    assert 30 < sum(first for _, (first, _) in clear) < 70
+    for k in range(2):
+        assert sum(a == labels[k] for a, labels in clear) / len(clear) >= 0.95
+        sure = [(a, row["labels"][k]) for a, row in zip(said, rows, strict=True) if not row["doubtful"][k]]
+        assert len(sure) == 111 and sum(a == label for a, label in sure) / 111 >= 0.92
 
 
 def test_it_agrees_with_four_annotators():
@@ -123,8 +137,8 @@ def test_it_agrees_with_four_annotators():
     each = [sum(a == row["votes"][k] for a, row in zip(said, rows, strict=True)) for k in range(4)]
     alike = [(a, row["label"]) for a, row in zip(said, rows, strict=True) if len(set(row["votes"])) == 1]
     assert len(rows) == 100 and len(alike) == 90
-    assert sum(each) / 400 >= 0.88
-    assert sum(a == label for a, label in alike) / len(alike) >= 0.9
+    assert sum(each) / 400 >= 0.89
+    assert sum(a == label for a, label in alike) / len(alike) >= 0.92
 
 
 def test_scrambled_objects_are_not_there():

@@ -37,6 +37,8 @@ class DetectorRecipe(BaseModel):
                `imagecot.pictograms.annotated`
     centre_weight  of a cell where an object's centre is, beside 1 of those where none is: above 1 it is learned faster,
                at 1 a score is how likely it is that someone sees the object
+    scale, shift   of the logits of kinds once trained: GenEval's thresholds, .3 and .9 where objects are counted, are
+               those of a detector that is surer than likelihoods are; above 1 both come nearer to one half
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,6 +53,8 @@ class DetectorRecipe(BaseModel):
     tokenizer: str | None = None
     annotated: Path | None = None
     centre_weight: float = Field(4.0, gt=0)
+    scale: float = Field(1.0, gt=0)
+    shift: float = 0.0
     width: int = 64
     trunk: Trunk = "convolutional"
     optimization: Optimization
@@ -230,6 +234,15 @@ def _placed(seen: Seen, place: list[list[float]], recoloured: bool) -> Seen:
     return Seen(kind=seen.kind, color=None if recoloured else seen.color, box=box, sure=seen.sure)
 
 
+@torch.no_grad()
+def sharpen(model: PictogramDetector, scale: float, shift: float) -> None:
+    """Make the logits of kinds `scale` times what they are, plus `shift`; boxes and colours stay."""
+    kinds = len(KINDS)
+    model.head.weight[:kinds] *= scale
+    assert model.head.bias is not None
+    model.head.bias[:kinds] = model.head.bias[:kinds] * scale + shift
+
+
 def accuracy(model: PictogramDetector, pool: Pool, batch: int = 100) -> float:
     """Share of rendered scenes that are judged right for their own requirement."""
     right = 0
@@ -287,5 +300,6 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
         title="detector",
     )
     assert isinstance(model, PictogramDetector)
+    sharpen(model, recipe.scale, recipe.shift)
     model.save_pretrained(recipe.output)
     return model
