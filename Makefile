@@ -1,32 +1,45 @@
 # make demo    install, draw one verified picture, say where the evidence is
 # make check   lint, format and types
-# make test    the tests, under 12 minutes on two cores; `make test-slow` runs the long ones
+# make test    the tests, under 8 minutes on two cores; `make test-slow` runs the long ones
+# make test-latest   the tests with the newest versions that pyproject.toml allows, in an environment of their own
+# make lock    renew the versions in locks/
 # make tiny    train every shipped checkpoint by its recipe (hours; resumable); adapters are trained on the shipped bases
 # make study   every table and curve of the paper at the embedded size, and their report (hours; resumable)
 # make study-quick   the same rows on few prompts, in minutes
 #
 # A machine with a GPU: make setup TORCH=torch, or VENV=<an environment that has its torch already>.
+# An environment for every extra: make setup LOCK=locks/all.txt
 
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+LOCK ?= locks/dev.txt
 WORKERS ?= 2
 BIN = $(VENV)/bin
 PROMPT ?= a photo of a red apple and a green cup
 
-.PHONY: setup demo check test test-slow tiny study study-quick clean
+.PHONY: setup lock demo check test test-slow test-latest tiny study study-quick clean
 
 setup: $(VENV)/.ok
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Whatever torch is in the environment stays: it is pinned while the rest is installed.
-$(VENV)/.ok: pyproject.toml | $(BIN)/python
+# Whatever torch is in the environment stays; all else has the version and the digest that the lock says.
+$(VENV)/.ok: pyproject.toml $(LOCK) | $(BIN)/python
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install '$(TORCH)'
-	$(BIN)/python -c 'import importlib.metadata as m; print("torch==" + m.version("torch").split("+")[0])' > $(VENV)/torch.txt
-	$(BIN)/python -m pip install -c $(VENV)/torch.txt -e '.[dev]'
+	$(BIN)/python -m pip install --no-deps --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	touch $@
+
+# One resolution for all extras; what development needs is a part of it, with the same versions.
+COMPILE = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 --generate-hashes \
+	--no-emit-package torch pyproject.toml
+
+lock: setup
+	$(BIN)/python -m pip install --quiet uv
+	$(COMPILE) --upgrade --all-extras --output-file locks/all.txt
+	$(COMPILE) --upgrade --extra dev --constraint locks/all.txt --output-file locks/dev.txt
 
 demo: setup
 	$(BIN)/imagecot generate "$(PROMPT)" -n 20 --out runs/demo
@@ -43,6 +56,14 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+LATEST = .venv-latest
+LATEST_TORCH ?= torch
+
+test-latest:
+	$(PYTHON) -m venv $(LATEST)
+	$(LATEST)/bin/python -m pip install --upgrade --upgrade-strategy eager '$(LATEST_TORCH)' -e '.[dev]'
+	$(LATEST)/bin/python -m pytest
 
 # Rejected images with reasons, and the accepted ones beside them, of the paths of tiny and of tiny-dpo.
 REJECTED = $(foreach d,reflection reflection-b-dpo reflection-dpo,--data runs/tiny/data-$(d))

@@ -1,7 +1,6 @@
 """The command line. Each command is a file of `imagecot.commands`; here is what holds for all of them.
 
-Exit codes: 0 done, 1 failed, 2 a mistake in the request, 130 interrupted. No failure that a user can cause
-ends in a traceback.
+Exit codes: 0 done, 1 failed, 2 a mistake in the request, 130 interrupted, 143 ended. No failure ends in a traceback.
 """
 
 import sys
@@ -9,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from imagecot import __version__
+from imagecot import __version__, interruption
 from imagecot.commands import benchmark, curate, evaluate, generate, models, recipe, report
 from imagecot.commands.output import say
 from imagecot.errors import ImagecotError
@@ -49,27 +48,39 @@ def imagecot(
 
 def main() -> None:
     """Run the command line, and turn failures into one line and an exit code."""
+    interruption.catch_signals()
     try:
         app()
+    except interruption.Stopped as stopped:
+        _end(stopped.sentence, stopped.exit_code)
     except ImagecotError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped.", 130)
+        _fail(error, str(error), error.exit_code)
     except OSError as error:
         from imagecot.files import reason
 
-        _fail(f"{error.filename or 'a file'}: {reason(error)}.", 1)
-    except (RuntimeError, MemoryError) as error:
+        _fail(error, f"{error.filename or 'a file'}: {reason(error)}.", 1)
+    except Exception as error:
+        from imagecot import last_resort
         from imagecot.memory import is_out_of_memory
 
         if is_out_of_memory(error):
-            _fail(_MEMORY, 1)
-        raise
+            _fail(error, _MEMORY, 1)
+        if last_resort.switched_off():
+            raise
+        _fail(error, last_resort.sentence(error), 1)
 
 
 _MEMORY = "there is not enough memory; draw fewer paths with -n, or use a smaller model."
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    say(f"error: {message}")
+def _fail(error: Exception, message: str, code: int) -> NoReturn:
+    """End with a message; a failure that a request to stop has caused ends as that request."""
+    stopped = interruption.asked()
+    if stopped is not None:
+        _end(stopped.sentence, stopped.exit_code)
+    _end(f"error: {message}", code)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    say(message)
     sys.exit(code)

@@ -1,12 +1,18 @@
-"""Writing files whole or not at all, and saying clearly why a folder cannot be used."""
+"""Writing files whole or not at all, and saying clearly why a folder cannot be used.
+
+A file is filled under a temporary name that nobody can foresee and that is created exclusively, so in a folder that
+others may write to no link of theirs is followed. Then it takes its place in one step.
+"""
 
 import errno
 import os
+import re
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, first_line
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -15,7 +21,12 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.EACCES: "there is no permission to write there; choose another folder",
     errno.EPERM: "there is no permission to write there; choose another folder",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+_TEMPORARY = ".partial"
+# What torch and safetensors say of a file that they cannot write; the first with an error number, the second without.
+_NUMBERED = re.compile(r"os error (\d+)")
+_UNNUMBERED = ("iostream error", "PytorchStreamWriter", "inline_container")
 
 
 def reason(error: OSError) -> str:
@@ -26,19 +37,40 @@ def reason(error: OSError) -> str:
 
 @contextmanager
 def clear_write_errors(what: Path) -> Iterator[None]:
-    """Turn an OSError inside into an ImagecotError of one sentence about `what`."""
+    """Turn a failure to write inside into an ImagecotError of one sentence about `what`."""
     try:
         yield
-    except OSError as error:
-        raise ImagecotError(f"cannot write {what}: {reason(error)}.") from error
+    except Exception as error:
+        failed = _as_os_error(error)
+        if failed is None:
+            raise
+        raise ImagecotError(f"cannot write {what}: {reason(failed)}.") from error
+
+
+def _as_os_error(error: BaseException | None) -> OSError | None:
+    """The OSError that a library's exception stands for or was raised after; None for any other failure."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        found = _NUMBERED.search(str(error))
+        if found:
+            return OSError(int(found[1]), os.strerror(int(found[1])))
+        if isinstance(error, RuntimeError) and any(text in str(error) for text in _UNNUMBERED):
+            return OSError(0, first_line(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary neighbour, then move it to `path`; ImagecotError where that fails."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}{_TEMPORARY}")
     with clear_write_errors(path):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        os.close(os.open(partial, flags, 0o666))
         try:
+            mode = partial.lstat().st_mode & 0o777
             write(partial)
+            partial.chmod(mode)  # safetensors writes files that only their owner may read
             os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -48,3 +80,27 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` whole or not at all; ImagecotError where that fails."""
     write_atomically(path, lambda partial: partial.write_bytes(data))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` in UTF-8 to `path` whole or not at all; ImagecotError where that fails."""
+    write_whole(path, text.encode("utf-8"))
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name was left by a process that was killed while it wrote."""
+    return name.startswith(".") and name.endswith(_TEMPORARY)
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and those above it; ImagecotError where that is not possible."""
+    with clear_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def make_own_folder(folder: Path) -> Path:
+    """Make a folder inside a folder of results; ImagecotError where a link stands in its place."""
+    if folder.is_symlink():
+        raise ImagecotError(f"{folder} is a link, which nothing is written through; remove it or choose another folder.")
+    return make_folder(folder)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from imagecot import interruption, last_resort
 from imagecot.errors import ImagecotError
 
 
@@ -28,6 +29,7 @@ def share(work: Callable[..., None], arguments: tuple[Any, ...], workers: int, w
     try:
         while any(process.is_alive() for process in processes):
             watch()
+            interruption.check()
             time.sleep(0.5)
     finally:
         for process in processes:
@@ -40,6 +42,7 @@ def share(work: Callable[..., None], arguments: tuple[Any, ...], workers: int, w
 
 def _worker(work: Callable[..., None], arguments: tuple[Any, ...], rank: int, workers: int, failures: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
@@ -48,6 +51,10 @@ def _worker(work: Callable[..., None], arguments: tuple[Any, ...], rank: int, wo
         work(*arguments, rank, workers)
     except ImagecotError as error:
         failures.put(str(error))
+    except Exception as error:
+        if last_resort.switched_off():
+            raise
+        failures.put(last_resort.sentence(error))
 
 
 def _end_with_parent() -> None:

@@ -8,14 +8,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from imagecot.errors import UsageError
+from imagecot.naming import printable
 from imagecot.precision import check_precision, has_bfloat16
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def say(text: str) -> None:
-    """Print a line for people on standard error."""
-    errors.print(text, markup=False)
+    """Print a line for people on standard error, without anything that steers their terminal."""
+    errors.print(printable(text), markup=False)
 
 
 @contextmanager
