@@ -102,5 +102,7 @@ def make_folder(folder: Path) -> Path:
 def make_own_folder(folder: Path) -> Path:
     """Make a folder inside a folder of results; ImagecotError where a link stands in its place."""
     if folder.is_symlink():
-        raise ImagecotError(f"{folder} is a link, which nothing is written through; remove it or choose another folder.")
+        raise ImagecotError(
+            f"{folder} is a link, which nothing is written through; remove it or choose another folder."
+        )
     return make_folder(folder)

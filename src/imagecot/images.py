@@ -36,14 +36,16 @@ def open_picture(source: Path | bytes, where: str = "") -> Image.Image:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise ImagecotError(
-                        f"{where} has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}; make it smaller."
+                        f"{where} has {image.width} x {image.height} pixels, over {MOST_PIXELS:,}; make it smaller."
                     )
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image), where)
     except ImagecotError:
         raise
     except Exception as error:  # each format's decoder raises what it likes for a damaged file
-        raise ImagecotError(f"{where} is no readable picture ({first_line(error)}); restore it or leave it out.") from None
+        raise ImagecotError(
+            f"{where} is no readable picture ({first_line(error)}); restore it."
+        ) from None
 
 
 def _to_rgb(image: Image.Image, where: str) -> Image.Image:

@@ -31,4 +31,6 @@ def inside(folder: Path, name: str) -> Path | None:
 
 def printable(text: str) -> str:
     """Return `text` with control characters, such as those that steer a terminal, spelt out; line feeds stay."""
-    return "".join(c if c == "\n" or c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c == "\n" or c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text
+    )

@@ -57,7 +57,9 @@ def read_text(file: Path, *, failure: Failure = ImagecotError, advice: str = "ch
         raise failure(f"{file} is not UTF-8 text (byte {error.start}); {advice}.") from None
 
 
-def read_lines(file: Path, *, failure: Failure = ImagecotError, advice: str = "check the path") -> Iterator[tuple[int, str]]:
+def read_lines(
+    file: Path, *, failure: Failure = ImagecotError, advice: str = "check the path"
+) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text file that are not blank, with their numbers from 1; errors as of `read_text`."""
     for number, line in enumerate(read_text(file, failure=failure, advice=advice).split("\n"), 1):
         if line.strip():
@@ -85,7 +87,9 @@ def read_object(file: Path, *, failure: Failure = ImagecotError, advice: str) ->
     return parse_object(read_text(file, failure=failure, advice=advice), str(file), failure=failure, advice=advice)
 
 
-def parse(text: str | bytes, schema: type[Model], where: str, *, failure: Failure = ImagecotError, advice: str) -> Model:
+def parse(
+    text: str | bytes, schema: type[Model], where: str, *, failure: Failure = ImagecotError, advice: str
+) -> Model:
     """Return one record of JSON; `failure`, naming `where` and the fields, for what does not fit the schema."""
     parse_json(text, where, failure=failure, advice=advice)
     try:
@@ -96,9 +100,7 @@ def parse(text: str | bytes, schema: type[Model], where: str, *, failure: Failur
 
 def read_record(file: Path, schema: type[Model], *, failure: Failure = ImagecotError, advice: str) -> Model:
     """Return the one record of JSON that a file holds; errors as of `read_text` and `parse`."""
-    return parse(
-        read_text(file, failure=failure, advice=advice), schema, str(file), failure=failure, advice=advice
-    )
+    return parse(read_text(file, failure=failure, advice=advice), schema, str(file), failure=failure, advice=advice)
 
 
 def read_records(
