@@ -1,0 +1,35 @@
+"""How large the numbers of a request may be: what the machine can hold, not what is sensible."""
+
+from numbers import Integral
+
+from imagecot.errors import UsageError
+
+MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1  # a signed 64-bit integer, as torch takes it
+MOST_PATHS = 100_000  # of one search
+MOST_IMAGES = 100_000  # of one prompt
+MOST_PROMPTS = 1_000_000
+MOST_WORKERS = 1024
+_SHOWN = 40  # characters of a wrong value that a message repeats
+
+
+def check_whole(value: object, name: str, least: int, most: int) -> int:
+    """Return a whole number from `least` to `most`; UsageError, which calls it `name`, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{name} must be a whole number, not {repr(value)[:_SHOWN]}.")
+    number = int(value)
+    if number < least:
+        raise UsageError(f"{name} must be at least {least}, not {_digits(number)}.")
+    if number > most:
+        raise UsageError(f"{name} must be at most {most}, not {_digits(number)}.")
+    return number
+
+
+def check_seed(seed: object, name: str = "the seed") -> int:
+    """Return a seed that every generator of random numbers takes; UsageError for anything else."""
+    return check_whole(seed, name, MIN_SEED, MAX_SEED)
+
+
+def _digits(number: int) -> str:
+    # Python refuses to write numbers of thousands of digits.
+    text = str(number) if number.bit_length() < 1000 else "a number of hundreds of digits"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

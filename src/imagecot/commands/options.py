@@ -1,0 +1,30 @@
+"""What several commands' options have in common: their bounds, checked while they are read.
+
+`typer.Option(callback=PATHS)` refuses a number that is too small or too large by one sentence and exit code 2.
+"""
+
+from collections.abc import Callable
+
+import typer
+
+from imagecot.bounds import MAX_SEED, MIN_SEED, MOST_IMAGES, MOST_PATHS, MOST_PROMPTS, MOST_WORKERS, check_whole
+
+Check = Callable[[typer.Context, typer.CallbackParam, int | None], int | None]
+
+
+def between(least: int, most: int) -> Check:
+    """Return the callback of an option that takes whole numbers from `least` to `most`, or nothing."""
+
+    def check(context: typer.Context, option: typer.CallbackParam, value: int | None) -> int | None:
+        if value is None or context.resilient_parsing:
+            return value
+        return check_whole(value, option.opts[0], least, most)
+
+    return check
+
+
+PATHS = between(1, MOST_PATHS)
+IMAGES = between(1, MOST_IMAGES)
+PROMPTS = between(1, MOST_PROMPTS)
+WORKERS = between(1, MOST_WORKERS)
+SEED = between(MIN_SEED, MAX_SEED)

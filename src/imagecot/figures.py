@@ -1,0 +1,40 @@
+"""Other people's words on matplotlib's figures: shown as they are, as far as the font has them."""
+
+import textwrap
+from functools import cache
+from typing import Any
+
+from imagecot.naming import printable
+
+_NO_GLYPH = "□"
+
+
+def literal(text: str) -> str:
+    """Return `text` for a figure: no dollar sign is a formula, and nothing is left that cannot be drawn.
+
+    Control characters and lone surrogates are spelt out; what the font lacks becomes a box. Line feeds stay.
+    """
+    return _without_formulas(_drawable(text))
+
+
+def wrapped(text: str, width: int, most: int) -> str:
+    """Return `text` for a figure in at most `most` lines of `width` characters; an ellipsis ends what is cut off."""
+    lines = textwrap.wrap(_drawable(text[: 2 * width * most]), width, max_lines=most, placeholder=" …")
+    return _without_formulas("\n".join(lines))
+
+
+def _without_formulas(text: str) -> str:
+    # Last of all: a line must not end between the backslash and its dollar sign.
+    return text.replace("$", r"\$")
+
+
+def _drawable(text: str) -> str:
+    spelt = printable(text.replace("\t", " "))
+    return "".join(c if c == "\n" or _font().get_char_index(ord(c)) else _NO_GLYPH for c in spelt)
+
+
+@cache
+def _font() -> Any:
+    from matplotlib import font_manager
+
+    return font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
