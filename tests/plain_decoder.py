@@ -1,5 +1,6 @@
 """The recorded tiny Show-o."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -63,4 +64,6 @@ def tiny_prompting() -> Prompting:
 
 
 def tiny_generator(**options: object) -> ShowoGenerator:
-    return ShowoGenerator(tiny_showo(), tiny_magvitv2(), tiny_prompting(), **options)  # type: ignore[arg-type]
+    """The recorded models; prompts may be longer than recorded ones."""
+    prompting = Prompting.from_pretrained(DATA / "showo", dataclasses.replace(CONFIG, max_text_len=32))
+    return ShowoGenerator(tiny_showo(), tiny_magvitv2(), prompting, **options)  # type: ignore[arg-type]

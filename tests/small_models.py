@@ -25,7 +25,7 @@ STEPS = 4
 
 def write_generator(folder: Path) -> Path:
     """Write the recorded tiny Show-o with its image tokenizer inside; 4 steps, guidance 1.75."""
-    model = Showo(dataclasses.replace(CONFIG, vq_model="vq")).eval()
+    model = Showo(dataclasses.replace(CONFIG, vq_model="vq", max_text_len=32)).eval()
     load_into(model, tiny_showo().state_dict(), "tiny")
     model.save_pretrained(folder)
     tiny_magvitv2().save_pretrained(folder / "vq")
@@ -65,6 +65,9 @@ class Brightness:
     def __init__(self) -> None:
         self.judge_calls = self.tokens_judged = 0
 
+    def check_prompt(self, prompt: str) -> None:
+        """Reads all of them."""
+
     def ask(self, images: Tensor, prompts: list[str], question: object, after: object = None) -> Tensor:
         self.judge_calls += len(images)
         self.tokens_judged += 7 * len(images)
@@ -77,6 +80,9 @@ class Flat:
     def __init__(self, steps: int = 2, rows_per_path: int = 1) -> None:
         self.steps, self.rows_per_path = steps, rows_per_path
         self.batches: list[int] = []  # paths of each call of advance
+
+    def check_prompt(self, prompt: str) -> None:
+        """Reads all of them."""
 
     def start(self, prompts: list[str], seeds: Tensor) -> Paths:
         codes = torch.full((len(seeds), 1), MASKED)

@@ -99,6 +99,9 @@ class Seeing:
         self.p_yes, self.judge_calls, self.tokens_judged = p_yes, 0, 0
         self.asked: list[tuple[str, int]] = []
 
+    def check_prompt(self, prompt: str) -> None:
+        """Reads all of them."""
+
     def ask(self, images, prompts, question, after=None):
         prompts = prompts * len(images) if len(prompts) == 1 else prompts
         assert len(prompts) == len(images)

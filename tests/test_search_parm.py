@@ -33,6 +33,9 @@ class Scripted:
     tokens_judged: int = 0
     asked: list[tuple[str, int]] = field(default_factory=list)
 
+    def check_prompt(self, prompt: str) -> None:
+        """Reads all of them."""
+
     def ask(self, images: Tensor, prompts, question, after: Conversation | None = None) -> Tensor:
         self.asked.append((question.name, len(images)))
         self.judge_calls += len(images)

@@ -90,7 +90,7 @@ def test_endless_reasons_are_cut_and_leave_the_prompt():
     prefix = generator.prompting.text_prefix(f"{PROMPT} {endless.reasons}")
     words = generator.prompting.text_prefix(PROMPT)[:-1]
     assert prefix[: len(words)] == words
-    assert len(prefix) == generator.model.config.max_text_len + 1
+    assert len(prefix) == generator.prompting.config.max_text_len + 1
 
 
 def test_corrections_that_do_not_go_with_the_paths_are_refused():

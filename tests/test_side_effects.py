@@ -14,6 +14,9 @@ class Grey:
     def __init__(self, levels: list[float]) -> None:
         self.levels = levels
 
+    def check_prompt(self, prompt: str) -> None:
+        """Reads all of them."""
+
     def start(self, prompts, seeds):
         return tiny_generator(steps=2).start(prompts, seeds)
 

@@ -85,6 +85,10 @@ class Generator(Protocol):
         """Rows of the forward pass that one step of one path costs: 2 with guidance, 1 without."""
         ...
 
+    def check_prompt(self, prompt: str) -> None:
+        """Raise UsageError, saying why, for a prompt that cannot be drawn whole."""
+        ...
+
     def start(self, prompts: list[str], seeds: Tensor, *, history: Sequence[Correction] | None = None) -> Paths:
         """Return paths at step 0: one for each of seeds (B,), of the one prompt or of B prompts.
 

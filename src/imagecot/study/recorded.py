@@ -34,6 +34,10 @@ class Recorded:
         """What one step of one path cost when it was drawn."""
         return self.generator.rows_per_path
 
+    def check_prompt(self, prompt: str) -> None:
+        """As of the generator."""
+        self.generator.check_prompt(prompt)
+
     def start(self, prompts: list[str], seeds: Tensor, *, history: Sequence[Correction] | None = None) -> Paths:
         """Paths at step 0; any seeds, for they are known by their seeds from there on. Corrections are drawn anew."""
         if history is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from imagecot.errors import ImagecotError, UsageError, first_line
 from imagecot.verifiers.protocol import Conversation
-from imagecot.verifiers.questions import REFLECTION, Question
+from imagecot.verifiers.questions import POTENTIAL, REFLECTION, Question, check_room, refuse_marks
 from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
 
 _ROWS = 8  # images of one forward pass
@@ -54,6 +54,10 @@ class AnyVlm:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raise UsageError for a prompt with a mark of the chat in it, or too long for a question about it."""
+        self._laid_out(torch.full((1, 3, 64, 64), 0.5), [prompt], POTENTIAL)
 
     def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
         """Return P(yes) (B,) float32.
@@ -121,26 +125,29 @@ class AnyVlm:
 
     def _inputs(self, images: Tensor, prompts: list[str], question: Question) -> Any:
         """Lay out a request and count it."""
+        inputs = self._laid_out(images, prompts, question).to(self.device, self.model.dtype)
+        self.judge_calls += len(prompts)
+        self.tokens_judged += int(inputs["attention_mask"].sum())
+        return inputs
+
+    def _laid_out(self, images: Tensor, prompts: list[str], question: Question) -> Any:
         levels = (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
         pictures = [Image.fromarray(picture) for picture in levels]
-        inputs = self.processor.apply_chat_template(
+        inputs: Any = self.processor.apply_chat_template(
             [self._chat(question, prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
             processor_kwargs={"padding": True, "padding_side": "left"},
-        ).to(self.device, self.model.dtype)
-        self.judge_calls += len(prompts)
-        self.tokens_judged += int(inputs["attention_mask"].sum())
+        )
+        answer = ANSWER_TOKENS if question is REFLECTION else 0
+        check_room(int(inputs["attention_mask"].sum(1).max()) + answer, self.model.config.get_text_config())
         return inputs
 
     def _chat(self, question: Question, prompt: str, picture: Image.Image) -> list[dict[str, Any]]:
         """Return the messages of a question; one that follows another stands behind that one's yes."""
-        marks = [mark for mark in self._marks if mark in prompt]
-        if marks or not prompt.strip():
-            what = f"contains {marks[0]!r}, a mark of the verifier's chat" if marks else "is empty"
-            raise UsageError(f"the prompt {what}; write what the image shall show in plain words.")
+        refuse_marks(prompt, self._marks)
         text = {"type": "text", "text": question.template.replace("{prompt}", prompt).strip()}
         if question.follows is None:
             return [{"role": "user", "content": [{"type": "image", "image": picture}, text]}]

@@ -14,7 +14,16 @@ from transformers import DynamicCache
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.memory import available_bytes, in_parts
 from imagecot.verifiers.protocol import Conversation
-from imagecot.verifiers.questions import ANSWERED_YES, CHAT_END, CHAT_START, REFLECTION, Question
+from imagecot.verifiers.questions import (
+    ANSWERED_YES,
+    CHAT_END,
+    CHAT_START,
+    QUESTIONS,
+    REFLECTION,
+    Question,
+    check_room,
+    refuse_marks,
+)
 from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
 from imagecot.verifiers.vision import encode, prepare
 
@@ -42,6 +51,11 @@ class LlavaOnevisionVerifier:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raise UsageError for a prompt with a mark of the chat in it, or too long for a question about it."""
+        for question in QUESTIONS:
+            self.text(question, prompt)
 
     def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
         """Return P(yes) (B,) float32.
@@ -75,16 +89,21 @@ class LlavaOnevisionVerifier:
 
     def text(self, question: Question, prompt: str) -> list[int]:
         """The ids behind the image when a question is asked from scratch; UsageError for a prompt that cannot be."""
-        marks = [mark for mark in self._marks if mark in prompt]
-        if marks or not prompt.strip():
-            what = f"contains {marks[0]!r}, a mark of the verifier's chat" if marks else "is empty"
-            raise UsageError(f"the prompt {what}; write what the image shall show in plain words.")
-        return self._tokens(question.conversation(prompt))
+        refuse_marks(prompt, self._marks)
+        ids = self._tokens(question.conversation(prompt))
+        answer = ANSWER_TOKENS if question is REFLECTION else 0
+        check_room(len(self._start) + self._rows + len(ids) + answer, self.model.config.text_config)
+        return ids
+
+    @property
+    def _rows(self) -> int:
+        """Rows of the language model that an image takes."""
+        vision = self.model.config.vision_config
+        return int((vision.image_size // vision.patch_size) ** 2 + 1)
 
     def layout(self, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Ids (B, L) of start, image and text, padded on the left, and their mask (B, L)."""
-        vision = self.model.config.vision_config
-        rows = (vision.image_size // vision.patch_size) ** 2 + 1
+        rows = self._rows
         longest = max((len(text) for text in texts), default=0)
         width = len(self._start) + rows + longest
         ids = torch.tensor(

@@ -37,6 +37,10 @@ class Verifier(Protocol):
     judge_calls: int
     tokens_judged: int
 
+    def check_prompt(self, prompt: str) -> None:
+        """Raise UsageError, saying why, for a prompt that no question can be asked about."""
+        ...
+
     def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
         """P(yes) (B,) for images (B, 3, H, W) in [0, 1] and one prompt for each, or one for all."""
         ...

@@ -5,7 +5,11 @@ paper's wording; `RELEASED_CLARITY` and `RELEASED_POTENTIAL` are what the releas
 blanks and full stops included.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from imagecot.errors import UsageError
 
 CHAT_START = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 CHAT_ASK = "<|im_end|>\n<|im_start|>assistant\n"
@@ -94,3 +98,21 @@ def constant_texts() -> list[str]:
     for question in QUESTIONS:
         parts += question.template.split("{prompt}")
     return list(dict.fromkeys(parts))
+
+
+def refuse_marks(prompt: str, marks: Sequence[str]) -> None:
+    """Raise UsageError for a prompt that is empty, or holds one of the marks that steer a verifier's chat."""
+    found = [mark for mark in (*marks, IMAGE_TOKEN) if mark and mark in prompt]
+    if found or not prompt.strip():
+        what = f"contains {found[0]!r}, a mark of the verifier's chat" if found else "is empty"
+        raise UsageError(f"the prompt {what}; write what the image shall show in plain words.")
+
+
+def check_room(tokens: int, text_config: Any) -> None:
+    """Raise UsageError where a question with its image has more tokens than the language model has positions."""
+    positions = getattr(text_config, "max_position_embeddings", None)
+    if isinstance(positions, int) and tokens > positions:
+        raise UsageError(
+            f"a question about this prompt has {tokens} tokens but the verifier reads at most {positions}; "
+            "shorten the prompt."
+        )

@@ -21,6 +21,7 @@ from imagecot.generators.showo.model import Showo
 from imagecot.generators.showo.prefix import Prefix, encode_prefixes, image_states
 from imagecot.generators.showo.prompting import Prompting
 from imagecot.memory import available_bytes, in_parts
+from imagecot.prompts import check_prompts
 
 _CPU_BUDGET = 2**29
 
@@ -138,6 +139,14 @@ class ShowoGenerator:
         head = config.num_vq_tokens * config.codebook_size * 4 * torch.float32.itemsize
         return self.rows_per_path * trunk + head
 
+    def check_prompt(self, prompt: str) -> None:
+        """Raise UsageError where the end of the prompt would not reach the model."""
+        if self.prompting.is_truncated(prompt):
+            raise UsageError(
+                f"the prompt has {self.prompting.text_length(prompt)} tokens but this generator reads at most "
+                f"{self.prompting.max_text_ids}; shorten it."
+            )
+
     @torch.no_grad()
     def start(self, prompts: list[str], seeds: Tensor, *, history: Sequence[Correction] | None = None) -> Paths:
         """Return paths at step 0, all masked: one for each of seeds (B,), of the one prompt or of B prompts.
@@ -147,10 +156,9 @@ class ShowoGenerator:
                  against the empty prompt and the same rejected image, so it strengthens what prompt and reasons say and
                  not what was wrong (measured against the empty prompt alone, lab log).
 
-        UsageError for an empty prompt or where the numbers of prompts, corrections and seeds do not go together.
+        UsageError for a prompt that is empty or too long, or where the numbers of prompts, corrections and seeds do not go together.
         """
-        if any(not prompt.strip() for prompt in prompts):
-            raise UsageError("the prompt is empty; say what to draw.")
+        check_prompts(prompts, self)
         if len(prompts) not in (1, len(seeds)):
             raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many.")
         if history is not None and len(history) not in (1, len(seeds)):
