@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from imagecot.commands.generate import slug, unknown_words
+from imagecot.interruption import Stopped
 from imagecot.search.trace import Trace
 from small_models import STEPS, write_generator, write_verifier
 
@@ -178,6 +179,17 @@ def test_unknown_words():
         (["x", "-n", "0"], "at least 1 path, not 0"),
         (["x", "-n", "-1"], "at least 1 path, not -1"),
         (["x", "-n", "many"], "Invalid value for '-n'"),
+        (["x", "-n", "1" * 22], "the number of paths must be at most 100000"),
+        (["x", "-n", "1" * 5000], "nvalid"),
+        (["x", "--seed", str(2**63)], "the seed must be at most 9223372036854775807"),
+        (["x", "--seed", str(-(2**63) - 1)], "the seed must be at least -9223372036854775808"),
+        (["x", "--keep", "nan"], "the share of paths to keep must be from 0 to 1"),
+        (["x", "--first-step", "1" * 30], "the first step must be at most"),
+        (["\u200b\ufeff"], "the prompt is empty; say what to draw"),
+        (["x" * 10_001], "more than 10000; shorten it"),
+        (["x", "--generator", ""], "there is no generator ''"),
+        (["x", "--verifier", ""], "there is no verifier ''"),
+        (["x", "--search", "parm++", "--corrector", ""], "there is no corrector ''"),
         (["x", "--search", "best-off-n"], "did you mean best-of-n?"),
         (["x", "--sede", "1"], "No such option: --sede"),
         ([], "Missing argument"),
@@ -197,7 +209,7 @@ def test_usage_errors_exit_with_2_and_say_why(arguments, message, tmp_path):
 def test_a_prompt_that_is_too_long(imagecot, models, tmp_path):
     code, out, err = imagecot("generate", "apple " * 50, *models, "--out", "out")
     assert (code, out) == (2, "")
-    assert re.search(r"the prompt has \d+ tokens but this generator reads at most 10; shorten it\.", err)
+    assert re.search(r"the prompt has \d+ tokens but this generator reads at most 30; shorten it\.", err)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -278,7 +290,8 @@ def test_a_disk_that_fills_up(imagecot, models, tmp_path):
     [
         (MemoryError(), 1, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "not enough memory"),
-        (KeyboardInterrupt(), 130, "the same command"),
+        (KeyboardInterrupt(), 130, "stopped; the same command"),
+        (Stopped(signal.SIGTERM), 143, "ended by SIGTERM; the same command"),
         (OSError(28, "No space left on device", "x.png"), 1, "x.png: the disk is full"),
     ],
 )
