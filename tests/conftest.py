@@ -1,8 +1,12 @@
 """Fixtures that several test files use."""
 
+import os
+import signal
 import sys
 
 import pytest
+
+os.environ["IMAGECOT_TRACEBACK"] = "1"  # an exception that nobody foresaw shall fail a test
 
 from imagecot import cli
 
@@ -11,6 +15,7 @@ from imagecot import cli
 def imagecot(monkeypatch, capsys, tmp_path):
     """Run the command line inside this process, in an empty folder; return exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["imagecot", *arguments])
@@ -20,6 +25,9 @@ def imagecot(monkeypatch, capsys, tmp_path):
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return code, out, err

@@ -1,5 +1,7 @@
 """Reflection as text: written greedily behind a cache as without one, bounded, and read whatever it says."""
 
+import json
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from imagecot.geneval.discrepancies import Discrepancy
 from imagecot.verifiers import llava_onevision as module
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.questions import REFLECTION
+from imagecot.search.lines import ReflectionLine
 from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
 from small_models import write_verifier
 
@@ -93,7 +96,7 @@ def test_requests_of_the_wrong_shape_are_refused(verifier):
 def test_what_an_answer_means(text, p, complete, accepted, reasons, problem):
     answer = Reflection(text, p, complete)
     assert (answer.accepted, answer.reasons, answer.problem) == (accepted, reasons, problem)
-    assert Reflection.from_dict(answer.to_dict()) == answer
+    assert ReflectionLine.model_validate_json(json.dumps(answer.to_dict())).reflection() == answer
 
 
 def test_reasons_are_understood_where_they_can_be():

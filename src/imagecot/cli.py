@@ -11,11 +11,11 @@ import typer
 from imagecot import __version__, interruption
 from imagecot.commands import benchmark, curate, evaluate, generate, models, recipe, report
 from imagecot.commands.output import say
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, UsageError
 
 app = typer.Typer(
     name="imagecot",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,11 +39,17 @@ def _version(asked: bool) -> None:
 
 @app.callback(epilog='Start with: imagecot generate "a photo of a red apple"')
 def imagecot(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Verify and reinforce image generation, step by step."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise UsageError(
+            'no command was given; choose one, such as imagecot generate "a photo of a red apple".'
+        )
 
 
 def main() -> None:

@@ -5,21 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from imagecot.errors import UsageError
-from imagecot.files import clear_write_errors, write_whole
+from imagecot.files import make_folder, write_text
+from imagecot.reading import parse_object, read_lines
 
 Identity = dict[str, Any]
 
 
 def read_identity(file: Path) -> Identity:
     """Return the JSON object in the first line of a file; UsageError where there is none."""
-    try:
-        with file.open(encoding="utf-8") as lines:
-            found = json.loads(lines.readline())
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise UsageError(f"{file} is damaged; delete {file.parent} or choose another folder.")
-    return found
+    advice = f"delete {file.parent} or choose another folder"
+    for _, line in read_lines(file, failure=UsageError, advice=advice):
+        return parse_object(line, f"{file} is damaged: its first line", failure=UsageError, advice=advice)
+    raise UsageError(f"{file} is damaged: it is empty; {advice}.")
 
 
 def refuse_other(folder: Path, there: Identity, asked: Identity, what: str = "run") -> None:
@@ -27,10 +24,15 @@ def refuse_other(folder: Path, there: Identity, asked: Identity, what: str = "ru
     asked = json.loads(json.dumps(asked))
     for name, value in asked.items():
         if there.get(name) != value:
-            old, new = (json.dumps(v, ensure_ascii=False) for v in (there.get(name), value))
+            old, new = (_shown(v) for v in (there.get(name), value))
             raise UsageError(
                 f"{folder} holds another {what} ({name} {old}, not {new}); choose another folder or delete it."
             )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else text[:100] + "…"
 
 
 def refuse_occupied(file: Path, identity: Identity, what: str) -> None:
@@ -54,6 +56,5 @@ def claim(file: Path, identity: Identity, what: str) -> None:
     refuse_occupied(file, identity, what)
     if file.is_file():
         return
-    with clear_write_errors(file.parent):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, (json.dumps(identity, ensure_ascii=False) + "\n").encode())
+    make_folder(file.parent)
+    write_text(file, json.dumps(identity, ensure_ascii=False) + "\n")

@@ -6,14 +6,16 @@ Whatever comes from outside goes through `open_picture`, so that one file is one
 import io
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from imagecot.errors import ImagecotError, first_line
 from imagecot.reading import read_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_PIXELS = 100_000_000
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")  # none that starts a program
@@ -59,23 +61,27 @@ def _to_rgb(image: Image.Image, where: str) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
-def to_pictures(images: Tensor) -> list[Image.Image]:
+def to_pictures(images: "Tensor") -> list[Image.Image]:
     """Return images (B, 3, H, W) in [0, 1] as 8-bit pictures."""
+    import torch
+
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(np.ascontiguousarray(picture)) for picture in pixels]
 
 
-def from_picture(picture: Image.Image) -> Tensor:
+def from_picture(picture: Image.Image) -> "Tensor":
     """Return a picture as (3, H, W) float in [0, 1]."""
+    import torch
+
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
 
 
-def from_png(data: bytes, where: str = "") -> Tensor:
+def from_png(data: bytes, where: str = "") -> "Tensor":
     """Return the bytes of a PNG, or of any other picture, as (3, H, W) float in [0, 1]; errors as of `open_picture`."""
     return from_picture(open_picture(data, where))
 
 
-def png(image: Tensor) -> bytes:
+def png(image: "Tensor") -> bytes:
     """Return an image (3, H, W) in [0, 1] as the bytes of a PNG."""
     buffer = io.BytesIO()
     to_pictures(image[None])[0].save(buffer, "PNG")

@@ -28,7 +28,7 @@ class Stopped(BaseException):
     def sentence(self) -> str:
         """What the user is told: that it ended, and what `continuing` said of going on."""
         what = _NAMES.get(signal.Signals(self.number), "stopped")
-        notes = getattr(self, "__notes__", [])
+        notes: list[str] = getattr(self, "__notes__", [])
         return f"{what}; {notes[0]}." if notes else f"{what}."
 
 
@@ -37,6 +37,8 @@ _asked: Stopped | None = None
 
 def catch_signals() -> None:
     """From now on let Ctrl-C and SIGTERM raise `Stopped`. A signal that the caller wants ignored stays ignored."""
+    global _asked
+    _asked = None
     for number in _NAMES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -64,6 +66,10 @@ def continuing(how: str) -> Iterator[None]:
     """Say what the user can do after an interruption inside: half a sentence."""
     try:
         yield
-    except (Stopped, KeyboardInterrupt) as stopped:
+    except Stopped as stopped:
         stopped.add_note(how)
         raise
+    except KeyboardInterrupt:
+        interrupted = Stopped(signal.SIGINT)
+        interrupted.add_note(how)
+        raise interrupted from None

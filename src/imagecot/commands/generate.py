@@ -3,7 +3,7 @@
 import datetime
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +12,11 @@ import typer
 from imagecot import models
 from imagecot.commands.output import nearest, progress_bar, say, usable, waiting
 from imagecot.errors import UsageError
+from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS
 from imagecot.search import STRATEGIES, check_request, search
 
 if TYPE_CHECKING:
-    from imagecot.generators.showo import ShowoGenerator
     from imagecot.search.trace import Trace
 
 # Who judges the shipped generators in each search, where nobody is named.
@@ -27,6 +27,7 @@ DEFAULT_VERIFIERS = {
 # it refuses nearly every path.
 STOPPING = {name: {"first_step": 6, "keep": 0.4} for name in ("tiny-parm", "tiny-parm++")}
 DEFAULT_CORRECTOR = "tiny-self-correct"  # of the shipped generators in parm++
+_MOST_NAMESAKES = 1000
 PAPER: dict[str, Any] = {"first_step": 1, "keep": 0.0}  # how paths are stopped by all others
 
 
@@ -108,10 +109,10 @@ def generate(
 
       imagecot generate "a blue car" -n 50 --json | jq .chosen
     """
-    check_request(prompt, strategy, n)
+    check_request(prompt, strategy, n, seed)
     precision = usable(precision)
     if strategy == "parm++" and generator in models.shipped("generator") and generator != DEFAULT_CORRECTOR:
-        corrector = corrector or DEFAULT_CORRECTOR
+        corrector = DEFAULT_CORRECTOR if corrector is None else corrector
     if verifier is None and strategy != "single":
         elsewhere = models.locate(generator) is not None or generator.count("/") == 1
         if elsewhere and generator not in models.shipped("generator"):
@@ -121,104 +122,115 @@ def generate(
         verifier = DEFAULT_VERIFIERS[strategy]
     given = {name: value for name, value in (("first_step", first_step), ("keep", keep)) if value is not None}
     best = STOPPING.get(verifier or "", {}) if strategy in ("parm", "parm++") else {}
-    stopping = PAPER | best | given
-    folder = out or Path("runs") / f"{datetime.date.today()}-{slug(prompt)}"
     named = {"generator": generator, "verifier": verifier, "corrector": corrector}
-    names = {role: name for role, name in named.items() if name}
-    try:
-        trace, again = _find_or_run(prompt, names, strategy, n, seed, stopping, precision, folder)
-    except KeyboardInterrupt:
-        default = "" if out else f" with --out {folder}"
-        say(f"stopped; the same command{default} continues where this run was.")
-        raise typer.Exit(130) from None
+    request = Request(
+        prompt=prompt,
+        names={role: name for role, name in named.items() if name is not None},
+        strategy=strategy,
+        n=n,
+        seed=seed,
+        stopping=PAPER | best | given,
+        precision=precision,
+    )
+    weights = request.weights()
+    folder, finished = _open(request, weights, out)
+    default = "" if out else f" with --out {folder}"
+    with continuing(f"the same command{default} continues where this run was"):
+        trace = finished or _run(request, weights, folder)
     if as_json:
         typer.echo(json.dumps(as_dict(trace, folder), ensure_ascii=False))
     else:
-        typer.echo(summary(trace, folder, again))
+        typer.echo(summary(trace, folder, finished is not None))
 
 
-def _find_or_run(
-    prompt: str,
-    names: dict[str, str],
-    strategy: str,
-    n: int,
-    seed: int,
-    stopping: dict[str, Any],
-    precision: str | None,
-    folder: Path,
-) -> "tuple[Trace, bool]":
-    """Return the trace, and whether it was there already."""
-    weights: dict[str, str] = {}
-    for role, name in names.items():
-        if models.locate(name) is None and name.count("/") != 1:
-            known = models.known("verifier" if role == "verifier" else "generator")
-            raise nearest(role, name, known, ", or give a folder or another hub id")
-        weights |= models.weights_of(role, name)
-    finished = _finished(prompt, names, strategy, n, seed, folder, weights)
-    if finished is not None:
-        for setting, asked in {**stopping, "precision": precision}.items():
-            there = finished.settings.get(setting, PAPER.get(setting))
-            if asked is not None and there != asked:
-                raise UsageError(f"{folder} holds another run ({setting} {there}, not {asked}); choose another folder.")
-        return finished, True
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: a prompt, the models' names by role, and how to search."""
+
+    prompt: str
+    names: dict[str, str]
+    strategy: str
+    n: int
+    seed: int
+    stopping: dict[str, Any]
+    precision: str | None
+
+    def weights(self) -> dict[str, str]:
+        """SHA-256 of the weights of models that are on disk; UsageError for a name that no model has."""
+        found: dict[str, str] = {}
+        for role, name in self.names.items():
+            if models.locate(name) is None and name.count("/") != 1:
+                known = models.known("verifier" if role == "verifier" else "generator")
+                raise nearest(role, name, known, ", or give a folder or another hub id")
+            found |= models.weights_of(role, name)
+        return found
+
+    def finished_in(self, folder: Path, weights: dict[str, str]) -> "Trace | None":
+        """The finished trace of this run without loading a model; UsageError where the folder is taken."""
+        from imagecot.search.resume import open_folder
+
+        identity: dict[str, Any] = {
+            "prompt": self.prompt,
+            "strategy": self.strategy,
+            "generator": self.names["generator"],
+            "verifier": self.names.get("verifier"),
+            "n": 1 if self.strategy == "single" else self.n,
+            "seed": self.seed,
+            "weights": weights,
+        }
+        finished = open_folder(folder, identity)
+        if finished is not None:
+            for setting, asked in {**self.stopping, "precision": self.precision}.items():
+                there = finished.settings.get(setting, PAPER.get(setting))
+                if asked is not None and there != asked:
+                    raise UsageError(
+                        f"{folder} holds another run ({setting} {there}, not {asked}); choose another folder."
+                    )
+        return finished
+
+
+def _open(request: Request, weights: dict[str, str], out: Path | None) -> "tuple[Path, Trace | None]":
+    """The folder to write to, and the trace of this run where it is finished there.
+
+    Where no folder is given it is named after day and prompt, with a number behind where others took the name.
+    """
+    if out is not None:
+        return out, request.finished_in(out, weights)
+    default = Path("runs") / f"{datetime.date.today()}-{slug(request.prompt)}"
+    for number in range(1, _MOST_NAMESAKES):
+        folder = default if number == 1 else default.with_name(f"{default.name}-{number}")
+        try:
+            return folder, request.finished_in(folder, weights)
+        except UsageError:
+            continue
+    raise UsageError(f"{default} and {_MOST_NAMESAKES - 2} more of its name are taken; give a folder with --out.")
+
+
+def _run(request: Request, weights: dict[str, str], folder: Path) -> "Trace":
+    """Load the models and search."""
+    names = request.names
     with waiting("loading the models"):
         from imagecot.generators import load_generator
         from imagecot.verifiers import load_verifier
 
-        generator = load_generator(names["generator"], dtype=precision)
-        check_length(prompt, generator)
-        verifier = load_verifier(names["verifier"], dtype=precision) if "verifier" in names else None
-        corrector = load_generator(names["corrector"], dtype=precision) if "corrector" in names else None
-    warn_of_unknown_words(prompt, names["generator"])
+        generator = load_generator(names["generator"], dtype=request.precision)
+        verifier = load_verifier(names["verifier"], dtype=request.precision) if "verifier" in names else None
+        corrector = load_generator(names["corrector"], dtype=request.precision) if "corrector" in names else None
+    warn_of_unknown_words(request.prompt, names["generator"])
     with progress_bar("drawing") as progress:
-        trace = search(
-            prompt,
+        return search(
+            request.prompt,
             generator=generator,
             verifier=verifier,
-            strategy=strategy,
-            n=n,
-            seed=seed,
-            **stopping,
+            strategy=request.strategy,
+            n=request.n,
+            seed=request.seed,
+            **request.stopping,
             corrector=corrector,
             progress=progress,
             folder=folder,
             names=names,
             weights=weights,
-        )
-    return trace, False
-
-
-def _finished(
-    prompt: str,
-    names: dict[str, str],
-    strategy: str,
-    n: int,
-    seed: int,
-    folder: Path,
-    weights: dict[str, str],
-) -> "Trace | None":
-    """Return the finished trace of this run without loading a model; UsageError where the folder is taken."""
-    from imagecot.search.resume import open_folder
-
-    identity: dict[str, Any] = {
-        "prompt": prompt,
-        "strategy": strategy,
-        "generator": names["generator"],
-        "verifier": names.get("verifier"),
-        "n": 1 if strategy == "single" else n,
-        "seed": seed,
-        "weights": weights,
-    }
-    return open_folder(folder, identity)
-
-
-def check_length(prompt: str, generator: "ShowoGenerator") -> None:
-    """Raise UsageError where the end of the prompt would not reach the generator."""
-    prompting = generator.prompting
-    if prompting.is_truncated(prompt):
-        raise UsageError(
-            f"the prompt has {prompting.text_length(prompt)} tokens but this generator reads at most "
-            f"{prompting.max_text_ids}; shorten it."
         )
 
 

@@ -9,11 +9,14 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from imagecot.errors import UsageError
+from imagecot.bounds import MAX_SEED, MIN_SEED, MOST_PATHS, check_seed, check_whole
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.prompts import check_prompt, check_prompts
 
 if TYPE_CHECKING:
     from imagecot.generators.paths import Generator
@@ -63,26 +66,41 @@ def search(
               most potential; 0, the paper's rule, stops every no
     corrector  who draws again in the rounds of parm++, instead of the generator; both have the same image codes
 
-    UsageError for an empty prompt, n below 1, an unknown strategy, a missing verifier, a first step that is none, a
-    share outside [0, 1], or a folder that holds something else; ImagecotError where the folder cannot be written.
+    UsageError for a prompt that is empty or that a model cannot read whole, n below 1, a seed beyond 64 bits, an
+    unknown strategy, a missing verifier, a first step that is none, a share outside [0, 1], or a folder that holds
+    something else; ImagecotError where the folder cannot be written.
     """
-    from imagecot.search.resume import Partial, open_folder
-
     settings = Settings(
         prompt, generator, verifier, strategy, n, seed, first_step, keep, corrector, names or {}, weights or {}
     )
-    partial = None
-    if folder is not None:
-        finished = open_folder(Path(folder), settings.identity)
-        if finished is not None:
-            return finished
-        partial = Partial(Path(folder), settings.identity)
-    run = settings.run(partial, progress)
-    trace = settings.trace(run, *importlib.import_module(STRATEGIES[strategy]).choose(run))
-    if folder is not None and partial is not None:
+    if folder is None:
+        return settings.trace(*_chosen(settings.run(None, progress), strategy))
+    return _search_in(Path(folder), settings, progress)
+
+
+def _search_in(folder: Path, settings: "Settings", progress: Callable[[int, int], None] | None) -> "Trace":
+    """Search, and leave the trace in a folder; what is finished or begun there is taken over."""
+    from imagecot.search.resume import Partial, open_folder
+
+    finished = open_folder(folder, settings.identity)
+    if finished is not None:
+        return finished
+    partial = Partial(folder, settings.identity)
+    try:
+        trace = settings.trace(*_chosen(settings.run(partial, progress), settings.strategy))
         trace.save(folder)
-        partial.remove()
+    except ImagecotError:
+        # The same search in another process may have finished first, and removed the parts of both.
+        finished = open_folder(folder, settings.identity)
+        if finished is None:
+            raise
+        return finished
+    partial.remove()
     return trace
+
+
+def _chosen(run: "Run", strategy: str) -> "tuple[Run, list[Candidate], int]":
+    return run, *importlib.import_module(STRATEGIES[strategy]).choose(run)
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,7 @@ class Settings:
     weights: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_request(self.prompt, self.strategy, self.n)
+        check_request(self.prompt, self.strategy, self.n, self.seed)
         check_stopping(self.first_step, self.keep, self.strategy, self.generator.steps)
         if self.verifier is None and importlib.import_module(STRATEGIES[self.strategy]).NEEDS_VERIFIER:
             raise UsageError(f"{self.strategy} needs a verifier; name one, or search with single.")
@@ -113,6 +131,7 @@ class Settings:
                 f"the corrector takes {self.corrector.steps} steps and the generator {self.generator.steps}; "
                 "set both alike."
             )
+        check_prompts([self.prompt], self.generator, self.verifier, self.corrector)
 
     @property
     def paths(self) -> int:
@@ -169,29 +188,29 @@ def _name(names: Mapping[str, str], role: str, model: object) -> str:
 
 def check_stopping(first_step: int, keep: float, strategy: str, steps: int) -> None:
     """Raise UsageError where there is no such step to ask after or no such share, or the strategy stops no paths."""
+    check_whole(first_step, "the first step", MIN_SEED, MAX_SEED)
+    if not isinstance(keep, Real) or isinstance(keep, bool) or not 0 <= keep <= 1:
+        raise UsageError(f"the share of paths to keep must be from 0 to 1, not {keep!r}.")
     for what, asked in (("first step", first_step != 1), ("share to keep", keep != 0)):
         if asked and strategy not in ("parm", "parm++"):
             raise UsageError(f"{strategy} stops no paths, so it has no {what}; leave it out, or search with parm.")
-    if not 0 <= keep <= 1:
-        raise UsageError(f"the share of paths to keep must be from 0 to 1, not {keep:g}.")
     if first_step != 1 and not 1 <= first_step < steps:
         raise UsageError(f"the first step must be from 1 to {steps - 1}, not {first_step}.")
 
 
-def check_request(prompt: str, strategy: str, n: int) -> None:
+def check_request(prompt: str, strategy: str, n: int, seed: int = 0) -> None:
     """Raise UsageError for what can be seen to be wrong without any model."""
-    if not prompt.strip():
-        raise UsageError("the prompt is empty; say what to draw.")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in prompt):
-        raise UsageError("the prompt is not valid UTF-8 text; check the terminal's encoding.")
-    if strategy not in STRATEGIES:
-        near = difflib.get_close_matches(strategy, STRATEGIES, n=1, cutoff=0.4)
+    check_prompt(prompt)
+    if not isinstance(strategy, str) or strategy not in STRATEGIES:
+        near = difflib.get_close_matches(str(strategy), STRATEGIES, n=1, cutoff=0.4)
         raise UsageError(
             f"there is no search {strategy!r}{f' (did you mean {near[0]}?)' if near else ''}; "
             f"choose one of {', '.join(STRATEGIES)}."
         )
-    if n < 1:
+    if isinstance(n, int) and n < 1:
         raise UsageError(f"a search needs at least 1 path, not {n}; give a positive number.")
+    check_whole(n, "the number of paths", 1, MOST_PATHS)
+    check_seed(seed)
 
 
 class _CallableModule(ModuleType):

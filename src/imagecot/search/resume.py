@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import clear_write_errors, write_whole
+from imagecot.files import is_temporary, make_own_folder, write_text, write_whole
 from imagecot.identity import read_identity, refuse_other
+from imagecot.search.lines import CandidateLine, CostLine
 from imagecot.search.trace import TRACE, Candidate, Cost, Trace
 
-PARTIAL = "partial"
+PARTIAL, RUN = "partial", "run.json"
+_CANDIDATES = TypeAdapter(list[CandidateLine])
 
 
 def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
@@ -37,11 +40,13 @@ def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
             return None
         if not folder.is_dir():
             raise UsageError(f"{folder} is a file; give a folder to write to.")
-        names = {file.name for file in folder.iterdir() if not file.name.endswith(".partial")}
+        names = {file.name for file in folder.iterdir() if not is_temporary(file.name)}
     except OSError as error:
         raise ImagecotError(f"cannot read {folder}: {error.strerror}; choose another folder.") from error
     if not names:
         return None
+    if (folder / PARTIAL).is_symlink():
+        raise ImagecotError(f"{folder / PARTIAL} is a link, and nothing is written through one; remove it.")
     if TRACE in names:
         refuse_other(folder, read_identity(folder / TRACE), identity)
         trace = Trace.load(folder)
@@ -50,7 +55,7 @@ def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
     if names == {PARTIAL} and not any((folder / PARTIAL).glob("*.safetensors")):
         return None  # a run that failed before anything was finished
     if PARTIAL in names:
-        refuse_other(folder, read_identity(folder / PARTIAL / "run.json"), identity)
+        refuse_other(folder, read_identity(folder / PARTIAL / RUN), identity)
         return None
     raise UsageError(
         f"{folder} is not empty and holds no run of imagecot; choose another folder or delete what is there."
@@ -58,16 +63,17 @@ def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
 
 
 class Partial:
-    """The finished parts of a run in progress, under `folder/partial`."""
+    """The finished parts of a run in progress, under `folder/partial`; the first that is kept claims the folder."""
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        self.folder = folder / PARTIAL
-        with clear_write_errors(folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / "run.json", json.dumps(identity).encode())
+        self.folder, self.identity = make_own_folder(folder / PARTIAL), identity
+        self._claimed = False
 
     def save(self, unit: str, candidates: list[Candidate], cost: Cost) -> None:
         """Write the candidates of one unit of work and what they cost."""
+        if not self._claimed:
+            write_text(self.folder / RUN, json.dumps(self.identity))
+            self._claimed = True
         pictured = [i for i, candidate in enumerate(candidates) if candidate.image is not None]
         tensors = {f"image.{i}": torch.from_numpy(np.array(candidates[i].image)) for i in pictured}
         tensors |= {f"state.{i}": c.state for i, c in enumerate(candidates) if c.state is not None}
@@ -89,7 +95,7 @@ class Partial:
         try:
             with safe_open(file, "pt") as part:
                 metadata = part.metadata()
-                candidates = [Candidate.from_dict(values) for values in json.loads(metadata["candidates"])]
+                candidates = [line.candidate() for line in _CANDIDATES.validate_json(metadata["candidates"])]
                 for name in part.keys():  # noqa: SIM118 (not a dict)
                     kind, number = name.split(".")
                     if kind == "image":
@@ -100,7 +106,7 @@ class Partial:
                         rows = part.get_tensor(f"rows.{number}").tolist()
                         for row, codes in zip(rows, part.get_tensor(name), strict=True):
                             candidates[row].codes[int(number)] = codes
-                return candidates, Cost(**json.loads(metadata["cost"]))
+                return candidates, CostLine.model_validate_json(metadata["cost"]).cost()
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError):
             return None
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from imagecot import interruption
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.paths import Correction, Generator, Paths
 from imagecot.generators.randomness import path_seeds
@@ -216,6 +217,7 @@ class Run:
         return min(LARGEST_GROUP, getattr(self.generator, "paths_per_pass", LARGEST_GROUP))
 
     def _report(self, done: int) -> None:
+        interruption.check()
         self.done = done
         if self.progress:
             total = self.n * self.generator.steps

@@ -18,7 +18,9 @@ from PIL import Image
 
 from imagecot import __version__
 from imagecot.errors import ImagecotError
-from imagecot.files import clear_write_errors, write_whole
+from imagecot.files import make_folder, write_text, write_whole
+from imagecot.images import open_picture
+from imagecot.reading import Model, parse, read_lines
 from imagecot.verifiers.reflection import Reflection
 
 if TYPE_CHECKING:
@@ -110,20 +112,6 @@ class Candidate:
         if self.reflection is not None:
             values["reflection"] = self.reflection.to_dict()
         return values
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Restore what `to_dict` returned."""
-        verdicts = [Verdict(**verdict) for verdict in values["verdicts"]]
-        names = ("seed", "truncated_at", "first_clear", "resumed_at", "score")
-        reflection = Reflection.from_dict(values["reflection"]) if "reflection" in values else None
-        return cls(
-            verdicts=verdicts,
-            round=values.get("round", 0),
-            corrects=values.get("corrects"),
-            reflection=reflection,
-            **{name: values[name] for name in names},
-        )
 
 
 @dataclass(frozen=True)
@@ -249,9 +237,7 @@ class Trace:
 
     def save(self, folder: str | Path) -> None:
         """Write `image.png`, `steps.png` and `trace.jsonl`; ImagecotError where that is not possible."""
-        folder = Path(folder)
-        with clear_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(Path(folder))
         write_whole(folder / IMAGE, _png(self.image))
         write_whole(folder / STEPS, _png(self.picture))
         lines = [
@@ -264,8 +250,7 @@ class Trace:
                 "picture_cost": asdict(self.picture_cost),
             },
         ]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_whole(folder / TRACE, text.encode("utf-8"))
+        write_text(folder / TRACE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -273,25 +258,30 @@ class Trace:
 
         ImagecotError where a file is missing or damaged.
         """
+        from imagecot.search.lines import ChoiceLine, PathLine, RunLine
+
         folder = Path(folder)
-        try:
-            text = (folder / TRACE).read_text(encoding="utf-8")
-            header, *paths, last = [json.loads(line) for line in text.splitlines()]
-            candidates = [Candidate.from_dict(path) for path in paths]
-            trace = cls(
-                **{name: header[name] for name in IDENTITY},
-                candidates=candidates,
-                chosen=last["chosen"],
-                cost=Cost(**last["cost"]),
-                picture_cost=Cost(**last["picture_cost"]),
-            )
-            trace.choice.image = _read_picture(folder / IMAGE)
-            trace._picture = _read_picture(folder / STEPS)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise ImagecotError(
-                f"{folder} does not hold a complete trace ({type(error).__name__}: {error}); "
-                "delete it and run the search again."
-            ) from error
+        file, advice = folder / TRACE, f"delete {folder} and run the search again"
+        lines = list(read_lines(file, advice=advice))
+        if len(lines) < 3:
+            raise ImagecotError(f"{file} is not complete: it has {len(lines)} of at least 3 lines; {advice}.")
+
+        def line(k: int, schema: type[Model]) -> Model:
+            return parse(lines[k][1], schema, f"line {lines[k][0]} of {file}", advice=advice)
+
+        run, last = line(0, RunLine), line(-1, ChoiceLine)
+        candidates = [line(k, PathLine).candidate() for k in range(1, len(lines) - 1)]
+        if last.chosen >= len(candidates) or candidates[last.chosen].truncated_at is not None:
+            raise ImagecotError(f"line {lines[-1][0]} of {file}: path {last.chosen} cannot be the choice; {advice}.")
+        trace = cls(
+            **{name: getattr(run, name) for name in IDENTITY},
+            candidates=candidates,
+            chosen=last.chosen,
+            cost=last.cost.cost(),
+            picture_cost=last.picture_cost.cost(),
+        )
+        trace.choice.image = open_picture(folder / IMAGE)
+        trace._picture = open_picture(folder / STEPS)
         return trace
 
 
@@ -309,8 +299,3 @@ def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _read_picture(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        return image.convert("RGB")

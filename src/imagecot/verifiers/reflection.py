@@ -55,8 +55,3 @@ class Reflection:
         """Return all of it as JSON knows it, with what was understood and what is odd, for people."""
         understood = [asdict(discrepancy) for discrepancy in self.discrepancies]
         return {**asdict(self), "discrepancies": understood, "problem": self.problem}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Reflection":
-        """Restore what `to_dict` returned."""
-        return cls(values["text"], values["p_yes"], values["complete"])
