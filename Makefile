@@ -51,11 +51,13 @@ check: setup
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 
+# Several processes of one thread each: two that wait for each other's threads take seven times as long.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) $(BIN)/python -m pytest -m slow
 
 LATEST = .venv-latest
 LATEST_TORCH ?= torch
@@ -63,7 +65,7 @@ LATEST_TORCH ?= torch
 test-latest:
 	$(PYTHON) -m venv $(LATEST)
 	$(LATEST)/bin/python -m pip install --upgrade --upgrade-strategy eager '$(LATEST_TORCH)' -e '.[dev]'
-	$(LATEST)/bin/python -m pytest
+	$(PYTEST) $(LATEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 # Rejected images with reasons, and the accepted ones beside them, of the paths of tiny and of tiny-dpo.
 REJECTED = $(foreach d,reflection reflection-b-dpo reflection-dpo,--data runs/tiny/data-$(d))

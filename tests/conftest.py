@@ -5,10 +5,14 @@ import signal
 import sys
 
 import pytest
-
-os.environ["IMAGECOT_TRACEBACK"] = "1"  # an exception that nobody foresaw shall fail a test
+from hypothesis import settings
 
 from imagecot import cli
+
+# The same examples on every day; how long one takes says nothing where tests share two cores.
+settings.register_profile("imagecot", deadline=None, max_examples=60, derandomize=True, database=None)
+settings.load_profile("imagecot")
+os.environ["IMAGECOT_TRACEBACK"] = "1"  # an exception that nobody foresaw shall fail a test
 
 
 @pytest.fixture

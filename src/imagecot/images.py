@@ -45,9 +45,7 @@ def open_picture(source: Path | bytes, where: str = "") -> Image.Image:
     except ImagecotError:
         raise
     except Exception as error:  # each format's decoder raises what it likes for a damaged file
-        raise ImagecotError(
-            f"{where} is no readable picture ({first_line(error)}); restore it."
-        ) from None
+        raise ImagecotError(f"{where} is no readable picture ({first_line(error)}); restore it.") from None
 
 
 def _to_rgb(image: Image.Image, where: str) -> Image.Image:
