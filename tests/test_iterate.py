@@ -48,7 +48,7 @@ def prompts(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def scorer(monkeypatch):
-    monkeypatch.setattr(iterate, "detectors", lambda name: (Bright(0.574, classes=("apple", "cup", "chair")), None))
+    monkeypatch.setattr(iterate, "detectors", lambda name: (Bright(0.576, classes=("apple", "cup", "chair")), None))
 
 
 def recipe(base, prompts, output, **more) -> IterativeRecipe:
@@ -117,7 +117,7 @@ def test_test_prompts_are_refused(base, tmp_path):
 @pytest.fixture(scope="module")
 def pairs(base, prompts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
-    labeller = iterate.Labeller(load_generator(base), Bright(0.574, classes=("apple", "cup", "chair")), 6, 6, 0)
+    labeller = iterate.Labeller(load_generator(base), Bright(0.576, classes=("apple", "cup", "chair")), 6, 6, 0)
     needs = [json.loads(line) for line in prompts.read_text().splitlines()]
     write_pairs(folder / "pairs", make_pairs(labeller.orm(needs), 0, per_prompt=3), {})
     return folder / "pairs"
