@@ -7,6 +7,7 @@ without bottom are refused and not passed on.
 
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,14 +35,26 @@ Model = TypeVar("Model", bound=BaseModel)
 Failure = type[ImagecotError]
 
 
+def check_regular(file: Path, *, failure: Failure = ImagecotError, advice: str = "check the path") -> None:
+    """Raise `failure` where a file is missing or no regular one, such as a folder or a pipe that never ends."""
+    with _clear_read_errors(file, failure, advice):
+        mode = file.stat().st_mode
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise failure(f"{file} is {what}; {advice}.")
+
+
 def read_bytes(file: Path, *, failure: Failure = ImagecotError, advice: str = "check the path") -> bytes:
     """Return what a file holds; `failure` where it is missing, no regular file or unreadable."""
-    try:
-        mode = file.stat().st_mode
-        if not stat.S_ISREG(mode):
-            what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise failure(f"{file} is {what}; {advice}.")
+    check_regular(file, failure=failure, advice=advice)
+    with _clear_read_errors(file, failure, advice):
         return file.read_bytes()
+
+
+@contextmanager
+def _clear_read_errors(file: Path, failure: Failure, advice: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise failure(f"{file} is missing; {advice}.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
