@@ -78,6 +78,27 @@ def test_a_run_and_its_report(imagecot, models, tmp_path):
     assert "out holds another run (n 3, not 4)" in err
 
 
+def test_a_finished_run_is_told_again_without_loading_torch(imagecot, models, tmp_path):
+    arguments = ["generate", PROMPT, *models, "-n", "2", "--out", "out"]
+    assert imagecot(*arguments)[0] == 0
+    code = (
+        "import sys; from imagecot import cli\n"
+        f"sys.argv = {['imagecot', *arguments]}\n"
+        "cli.main(); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "(finished before)" in done.stdout
+
+
+def test_a_free_name_where_the_default_folder_is_taken(imagecot, models, tmp_path):
+    for prompt, seed in (("🍎", "0"), ("🍌", "0"), ("🍌", "1"), ("🍌", "0")):
+        code, out, _ = imagecot("generate", prompt, *models[:2], "--search", "single", "--seed", seed)
+        assert code == 0
+    assert "(finished before)" in out
+    day = min(folder.name for folder in (tmp_path / "runs").iterdir())
+    assert sorted(folder.name for folder in (tmp_path / "runs").iterdir()) == [day, f"{day}-2", f"{day}-3"]
+
+
 def test_json_is_one_object_and_nothing_else(models, tmp_path):
     process = start(
         "generate",

@@ -10,7 +10,8 @@ from PIL import Image
 from damage import damaged, damaged_bytes
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.search import search
-from imagecot.search.resume import Partial, open_folder
+from imagecot.search.folder import open_folder
+from imagecot.search.resume import Partial
 from imagecot.search.trace import Candidate, Cost, Trace, Verdict
 from imagecot.verifiers.reflection import Reflection
 from small_models import Brightness, Flat

@@ -167,7 +167,7 @@ class Request:
 
     def finished_in(self, folder: Path, weights: dict[str, str]) -> "Trace | None":
         """The finished trace of this run without loading a model; UsageError where the folder is taken."""
-        from imagecot.search.resume import open_folder
+        from imagecot.search.folder import open_folder
 
         identity: dict[str, Any] = {
             "prompt": self.prompt,

@@ -80,7 +80,8 @@ def search(
 
 def _search_in(folder: Path, settings: "Settings", progress: Callable[[int, int], None] | None) -> "Trace":
     """Search, and leave the trace in a folder; what is finished or begun there is taken over."""
-    from imagecot.search.resume import Partial, open_folder
+    from imagecot.search.folder import open_folder
+    from imagecot.search.resume import Partial
 
     finished = open_folder(folder, settings.identity)
     if finished is not None:

@@ -1,4 +1,4 @@
-"""One run in one folder: finished, interrupted or another's; and the parts an interrupted run left there.
+"""The parts that an interrupted run leaves in its folder.
 
 A part holds a group of finished paths in one safetensors file: pictures and codes as tensors, the rest as
 JSON in the file's metadata. The folder `partial` is removed when the trace is complete.
@@ -17,49 +17,12 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import is_temporary, make_own_folder, write_text, write_whole
-from imagecot.identity import read_identity, refuse_other
+from imagecot.files import make_own_folder, write_text, write_whole
+from imagecot.search.folder import PARTIAL, RUN
 from imagecot.search.lines import CandidateLine, CostLine
-from imagecot.search.trace import TRACE, Candidate, Cost, Trace
+from imagecot.search.trace import Candidate, Cost
 
-PARTIAL, RUN = "partial", "run.json"
 _CANDIDATES = TypeAdapter(list[CandidateLine])
-
-
-def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
-    """Return the trace of a folder that holds this very run, finished; None where it is new or interrupted.
-
-    identity  what `Trace.identity` will be, or the part of it that is known already
-
-    UsageError where the folder is a file, holds another run or anything else; ImagecotError where it cannot
-    be read.
-    """
-    try:
-        if not folder.exists():
-            return None
-        if not folder.is_dir():
-            raise UsageError(f"{folder} is a file; give a folder to write to.")
-        names = {file.name for file in folder.iterdir() if not is_temporary(file.name)}
-    except OSError as error:
-        raise ImagecotError(f"cannot read {folder}: {error.strerror}; choose another folder.") from error
-    if not names:
-        return None
-    if (folder / PARTIAL).is_symlink():
-        raise ImagecotError(f"{folder / PARTIAL} is a link, and nothing is written through one; remove it.")
-    if TRACE in names:
-        refuse_other(folder, read_identity(folder / TRACE), identity)
-        trace = Trace.load(folder)
-        shutil.rmtree(folder / PARTIAL, ignore_errors=True)  # left where a run was killed at its very end
-        return trace
-    if names == {PARTIAL} and not any((folder / PARTIAL).glob("*.safetensors")):
-        return None  # a run that failed before anything was finished
-    if PARTIAL in names:
-        refuse_other(folder, read_identity(folder / PARTIAL / RUN), identity)
-        return None
-    raise UsageError(
-        f"{folder} is not empty and holds no run of imagecot; choose another folder or delete what is there."
-    )
 
 
 class Partial:
