@@ -39,8 +39,8 @@ def test_differences_are_paired_where_compared_and_turned_where_needed():
     assert found is not None and not found.paired and found.value == pytest.approx(-0.3)
     assert found.low == pytest.approx(-0.3 - 1.96 * math.sqrt(2) * 0.03)
     assert paper.difference(summary.rows, summary.comparisons, "dpo", "parm", second=True) is None
-    summary.rows["parm"].overall_se = None  # one prompt in a task
-    found = paper.difference(summary.rows, summary.comparisons, "parm", "baseline")
+    rows = summary.rows | {"parm": summary.rows["parm"].model_copy(update={"overall_se": None})}  # one prompt in a task
+    found = paper.difference(rows, summary.comparisons, "parm", "baseline")
     assert found == Difference(0.25, None, None, True) and judge(found) == "leans"
 
 

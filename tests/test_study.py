@@ -17,6 +17,7 @@ from imagecot.study.pool import Models
 from imagecot.study.recipe import StudyRecipe, due, prompts, units
 from imagecot.study.recorded import record
 from imagecot.study.run import busy, weight
+from imagecot.study.rows import Numbered
 from imagecot.study.store import Store
 from plain_decoder import tiny_generator
 from small_models import Brightness, Flat
@@ -257,7 +258,7 @@ def test_some_rows_alone_are_a_study():
 
 
 def test_rows_are_kept_whole_and_in_order(tmp_path):
-    store = Store(tmp_path / "c", "base")
+    store = Store(tmp_path / "c", "base", Numbered)
     assert store.rows() == []
     for number in (2, 0):
         store.keep({"number": number})
@@ -270,9 +271,9 @@ def test_rows_are_kept_whole_and_in_order(tmp_path):
     # Killed after the file was written and before the parts were removed: nothing counts twice.
     store.file.write_text('{"number": 0}\n{"number": 1}\n{"number": 2}\n')
     store.fold()
-    assert [row["number"] for row in Store(tmp_path / "c", "base").rows()] == [0, 1, 2]
+    assert [row["number"] for row in Store(tmp_path / "c", "base", Numbered).rows()] == [0, 1, 2]
     store.file.write_text("{")
-    with pytest.raises(ImagecotError, match="is damaged"):
+    with pytest.raises(ImagecotError, match=r"line 1 of .*base\.jsonl is not valid JSON"):
         store.rows()
 
 
@@ -304,7 +305,7 @@ def test_a_measurement_is_not_repeated(tmp_path, monkeypatch):
     assert again == todo[3:]  # two warm-ups, then three that count
     timing.measure(file, again, models, 0, lambda: None)
     assert timing.missing(file, searches, ["a", "b"]) == []
-    rows = timing.read_lines(file)
+    rows = timing.read(file)
     assert len(rows) == 6
     means = timing.means([{"name": "x", "n": 2, "seconds": s} for s in (1.0, 3.0)])
     assert means == {"x": {2: 2.0}}

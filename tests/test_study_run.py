@@ -13,6 +13,7 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import CHECKPOINTS
 from imagecot.recipes import check, read_yaml
 from imagecot.study import run as study
+from imagecot.study.folder import claim_folder
 from imagecot.study.recipe import StudyRecipe
 from imagecot.study.run import run
 
@@ -170,17 +171,17 @@ def test_a_study_may_grow_by_generators_and_change_its_labels(tmp_path, quick_ti
     first = {key: row for key, row in asked.rows.items() if row.generator == "baseline"}
     part = asked.model_copy(update={"generators": {"baseline": str(quick_tiny)}, "rows": first})
     weights = {"generators": {"a": {"generator": "1"}}, "verifiers": {}}
-    study.claim_folder(part, weights)
+    claim_folder(part, weights)
     named = first | {"orm": first["orm"].model_copy(update={"label": "by the ORM"})}
-    study.claim_folder(part.model_copy(update={"rows": named}), weights)
-    study.claim_folder(asked, weights)
-    study.claim_folder(part, weights)
+    claim_folder(part.model_copy(update={"rows": named}), weights)
+    claim_folder(asked, weights)
+    claim_folder(part, weights)
     other = first | {"orm": first["orm"].model_copy(update={"verifier": "tiny-orm"})}
     for rows, found in ((other, weights), (first, {**weights, "generators": {"a": {"generator": "2"}}})):
         with pytest.raises(UsageError, match="holds another study"):
-            study.claim_folder(part.model_copy(update={"rows": rows}), found)
+            claim_folder(part.model_copy(update={"rows": rows}), found)
     with pytest.raises(UsageError, match=r"holds another study \(n 3, not 4\)"):
-        study.claim_folder(part.model_copy(update={"n": 4}), weights)
+        claim_folder(part.model_copy(update={"n": 4}), weights)
 
 
 def test_other_judges_look_again_and_nothing_is_drawn(tmp_path, quick_tiny, monkeypatch):

@@ -1,5 +1,7 @@
 """The study of Table 5: its table by hand, its rows from one recorded prompt, and resume."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from imagecot.study import self_correction as study
 from imagecot.study.pool import Judges, Models
 from imagecot.study.recipe import StudyRecipe
 from imagecot.study.self_correction import LABELS, WITH, analyse, observe, observe_prompt, timed
+from imagecot.study.rows import Numbered
 from imagecot.study.store import Store
 from imagecot.verifiers.reflection import Reflection
 from plain_decoder import tiny_generator
@@ -118,6 +121,15 @@ def test_the_table_by_hand():
     assert {one.name: one.sizes for one in timed(RECIPE, PART)}["more_paths"] == [6]
 
 
+class Short(Numbered):
+    """What is kept of a prompt whose paths are not drawn."""
+
+    metadata: dict[str, Any]
+    reasons: str
+    began: float
+    ended: float
+
+
 def test_an_interrupted_study_goes_on(tmp_path, monkeypatch):
     told = []
 
@@ -129,7 +141,7 @@ def test_an_interrupted_study_goes_on(tmp_path, monkeypatch):
         return {"metadata": metadata, "reasons": metadata["prompt"]}
 
     monkeypatch.setattr(study, "observe_prompt", one)
-    store, done = Store(tmp_path, "candidates"), []
+    store, done = Store(tmp_path, "candidates", Short), []
 
     def go() -> None:
         observe(RECIPE, PART, store, models(), Judges([]), lambda: done.append(1))
@@ -148,12 +160,12 @@ def test_a_study_may_be_of_self_correction_alone(tmp_path, monkeypatch):
     """From recipe to summary, with small models; the second run finds everything there."""
     loaded = []
 
-    def load(generator, verifiers, precision):
+    def load(generator, verifiers, precision, before):
         loaded.append((generator, sorted(verifiers), precision))
         return models()
 
     monkeypatch.setattr(study_run, "weights_used", lambda recipe: {"generators": {"g": {}}})
-    monkeypatch.setattr(study_run, "load_models", load)
+    monkeypatch.setattr("imagecot.study.pool.load_models", load)
     monkeypatch.setattr(Judges, "look", lambda self, images, metadata: [[v] for v in look(*to_pictures(images))])
     monkeypatch.setattr(study, "shuffled_prompts", lambda recipe: [METADATA, {**METADATA, "prompt": "b"}])
     recipe = RECIPE.model_copy(update={"output": tmp_path / "s", "timed_prompts": 1, "precision": "bfloat16"})

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from imagecot.commands.output import waiting
+from imagecot.interruption import continuing
 
 
 def report(
@@ -33,7 +34,7 @@ def report(
 
       imagecot report runs/study/tiny --out docs/results/tiny/report --readme README.md
     """
-    with waiting("drawing the figures"):
+    with continuing("the same command draws the report again"), waiting("drawing the figures"):
         from imagecot.study.report import write
 
         files = write(folder, out or folder / "report", readme)

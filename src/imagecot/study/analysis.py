@@ -10,12 +10,12 @@ from itertools import combinations
 from typing import Any
 
 from imagecot.geneval.summary import Summary, compare, summarize
-from imagecot.study.choices import ORACLE, RANDOM, chosen, judged
+from imagecot.study.choices import chosen, judged
 from imagecot.study.names import readable
 from imagecot.study.pool import picture_of
-from imagecot.study.recipe import RowRecipe, StudyRecipe, Unit, due, units
+from imagecot.study.recipe import ORACLE, RANDOM, RowRecipe, StudyRecipe, Unit, due, units
 from imagecot.study.reliability import reliability, steps_used
-from imagecot.study.store import Row
+from imagecot.study.rows import Row
 from imagecot.study.timing import Timing
 
 Observed = dict[str, list[Row]]  # by generator

@@ -1,10 +1,8 @@
 """Verdicts on what a row would choose from groups of recorded paths: the same candidates serve every N."""
 
 from imagecot.search.parm import without_potential
-from imagecot.study.recipe import RowRecipe
-from imagecot.study.store import Row
-
-RANDOM, ORACLE = "random", "oracle"
+from imagecot.study.recipe import ORACLE, RowRecipe
+from imagecot.study.rows import Row
 
 
 def choice(paths: list[Row], group: range, keep: float = 0.0) -> int:

@@ -11,28 +11,34 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.progress import track
 
+from imagecot import interruption
+from imagecot.bounds import MOST_WORKERS, check_whole
 from imagecot.errors import UsageError
-from imagecot.files import write_whole
+from imagecot.files import write_text
 from imagecot.generators import load_generator
 from imagecot.generators.paths import Correction, Generator, finish
 from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.geneval.discrepancies import Discrepancy, from_reason, to_text
 from imagecot.geneval.reading import read_prompt
-from imagecot.identity import claim
+from imagecot.identity import claim, refuse_occupied
 from imagecot.precision import Precision
+from imagecot.prompts import check_prompts
+from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed
+from imagecot.study.folder import STUDY, other_prompt
 from imagecot.study.pool import Judges, digests
-from imagecot.study.recipe import Metadata, prompts
+from imagecot.study.recipe import Metadata, Prompts, judging, prompts
+from imagecot.study.rows import CorrectionsRow, Row
 from imagecot.study.run import circumstances, write_summary
-from imagecot.study.store import Row, Store
+from imagecot.study.store import Store
 from imagecot.training.answers import found_and_said
 from imagecot.verifiers import Verifier, load_verifier
 from imagecot.verifiers.examination import examine_image
@@ -52,54 +58,46 @@ LABELS = {
 class CorrectionsRecipe(BaseModel):
     """A recipe of `imagecot study` about corrections."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    generator: str = Field(description="whose wrong images are corrected")
-    corrector: str
-    verifier: str = Field(description="who finds and who writes reasons")
+    output: Place
+    generator: Name = Field(description="whose wrong images are corrected")
+    corrector: Name
+    verifier: Name = Field(description="who finds and who writes reasons")
     precision: Precision | None = None
-    prompts_per_task: int = Field(20, ge=1)
-    paths: int = Field(6, ge=1, description="of each prompt")
-    wrong: int = Field(2, ge=1, description="of them that are corrected, at most")
-    redraws: int = Field(4, ge=1, description="of each wrong image in each way")
-    seed: int = 0
-    detector: str = Field("pictograms", description="who judges, and by whose prompts, as in `evaluate geneval`")
+    prompts_per_task: Prompts = 20
+    paths: Few = Field(6, description="of each prompt")
+    wrong: Few = Field(2, description="of them that are corrected, at most")
+    redraws: Few = Field(4, description="of each wrong image in each way")
+    seed: Seed = 0
+    detector: Name = Field("pictograms", description="who judges, and by whose prompts, as in `evaluate geneval`")
 
 
 def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", console: Console | None = None) -> Row:
     """Do what is missing, prompt by prompt, and return the summary, which is also written.
 
     UsageError for several workers, as each prompt is told the reasons of the one before in a control, and where
-    `recipe.output` holds another study; ImagecotError where a model cannot be used.
+    `recipe.output` holds another study or a model cannot read a prompt; ImagecotError where a model cannot be used.
     """
-    if workers > 1:
+    if check_whole(workers, "--workers", 1, MOST_WORKERS) > 1:
         raise UsageError("a study of corrections runs in one process; leave out --workers.")
     weights = {name: digests("generator", name) for name in (recipe.generator, recipe.corrector)}
     weights[recipe.verifier] = digests("verifier", recipe.verifier)
-    claim(
-        recipe.output / "study.json",
-        {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights},
-        "study",
-    )
-    store = Store(recipe.output, "corrections")
+    identity = {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights}
+    refuse_occupied(recipe.output / STUDY, identity, "study")
     # In another order than by task, so that the reasons of the prompt before are about anything.
     every = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task)]
     random.Random(recipe.seed).shuffle(every)
-    rows = store.rows()
-    if len(rows) < len(every):
-        generator, corrector = (
-            load_generator(name, dtype=recipe.precision) for name in (recipe.generator, recipe.corrector)
-        )
-        verifier, judges = load_verifier(recipe.verifier, dtype=recipe.precision), Judges.load(recipe.detector)
-        left = list(enumerate(every))[len(rows) :]
-        for number, metadata in track(left, "correcting", console=console or Console(stderr=True)):
-            began = time.time()
-            told = next((row["told"] for row in reversed(rows) if row["told"]), "")
-            row = observe(recipe, metadata, generator, corrector, verifier, judges, told)
-            rows.append({"number": number, **row, "began": began, "ended": time.time()})
-            store.keep(rows[-1])
+    store = Store(
+        recipe.output,
+        "corrections",
+        CorrectionsRow,
+        partial(misfit, recipe, dict(enumerate(every))),
+        partial(claim, recipe.output / STUDY, identity, "study"),
+    )
+    correct(recipe, every, store, console or Console(stderr=True))
     store.fold()
+    rows = store.rows()
     summary: Row = {
         **analyse(rows),
         "recipe": recipe.model_dump(mode="json"),
@@ -108,8 +106,41 @@ def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", conso
         **circumstances(command),
     }
     write_summary(recipe.output, summary)
-    write_whole(recipe.output / "table.md", table(summary).encode())
+    write_text(recipe.output / "table.md", table(summary))
     return summary
+
+
+def correct(recipe: CorrectionsRecipe, every: Sequence[Metadata], store: Store, console: Console) -> None:
+    """Add the rows that `store` lacks, one a prompt of `every`."""
+    rows = {row["number"]: row for row in store.rows()}
+    left = [number for number in range(len(every)) if number not in rows]
+    if not left:
+        return
+    generator, corrector = (
+        load_generator(name, dtype=recipe.precision) for name in (recipe.generator, recipe.corrector)
+    )
+    verifier, judges = load_verifier(recipe.verifier, dtype=recipe.precision), Judges.load(recipe.detector)
+    check_prompts([metadata["prompt"] for metadata in every], generator, corrector, verifier)
+    for number in track(left, "correcting", console=console):
+        interruption.check()
+        began = time.time()
+        told = next((rows[before]["told"] for before in reversed(range(number)) if rows[before]["told"]), "")
+        row = observe(recipe, every[number], generator, corrector, verifier, judges, told)
+        rows[number] = {"number": number, **row, "began": began, "ended": time.time()}
+        store.keep(rows[number])
+
+
+def misfit(recipe: CorrectionsRecipe, asked: dict[int, Row], row: Row) -> str | None:
+    """Say why a stored row does not belong to this study; None where it does."""
+    judges = len(judging(recipe.detector))
+    if len(row["corrected"]) > recipe.wrong:
+        return f"{len(row['corrected'])} images are corrected, more than {recipe.wrong}"
+    for number, image in enumerate(row["corrected"]):
+        if image["right"].keys() != LABELS.keys():
+            return f"corrected.{number}.right: the ways are not {', '.join(LABELS)}"
+        if any(len(shares) != judges for shares in image["right"].values()):
+            return f"corrected.{number}.right: shares are not of {judges} judges"
+    return other_prompt(row, asked)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from imagecot.files import clear_write_errors, write_atomically
+from imagecot.files import make_own_folder, write_atomically
 from imagecot.generators import load_generator
 from imagecot.generators.paths import Generator
 from imagecot.generators.randomness import path_seeds, prompt_seed
@@ -27,7 +27,7 @@ from imagecot.search.parm_plus_plus import codes_of
 from imagecot.search.trace import Candidate, Cost, Trace
 from imagecot.study.recipe import Metadata, RowRecipe, StudyRecipe, Unit, due
 from imagecot.study.recorded import record
-from imagecot.study.store import Row
+from imagecot.study.rows import Row
 from imagecot.verifiers import Verifier, load_verifier
 
 GALLERY = "gallery"
@@ -53,6 +53,26 @@ def digests(role: str, name: str) -> dict[str, str]:
         load(name)
         found = weights_of(role, name)
     return found
+
+
+class Shelf:
+    """The models of one generator at a time, in a number format: what is asked for again is not loaded again."""
+
+    def __init__(self, precision: str | None) -> None:
+        self._precision = precision
+        self._there: Models | None = None
+        self._asked: tuple[str, frozenset[str]] = "", frozenset()
+
+    def models(self, generator: str, verifiers: set[str]) -> Models:
+        """The models of these names; verifiers that were there before are taken over, all others let go."""
+        asked = generator, frozenset(verifiers)
+        if self._there is None or asked != self._asked:
+            self._there, self._asked = load_models(generator, verifiers, self._precision, self._there), asked
+        return self._there
+
+    def clear(self) -> None:
+        """Let go of all models."""
+        self._there = None
 
 
 def load_models(generator: str, verifiers: set[str], precision: str | None, before: Models | None = None) -> Models:
@@ -89,8 +109,11 @@ class Judges:
         return [judge(detector, seen, [metadata] * len(seen)) for detector in self.detectors]
 
 
-def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> Row:
-    """Draw a unit's pool, let the judges look and every row choose; the gallery's pictures are written.
+Pictures = dict[str, Image.Image]  # by row: what it chose
+
+
+def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> tuple[Row, Pictures]:
+    """Draw a unit's pool, let the judges look and every row choose; return the row and the gallery's pictures.
 
     `correct` has a list a judge of a verdict a path, `codes` the image codes of each; `searches` what each row made of
     them.
@@ -102,6 +125,7 @@ def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> 
     recorded = record(models.generator, prompt, path_seeds(seed, paths))
     verdicts = judges.look(recorded.images, unit.metadata)
     searches: Row = {}
+    pictures: Pictures = {}
 
     def run(row: RowRecipe, keep: float) -> Trace:
         return search(
@@ -127,8 +151,8 @@ def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> 
             searches[name]["correct"] = [verdict.correct for (verdict,) in found]
             searches[name]["codes"] = codes_of(trace.choice).tolist()
         if unit.rank < recipe.gallery:
-            _write_picture(recipe.output / picture_of(unit.number, name), trace.image)
-    return {
+            pictures[name] = trace.image
+    seen: Row = {
         "number": unit.number,
         "metadata": unit.metadata,
         "correct": [[verdict.correct for verdict in found] for found in verdicts],
@@ -139,6 +163,7 @@ def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> 
         "began": began,
         "ended": time.time(),
     }
+    return seen, pictures
 
 
 def outcome(trace: Trace) -> Row:
@@ -166,7 +191,12 @@ def _path(candidate: Candidate) -> dict[str, Any]:
     }
 
 
+def write_pictures(folder: Path, number: int, pictures: Pictures) -> None:
+    """Write the pictures of a prompt into the gallery of a study's folder."""
+    for name, picture in pictures.items():
+        make_own_folder(folder / GALLERY)
+        _write_picture(folder / picture_of(number, name), picture)
+
+
 def _write_picture(file: Path, picture: Image.Image) -> None:
-    with clear_write_errors(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, lambda partial: picture.save(partial, format="PNG"))

@@ -1,33 +1,40 @@
 """What a study compares: generators, rows of a table over them, and the prompts on which all of them are seen."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
+from imagecot.bounds import MOST_PATHS, MOST_PROMPTS
 from imagecot.errors import UsageError
 from imagecot.geneval.choice import benchmark_of
 from imagecot.geneval.prompts import TASKS
+from imagecot.pictograms.detector import DETECTORS
 from imagecot.precision import Precision
+from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed, Share
 
 SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
-Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$")]  # a part of file names
+RANDOM, ORACLE = "random", "oracle"  # lines of every table and curve, so no names of rows
+Key = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$", max_length=50)]  # a part of file names
+Label = Annotated[str, StringConstraints(max_length=200, strict=True)]
+PathCount = Annotated[int, Field(strict=True, ge=1, le=MOST_PATHS)]
+Prompts = Annotated[int, Field(strict=True, ge=1, le=MOST_PROMPTS)]
+NoPrompts = Annotated[int, Field(strict=True, ge=0, le=MOST_PROMPTS)]
 Metadata = dict[str, Any]
 
 
 class RowRecipe(BaseModel):
     """A row of the table: who draws, by which search, and who judges in it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    generator: str
+    generator: Key
     search: Literal["single", "best-of-n", "stepwise", "parm"] = "single"
-    verifier: str | None = None
-    first_step: int = Field(1, ge=1)
-    keep: float = Field(0.0, ge=0, le=1, description="as of imagecot.search.search")
-    prompts_per_task: int | None = Field(None, ge=1, description="where fewer than in the study: the first of them")
-    label: str = ""
+    verifier: Name | None = None
+    first_step: Few = 1
+    keep: Share = Field(0.0, description="as of imagecot.search.search")
+    prompts_per_task: Prompts | None = Field(None, description="where fewer than in the study: the first of them")
+    label: Label = ""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -57,32 +64,32 @@ class RowRecipe(BaseModel):
 class SelfCorrection(BaseModel):
     """The models of Table 5, which share the study's prompts and number of paths."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    correcting_generator: str
-    orm: str
-    parm: str
-    parm_plus_plus: str
-    first_step: int = Field(1, ge=1, description="from which PARM asks")
-    keep: float = Field(0.0, ge=0, le=1, description="as of imagecot.search.search")
-    more_paths: int = Field(32, ge=1, description="paths of PARM that take as long as PARM++ with reflection")
+    correcting_generator: Name
+    orm: Name
+    parm: Name
+    parm_plus_plus: Name
+    first_step: Few = Field(1, description="from which PARM asks")
+    keep: Share = Field(0.0, description="as of imagecot.search.search")
+    more_paths: PathCount = Field(32, description="paths of PARM that take as long as PARM++ with reflection")
 
 
 class StudyRecipe(BaseModel):
     """A recipe of `imagecot study`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    n: int = Field(20, ge=1)
+    output: Place
+    n: PathCount = 20
     precision: Precision | None = None
-    prompts_per_task: int = Field(20, ge=1)
-    timed_prompts: int = Field(3, ge=0, description="prompts on which the searches are run for their seconds")
-    gallery: int = Field(2, ge=0, description="prompts a task whose chosen images are kept")
-    seed: int = 0
-    detector: str = Field("pictograms", description="who judges, and by whose prompts, as in `evaluate geneval`")
-    generators: dict[Name, str] = {}
-    rows: dict[Name, RowRecipe] = {}
+    prompts_per_task: Prompts = 20
+    timed_prompts: NoPrompts = Field(3, description="prompts on which the searches are run for their seconds")
+    gallery: NoPrompts = Field(2, description="prompts a task whose chosen images are kept")
+    seed: Seed = 0
+    detector: Name = Field("pictograms", description="who judges, and by whose prompts, as in `evaluate geneval`")
+    generators: dict[Key, Name] = Field({}, max_length=100)
+    rows: dict[Key, RowRecipe] = Field({}, max_length=200)
     self_correction: SelfCorrection | None = None
 
     @model_validator(mode="after")
@@ -90,12 +97,16 @@ class StudyRecipe(BaseModel):
         if not self.rows and self.self_correction is None:
             raise ValueError("there are neither rows nor self_correction, so nothing to study")
         for name, row in self.rows.items():
+            if name in (RANDOM, ORACLE):
+                raise ValueError(f"rows.{name}: every table has a line of this name; choose another")
             if row.generator not in self.generators:
                 raise ValueError(f"rows.{name}.generator: {row.generator!r} is none of {', '.join(self.generators)}")
         return self
 
     def only(self, names: Sequence[str]) -> Self:
         """The study of some rows alone; UsageError for a name that is none of them."""
+        if not self.rows:
+            raise UsageError("this study has no rows to choose from; leave out --rows.")
         for name in names:
             if name not in self.rows:
                 raise UsageError(f"there is no row {name!r} in this study; it has {', '.join(self.rows)}.")
@@ -126,11 +137,17 @@ class Unit(NamedTuple):
     metadata: Metadata
 
 
+def judging(detector: str) -> list[str]:
+    """The folders or the name of the judges: both of the drawn world, or one alone."""
+    return list(DETECTORS.values()) if detector in DETECTORS else [detector]
+
+
 def prompts(detector: str, per_task: int) -> list[tuple[int, Metadata]]:
     """The first `per_task` prompts of each task, with their rank in it; task by task in turn."""
     every = benchmark_of(detector)
     tasks = [[m for m in every if m["tag"] == task][:per_task] for task in TASKS]
-    return [(rank, task[rank]) for rank in range(per_task) for task in tasks if rank < len(task)]
+    most = max(map(len, tasks), default=0)
+    return [(rank, task[rank]) for rank in range(most) for task in tasks if rank < len(task)]
 
 
 def units(recipe: StudyRecipe) -> Iterator[Unit]:

@@ -4,12 +4,15 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from imagecot import interruption
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
 from imagecot.generators.paths import Generator, Paths
+from imagecot.memory import is_out_of_memory
 from imagecot.study.pool import Judges
 from imagecot.study.recipe import StudyRecipe
-from imagecot.study.store import Row, Store
+from imagecot.study.rows import Row
+from imagecot.study.store import ADVICE, Store
 
 
 def judge_again(recipe: StudyRecipe, places: dict[str, Store], console: Console) -> None:
@@ -31,7 +34,14 @@ def judge_again(recipe: StudyRecipe, places: dict[str, Store], console: Console)
         if stale:
             generator = load_generator(recipe.generators[key], dtype=recipe.precision)
             for row in track(stale, f"judging {key} again", console=console):
-                store.keep(judged_by(judges, row, generator))
+                interruption.check()
+                try:
+                    store.keep(judged_by(judges, row, generator))
+                except (IndexError, RuntimeError) as error:
+                    if is_out_of_memory(error):
+                        raise
+                    where = f"row {row['number']} of {store.file}"
+                    raise ImagecotError(f"{where} has codes that {key} cannot draw; {ADVICE}.") from error
 
 
 @torch.no_grad()

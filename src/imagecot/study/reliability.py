@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from imagecot.study.store import Row
+from imagecot.study.rows import Row
 from imagecot.training.answers import auroc, balanced_accuracy, calibration_bins, calibration_error
 
 

@@ -22,20 +22,24 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from imagecot import interruption
+from imagecot.bounds import MOST_WORKERS, check_whole
 from imagecot.errors import ImagecotError
-from imagecot.files import write_whole
-from imagecot.identity import claim, read_identity, refuse_other
+from imagecot.files import write_text
 from imagecot.models import weights_of
-from imagecot.pictograms.detector import DETECTORS
 from imagecot.processes import share
+from imagecot.prompts import check_prompts
+from imagecot.search import check_stopping
 from imagecot.search.trace import versions
 from imagecot.study import self_correction, timing
 from imagecot.study.analysis import analyse
+from imagecot.study.folder import TIMING, check_folder, correction_store, is_claimed, stores
 from imagecot.study.names import SUMMARY
-from imagecot.study.pool import Judges, Models, digests, load_models, observe, verifiers_of
-from imagecot.study.recipe import StudyRecipe, Unit, due, prompts, timed_prompts, units
+from imagecot.study.pool import Judges, Shelf, digests, observe, verifiers_of, write_pictures
+from imagecot.study.recipe import StudyRecipe, Unit, due, judging, prompts, timed_prompts, units
 from imagecot.study.rejudge import judge_again
-from imagecot.study.store import Row, Store, read_lines, without_nan
+from imagecot.study.rows import Row
+from imagecot.study.store import Store, without_nan
 from imagecot.study.timing import Timed
 
 
@@ -45,22 +49,27 @@ def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Co
     workers  processes that draw and judge; seconds are measured by this one after they have ended
     command  what the user typed, for the summary
 
-    UsageError where `recipe.output` holds another study; ImagecotError where a model or file cannot be used.
+    UsageError where `recipe.output` holds another study, a model cannot read a prompt, or there is no such step to stop
+    at, all of it before anything is drawn; ImagecotError where a model or file cannot be used.
     """
+    check_whole(workers, "--workers", 1, MOST_WORKERS)
     console = console or Console(stderr=True)
     weights = weights_used(recipe)
-    claim_folder(recipe, weights)
+    check_folder(recipe, weights)
+    shelf = Shelf(recipe.precision)
     try:
-        draw(recipe, workers, console)
-        judge_again(recipe, stores(recipe), console)
+        check_models(recipe, weights, shelf)
+        draw(recipe, weights, workers, shelf, console)
+        judge_again(recipe, stores(recipe, weights), console)
         with _bar(console, "seconds") as bar:
-            time_rows(recipe, bar)
+            time_rows(recipe, shelf, bar)
         if recipe.self_correction:
             with _bar(console, "self-correction") as bar:
-                correct(recipe, bar)
+                correct(recipe, weights, shelf, bar)
     finally:
-        with console.status("summing up"):
-            summary = conclude(recipe, weights, command)
+        if is_claimed(recipe):
+            with console.status("summing up"):
+                summary = conclude(recipe, weights, command)
     return summary
 
 
@@ -78,44 +87,28 @@ def weights_used(recipe: StudyRecipe) -> Row:
 
 def judges_used(recipe: StudyRecipe) -> Row:
     """SHA-256 of the judges' weights, where they are folders or in the hub's cache."""
-    judging = list(DETECTORS.values()) if recipe.detector in DETECTORS else [recipe.detector]
-    return {name: weights_of("detector", name) for name in judging}
+    return {name: weights_of("detector", name) for name in judging(recipe.detector)}
 
 
-def claim_folder(recipe: StudyRecipe, weights: Row) -> None:
-    """Make `recipe.output` hold this study; it may grow by generators and by Table 5, and labels may change.
+def check_models(recipe: StudyRecipe, weights: Row, shelf: Shelf) -> None:
+    """Load what is still to draw or to judge, in the reverse order of use, and see that it can do all that is asked.
 
-    UsageError where something in it was made by another study.
+    UsageError for a prompt that a model cannot read whole, or a step to stop at that its generator has not.
     """
-    shared, parts = identity(recipe, weights)
-    file = recipe.output / "study.json"
-    claim(file, shared, "study")
-    kept = read_identity(file).get("parts", {})
-    refuse_other(recipe.output, kept, {name: part for name, part in parts.items() if name in kept}, "study")
-    write_whole(file, (json.dumps({**shared, "parts": kept | parts}) + "\n").encode())
-
-
-def identity(recipe: StudyRecipe, weights: Row) -> tuple[Row, Row]:
-    """What defines a study: what all of it shares, and its parts by name."""
-    shared = recipe.model_dump(mode="json", exclude={"output", "generators", "rows", "self_correction"})
-    parts: Row = {f"weights of {name}": digests for models in weights.values() for name, digests in models.items()}
-    for key, name in recipe.generators.items():
-        parts[f"generators.{key}"] = name
-        rows = {row: r.model_dump(exclude={"label"}, exclude_defaults=True) for row, r in recipe.rows_of(key).items()}
-        parts[f"rows of {key}"] = rows
-    if recipe.self_correction:
-        parts["self_correction"] = recipe.self_correction.model_dump()
-    return shared, parts
-
-
-def stores(recipe: StudyRecipe) -> dict[str, Store]:
-    """Where the rows of each generator are kept."""
-    return {key: Store(recipe.output / "candidates", key) for key in recipe.generators}
-
-
-def correction_store(recipe: StudyRecipe) -> Store:
-    """Where the rows of Table 5 are kept."""
-    return Store(recipe.output / "self_correction", "candidates")
+    texts = [*timed_prompts(recipe), *(m["prompt"] for _, m in prompts(recipe.detector, recipe.prompts_per_task))]
+    part = recipe.self_correction
+    if part and len(correction_store(recipe, weights).numbers()) < len(self_correction.shuffled_prompts(recipe)):
+        models = shelf.models(part.correcting_generator, self_correction.verifiers_of(part))
+        check_prompts(texts, models.generator, *models.verifiers.values())
+        check_stopping(part.first_step, part.keep, "parm", models.generator.steps)
+    work = list(units(recipe))
+    for key, store in reversed(stores(recipe, weights).items()):
+        if {unit.number for unit in work if unit.generator == key} <= store.numbers():
+            continue
+        models = shelf.models(recipe.generators[key], verifiers_of(recipe, key))
+        check_prompts(texts, models.generator, *models.verifiers.values())
+        for row in recipe.rows_of(key).values():
+            check_stopping(row.first_step, row.keep, row.search, models.generator.steps)
 
 
 def weight(recipe: StudyRecipe, unit: Unit) -> float:
@@ -123,18 +116,19 @@ def weight(recipe: StudyRecipe, unit: Unit) -> float:
     return 1.0 + sum(row.search == "stepwise" for row in due(recipe, unit).values())
 
 
-def draw(recipe: StudyRecipe, workers: int, console: Console) -> None:
+def draw(recipe: StudyRecipe, weights: Row, workers: int, shelf: Shelf, console: Console) -> None:
     """Do the missing units, in this process or shared among `workers`."""
     work = list(units(recipe))
-    places = stores(recipe)
+    places = stores(recipe, weights)
     done = {key: store.numbers() for key, store in places.items()}
     todo = [unit for unit in work if unit.number not in done[unit.generator]]
     if not todo:
         return
-    weights = {unit[:2]: weight(recipe, unit) for unit in work}
+    workers = min(workers, len(todo))
+    lengths = {unit[:2]: weight(recipe, unit) for unit in work}
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        total = sum(weights.values())
+        total = sum(lengths.values())
         task = progress.add_task("drawing and judging", total=total)
         left = list(todo)
 
@@ -142,38 +136,42 @@ def draw(recipe: StudyRecipe, workers: int, console: Console) -> None:
             nonlocal left
             first = len(left) == len(todo)
             left = [unit for unit in left if not places[unit.generator].holds_new(unit.number)]
-            remaining = sum(weights[unit[:2]] for unit in left)
+            remaining = sum(lengths[unit[:2]] for unit in left)
             progress.update(task, completed=total - remaining)
             if first and len(left) < len(todo):
                 began = next(unit for unit in todo if unit not in left)
-                each = _seconds(places[began.generator], began.number) / weights[began[:2]]
+                each = _seconds(places[began.generator], began.number) / lengths[began[:2]]
                 console.print(f"{len(left)} of {len(work)} pools to draw, about {_span(each * remaining / workers)}")
 
         watch()
         if workers == 1:
-            for _ in _follow(recipe, todo):
+            for _ in _follow(recipe, places, todo, shelf):
                 watch()
         else:
-            share(_work, (recipe, todo), workers, watch)
+            shelf.clear()
+            share(_work, (recipe, weights, todo), workers, watch)
             watch()
         if left:
             raise ImagecotError("a worker process died; run the same command again to go on, or use fewer --workers.")
 
 
-def _work(recipe: StudyRecipe, todo: list[Unit], rank: int, workers: int) -> None:
+def _work(recipe: StudyRecipe, weights: Row, todo: list[Unit], rank: int, workers: int) -> None:
     """One process's share of the units."""
-    for _ in _follow(recipe, todo[rank::workers]):
+    for _ in _follow(recipe, stores(recipe, weights), todo[rank::workers], Shelf(recipe.precision)):
         pass
 
 
-def _follow(recipe: StudyRecipe, todo: Sequence[Unit]) -> Iterator[Unit]:
+def _follow(recipe: StudyRecipe, places: dict[str, Store], todo: Sequence[Unit], shelf: Shelf) -> Iterator[Unit]:
     """Do units and yield each when it is kept; only the models of one generator are held at a time."""
     judges = Judges.load(recipe.detector)
-    models: Models | None = None
     for key, group in groupby(todo, lambda unit: unit.generator):
-        models = load_models(recipe.generators[key], verifiers_of(recipe, key), recipe.precision, models)
+        models = shelf.models(recipe.generators[key], verifiers_of(recipe, key))
         for unit in group:
-            stores(recipe)[key].keep(observe(recipe, unit, models, judges))
+            interruption.check()
+            row, pictures = observe(recipe, unit, models, judges)
+            places[key].claim()
+            write_pictures(recipe.output, unit.number, pictures)
+            places[key].keep(row)
             yield unit
 
 
@@ -202,30 +200,28 @@ def _bar(console: Console, text: str) -> Iterator[Callable[[int], Callable[[], o
         yield add
 
 
-def time_rows(recipe: StudyRecipe, bar: Callable[[int], Callable[[], object]]) -> None:
+def time_rows(recipe: StudyRecipe, shelf: Shelf, bar: Callable[[int], Callable[[], object]]) -> None:
     """Measure the seconds of every row, the rows of one generator side by side."""
-    file, texts = recipe.output / "timing.jsonl", timed_prompts(recipe)
-    models: Models | None = None
+    file, texts = recipe.output / TIMING, timed_prompts(recipe)
     for key, name in recipe.generators.items():
         rows = recipe.rows_of(key).items()
         searches = [Timed(row, r.search, r.verifier, r.sizes(recipe.n), r.first_step, r.keep) for row, r in rows]
         todo = timing.missing(file, searches, texts)
         if todo:
-            models = load_models(name, verifiers_of(recipe, key), recipe.precision, models)
+            models = shelf.models(name, verifiers_of(recipe, key))
             timing.measure(file, todo, models, recipe.seed, bar(len(todo)))
 
 
-def correct(recipe: StudyRecipe, bar: Callable[[int], Callable[[], object]]) -> None:
+def correct(recipe: StudyRecipe, weights: Row, shelf: Shelf, bar: Callable[[int], Callable[[], object]]) -> None:
     """Do what is missing of Table 5: its prompts, then its seconds."""
-    part, store = recipe.self_correction, correction_store(recipe)
+    part, store = recipe.self_correction, correction_store(recipe, weights)
     assert part is not None
     left = len(self_correction.shuffled_prompts(recipe)) - len(store.numbers())
-    file = store.folder / "timing.jsonl"
+    file = store.folder / TIMING
     todo = timing.missing(file, self_correction.timed(recipe, part), timed_prompts(recipe))
     if not left and not todo:
         return
-    names = self_correction.verifiers_of(part)
-    models = load_models(part.correcting_generator, names, recipe.precision)
+    models = shelf.models(part.correcting_generator, self_correction.verifiers_of(part))
     done = bar(left + len(todo))
     if left:
         self_correction.observe(recipe, part, store, models, Judges.load(recipe.detector), done)
@@ -235,13 +231,12 @@ def correct(recipe: StudyRecipe, bar: Callable[[int], Callable[[], object]]) -> 
 
 def conclude(recipe: StudyRecipe, weights: Row, command: str) -> Row:
     """Sum up what is there, and write it."""
-    for store in [*stores(recipe).values(), correction_store(recipe)]:
+    places, corrected, part = stores(recipe, weights), correction_store(recipe, weights), recipe.self_correction
+    for store in [*places.values(), *([corrected] if part else [])]:
         store.fold()
-    observed = {key: store.rows() for key, store in stores(recipe).items()}
-    timings = read_lines(recipe.output / "timing.jsonl")
-    corrected = correction_store(recipe)
-    rows, seconds = corrected.rows(), read_lines(corrected.folder / "timing.jsonl")
-    part = recipe.self_correction
+    observed = {key: store.rows() for key, store in places.items()}
+    timings = timing.read(recipe.output / TIMING)
+    rows, seconds = (corrected.rows(), timing.read(corrected.folder / TIMING)) if part else ([], [])
     everything = [*(row for found in observed.values() for row in found), *timings, *rows, *seconds]
     summary = {
         **analyse(recipe, observed, timing.means(timings)),
@@ -260,7 +255,7 @@ def conclude(recipe: StudyRecipe, weights: Row, command: str) -> Row:
 def write_summary(folder: Path, summary: Row) -> Row:
     """Write the summary of a study into its folder and return it as it is read there, without NaN."""
     found: Row = without_nan(summary)
-    write_whole(folder / SUMMARY, (json.dumps(found, indent=1) + "\n").encode())
+    write_text(folder / SUMMARY, json.dumps(found, indent=1) + "\n")
     return found
 
 

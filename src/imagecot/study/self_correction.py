@@ -14,6 +14,7 @@ from dataclasses import asdict
 import numpy as np
 from PIL import Image
 
+from imagecot import interruption
 from imagecot.generators.paths import Correction
 from imagecot.generators.randomness import path_seeds, prompt_seed
 from imagecot.geneval.discrepancies import Discrepancy, from_reason, to_text
@@ -28,7 +29,8 @@ from imagecot.study.analysis import both_judges, mean_cost
 from imagecot.study.pool import Judges, Models, counts
 from imagecot.study.recipe import Metadata, SelfCorrection, StudyRecipe, prompts
 from imagecot.study.recorded import record
-from imagecot.study.store import Row, Store
+from imagecot.study.rows import Row
+from imagecot.study.store import Store
 from imagecot.study.timing import Timed, Timing
 from imagecot.training.answers import found_and_said
 
@@ -88,19 +90,20 @@ def observe(
     recipe: StudyRecipe, part: SelfCorrection, store: Store, models: Models, judges: Judges, done: Callable[[], object]
 ) -> None:
     """Add the rows that `store` lacks, one a prompt: the judges' verdicts on what every row of the table chose."""
-    rows = store.rows()
+    rows = {row["number"]: row for row in store.rows()}
     for number, metadata in enumerate(shuffled_prompts(recipe)):
-        if number < len(rows):
+        if number in rows:
             continue
+        interruption.check()
         began = time.time()
 
         def look(image: Image.Image, metadata: Metadata = metadata) -> list[Judgment]:
             return [verdict for (verdict,) in judges.look(from_picture(image)[None], metadata)]
 
-        other = rows[-1]["reasons"] if rows else ""
+        other = rows[number - 1]["reasons"] if number else ""
         row = observe_prompt(recipe, part, metadata, models, look, other)
-        rows.append({"number": number, **row, "began": began, "ended": time.time()})
-        store.keep(rows[-1])
+        rows[number] = {"number": number, **row, "began": began, "ended": time.time()}
+        store.keep(rows[number])
         done()
 
 
@@ -170,6 +173,20 @@ def observe_prompt(
         "understood": [asdict(d) for d in reflection.discrepancies],
         "true": [asdict(d) for d in from_reason(metadata, truth)],
     }
+
+
+def misfit(row: Row, judges: int) -> str | None:
+    """Say what a stored prompt lacks that the table needs; None where nothing is missing."""
+    if row["arms"].keys() != LABELS.keys():
+        return f"arms are not {', '.join(LABELS)}"
+    if not row["said"]:
+        return "said is empty"
+    for name, arm in row["arms"].items():
+        if len(arm["correct"]) != judges:
+            return f"arms.{name}: correct is not of {judges} judges"
+        if name in ROUNDED and (len(arm.get("by_round") or []) != ROUNDS + 1 or arm.get("redrawn") is None):
+            return f"arms.{name}: by_round is not of {ROUNDS} rounds, or redrawn is missing"
+    return None
 
 
 def searches(recipe: StudyRecipe, part: SelfCorrection) -> list[Timed]:

@@ -3,23 +3,35 @@
 import json
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagecot.errors import ImagecotError
-from imagecot.files import clear_write_errors, write_whole
+from pydantic import BaseModel
 
-Row = dict[str, Any]
+from imagecot.errors import ImagecotError
+from imagecot.files import make_own_folder, write_text
+from imagecot.reading import read_records
+from imagecot.study.rows import Numbered, Row
+
+ADVICE = "delete that line or the file, and the same command makes again what is missing"
 
 
 @dataclass(frozen=True)
 class Store:
-    """Numbered rows, kept in `FOLDER/NAME.jsonl`; those that are new lie in a folder beside it until `fold`."""
+    """Numbered rows, kept in `FOLDER/NAME.jsonl`; those that are new lie in a folder beside it until `fold`.
+
+    schema  what a row must hold
+    misfit  says why a row does not belong to this study; None where it does
+    claim   called before a row is written, so that the folder belongs to its study from its first result on
+    """
 
     folder: Path
     name: str
+    schema: type[Numbered]
+    misfit: Callable[[Row], str | None] = lambda row: None
+    claim: Callable[[], object] = lambda: None
 
     @property
     def file(self) -> Path:
@@ -31,27 +43,32 @@ class Store:
         return self.folder / f"{self.name}.parts"
 
     def numbers(self) -> set[int]:
-        """The numbers of the rows that are there."""
-        return {row["number"] for row in read_lines(self.file)} | {
-            int(part.stem) for part in self._parts.glob("*.json")
-        }
+        """The numbers of the rows that are there; ImagecotError where a file is damaged."""
+        return {row["number"] for row in self.rows()}
 
     def holds_new(self, number: int) -> bool:
         """Whether a row was kept since the last fold; cheap."""
-        return (self._parts / f"{number:05d}.json").is_file()
+        return self._part(number).is_file()
 
     def rows(self) -> list[Row]:
-        """All rows that are there; ImagecotError where a file is damaged."""
-        found = {row["number"]: row for row in read_lines(self.file)}
-        for part in self._parts.glob("*.json"):
-            found.update((row["number"], row) for row in read_lines(part))
+        """All rows that are there, in order; ImagecotError where a file is damaged."""
+        found: dict[int, Row] = {}
+        for line, row in self._read(self.file):
+            if row["number"] in found:
+                raise ImagecotError(f"line {line} of {self.file} repeats the number {row['number']}; {ADVICE}.")
+            found[row["number"]] = row
+        for part in sorted(self._parts.glob("*.json")):
+            rows = [row for _, row in self._read(part)]
+            if len(rows) != 1 or part != self._part(rows[0]["number"]):
+                raise ImagecotError(f"{part} does not hold the one row of its number; {ADVICE}.")
+            found[rows[0]["number"]] = rows[0]
         return [found[number] for number in sorted(found)]
 
     def keep(self, row: Row) -> None:
         """Write a row, which has a `number`."""
-        with clear_write_errors(self._parts):
-            self._parts.mkdir(parents=True, exist_ok=True)
-        write_whole(self._parts / f"{row['number']:05d}.json", json.dumps(row).encode())
+        self.claim()
+        make_own_folder(self._parts)
+        write_text(self._part(row["number"]), json.dumps(row))
 
     def fold(self) -> None:
         """Move all rows into the one file; only while nobody writes."""
@@ -59,20 +76,27 @@ class Store:
             write_lines(self.file, self.rows())
             shutil.rmtree(self._parts, ignore_errors=True)
 
+    def _part(self, number: int) -> Path:
+        return self._parts / f"{number:05d}.json"
+
+    def _read(self, file: Path) -> Iterator[tuple[int, Row]]:
+        for line, row in read_rows(file, self.schema):
+            problem = self.misfit(row)
+            if problem:
+                raise ImagecotError(f"line {line} of {file} does not belong to this study: {problem}; {ADVICE}.")
+            yield line, row
+
 
 def write_lines(file: Path, rows: Iterable[Row]) -> None:
     """Write rows of JSON, whole or not at all."""
-    write_whole(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read_lines(file: Path) -> list[Row]:
-    """Read rows of JSON, none where there is no file; ImagecotError where it is damaged."""
-    if not file.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise ImagecotError(f"{file} is damaged ({error}); delete it, and what it held is done again.") from error
+def read_rows(file: Path, schema: type[BaseModel]) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of a file with their line numbers, none where there is no file; ImagecotError for damage."""
+    if file.exists():
+        for line, record in read_records(file, schema, advice=ADVICE):
+            yield line, record.model_dump(exclude_unset=True)
 
 
 def without_nan(value: Any) -> Any:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagecot import interruption
 from imagecot.generators.randomness import prompt_seed
 from imagecot.search import search
 from imagecot.study.pool import Models
-from imagecot.study.store import Row, read_lines, write_lines
+from imagecot.study.rows import Row, TimingRow
+from imagecot.study.store import read_rows, write_lines
 
 Timing = dict[str, dict[int, float]]  # row -> number of paths -> mean seconds an image
 
@@ -28,9 +30,14 @@ class Timed:
     keep: float = 0.0
 
 
+def read(file: Path) -> list[Row]:
+    """The measurements in `file`, none where it is missing; ImagecotError where it is damaged."""
+    return [row for _, row in read_rows(file, TimingRow)]
+
+
 def missing(file: Path, searches: Sequence[Timed], prompts: Sequence[str]) -> list[tuple[str, int, Timed]]:
     """The measurements that are not in `file` yet: prompt, number of paths, search."""
-    done = {(row["name"], row["n"], row["prompt"]) for row in read_lines(file)}
+    done = {(row["name"], row["n"], row["prompt"]) for row in read(file)}
     sizes = sorted({size for one in searches for size in one.sizes})
     return [
         (prompt, size, one)
@@ -45,7 +52,7 @@ def measure(
     file: Path, todo: Sequence[tuple[str, int, Timed]], models: Models, seed: int, done: Callable[[], object]
 ) -> None:
     """Run the searches of `todo` one after another and add a line to `file` for each."""
-    rows = read_lines(file)
+    rows = read(file)
 
     def run(prompt: str, n: int, one: Timed) -> float:
         trace = search(
@@ -63,6 +70,7 @@ def measure(
     for one in {one.name: one for _, _, one in todo}.values():
         run(todo[0][0], min(one.sizes), one)  # the first run of a model allocates and compiles
     for prompt, n, one in todo:
+        interruption.check()
         began = time.time()
         row = {"name": one.name, "n": n, "prompt": prompt, "seconds": run(prompt, n, one)}
         rows.append({**row, "began": began, "ended": time.time()})

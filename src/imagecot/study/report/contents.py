@@ -192,7 +192,8 @@ def readme_fragment(summary: Summary, figures_folder: str = "figures") -> str:
             ]
         )
     prompts = f"{summary.prompts} prompts" if summary.prompts else "held-out prompts"
-    text = f"{prompts}, {summary.date or 'no date'}, `{study_command(summary)}`; ± one standard error, gains in points."
+    when, command = markdown.plain(summary.date or "no date"), markdown.code(study_command(summary))
+    text = f"{prompts}, {when}, {command}; ± one standard error, gains in points."
     parts = [markdown.table(Table(head, rows)), text]
     if summary.curves:
         generator = BASELINE if BASELINE in summary.curves else next(iter(summary.curves))

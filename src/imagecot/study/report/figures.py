@@ -1,13 +1,14 @@
 """The figures of a study, each from its summary alone, as PNG bytes."""
 
 import io
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from imagecot import interruption
+from imagecot.figures import wrapped
 from imagecot.geneval.prompts import TASKS
 from imagecot.study.report.paper import paper, printed
 from imagecot.study.report.summary import Point, Row, Steps, Summary
@@ -15,20 +16,24 @@ from imagecot.study.report.summary import Point, Row, Steps, Summary
 _COLORS = ("#2f6fd0", "#b3261e", "#7a4fb5", "#c77700", "#00838f", "#b0448c", "#6b7a1f", "#5d6b7a")
 _ORACLE, _RANDOM, _SINGLE = "#3a9d5d", "#8a8a8a", "#22242a"
 LINES = ("random", "oracle")
+MOST = 60  # methods or diagrams on a figure: more would make a picture of unusual size
 
 
 def png_of(figure: Figure) -> bytes:
     """A finished figure as PNG."""
+    interruption.check()
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a label may have characters that no font has
-        figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def literal(text: str) -> str:
-    """A label in which a dollar sign is no formula."""
-    return text.replace("$", r"\$")
+def _label(text: str) -> str:
+    """Words beside a line or over a diagram, however many there are."""
+    return wrapped(text, 60, 2)
+
+
+def _first(found: dict[str, Any]) -> dict[str, Any]:
+    return dict(list(found.items())[:MOST])
 
 
 def curve(summary: Summary, generator: str, axis: str) -> bytes | None:
@@ -38,28 +43,28 @@ def curve(summary: Summary, generator: str, axis: str) -> bytes | None:
     """
     curves = summary.curves.get(generator, {})
     searches = {name: _on(axis, points) for name, points in curves.items() if name not in LINES}
-    searches = {name: points for name, points in searches.items() if points}
+    searches = _first({name: points for name, points in searches.items() if points})
     if not searches:
         return None
-    figure = Figure(figsize=(5.6, 4.4 + 0.1 * len(summary.curves[generator])), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.4 + 0.1 * min(len(curves), MOST)), layout="constrained")
     plot = figure.add_subplot()
     for index, (name, points) in enumerate(searches.items()):
         color, x = _COLORS[index % len(_COLORS)], [getattr(point, axis) for point in points]
         plot.errorbar(
             x, [p.overall for p in points], [p.se or 0 for p in points],
-            color=color, marker="o", ms=4, capsize=2, label=literal(summary.label(name)),
+            color=color, marker="o", ms=4, capsize=2, label=_label(summary.label(name)),
         )  # fmt: skip
         second = [(at, p.second) for at, p in zip(x, points, strict=True) if p.second is not None]
         if second:
             plot.plot(*zip(*second, strict=True), color=color, ls=":", lw=1.2)
     singles = [name for name, row in summary.methods.items() if row.generator == generator and name not in curves]
-    for index, name in enumerate(singles):
+    for index, name in enumerate(singles[:MOST]):
         row = summary.rows[name]
         at = row.n if axis == "n" else row.seconds_per_image
         if at:
             plot.errorbar(
                 [at], [row.overall], [row.overall_se or 0],
-                color=_SINGLE, marker="sD^v"[index % 4], ms=6, capsize=2, ls="", label=literal(summary.label(name)),
+                color=_SINGLE, marker="sD^v"[index % 4], ms=6, capsize=2, ls="", label=_label(summary.label(name)),
             )  # fmt: skip
     _draw_lines(plot, summary, generator, axis)
     plot.set_xscale("log")
@@ -72,7 +77,7 @@ def curve(summary: Summary, generator: str, axis: str) -> bytes | None:
         plot.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     plot.set_xlabel("N paths" if axis == "n" else "seconds an image, measured")
     plot.set_ylabel("GenEval score")
-    plot.set_title(literal(f"generator: {summary.generator(generator)}"), fontsize=10)
+    plot.set_title(_label(f"generator: {summary.generator(generator)}"), fontsize=10)
     plot.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=2, fontsize=7.5)
     return png_of(figure)
@@ -97,7 +102,7 @@ def _draw_lines(plot: Any, summary: Summary, generator: str, axis: str) -> None:
 
 def reliability(summary: Summary) -> bytes | None:
     """One diagram a verifier: the share of right images over its mean P(yes); dots grow with the number of images."""
-    found = {name: entry for name, entry in summary.reliability.items() if any(b.count for b in entry.bins)}
+    found = _first({name: entry for name, entry in summary.reliability.items() if any(b.count for b in entry.bins)})
     if not found:
         return None
     columns = min(3, len(found))
@@ -114,7 +119,7 @@ def reliability(summary: Summary) -> bytes | None:
         plot.plot(x, y, color=_COLORS[0], lw=1)
         plot.scatter(x, y, [12 + 90 * b.count / most for b in bins], color=_COLORS[0])
         plot.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        plot.set_title(literal(summary.label(name)), fontsize=8)
+        plot.set_title(_label(summary.label(name)), fontsize=8)
         plot.grid(alpha=0.25)
     figure.supxlabel("mean P(yes)", fontsize=9)
     figure.supylabel("share of images that are right", fontsize=9)
@@ -123,7 +128,7 @@ def reliability(summary: Summary) -> bytes | None:
 
 def steps(summary: Summary) -> bytes | None:
     """Where paths were first clear and where they were stopped, beside the steps at which the paper's are clear."""
-    found = {name: used for name, used in summary.steps.items() if used.first_clear or used.stopped}
+    found = _first({name: used for name, used in summary.steps.items() if used.first_clear or used.stopped})
     if not found:
         return None
     columns = min(2, len(found))
@@ -138,7 +143,7 @@ def steps(summary: Summary) -> bytes | None:
         plot.axvspan(low - 0.5, high + 0.5, color=_COLORS[3], alpha=0.15, label="first clear, in the paper")
         plot.bar([s - 0.2 for s in clear], list(clear.values()), 0.4, color=_COLORS[0], label="first clear")
         plot.bar([s + 0.2 for s in stopped], list(stopped.values()), 0.4, color=_COLORS[1], label="stopped")
-        plot.set_title(literal(summary.label(name)), fontsize=8)
+        plot.set_title(_label(summary.label(name)), fontsize=8)
         plot.set_xlabel("step", fontsize=8)
         plot.set_ylabel("share of paths", fontsize=8)
         plot.tick_params(labelsize=7)
@@ -160,7 +165,7 @@ def _step(item: tuple[str, int]) -> int:
 
 def tasks(summary: Summary) -> bytes | None:
     """A panel a task: every method's score with one standard error, the paper's as a mark."""
-    rows: dict[str, Row] = summary.methods
+    rows: dict[str, Row] = _first(summary.methods)
     present = [task for task in TASKS if any(task in row.tasks for row in rows.values())]
     if not present:
         return None
@@ -181,7 +186,7 @@ def tasks(summary: Summary) -> bytes | None:
         plot.set_title(task.replace("_", " "), fontsize=9)
         plot.tick_params(labelsize=7)
         plot.grid(alpha=0.25, axis="x")
-    axes[0][0].set_yticks(range(len(rows)), [literal(summary.label(name)) for name in rows])
+    axes[0][0].set_yticks(range(len(rows)), [_label(summary.label(name)) for name in rows])
     axes[0][0].invert_yaxis()
     axes[0][0].set_xlim(0, 1.02)
     return png_of(figure)

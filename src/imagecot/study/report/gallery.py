@@ -1,18 +1,22 @@
 """The gallery: the same prompts across all methods, those that the best method fails at first."""
 
 import io
-import textwrap
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
 
+from imagecot import interruption
+from imagecot.errors import ImagecotError
+from imagecot.figures import wrapped
+from imagecot.images import open_picture
 from imagecot.study.report.blocks import Card, Gallery, Line, Picture, Strong
-from imagecot.study.report.figures import literal, png_of
+from imagecot.study.report.figures import png_of
 from imagecot.study.report.summary import Exhibit, Summary
 
 COARSE = 128  # an image smaller than this is enlarged with its pixels visible
+ON_A_SHEET = 48  # prompts and methods: more would make a picture of unusual size
 
 
 def sorted_exhibits(summary: Summary, best: str) -> tuple[list[Exhibit], list[Exhibit]]:
@@ -36,7 +40,9 @@ def gallery(summary: Summary, folder: Path, exhibits: list[Exhibit], best: str, 
     picture = None
     if sheet and prompts:
         words = "One prompt a row, one method a column; under each image the first and the second judge's verdict"
-        picture = Picture(sheet, _sheet(prompts), words)
+        if len(prompts) > ON_A_SHEET:
+            words += f"; the first {ON_A_SHEET} of {len(prompts)} prompts"
+        picture = Picture(sheet, _sheet(prompts[:ON_A_SHEET]), words)
     return Gallery(prompts, picture)
 
 
@@ -62,22 +68,20 @@ def _cards(summary: Summary, folder: Path, exhibit: Exhibit) -> list[Card]:
 
 def _read(file: Path) -> tuple[bytes, int] | None:
     """An image as PNG with its longer side; None where there is none."""
+    interruption.check()
     try:
-        data = file.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            if image.format != "PNG":
-                buffer = io.BytesIO()
-                image.convert("RGB").save(buffer, "PNG")
-                data = buffer.getvalue()
-            return data, max(image.size)
-    except (OSError, ValueError, SyntaxError):  # Pillow raises any of them at a damaged file
+        image = open_picture(file)
+    except ImagecotError:
         return None
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue(), max(image.size)
 
 
 def _sheet(prompts: list[tuple[Line, list[Card]]]) -> bytes:
     """All cards as one PNG; in one set of axes, for which hundreds of images are still quick to draw."""
     labels = {card.name: card.label for _, cards in prompts for card in cards}
+    labels = dict(list(labels.items())[:ON_A_SHEET])
     columns = list(labels)
     left, pitch = 1.7, 1.34  # of the prompts' column, of a row; in widths of an image
     width, height = left + 1.06 * len(labels), 1.1 + pitch * len(prompts)
@@ -85,14 +89,13 @@ def _sheet(prompts: list[tuple[Line, list[Card]]]) -> bytes:
     plot: Any = figure.add_axes((0, 0, 1, 1))
     plot.axis("off")
     for column, label in enumerate(labels.values()):
-        words = "\n".join(textwrap.wrap(literal(label), 16)[:5])
-        plot.text(left + 1.06 * column + 0.5, 1.0, words, ha="center", va="bottom", fontsize=6.5)
+        plot.text(left + 1.06 * column + 0.5, 1.0, wrapped(label, 16, 5), ha="center", va="bottom", fontsize=6.5)
     for row, (title, cards) in enumerate(prompts):
         top = 1.1 + pitch * row
         first = title[0] if isinstance(title, tuple) else title
         prompt = first if isinstance(first, str) else first.text
-        plot.text(0.08, top + 0.5, "\n".join(textwrap.wrap(literal(prompt), 20)[:6]), va="center", fontsize=7.5)
-        for card in cards:
+        plot.text(0.08, top + 0.5, wrapped(prompt, 20, 6), va="center", fontsize=7.5)
+        for card in (card for card in cards if card.name in labels):
             x = left + 1.06 * columns.index(card.name)
             with Image.open(io.BytesIO(card.png)) as image:
                 plot.imshow(

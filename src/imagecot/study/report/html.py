@@ -1,9 +1,10 @@
 """A report as one HTML page that needs nothing else: no script, no other file, light and dark, any width."""
 
+import html
 import re
 from base64 import b64encode
-from html import escape
 
+from imagecot.naming import printable
 from imagecot.study.report.blocks import (
     Block,
     Card,
@@ -51,6 +52,11 @@ figure { margin: 1rem 0; } figure img { max-width: 100%; border-radius: 6px; bac
 .right { color: var(--right); } .wrong { color: var(--wrong); } .unknown { color: var(--soft); }
 details { margin: 1rem 0; } summary { cursor: pointer; color: var(--link); }
 """.strip()
+
+
+def escape(text: str) -> str:
+    """Text whose characters mean themselves; control characters are spelt out."""
+    return html.escape(printable(text))
 
 
 def page(title: str, blocks: list[Block]) -> str:

@@ -1,8 +1,9 @@
 """A report as Markdown for docs, its pictures beside it."""
 
 import re
-from html import escape
+from urllib.parse import quote
 
+from imagecot.naming import printable
 from imagecot.study.report.blocks import (
     Block,
     Command,
@@ -17,6 +18,7 @@ from imagecot.study.report.blocks import (
     Table,
     joined,
 )
+from imagecot.study.report.html import escape
 
 
 def document(title: str, blocks: list[Block], figures: str = "figures") -> str:
@@ -30,7 +32,7 @@ def _text(blocks: list[Block], figures: str) -> str:
 
 def plain(text: str) -> str:
     """Text whose characters mean themselves, on one line."""
-    return re.sub(r"([\\`*_|<>\[\]#~&])", r"\\\1", re.sub(r"\s+", " ", text))
+    return re.sub(r"([\\`*_|<>\[\]#~&$])", r"\\\1", printable(re.sub(r"\s+", " ", text)))
 
 
 def table(block: Table) -> str:
@@ -42,7 +44,7 @@ def table(block: Table) -> str:
 
 def picture(block: Picture, figures: str) -> str:
     """A picture by its relative address."""
-    return f"![{plain(block.alt)}]({figures}/{block.name}.png)"
+    return f"![{plain(block.alt)}]({quote(figures)}/{block.name}.png)"
 
 
 def _block(block: Block, figures: str) -> str:
@@ -54,7 +56,9 @@ def _block(block: Block, figures: str) -> str:
         case Items(lines):
             return "\n".join(f"- {_line(line)}" for line in lines)
         case Command(text):
-            return f"```bash\n{text}\n```"
+            longest = max(map(len, re.findall("`+", text)), default=0)
+            fence = "`" * max(3, longest + 1)  # what is inside cannot end it
+            return f"{fence}bash\n{printable(text)}\n{fence}"
         case Table():
             return table(block)
         case Picture():
@@ -70,8 +74,10 @@ def _block(block: Block, figures: str) -> str:
 
 
 def _line(line: Line) -> str:
-    return joined(line, plain, lambda text: f"**{plain(text)}**", _code)
+    return joined(line, plain, lambda text: f"**{plain(text)}**", code)
 
 
-def _code(text: str) -> str:
-    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
+def code(text: str) -> str:
+    """Something to type within a line; it cannot end the span, nor the cell of a table, nor be a comment's mark."""
+    inside = printable(" ".join(text.split())).replace("`", "'").replace("|", "\\|").replace("<!--", "<! --")
+    return f"`{inside}`"

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from imagecot.errors import UsageError
-from imagecot.files import clear_write_errors, write_whole
+from imagecot.files import make_folder, make_own_folder, write_text, write_whole
+from imagecot.reading import read_text
 from imagecot.study.report import html, markdown
 from imagecot.study.report.blocks import pictures
 from imagecot.study.report.contents import contents, readme_fragment
@@ -25,9 +26,7 @@ def write(folder: Path, out: Path, readme: Path | None = None) -> list[Path]:
     marked = _split_readme(readme) if readme else ("", "")
     summary = read(folder)
     blocks = contents(summary, folder)
-    drawn = out / "figures"
-    with clear_write_errors(drawn):
-        drawn.mkdir(parents=True, exist_ok=True)
+    drawn = make_own_folder(make_folder(out) / "figures")
     files = [(drawn / f"{picture.name}.png", picture.png) for picture in pictures(blocks)]
     files.append((out / "report.md", markdown.document(TITLE, blocks).encode()))
     files.append((out / "report.html", html.page(TITLE, blocks).encode()))
@@ -36,17 +35,14 @@ def write(folder: Path, out: Path, readme: Path | None = None) -> list[Path]:
     written = [path for path, _ in reversed(files)]
     if readme:
         figures_folder = Path(os.path.relpath(drawn, readme.resolve().parent)).as_posix()
-        write_whole(readme, f"\n{readme_fragment(summary, figures_folder)}\n".join(marked).encode())
+        write_text(readme, f"\n{readme_fragment(summary, figures_folder)}\n".join(marked))
         written.append(readme)
     return written
 
 
 def _split_readme(readme: Path) -> tuple[str, str]:
     """What stands before and behind the part that is generated, marks included; UsageError without the marks."""
-    try:
-        text = readme.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"{readme} cannot be read; give a Markdown file to --readme.") from None
+    text = read_text(readme, failure=UsageError, advice="give a Markdown file to --readme")
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:

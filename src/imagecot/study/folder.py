@@ -1,0 +1,142 @@
+"""The folder of a study: which study it belongs to, and where its rows are kept.
+
+It is compared before anything is loaded, and claimed only when the first result is written, so that a mistaken command
+leaves no trace. Every row that is read must belong to the study: a prompt of it, by its searches and judges.
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+
+from imagecot.errors import UsageError
+from imagecot.files import make_folder, make_own_folder, write_text
+from imagecot.identity import Identity, read_identity, refuse_occupied, refuse_other
+from imagecot.study import self_correction
+from imagecot.study.recipe import RowRecipe, StudyRecipe, Unit, due, judging, units
+from imagecot.study.rows import PoolRow, Row, SelfCorrectionRow
+from imagecot.study.store import Store
+
+STUDY = "study.json"
+CANDIDATES, SELF_CORRECTION, TIMING = "candidates", "self_correction", "timing.jsonl"
+
+
+def check_folder(recipe: StudyRecipe, weights: Row) -> None:
+    """Raise UsageError where `recipe.output` holds something else, or another study; nothing is written."""
+    shared, parts = identity(recipe, weights)
+    refuse_occupied(recipe.output / STUDY, shared, "study")
+    kept = _parts(recipe)
+    refuse_other(recipe.output, kept, {name: part for name, part in parts.items() if name in kept}, "study")
+
+
+def claim_folder(recipe: StudyRecipe, weights: Row, within: str = CANDIDATES) -> None:
+    """Make `recipe.output` hold this study, and have the folder `within` it; it may grow by generators and by Table 5.
+
+    UsageError where something in it was made by another study.
+    """
+    check_folder(recipe, weights)
+    shared, parts = identity(recipe, weights)
+    kept = _parts(recipe)
+    if not is_claimed(recipe) or kept | parts != kept:
+        make_folder(recipe.output)
+        write_text(recipe.output / STUDY, json.dumps({**shared, "parts": kept | parts}) + "\n")
+    make_own_folder(recipe.output / within)
+
+
+def is_claimed(recipe: StudyRecipe) -> bool:
+    """Whether the folder holds a study already."""
+    return (recipe.output / STUDY).is_file()
+
+
+def _parts(recipe: StudyRecipe) -> Identity:
+    file = recipe.output / STUDY
+    if not file.is_file():
+        return {}
+    parts = read_identity(file).get("parts")
+    if not isinstance(parts, dict):
+        advice = f"delete {recipe.output} or choose another folder"
+        raise UsageError(f"{file} is damaged: parts must be an object, not {json.dumps(parts)[:60]}; {advice}.")
+    return parts
+
+
+def identity(recipe: StudyRecipe, weights: Row) -> tuple[Identity, Identity]:
+    """What defines a study: what all of it shares, and its parts by name; both as JSON holds them."""
+    shared = recipe.model_dump(mode="json", exclude={"output", "generators", "rows", "self_correction"})
+    parts: Row = {f"weights of {name}": digests for models in weights.values() for name, digests in models.items()}
+    for key, name in recipe.generators.items():
+        parts[f"generators.{key}"] = name
+        rows = {row: r.model_dump(exclude={"label"}, exclude_defaults=True) for row, r in recipe.rows_of(key).items()}
+        parts[f"rows of {key}"] = rows
+    if recipe.self_correction:
+        parts["self_correction"] = recipe.self_correction.model_dump()
+    return shared, json.loads(json.dumps(parts))
+
+
+def stores(recipe: StudyRecipe, weights: Row) -> dict[str, Store]:
+    """Where the rows of each generator are kept."""
+    places: dict[str, dict[int, Unit]] = {key: {} for key in recipe.generators}
+    for unit in units(recipe):
+        places[unit.generator][unit.number] = unit
+    claim = partial(claim_folder, recipe, weights)
+    return {
+        key: Store(recipe.output / CANDIDATES, key, PoolRow, _misfit(recipe, known), claim)
+        for key, known in places.items()
+    }
+
+
+def correction_store(recipe: StudyRecipe, weights: Row) -> Store:
+    """Where the rows of Table 5 are kept."""
+    claim = partial(claim_folder, recipe, weights, SELF_CORRECTION)
+    asked = self_correction.shuffled_prompts(recipe)
+
+    def misfit(row: Row) -> str | None:
+        return other_prompt(row, dict(enumerate(asked))) or self_correction.misfit(row, len(judging(recipe.detector)))
+
+    return Store(recipe.output / SELF_CORRECTION, CANDIDATES, SelfCorrectionRow, misfit, claim)
+
+
+def other_prompt(row: Row, asked: dict[int, Row]) -> str | None:
+    """Say that a row is not of the prompt of its number; None where it is."""
+    metadata = asked.get(row["number"])
+    if metadata is None:
+        return f"there is no prompt {row['number']}"
+    if row["metadata"] != json.loads(json.dumps(metadata)):
+        return f"metadata is not that of prompt {row['number']}"
+    return None
+
+
+def _misfit(recipe: StudyRecipe, known: dict[int, Unit]) -> Callable[[Row], str | None]:
+    asked = {number: unit.metadata for number, unit in known.items()}
+    judges = len(judging(recipe.detector))
+
+    def misfit(row: Row) -> str | None:
+        other = other_prompt(row, asked)
+        if other:
+            return other
+        unit = known[row["number"]]
+        paths = recipe.n if recipe.chosen_from(unit.generator) else 1
+        if (len(row["correct"]), len(row["correct"][0])) != (judges, paths):
+            return f"correct is not of {judges} judges and {paths} paths"
+        wanted = due(recipe, unit)
+        if row["searches"].keys() != wanted.keys():
+            return f"searches are not {', '.join(wanted)}"
+        problems = (_problem(row["searches"][name], how, judges, paths) for name, how in wanted.items())
+        return next((f"searches.{name}: {text}" for name, text in zip(wanted, problems, strict=True) if text), None)
+
+    return misfit
+
+
+def _problem(found: Row, row: RowRecipe, judges: int, paths: int) -> str | None:
+    """Say what an outcome lacks that the table and the curves need."""
+    if row.search == "stepwise":
+        return None if len(found.get("correct") or []) == judges else f"correct is not of {judges} judges"
+    if row.chooses and len(found["paths"]) != paths:
+        return f"there are {len(found['paths'])} paths, not {paths}"
+    if found["chosen"] >= paths:
+        return f"path {found['chosen']} is chosen of {paths}"
+    for number, path in enumerate(found["paths"]) if row.chooses else ():
+        stopped, clear = path["stopped"] is not None, path["first_clear"] is not None
+        if path["score"] is None and (row.keep or not stopped):
+            return f"path {number} has no score"
+        if path["potential"] is None and (clear or stopped):
+            return f"path {number} has no potential"
+    return None
