@@ -103,7 +103,15 @@ def test_the_command_line(imagecot, tmp_path) -> None:
         (("benchmark", "--config", "huge"), "no configuration 'huge'"),
         (("benchmark", "--config", "tiny", "--precision", "float8"), "no precision 'float8'"),
         (("benchmark", "--config", "tiny", "--repeats", "0"), "--repeats must be at least 1"),
+        (("benchmark", "--config", "tiny", "--steps", "1" + 21 * "0"), "--steps must be at most 1000"),
+        (("benchmark", "--config", "tiny", "-n", "1000000"), "-n must be at most 10000"),
+        (("benchmark", "--config", "tiny", "--largest", "1000000"), "--largest must be at most 4096"),
+        (("benchmark", "--config", "tiny", "--repeats", "1000000"), "--repeats must be at most 1000"),
+        (("benchmark", "--config", ""), "no configuration ''"),
+        (("benchmark", "--generator", ""), "no generator ''"),
+        (("benchmark", "--generator", str(folder), "--verifier", ""), "no verifier ''"),
     ]:
         code, _, said = imagecot(*wrong)
         assert code == 2
         assert told in said
+        assert not (tmp_path / "runs").exists()

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from imagecot import interruption
 from imagecot.benchmark.plain import plain_decode
 from imagecot.benchmark.timing import Result, in_turns, matrix_rate, seconds
 from imagecot.benchmark.training import training
+from imagecot.errors import UsageError
 from imagecot.generators import CHECKPOINTS, randomness
 from imagecot.generators.paths import MASKED, Paths, finish
 from imagecot.generators.randomness import path_seeds
@@ -131,6 +133,7 @@ def measure(
         "against_plain": lambda: against_plain(generator, verifier, n, repeats),
     }
     for done, (name, work) in enumerate(parts.items()):
+        interruption.check()
         progress(done, len(parts))
         result[name] = work()
     progress(len(parts), len(parts))
@@ -250,8 +253,21 @@ def _step(generator: ShowoGenerator, paths: Paths, repeats: int) -> Result:
 
 
 def _prompts(generator: ShowoGenerator) -> list[Paths]:
-    words = generator.prompting.max_text_ids
-    return [halfway(generator, 1, prompt=" ".join(["red"] * length)) for length in (1, words // 2, words)]
+    most = next(count for count in range(generator.prompting.max_text_ids, 0, -1) if _readable(generator, count))
+    lengths = (1, max(1, most // 2), most)
+    return [halfway(generator, 1, prompt=_words(length)) for length in lengths]
+
+
+def _words(count: int) -> str:
+    return " ".join(["red"] * count)
+
+
+def _readable(generator: ShowoGenerator, count: int) -> bool:
+    try:
+        generator.check_prompt(_words(count))
+    except UsageError:
+        return False
+    return True
 
 
 def _machine(generator: ShowoGenerator) -> Result:

@@ -2,15 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imagecot import models
+from imagecot.bounds import check_whole
 from imagecot.commands.output import nearest, progress_bar, waiting
 from imagecot.errors import UsageError
-from imagecot.files import clear_write_errors, write_whole
+from imagecot.files import make_folder, write_text
+from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS, check_precision
+
+if TYPE_CHECKING:
+    from imagecot.generators.showo import ShowoGenerator
+    from imagecot.verifiers import Verifier
+
+MOST_STEPS, MOST_PATHS, LARGEST_BATCH, MOST_REPEATS = 1000, 10_000, 4096, 1000
 
 
 def benchmark(
@@ -53,18 +61,34 @@ def benchmark(
     """
     if (generator is None) == (config is None):
         raise UsageError("give either --generator for a model or --config for random weights, not both or neither.")
-    for what, value in (("--steps", steps), ("-n", n), ("--largest", largest), ("--repeats", repeats)):
-        if value is not None and value < 1:
-            raise UsageError(f"{what} must be at least 1, not {value}.")
+    if steps is not None:
+        check_whole(steps, "--steps", 1, MOST_STEPS)
+    check_whole(n, "-n", 1, MOST_PATHS)
+    check_whole(largest, "--largest", 1, LARGEST_BATCH)
+    check_whole(repeats, "--repeats", 1, MOST_REPEATS)
     check_precision(precision)
     for role, name in (("generator", generator), ("verifier", verifier)):
-        if name and models.locate(name) is None and name.partition(":")[0].count("/") != 1:
+        if name is not None and models.locate(name) is None and name.partition(":")[0].count("/") != 1:
             raise nearest(role, name, models.known(role), ", or give a folder or another hub id")
-    with clear_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    with continuing("nothing is written; the same command measures again"):
+        drawing, judge = _load(generator, config, verifier, precision)
+        drawing.steps = steps or drawing.steps
+        make_folder(out)  # before minutes are spent
+        result = _measure(drawing, judge, largest, n, repeats)
+    result = {"generator": generator or f"{config}, random weights", "verifier": verifier, **result}
+    from imagecot.benchmark.report import plot, table
+
+    write_text(out / "benchmark.json", json.dumps(result, indent=1) + "\n")
+    write_text(out / "benchmark.md", table(result))
+    plot(result, out / "benchmark.png")
+    typer.echo(json.dumps(result) if as_json else f"{table(result)}\n{out}/benchmark.md, benchmark.json, benchmark.png")
+
+
+def _load(
+    generator: str | None, config: str | None, verifier: str | None, precision: str
+) -> "tuple[ShowoGenerator, Verifier | None]":
     with waiting("loading the models"):
-        from imagecot.benchmark.measure import CONFIGS, measure, random_generator
-        from imagecot.benchmark.report import plot, table
+        from imagecot.benchmark.measure import CONFIGS, random_generator
         from imagecot.generators import load_generator
         from imagecot.verifiers import load_verifier
 
@@ -72,16 +96,15 @@ def benchmark(
             raise nearest("configuration", config, list(CONFIGS))
         drawing = (
             load_generator(generator, dtype=precision)
-            if generator
+            if generator is not None
             else random_generator(CONFIGS[config or ""], precision)
         )
-        drawing.steps = steps or drawing.steps
-        judge = load_verifier(verifier, dtype=precision) if verifier else None
+        return drawing, load_verifier(verifier, dtype=precision) if verifier is not None else None
+
+
+def _measure(drawing: "ShowoGenerator", judge: "Verifier | None", largest: int, n: int, repeats: int) -> dict[str, Any]:
+    from imagecot.benchmark.measure import measure
+
     batches = sorted({2**k for k in range(largest.bit_length()) if 2**k < largest} | {largest})
     with progress_bar("measuring") as progress:
-        result = measure(drawing, judge, batches=batches, n=n, repeats=repeats, progress=progress)
-    result = {"generator": generator or f"{config}, random weights", "verifier": verifier, **result}
-    write_whole(out / "benchmark.json", (json.dumps(result, indent=1) + "\n").encode())
-    write_whole(out / "benchmark.md", table(result).encode())
-    plot(result, out / "benchmark.png")
-    typer.echo(json.dumps(result) if as_json else f"{table(result)}\n{out}/benchmark.md, benchmark.json, benchmark.png")
+        return measure(drawing, judge, batches=batches, n=n, repeats=repeats, progress=progress)
