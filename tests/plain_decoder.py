@@ -4,9 +4,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+import recorded as recordings
 from imagecot.generators.showo import MagvitV2, MagvitV2Config, Prompting, Showo, ShowoConfig, ShowoGenerator
 from imagecot.weights import load_into
 
@@ -34,7 +35,7 @@ VQ_CONFIG = MagvitV2Config(
 
 
 def recorded() -> dict[str, Tensor]:
-    return load_file(DATA / "showo" / "recorded.safetensors")
+    return recordings.read("showo/recorded")
 
 
 def runs() -> dict:
@@ -43,20 +44,22 @@ def runs() -> dict:
 
 def tiny_showo() -> Showo:
     model = Showo(CONFIG).eval()
-    tensors = {name.removeprefix("weights."): t for name, t in recorded().items() if name.startswith("weights.")}
-    load_into(model, tensors, "recorded.safetensors")
+    scales = {"showo.model.embed_tokens.weight": 0.7, "showo.lm_head.weight": 0.25}
+    load_into(model, recordings.drawn(shapes(model), 20250123, 1.4, 0.2, scales), "recorded")
     return model
 
 
 def tiny_magvitv2() -> MagvitV2:
     model = MagvitV2(VQ_CONFIG).eval()
-    tensors = load_file(DATA / "magvitv2" / "recorded.safetensors")
-    load_into(
-        model,
-        {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")},
-        "recorded",
-    )
+    # The reference's decoder ends with what ours begins with.
+    ordered = sorted(shapes(model), key=lambda named: "post_quant_conv" in named[0])
+    weights = recordings.drawn(ordered, 31, 1.2, 0.1, {})
+    load_into(model, {**model.state_dict(), **weights}, "recorded")
     return model
+
+
+def shapes(model: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, parameter.shape) for name, parameter in model.named_parameters()]
 
 
 def tiny_prompting() -> Prompting:

@@ -3,8 +3,8 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+import recorded as recordings
 from imagecot.errors import ImagecotError
 from imagecot.generators.showo import MagvitV2, MagvitV2Config
 from plain_decoder import DATA, VQ_CONFIG, tiny_magvitv2
@@ -19,7 +19,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def want():
-    return load_file(DATA / "magvitv2" / "recorded.safetensors")
+    return recordings.read("magvitv2/recorded")
 
 
 def test_published_names_and_shapes():
@@ -30,6 +30,11 @@ def test_published_names_and_shapes():
     assert len(expected) == 382
     assert model.config.codebook_size == 8192
     assert model.config.num_codes == 256
+
+
+def test_the_weights_are_those_of_the_recording(model, want):
+    drawn = sorted(model.named_parameters(), key=lambda named: "post_quant_conv" in named[0])
+    torch.testing.assert_close(recordings.sums(dict(drawn)), want["sums"], atol=1e-4, rtol=1e-6)
 
 
 def test_the_quantizer_buffers_are_recomputed_as_published(want):

@@ -7,6 +7,7 @@ import torch
 from imagecot.generators.showo import Showo, ShowoConfig, omni_attention_mask
 from imagecot.generators.showo.model import understanding_attention_mask
 from plain_decoder import CONFIG, DATA, recorded, tiny_showo
+from recorded import sums
 
 torch.set_num_threads(1)
 PAD, SOI, EOI = 300, 301, 302
@@ -20,6 +21,10 @@ def model():
 @pytest.fixture(scope="module")
 def want():
     return recorded()
+
+
+def test_the_weights_are_those_of_the_recording(model, want):
+    torch.testing.assert_close(sums(dict(model.named_parameters())), want["sums"], atol=1e-4, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("projector", "count"), [(False, 437), (True, 441)])

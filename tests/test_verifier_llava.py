@@ -15,6 +15,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+import recorded as recordings
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
@@ -30,7 +31,7 @@ PROMPT = RECORDED["prompt"]
 
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, torch.Tensor]:
-    return load_file(DATA / "recorded.safetensors")
+    return recordings.read("llava/recorded")
 
 
 @pytest.fixture(scope="module")

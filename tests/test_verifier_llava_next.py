@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import LlavaOnevisionForConditionalGeneration
 
+import recorded as recordings
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import LlavaOnevisionVerifier, load_verifier
 from imagecot.verifiers.llava_next import TOWERS, is_llava_next, module_names, translate
@@ -61,7 +62,7 @@ State = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def tensors() -> State:
-    return load_file(DATA / "recorded.safetensors")
+    return recordings.read("llava/recorded")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,45 @@
+"""Tensors that were recorded from the reference's code; and the random weights that it ran with, drawn anew.
+
+The reference's small models were filled from one seeded generator, tensor by tensor. So their weights need not be kept:
+`sums` of a recording has of each tensor the sum and the sum of absolute values, by which they are checked.
+"""
+
+import lzma
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+DATA = Path(__file__).parent / "data"
+
+
+def read(name: str) -> dict[str, Tensor]:
+    """The tensors of `tests/data/NAME.safetensors.xz`."""
+    return load(lzma.decompress((DATA / f"{name}.safetensors.xz").read_bytes()))
+
+
+def drawn(shapes: Iterable[tuple[str, torch.Size]], seed: int, gain: float, bias: float, others: Mapping[str, float]):
+    """The weights that the reference drew with a seed, by the names and shapes of its tensors in their order.
+
+    gain    of a matrix or kernel, over the root of its inputs
+    bias    scale of a bias; norms have weights around 1 and biases of their own
+    others  scales of tensors by their names
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[str, Tensor] = {}
+    for name, shape in shapes:
+        r = torch.randn(shape, generator=generator)
+        if "norm" in name:
+            weights[name] = 1 + 0.2 * r if name.endswith("weight") else 0.15 * r
+        elif name in others:
+            weights[name] = others[name] * r
+        else:
+            weights[name] = bias * r if name.endswith("bias") else r * (gain / (r[0].numel() ** 0.5))
+    return weights
+
+
+def sums(weights: Mapping[str, Tensor]) -> Tensor:
+    """Of each tensor (N, 2) the sum and the sum of absolute values."""
+    return torch.stack([torch.stack([w.double().sum(), w.double().abs().sum()]) for w in weights.values()])
