@@ -39,11 +39,12 @@ def data(tmp_path_factory):
     rows = []
     for k in range(80):
         low, high = torch.randint(32, (2, 16), generator=generator)
-        image = {"bytes": png(torch.rand(3, 16, 16, generator=generator)), "path": None}
+        picture = torch.rand(3, 16, 16, generator=generator)
+        image, other = ({"bytes": png(values), "path": None} for values in (picture, 1 - picture))
         rows.append(
             {
                 "id": str(k), "prompt": f"{PROMPTS[k % 4]} {k // 4}", "task": "single_object", "metadata": "{}",
-                "chosen_seed": k, "rejected_seed": k, "chosen": image, "rejected": image,
+                "chosen_seed": k, "rejected_seed": k, "chosen": image, "rejected": other,
                 "chosen_codes": low.tolist(), "rejected_codes": (high + 32).tolist(),
             }
         )  # fmt: skip
@@ -196,8 +197,10 @@ def test_rewards_of_no_probability_stop_with_the_batch(base, prompts, tmp_path):
 
 
 def test_a_loss_of_nan_stops_with_the_batch(base, data, tmp_path):
+    asked = recipe(base, data, tmp_path / "out", pictures=0, warmup_ratio=0)
+    asked.training.learning_rate = float("inf")  # no recipe may say so
     with pytest.raises(ImagecotError, match=r"loss became nan at step 1 \(the pairs \d+, .* and 5 more\)"):
-        train_dpo(recipe(base, data, tmp_path / "out", learning_rate=float("inf"), pictures=0, warmup_ratio=0))
+        train_dpo(asked)
     assert not (tmp_path / "out/config.json").exists()
 
 
@@ -232,14 +235,15 @@ def test_pairs_of_the_papers_file_are_encoded_once(base, tmp_path):
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     pairs = load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
     assert (len(pairs), pairs.prompts, pairs.chosen.shape) == (3, PROMPTS[:3], (3, 16))
-    for name in ("0-chosen.png", "2-rejected.png"):
-        (tmp_path / name).unlink()
+    kept = {part: part.stat().st_mtime_ns for part in (tmp_path / "cache").glob("codes-*/*.pt")}
     again = load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
     assert torch.equal(again.rejected, pairs.rejected)
-    with pytest.raises(ImagecotError, match=r"0-chosen\.png cannot be read"):
-        load_pairs(file, generator.image_tokenizer, tmp_path / "other")
+    assert {part: part.stat().st_mtime_ns for part in (tmp_path / "cache").glob("codes-*/*.pt")} == kept != {}
+    (tmp_path / "0-chosen.png").unlink()
+    with pytest.raises(ImagecotError, match=r"line 1 of .*0-chosen\.png is missing"):
+        load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
     file.write_text('{"prompt": "x"}\n')
-    with pytest.raises(ImagecotError, match=r"line 1 of .* lacks"):
+    with pytest.raises(ImagecotError, match=r"line 1 of .*chosen is missing"):
         load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from imagecot.errors import ImagecotError
+from imagecot.reading import read_lines
+
 FLOPS = 0.4 * 312e12
 GENERATOR, VERIFIER = 1.4e9, 8.0e9  # parameters of Show-o and of LLaVA-OneVision 7B
 CODES, TEXT = 256 + 2, 30  # tokens of an image between its marks, and of a prompt, in Show-o
@@ -123,16 +126,19 @@ def _judging(row: Mapping[str, Any]) -> float:
 
 
 def _rows(folder: Path | None) -> int:
-    """The rows of a curated folder; 0 where it is not there."""
+    """The rows of a curated folder; 0 where it is not there or cannot be read."""
     if folder is None:
         return 0
     from pyarrow import parquet
 
-    return sum(parquet.read_metadata(file).num_rows for file in sorted(Path(folder).glob("data/*.parquet")))
+    try:
+        return sum(parquet.read_metadata(file).num_rows for file in sorted(Path(folder).glob("data/*.parquet")))
+    except (OSError, ValueError):  # damaged: who follows the recipe is told
+        return 0
 
 
 def _lines(file: Path) -> int:
     try:
-        return len(Path(file).read_text(encoding="utf-8").splitlines())
-    except OSError:
+        return sum(1 for _ in read_lines(Path(file)))
+    except ImagecotError:
         return 0

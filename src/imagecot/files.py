@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,27 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, text.encode("utf-8"))
 
 
+def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary folder, then move its files into `folder`; ImagecotError where that fails.
+
+    For libraries that write several files under names of their own. A failure to write leaves none of them.
+    """
+    make_folder(folder)
+    partial = folder / f".{secrets.token_hex(8)}{_TEMPORARY}"
+    with clear_write_errors(folder):
+        partial.mkdir()
+        try:
+            write(partial)
+            mode = partial.stat().st_mode & 0o666
+            for file in sorted(file for file in partial.rglob("*") if file.is_file()):
+                place = folder / file.relative_to(partial)
+                make_folder(place.parent)
+                file.chmod(mode)  # safetensors writes files that only their owner may read
+                os.replace(file, place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file of this name was left by a process that was killed while it wrote."""
     return name.startswith(".") and name.endswith(_TEMPORARY)
@@ -106,3 +128,13 @@ def make_own_folder(folder: Path) -> Path:
             f"{folder} is a link, which nothing is written through; remove it or choose another folder."
         )
     return make_folder(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ImagecotError where a folder that is still to be made could not be: before any work, not after it."""
+    with clear_write_errors(folder):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{there} is no folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "permission denied")

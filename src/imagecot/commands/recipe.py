@@ -10,6 +10,7 @@ import typer
 
 from imagecot.commands.output import nearest, say, waiting
 from imagecot.errors import UsageError
+from imagecot.interruption import continuing
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -61,7 +62,16 @@ def train(kind: Kind, recipe: RecipeFile, overrides: Overrides = None) -> None:
         raise nearest("training", kind, KINDS)
     ways = {name: how for name, how in TRAININGS.items() if name.split(" ")[0] == kind}
     _, checked, function = _read(recipe, overrides, ways)
+    from imagecot.training.launch import leftovers
+    from imagecot.training.output import is_finished
+
+    if leftovers():
+        say(f"{', '.join(leftovers())} in the environment are of no running launcher; training is one process.")
+    output = checked.output  # type: ignore[attr-defined]
+    before = is_finished(output)
     _follow(function, checked)
+    if before:
+        say(f"{output} was finished before; nothing is left to do.")
 
 
 def study(
@@ -126,9 +136,22 @@ def _read(
     with waiting("loading"):
         modules = {kind: importlib.import_module(home) for kind, (home, _, _) in kinds.items()}
     models = {kind: getattr(modules[kind], kinds[kind][1]) for kind in kinds}
-    kind = min(kinds, key=lambda name: len(problems(values, models[name])))
+    wrong = {name: problems(values, models[name]) for name in kinds}
+    kind = min(kinds, key=lambda name: len(wrong[name]))
+    if wrong[kind]:
+        _refuse_another_kind(values, file, kinds)
     recipe = check(values, models[kind], f"{file}, as a recipe of the kind {kind},")
     return kind, recipe, getattr(modules[kind], kinds[kind][2])
+
+
+def _refuse_another_kind(values: dict[str, Any], file: Path, kinds: dict[str, tuple[str, str, str]]) -> None:
+    """Raise UsageError where values are a recipe without fault, but of a kind that was not asked for."""
+    from imagecot.recipes import problems
+
+    for kind, (home, model, _) in (TRAININGS | STUDIES).items():
+        if kind not in kinds and not problems(values, getattr(importlib.import_module(home), model)):
+            command = f"imagecot study {file}" if kind in STUDIES else f"imagecot train {kind.split(' ')[0]} {file}"
+            raise UsageError(f"{file} is a recipe of the kind {kind}; follow it by: {command}.")
 
 
 def _follow(function: Callable[[Any], Any], recipe: "BaseModel") -> None:
@@ -137,11 +160,8 @@ def _follow(function: Callable[[Any], Any], recipe: "BaseModel") -> None:
     usable = recipe if has_bfloat16() else in_float32(recipe)
     if usable != recipe:
         say("this processor has no bfloat16; what the recipe wants in it is done in float32 instead.")
-    try:
+    with continuing("the same command continues from what was saved last"):
         function(usable)
-    except KeyboardInterrupt:
-        say("stopped; the same command continues from what was saved last.")
-        raise typer.Exit(130) from None
 
 
 def in_float32(recipe: "BaseModel") -> "BaseModel":

@@ -8,10 +8,11 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
-from imagecot.files import clear_write_errors, write_whole
+from imagecot.files import write_folder, write_whole
 from imagecot.generators import DECODING
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.models import known_words
+from imagecot.naming import inside
 from imagecot.training.card import write_card
 from imagecot.training.finetune import Lora, add_adapter
 from imagecot.weights import save_checkpoint
@@ -28,12 +29,10 @@ def write_aligned(
     generator: ShowoGenerator, adapter: Any, base: str, folder: Path, how: str, recipe: BaseModel
 ) -> None:
     """Write a checkpoint folder that `load_generator` reads, with its card; its decoding defaults come last."""
-    with clear_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if adapter is not None:
-            adapter.save_pretrained(folder)
-        else:
-            _write_whole_model(generator, base, folder)
+    if adapter is not None:
+        write_folder(folder, adapter.save_pretrained)
+    else:
+        _write_whole_model(generator, base, folder)
     write_card(folder, "generator", base, how, recipe)
     decoding = {name: getattr(generator, name) for name in DECODING}
     write_whole(folder / "generation_config.json", (json.dumps(decoding, indent=2) + "\n").encode())
@@ -45,7 +44,8 @@ def _write_whole_model(generator: ShowoGenerator, base: str, folder: Path) -> No
     config = generator.model.config
     words = known_words(base)
     values = config.to_dict() | ({"known_words": sorted(words)} if words else {})
-    generator.prompting.save_pretrained(folder)
-    if (find_checkpoint(base, []) / config.vq_model / "config.json").is_file():
+    write_folder(folder, generator.prompting.save_pretrained)
+    own = inside(find_checkpoint(base, []), config.vq_model)
+    if own is not None and (own / "config.json").is_file():
         generator.image_tokenizer.save_pretrained(folder / config.vq_model)
     save_checkpoint(folder, values, copy.deepcopy(generator.model).half().state_dict())

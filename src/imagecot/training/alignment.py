@@ -2,11 +2,28 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
+from imagecot.recipe_fields import (
+    RECIPE,
+    Batch,
+    Count,
+    Epochs,
+    Few,
+    Flag,
+    Positive,
+    PositiveRate,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Weight,
+    Whole,
+)
 from imagecot.training.finetune import Lora, MixedPrecision
 from imagecot.training.online import Online
 from imagecot.training.preference import PreferenceLoss
+
+MOST_PAIRS = 100_000_000  # that a training visits
 
 
 class Alignment(BaseModel):
@@ -21,31 +38,37 @@ class Alignment(BaseModel):
     pictures                     how many fixed prompts are drawn at each evaluation
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    dpo_weight: float = Field(1.0, ge=0)
+    dpo_weight: Weight = 1.0
     online: Online | None = None
-    beta: float = Field(0.1, gt=0)
+    beta: Positive = 0.1
     loss: PreferenceLoss = "sigmoid"
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    likelihood: float = Field(0.0, ge=0)
-    draws: int = Field(4, ge=1)
-    epochs: float = Field(1.0, gt=0)
-    steps: int | None = Field(None, ge=1)
-    batch_size: int = Field(10, ge=1)
-    accumulate: int = Field(1, ge=1)
-    learning_rate: float = 1e-5
-    warmup_ratio: float = 0.03
-    weight_decay: float = 0.0
-    clip: float = 1.0
+    label_smoothing: ShareBelowOne = Field(0.0, lt=0.5)
+    likelihood: Weight = 0.0
+    draws: Few = 4
+    epochs: Epochs = 1.0
+    steps: Count | None = None
+    batch_size: Batch = 10
+    accumulate: Few = 1
+    learning_rate: PositiveRate = 1e-5
+    warmup_ratio: Share = 0.03
+    weight_decay: Weight = 0.0
+    clip: Positive = 1.0
     lora: Lora | None = None
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Flag = False
     precision: MixedPrecision = "no"
-    held_out: float = Field(0.05, ge=0, lt=1)
-    pictures: int = Field(8, ge=0)
-    evaluate_every: int = Field(100, ge=1)
-    save_every: int = Field(100, ge=1)
-    seed: int = 0
+    held_out: ShareBelowOne = 0.05
+    pictures: Whole = Field(8, le=1000)
+    evaluate_every: Count = 100
+    save_every: Count = 100
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _holdable(self) -> Self:
+        if self.steps and self.steps * self.batch_size * self.accumulate > MOST_PAIRS:
+            raise ValueError(f"steps x batch_size x accumulate is over {MOST_PAIRS:,}, which no list of pairs holds")
+        return self
 
     @model_validator(mode="after")
     def _teaches(self) -> Self:

@@ -7,13 +7,15 @@ every other picture is one of these.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot.errors import UsageError
+from imagecot.files import make_folder, make_own_folder
 from imagecot.generators import find_checkpoint
 from imagecot.generators.showo import MagvitV2
 from imagecot.geneval.prompts import COLORS
@@ -21,9 +23,12 @@ from imagecot.pictograms.annotated import AnnotatedPicture, Seen, read_annotatio
 from imagecot.pictograms.dataset import Example, Pool
 from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, Trunk
 from imagecot.pictograms.scenes import KINDS, SIZE
+from imagecot.recipe_fields import RECIPE, Count, Name, Place, Positive, Real, Seed
 from imagecot.training.generator import encode_pool
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
+from imagecot.training.output import Output, digest_of, open_output
 from imagecot.training.tokenizer import to_tensor
+from imagecot.weights import find_weights
 
 _MOVED = 6
 _STRETCHED = 0.25
@@ -41,21 +46,21 @@ class DetectorRecipe(BaseModel):
                those of a detector that is surer than likelihoods are; above 1 both come nearer to one half
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    data: Path = Path("runs/data")
-    examples: int = 40_000
-    data_seed: int = 3
-    test_examples: int = 2_000
-    test_seed: int = 9_003
-    start_from: Path | None = None
-    tokenizer: str | None = None
-    annotated: Path | None = None
-    centre_weight: float = Field(4.0, gt=0)
-    scale: float = Field(1.0, gt=0)
-    shift: float = 0.0
-    width: int = 64
+    output: Place
+    data: Place = Path("runs/data")
+    examples: Count = 40_000
+    data_seed: Seed = 3
+    test_examples: Count = 2_000
+    test_seed: Seed = 9_003
+    start_from: Place | None = None
+    tokenizer: Name | None = None
+    annotated: Place | None = None
+    centre_weight: Positive = 4.0
+    scale: Positive = 1.0
+    shift: Real = 0.0
+    width: Annotated[int, Field(strict=True, ge=8, le=4096, multiple_of=8)] = 64
     trunk: Trunk = "convolutional"
     optimization: Optimization
 
@@ -256,15 +261,19 @@ def accuracy(model: PictogramDetector, pool: Pool, batch: int = 100) -> float:
 def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
     """Train from scratch and write the averaged weights to `recipe.output`; an interrupted run is resumed."""
     opt = recipe.optimization
+    annotated = read_annotations(recipe.annotated) if recipe.annotated else []
+    output = _output(recipe)
+    if output.finished:
+        return PictogramDetector.from_pretrained(recipe.output)
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
     held_out = Pool(recipe.data, recipe.test_examples, recipe.test_seed)
-    annotated = read_annotations(recipe.annotated) if recipe.annotated else []
     tokenizer, codes = None, torch.empty(0)
     if recipe.tokenizer:
         tokenizer = MagvitV2.from_pretrained(find_checkpoint(recipe.tokenizer, []), dtype=torch.float32)
-        recipe.output.mkdir(parents=True, exist_ok=True)
+        _check_annotated(annotated, tokenizer, recipe)
+        make_folder(recipe.output)
         if not annotated:
-            codes = encode_pool(tokenizer, pool, recipe.output / "codes.pt")
+            codes = encode_pool(tokenizer, pool, make_own_folder(output.training))
     torch.manual_seed(opt.seed)
 
     def loss(model: nn.Module, step: int) -> Losses:
@@ -291,15 +300,32 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
     start = PictogramDetector(recipe.width, recipe.trunk)
     if recipe.start_from:
         start = PictogramDetector.from_pretrained(recipe.start_from)
-    model = fit(
-        start,
-        loss,
-        opt,
-        recipe.output / "training",
-        evaluate=evaluate,
-        title="detector",
-    )
+    make_folder(recipe.output)
+    model = fit(start, loss, opt, output.training, evaluate=evaluate, title="detector", claim=output.claim)
     assert isinstance(model, PictogramDetector)
     sharpen(model, recipe.scale, recipe.shift)
     model.save_pretrained(recipe.output)
+    output.finish()
     return model
+
+
+def _output(recipe: DetectorRecipe) -> Output:
+    files: dict[str, str | None] = {"data": None}
+    if recipe.start_from:
+        files["start_from"] = digest_of(find_weights(recipe.start_from))
+    if recipe.annotated:
+        files["annotated"] = digest_of([recipe.annotated])
+    models = {"tokenizer": ("image_tokenizer", recipe.tokenizer)} if recipe.tokenizer else {}
+    return open_output(recipe.output, "detector", recipe, models=models, files=files)
+
+
+def _check_annotated(pictures: Sequence[AnnotatedPicture], tokenizer: MagvitV2, recipe: DetectorRecipe) -> None:
+    """Raise UsageError for the first picture whose codes are not those of the image tokenizer."""
+    size = tokenizer.config
+    for number, picture in enumerate(pictures, 1):
+        fits = len(picture.codes) == size.num_codes and all(0 <= code < size.codebook_size for code in picture.codes)
+        if not fits:
+            raise UsageError(
+                f"picture {number} of {recipe.annotated} does not have the {size.num_codes} codes, 0 to "
+                f"{size.codebook_size - 1}, of {recipe.tokenizer}; name the tokenizer it was annotated with."
+            )

@@ -9,24 +9,28 @@ guidance has a gradient.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, model_validator
 from rich.progress import track
 from torch import Tensor
 
+from imagecot import interruption
 from imagecot.errors import ImagecotError
-from imagecot.files import clear_write_errors
+from imagecot.files import make_folder, make_own_folder
+from imagecot.generators import load_generator
 from imagecot.generators.randomness import prompt_seed
 from imagecot.generators.showo import ShowoGenerator
+from imagecot.recipe_fields import RECIPE, Name, Place
 from imagecot.training.aligned import write_aligned
 from imagecot.training.alignment import Alignment
 from imagecot.training.finetune import epoch_order, schedule
 from imagecot.training.likelihood import log_likelihood, mask_draws
 from imagecot.training.loop import Curves
 from imagecot.training.online import Online, draw, online_loss, read_prompt_texts, rewards
+from imagecot.training.output import Output, digest_of, open_output
+from imagecot.training.pair_data import content_of
 from imagecot.training.pair_term import PairTerm, pair_terms
 from imagecot.training.pictures import save_grid, spread_over
 from imagecot.training.policy import Policy, load_policy
@@ -43,12 +47,12 @@ class DpoRecipe(BaseModel):
     reference  the generator that log-probabilities are compared with; the base by default
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    base: str
-    data: Path | None = None
-    reference: str | None = None
+    output: Place
+    base: Name
+    data: Place | None = None
+    reference: Name | None = None
     training: Alignment
 
     @model_validator(mode="after")
@@ -83,7 +87,7 @@ class _Run:
 
     settings: Alignment
     policy: Policy
-    folder: Path
+    output: Output
     steps: int
     pairs: PairTerm | None
     held_out: PairTerm | None
@@ -100,7 +104,10 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> ShowoGener
     ImagecotError naming the batch where the loss is not finite or a reward is no probability.
     """
     settings, online = recipe.training, recipe.training.online
-    run = _start(recipe, verifier)
+    output = _output(recipe)
+    if output.finished:
+        return load_generator(recipe.output)
+    run = _start(recipe, output, verifier)
     policy, generator = run.policy, run.policy.generator
     _train(run)
     generator.model.eval()
@@ -108,32 +115,46 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> ShowoGener
         how = "DPO" if settings.dpo_weight else "GRPO"
         guided_by = f" guided by the rewards of `{online.verifier}`" if online and run.guidance else ""
         write_aligned(generator, policy.adapter, recipe.base, recipe.output, how + guided_by, recipe)
+        output.finish()
+    policy.accelerator.wait_for_everyone()
     return generator
 
 
-def _start(recipe: DpoRecipe, verifier: Verifier | None) -> _Run:
+def _output(recipe: DpoRecipe) -> Output:
+    """The folder of a recipe, looked at before a model is loaded; so are its data."""
+    online = recipe.training.online
+    guided = online is not None and online.weight > 0
+    models = {"base": ("generator", recipe.base), "reference": ("generator", recipe.reference or recipe.base)}
+    files: dict[str, str | None] = {"data": None}
+    if recipe.training.dpo_weight and recipe.data:
+        files["data"] = content_of(recipe.data)
+    if online is not None and guided:
+        models["training.online.verifier"] = ("verifier", online.verifier)
+        read_prompt_texts(online.prompts)
+        files["training.online.prompts"] = digest_of([online.prompts])
+    return open_output(recipe.output, "dpo", recipe, models=models, files=files)
+
+
+def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None) -> _Run:
     """Load the models and the data of a recipe."""
     settings, online = recipe.training, recipe.training.online
     policy = load_policy(recipe.base, recipe.reference or recipe.base, settings)
-    folder = recipe.output / "training"
-    with clear_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     per_step = settings.batch_size * settings.accumulate * policy.accelerator.num_processes
     pairs = held_out = guidance = None
-    if settings.dpo_weight and recipe.data:
-        with policy.accelerator.main_process_first():
-            pairs, held_out = pair_terms(recipe.data, settings, policy, per_step, folder)
     if online and online.weight > 0:
-        prompts = read_prompt_texts(online.prompts)
         if verifier is None:
             from imagecot.verifiers import load_verifier
 
             verifier = load_verifier(online.verifier, device=policy.accelerator.device)
+        prompts = read_prompt_texts(online.prompts, policy.generator, verifier)
         guidance = _Guidance(online, settings.seed, prompts, verifier, policy)
+    if settings.dpo_weight and recipe.data:
+        with policy.accelerator.main_process_first():
+            pairs, held_out = pair_terms(recipe.data, settings, policy, per_step, output.training)
     return _Run(
         settings=settings,
         policy=policy,
-        folder=folder,
+        output=output,
         steps=settings.steps or (len(pairs.visits) // per_step if pairs else 0),
         pairs=pairs,
         held_out=held_out,
@@ -146,12 +167,20 @@ def _start(recipe: DpoRecipe, verifier: Verifier | None) -> _Run:
 def _train(run: _Run) -> None:
     """Do the steps that are left, with curves, evaluations and states."""
     settings, accelerator, scores = run.settings, run.policy.accelerator, run.policy.scores
-    start, steps = resume(accelerator, run.folder), run.steps
-    curves = Curves(run.folder, start)
+    folder, steps = run.output.training, run.steps
+    if accelerator.is_main_process:
+        make_folder(run.output.folder)
+        make_own_folder(folder)
+    accelerator.wait_for_everyone()
+    start = resume(accelerator, folder)
+    curves = Curves(folder, start)
     if start == 0:
+        for other in folder.glob("pictures-*.png"):  # of a training that did not come to its first state
+            other.unlink(missing_ok=True)
         curves.add(0, _evaluate(run, 0))
     scores.train()
     for step in track(range(start, steps), description="aligning", total=steps - start, transient=True):
+        interruption.check()
         done = step + 1
         curves.add(done, _step(run, step))
         if done % settings.evaluate_every == 0 or done == steps:
@@ -159,9 +188,10 @@ def _train(run: _Run) -> None:
             curves.add(done, _evaluate(run, done))
             scores.train()
         if done % settings.save_every == 0 or done == steps:
+            run.output.claim(accelerator.is_main_process)
             if accelerator.is_main_process:
                 curves.save()
-            save_state(accelerator, run.folder, done)
+            save_state(accelerator, folder, done)
 
 
 def _step(run: _Run, step: int) -> dict[str, float]:
@@ -214,7 +244,7 @@ def _evaluate_pictures(run: _Run, done: int) -> dict[str, float]:
     if run.verifier is not None and online:
         found["reward"] = float(rewards(run.verifier, images, texts, online.reward, "the evaluation").mean())
     if policy.accelerator.is_main_process:
-        save_grid(run.folder / f"pictures-{done:07d}.png", images, run.shown)
+        save_grid(run.output.training / f"pictures-{done:07d}.png", images, run.shown)
     return found
 
 
@@ -229,7 +259,7 @@ def _some_prompts(prompts: list[str], count: int, number: int, seed: int) -> lis
 
 def _refuse_nan(loss: Tensor, batch: str) -> None:
     if not torch.isfinite(loss):
-        raise ImagecotError(f"The loss became {loss.item()} at {batch}; lower training.learning_rate.")
+        raise ImagecotError(f"the loss became {loss.item()} at {batch}; lower training.learning_rate.")
 
 
 def _note(noted: dict[str, list[Tensor]], term: str, values: dict[str, Tensor]) -> None:

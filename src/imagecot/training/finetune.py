@@ -5,6 +5,7 @@ position; of reflections, the written reasons too. Runs under `accelerate`: one 
 own configuration.
 """
 
+import copy
 import math
 import random
 import zlib
@@ -13,20 +14,42 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot import interruption
 from imagecot.curation.dataset import REASONS, Row, answer, read_rows
 from imagecot.curation.label import CLEAR_AFTER, scaled
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import clear_write_errors
+from imagecot.files import make_folder, make_own_folder, write_folder
 from imagecot.geneval.discrepancies import parse
 from imagecot.images import from_png
+from imagecot.prompts import check_prompts
+from imagecot.recipe_fields import (
+    RECIPE,
+    Batch,
+    Count,
+    Epochs,
+    Few,
+    Flag,
+    Name,
+    Place,
+    Positive,
+    PositiveRate,
+    Rate,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Weight,
+    Whole,
+)
+from imagecot.training import launch
 from imagecot.training.answers import answer_scores, found_and_said
 from imagecot.training.card import write_card
 from imagecot.training.loop import Curves
+from imagecot.training.output import Output, open_output, shards_of
 from imagecot.training.state import resume, save_state
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
@@ -40,25 +63,25 @@ _REFLECTED = 256  # held-out reflections that are written out in an evaluation
 class Source(BaseModel):
     """A curated folder in the mix; `weight` 2 shows each of its rows twice an epoch, 0.5 half of them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    folder: Path
+    folder: Place
     questions: list[Literal["orm", "prm", "clarity", "potential", "reflection"]] | None = None
-    weight: float = Field(1.0, gt=0)
+    weight: Positive = Field(1.0, le=1000)
 
 
 # In the words of accelerate; to YAML a bare no is false.
 MixedPrecision = Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda said: "no" if said is False else said)]
-ClarityLabel = Literal["static", "agreement"] | Annotated[int, Field(ge=1)]
+ClarityLabel = Literal["static", "agreement"] | Few
 
 
 class Lora(BaseModel):
     """Train low-rank updates of linear layers, of the language model and, where it has a rate, of the vision tower."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    r: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
+    r: Annotated[int, Field(strict=True, ge=1, le=4096)] = 16
+    alpha: Batch = 32
 
 
 class FineTuneRecipe(BaseModel):
@@ -69,28 +92,28 @@ class FineTuneRecipe(BaseModel):
     shift          pixels by which a training image is moved at most, at random: what it shows stays the same
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    base: str
-    data: list[Source]
+    output: Place
+    base: Name
+    data: Annotated[list[Source], Field(min_length=1)]
     clarity_label: ClarityLabel = "static"
-    shift: int = Field(0, ge=0)
-    epochs: float = Field(1.0, gt=0)
-    batch_size: int = Field(32, ge=1)
-    accumulate: int = Field(1, ge=1)
-    learning_rate: float
-    vision_learning_rate: float = 0.0
-    warmup_ratio: float = 0.03
-    weight_decay: float = 0.0
-    clip: float = 1.0
+    shift: Whole = Field(0, le=1000)
+    epochs: Epochs = 1.0
+    batch_size: Batch = 32
+    accumulate: Few = 1
+    learning_rate: PositiveRate
+    vision_learning_rate: Rate = 0.0
+    warmup_ratio: Share = 0.03
+    weight_decay: Weight = 0.0
+    clip: Positive = 1.0
     lora: Lora | None = None
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Flag = False
     precision: MixedPrecision = "no"
-    held_out: float = Field(0.1, gt=0, lt=1, description="share of the prompts that is kept for evaluation")
-    evaluate_every: int = 100
-    save_every: int = 100
-    seed: int = 0
+    held_out: ShareBelowOne = Field(0.1, gt=0, description="share of the prompts that is kept for evaluation")
+    evaluate_every: Count = 100
+    save_every: Count = 100
+    seed: Seed = 0
 
 
 class Answers(nn.Module):
@@ -272,13 +295,11 @@ def reason_scores(verifier: Any, rows: Sequence[Row], size: int, batch: int) -> 
 
 def train_answers(recipe: FineTuneRecipe) -> Any:
     """Fine-tune and write the verifier (or its adapter) to `recipe.output`; an interrupted run is resumed."""
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(
-        mixed_precision=recipe.precision,
-        gradient_accumulation_steps=recipe.accumulate,
-        cpu=not torch.cuda.is_available(),
-    )
+    output = _output(recipe)
+    if output.finished:
+        return load_verifier(recipe.output)
+    train, held, weights = mix(recipe)
+    accelerator = launch.accelerator(recipe.precision, recipe.accumulate)
     torch.manual_seed(recipe.seed)
     verifier = load_verifier(recipe.base, dtype=torch.float32)
     if not isinstance(verifier, LlavaOnevisionVerifier):
@@ -286,8 +307,8 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
     if recipe.lora:
         _add_lora(verifier, recipe.lora, recipe)
     if recipe.gradient_checkpointing:
-        verifier.model.gradient_checkpointing_enable()
-    train, held, weights = mix(recipe)
+        verifier.model.activation_checkpointing_enable()
+    check_prompts(dict.fromkeys(row["prompt"] for row in (*train, *held)), verifier)
     answers = Answers(verifier)
     groups = parameter_groups(verifier.model, recipe)
     optimizer: Any = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
@@ -297,9 +318,9 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
     per_step = recipe.batch_size * world * recipe.accumulate
     per_epoch = len(epoch_order(weights, recipe.seed, 0))
     steps = max(1, math.ceil(recipe.epochs * per_epoch / per_step))
-    folder = recipe.output / "training"
-    with clear_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = output.training
+    make_folder(recipe.output)
+    make_own_folder(folder)
     start = resume(accelerator, folder)
     curves = Curves(folder, start)
     sums: list[float] = []
@@ -313,17 +334,18 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
         return train[order[epoch][at % len(order[epoch])]]
 
     for step in track(range(start, steps), description="fine-tuning", total=steps - start, transient=True):
+        interruption.check()
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * schedule(step, steps, recipe.warmup_ratio)
         for part in range(recipe.accumulate):
             first = step * per_step + (part * world + rank) * recipe.batch_size
             rows = [example(first + k) for k in range(recipe.batch_size)]
             images, ids, mask, target = _batch(verifier, rows, recipe.clarity_label)
-            images = moved(images, recipe.shift, torch.Generator().manual_seed((recipe.seed << 32) + first))
+            images = moved(images, recipe.shift, torch.Generator().manual_seed(((recipe.seed << 32) + first) % 2**64))
             with accelerator.accumulate(answers):
                 loss = answer_loss(answers(images, ids, mask, target.shape[1]), target)
                 if not torch.isfinite(loss):
-                    raise ImagecotError(f"The loss became {loss.item()} at step {step}; lower learning_rate.")
+                    raise ImagecotError(f"the loss became {loss.item()} at step {step}; lower learning_rate.")
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(answers.parameters(), recipe.clip)
@@ -337,13 +359,23 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
         if done % recipe.evaluate_every == 0 or done == steps:
             verifier.model.eval()
             curves.add(done, {f"score/{k}": v for k, v in evaluate(verifier, held, recipe).items()})
-        if (done % recipe.save_every == 0 or done == steps) and accelerator.is_main_process:
-            curves.save()
         if done % recipe.save_every == 0 or done == steps:
+            output.claim(accelerator.is_main_process)
+            if accelerator.is_main_process:
+                curves.save()
             save_state(accelerator, folder, done)
     if accelerator.is_main_process:
         _write(verifier, recipe)
+        output.finish()
+    accelerator.wait_for_everyone()
     return verifier
+
+
+def _output(recipe: FineTuneRecipe) -> Output:
+    """The folder of a recipe, looked at before a model is loaded; so are its data."""
+    mixed = [source.model_dump(exclude={"folder"}) | {"content": shards_of(source.folder)} for source in recipe.data]
+    models = {"base": ("verifier", recipe.base)}
+    return open_output(recipe.output, "verifier (fine-tuning)", recipe, models=models, files={"data": mixed})
 
 
 def _batch(
@@ -378,14 +410,12 @@ def _add_lora(verifier: LlavaOnevisionVerifier, lora: Lora, recipe: FineTuneReci
 def _write(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
     """Write the adapter, or the whole model in half precision with its tokenizer."""
     adapter: Any = getattr(verifier, "adapter", None)
-    with clear_write_errors(recipe.output):
-        if adapter is not None:
-            adapter.save_pretrained(recipe.output)
-        else:
-            import copy
 
-            model = copy.deepcopy(verifier.model)
-            (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(recipe.output)
-            verifier.tokenizer.save_pretrained(recipe.output)
-        folders = ", ".join(dict.fromkeys(str(source.folder) for source in recipe.data))
-        write_card(recipe.output, "verifier", recipe.base, f"fine-tuning on {folders}", recipe)
+    def write(partial: Path) -> None:
+        model = copy.deepcopy(verifier.model)
+        (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(partial)
+        verifier.tokenizer.save_pretrained(partial)
+
+    write_folder(recipe.output, write if adapter is None else adapter.save_pretrained)
+    folders = ", ".join(dict.fromkeys(str(source.folder) for source in recipe.data))
+    write_card(recipe.output, "verifier", recipe.base, f"fine-tuning on {folders}", recipe)

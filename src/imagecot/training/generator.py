@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict
-from rich.progress import track
+from pydantic import AfterValidator, BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.files import write_atomically
+from imagecot.files import make_folder, make_own_folder, write_folder, write_text
 from imagecot.generators.paths import finish
 from imagecot.generators.randomness import path_seeds
 from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, ShowoGenerator
@@ -27,48 +26,65 @@ from imagecot.pictograms.dataset import Example, Pool
 from imagecot.pictograms.detector import PictogramDetector, load_detector
 from imagecot.pictograms.text import END_OF_TEXT, build_tokenizer, known_words
 from imagecot.precision import has_bfloat16
-from imagecot.recipes import fields_of
+from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Name, Place, Seed, Share, Weight, sizes_of
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
+from imagecot.training.output import Output, digest_of, open_output
+from imagecot.training.pair_data import check_codes, digest, fingerprint, in_parts
 from imagecot.training.tokenizer import to_tensor
-from imagecot.weights import load_into, load_state_dict
+from imagecot.weights import find_weights, load_into, load_state_dict, save_checkpoint
+
+# What the training sets itself in the configuration of a model; for a check of the rest, numbers as good as any.
+_GIVEN = {"codebook_size": 64, "num_vq_tokens": 64, "llm_vocab_size": 300, "vq_model": "", "llm_model_path": ""}
+
+
+def _build(sizes: dict[str, Any]) -> None:
+    given = [name for name in sizes if name in _GIVEN]
+    if given:
+        raise ValueError(f"the training sets {given[0]} itself")
+    config = ShowoConfig(**_GIVEN, **sizes)  # type: ignore[arg-type]
+    if config.num_hidden_layers > 200 or config.hidden_size > 20_000:
+        raise ValueError("more than 200 layers, or wider than 20,000")
+    with torch.device("meta"):
+        Showo(config)
+    room = config.max_text_len + config.num_vq_tokens + 3
+    if config.max_position_embeddings < room:
+        raise ValueError(f"max_position_embeddings is below the {room} tokens of text and image")
 
 
 class GeneratorRecipe(BaseModel):
     """A recipe of `imagecot train generator`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    start_from: Path | None = None
-    tokenizer: Path
-    data: Path = Path("runs/data")
-    examples: int = 60_000
-    data_seed: int = 1
-    model: Annotated[dict[str, Any], AfterValidator(fields_of(ShowoConfig))]
-    text_length: int = 18
-    steps: int = 18
-    guidance_scale: float = 1.75
-    caption_dropout: float = 0.1
-    prompts_per_task: int = 16
-    compile: bool = False
-    vq_model: str = "tiny-magvitv2"
+    output: Place
+    start_from: Place | None = None
+    tokenizer: Place
+    data: Place = Path("runs/data")
+    examples: Count = 60_000
+    data_seed: Seed = 1
+    model: Annotated[dict[str, Any], AfterValidator(sizes_of(ShowoConfig, _build))]
+    text_length: Few = 18
+    steps: Few = 18
+    guidance_scale: Weight = 1.75
+    caption_dropout: Share = 0.1
+    prompts_per_task: Few = 16
+    compile: Flag = False
+    vq_model: Name = "tiny-magvitv2"
     optimization: Optimization
 
 
 @torch.no_grad()
 def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, batch: int = 200) -> Tensor:
-    """The codes (len(pool), N) int16 of all pictures, from `cache` where an earlier run left them."""
-    if cache.exists():
-        codes = torch.load(cache, weights_only=True)
-        if len(codes) >= len(pool):
-            return codes[: len(pool)]
-    parts = []
-    for start in track(range(0, len(pool), batch), description="encoding pictures", transient=True):
-        images = to_tensor(pool.images(range(start, min(start + batch, len(pool)))))
+    """The codes (len(pool), N) int16 of all pictures; what was computed is kept in `cache`, by tokenizer and pool."""
+
+    def compute(first: int, last: int) -> Tensor:
+        images = to_tensor(pool.images(range(first, last)))
         with torch.autocast(images.device.type, torch.bfloat16, enabled=has_bfloat16()):
-            parts.append(tokenizer.codes(images).to(torch.int16))
-    codes = torch.cat(parts)
-    write_atomically(cache, lambda path: torch.save(codes, path))
+            return tokenizer.codes(images).to(torch.int16)
+
+    folder = cache / f"codes-{digest(fingerprint(tokenizer), pool.folder.name, str(len(pool)))}"
+    codes = in_parts(folder, len(pool), compute, "encoding pictures", batch)
+    check_codes(codes, tokenizer, folder)
     return codes
 
 
@@ -148,10 +164,13 @@ class SharedBits(nn.Module):
 def train_generator(recipe: GeneratorRecipe) -> Showo:
     """Train from scratch and write the averaged weights to `recipe.output`; an interrupted run is resumed."""
     opt = recipe.optimization
+    output = _output(recipe)
+    if output.finished:
+        return Showo.from_pretrained(recipe.output)
     image_tokenizer = MagvitV2.from_pretrained(recipe.tokenizer, dtype=torch.float32)
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    all_codes = encode_pool(image_tokenizer, pool, recipe.output / "codes.pt")
+    make_folder(recipe.output)
+    all_codes = encode_pool(image_tokenizer, pool, make_own_folder(output.training))
     text = build_tokenizer()
     config = ShowoConfig(
         codebook_size=image_tokenizer.config.codebook_size,
@@ -213,20 +232,24 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         )
         return task_scores(drawer, load_detector(), recipe.prompts_per_task)
 
-    fit(trained, loss, opt, recipe.output / "training", evaluate=evaluate, title="generator")
+    fit(trained, loss, opt, output.training, evaluate=evaluate, title="generator", claim=output.claim)
     model = trained.folded()
     save_generator(model, prompting, recipe, recipe.output)
+    output.finish()
     return model
+
+
+def _output(recipe: GeneratorRecipe) -> Output:
+    files: dict[str, str | None] = {"data": None, "tokenizer": digest_of(find_weights(recipe.tokenizer))}
+    if recipe.start_from:
+        start = recipe.start_from
+        files["start_from"] = digest_of([start] if start.is_file() else find_weights(start))
+    return open_output(recipe.output, "generator", recipe, files=files)
 
 
 def save_generator(model: Showo, prompting: Prompting, recipe: GeneratorRecipe, folder: Path) -> None:
     """Write a checkpoint folder: weights, configuration with the known words, text tokenizer, decoding defaults."""
-    model.save_pretrained(folder)
-    values = json.loads((folder / "config.json").read_text()) | {"known_words": known_words()}
-    write_atomically(folder / "config.json", lambda p: p.write_text(json.dumps(values, indent=2) + "\n"))
-    prompting.save_pretrained(folder)
+    write_folder(folder, prompting.save_pretrained)
+    save_checkpoint(folder, model.config.to_dict() | {"known_words": known_words()}, model.state_dict())
     decoding = {"steps": recipe.steps, "guidance_scale": recipe.guidance_scale, "temperature": 1.0}
-    write_atomically(
-        folder / "generation_config.json",
-        lambda p: p.write_text(json.dumps(decoding, indent=2) + "\n") and None,
-    )
+    write_text(folder / "generation_config.json", json.dumps(decoding, indent=2) + "\n")

@@ -7,27 +7,32 @@ done again, so a killed run goes on where it was. The weights of the last round 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 from rich.progress import Progress
 
+from imagecot.bounds import MOST_PATHS
 from imagecot.curation.dataset import RankingData, curate, read_rows
 from imagecot.curation.label import Labeller
 from imagecot.curation.pairs import make_pairs, write_pairs
-from imagecot.files import clear_write_errors, write_atomically
+from imagecot.files import make_folder, write_atomically
 from imagecot.generators import load_generator
 from imagecot.geneval.choice import classes_of, detectors, held_out_of
 from imagecot.geneval.folder import read_prompts
 from imagecot.geneval.prompts import refuse_overlap
 from imagecot.models import weights_of
 from imagecot.precision import Precision
+from imagecot.prompts import check_prompts
+from imagecot.recipe_fields import RECIPE, Batch, Count, Few, Name, Place, Seed, Weight
+from imagecot.training import launch
 from imagecot.training.alignment import Alignment
 from imagecot.training.dpo import DpoRecipe, train_dpo
+from imagecot.training.online import read_prompt_texts
+from imagecot.training.output import FILE, TRAINING, Output, digest_of, is_finished, open_output
 from imagecot.verifiers.protocol import Verifier
 
 _PATHS_A_UNIT = 160
-_LAST = "generation_config.json"  # of a checkpoint folder this is written last
 
 
 class IterativeRecipe(BaseModel):
@@ -42,20 +47,20 @@ class IterativeRecipe(BaseModel):
     pairs        pairs a round, at most
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    base: str
-    rounds: int = Field(1, ge=1)
-    reference: str = "previous"
-    prompts: Path
-    detector: str = "pictograms"
-    paths: int = Field(20, ge=2)
-    temperature: float = Field(1.0, ge=0)
+    output: Place
+    base: Name
+    rounds: Few = 1
+    reference: Name = "previous"
+    prompts: Place
+    detector: Name = "pictograms"
+    paths: Annotated[int, Field(strict=True, ge=2, le=MOST_PATHS)] = 20
+    temperature: Weight = 1.0
     precision: Precision | None = None
-    per_prompt: int = Field(1, ge=1)
-    pairs: int | None = Field(None, ge=1)
-    seed: int = 0
+    per_prompt: Batch = 1
+    pairs: Count | None = None
+    seed: Seed = 0
     training: Alignment
 
     @model_validator(mode="after")
@@ -75,15 +80,19 @@ def train_iteratively(recipe: IterativeRecipe, verifier: Verifier | None = None)
     import torch
     from accelerate import PartialState
 
-    process = PartialState(cpu=not torch.cuda.is_available())
     requirements = read_prompts(recipe.prompts, classes_of(recipe.detector))
     refuse_overlap([m["prompt"] for m in requirements], held_out_of(recipe.detector))
+    output = _output(recipe)
+    if output.finished:
+        return
+    launch.forget_leftovers()
+    process = PartialState(cpu=not torch.cuda.is_available())
     current = recipe.base
     for number in range(1, recipe.rounds + 1):
         folder = recipe.output / f"round-{number}"
-        if not (folder / "weights" / _LAST).is_file():
+        if not is_finished(folder / "weights"):
             if process.is_main_process and not (folder / "pairs" / "README.md").is_file():
-                _draw_pairs(recipe, current, requirements, folder, recipe.seed + number)
+                _draw_pairs(recipe, current, requirements, output, number)
             process.wait_for_everyone()
             train_dpo(
                 DpoRecipe(
@@ -99,12 +108,28 @@ def train_iteratively(recipe: IterativeRecipe, verifier: Verifier | None = None)
         process.wait_for_everyone()
     if process.is_main_process:
         _copy_checkpoint(Path(current), recipe.output)
+        output.finish()
+
+
+def _output(recipe: IterativeRecipe) -> Output:
+    """The folder of a recipe, looked at before a model is loaded."""
+    models = {"base": ("generator", recipe.base)}
+    if recipe.reference not in ("previous", "start"):
+        models["reference"] = ("generator", recipe.reference)
+    files = {"prompts": digest_of([recipe.prompts])}
+    online = recipe.training.online
+    if online is not None and online.weight > 0:
+        models["training.online.verifier"] = ("verifier", online.verifier)
+        read_prompt_texts(online.prompts)
+        files["training.online.prompts"] = digest_of([online.prompts])
+    return open_output(recipe.output, "dpo (iterative)", recipe, models=models, files=files)
 
 
 def _draw_pairs(
-    recipe: IterativeRecipe, generator: str, requirements: Sequence[dict[str, Any]], folder: Path, seed: int
+    recipe: IterativeRecipe, generator: str, requirements: Sequence[dict[str, Any]], output: Output, number: int
 ) -> None:
-    """Draw and label images by `generator`, and pair them."""
+    """Draw and label images by `generator` for the round `number`, and pair them."""
+    folder, seed = recipe.output / f"round-{number}", recipe.seed + number
     size = max(1, _PATHS_A_UNIT // recipe.paths)
     units = [requirements[first : first + size] for first in range(0, len(requirements), size)]
     identity = {
@@ -118,9 +143,11 @@ def _draw_pairs(
         "seed": seed,
         "prompts": [m["prompt"] for m in requirements],
     }
+    model = load_generator(generator, dtype=recipe.precision)
+    check_prompts([m["prompt"] for m in requirements], model)
+    output.claim()
     data = RankingData(folder / "data", identity, len(units))
     if data.missing():
-        model = load_generator(generator, dtype=recipe.precision)
         model.temperature = recipe.temperature
         labeller = Labeller(model, detectors(recipe.detector)[0], recipe.paths, recipe.paths, seed)
         with Progress(transient=True) as bar:
@@ -135,7 +162,6 @@ def _copy_checkpoint(source: Path, target: Path) -> None:
     """Copy the files of a checkpoint folder, the image tokenizer inside it included, but not its training."""
     for file in sorted(source.rglob("*")):
         place = target / file.relative_to(source)
-        if file.is_file() and file.relative_to(source).parts[0] != "training":
-            with clear_write_errors(place):
-                place.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_file() and file.relative_to(source).parts[0] not in (TRAINING, FILE):
+            make_folder(place.parent)
             write_atomically(place, lambda path, file=file: shutil.copyfile(file, path))  # type: ignore[misc]

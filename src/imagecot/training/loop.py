@@ -5,6 +5,7 @@ of a run that was not.
 """
 
 import csv
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,30 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from imagecot import interruption
 from imagecot.errors import ImagecotError
-from imagecot.files import write_atomically
+from imagecot.figures import literal
+from imagecot.files import make_own_folder, write_atomically
+from imagecot.reading import read_text
+from imagecot.recipe_fields import (
+    RECIPE,
+    Batch,
+    Count,
+    Flag,
+    Positive,
+    PositiveRate,
+    Rate,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Weight,
+    Whole,
+)
+from imagecot.training.state import check_optimizer, read_state, refusing_damage, write_state
 
 Losses = dict[str, Tensor]
 _STATE = "state.pt"
@@ -28,22 +47,22 @@ _STATE = "state.pt"
 class Optimization(BaseModel):
     """What every recipe from scratch says about its optimisation."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    steps: int
-    batch_size: int
-    learning_rate: float
-    min_learning_rate: float = 0.0
-    warmup: int = 200
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip: float = 1.0
-    muon: bool = False
-    ema: float = 0.999
-    seed: int = 0
-    bf16: bool = True
-    save_every: int = 500
-    evaluate_every: int = 2000
+    steps: Count
+    batch_size: Batch
+    learning_rate: PositiveRate
+    min_learning_rate: Rate = 0.0
+    warmup: Whole = 200
+    weight_decay: Weight = 0.01
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.99)
+    clip: Positive = 1.0
+    muon: Flag = False
+    ema: Share = 0.999
+    seed: Seed = 0
+    bf16: Flag = True
+    save_every: Count = 500
+    evaluate_every: Count = 2000
 
 
 def learning_rate(step: int, opt: Optimization) -> float:
@@ -58,7 +77,7 @@ def learning_rate(step: int, opt: Optimization) -> float:
 
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     """A generator whose draws depend on (seed, step, stream) alone."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 16 + stream)
+    return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 16 + stream) % 2**64)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -90,11 +109,14 @@ class Curves:
     """Losses and scores by step, in `curves.csv` (long form) and as a picture."""
 
     def __init__(self, folder: Path, start: int) -> None:
+        """Go on with the curves of `folder` up to the step `start`; ImagecotError where they are damaged."""
         self.path = folder / "curves.csv"
         self.rows: list[tuple[int, str, float]] = []
-        if self.path.exists():
-            with self.path.open() as file:
-                rows = [(int(s), n, float(v)) for s, n, v in list(csv.reader(file))[1:]]
+        if self.path.exists() and start:
+            advice = "delete it; the training goes on without its earlier curves"
+            text = read_text(self.path, advice=advice)
+            with refusing_damage(self.path, advice):
+                rows = [(int(s), n, float(v)) for s, n, v in list(csv.reader(io.StringIO(text)))[1:]]
             self.rows = [row for row in rows if row[0] <= start]
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -122,7 +144,7 @@ class Curves:
         for axis, name in zip(axes.flat, names, strict=False):
             points = [(s, v) for s, n, v in self.rows if n == name]
             axis.plot([s for s, _ in points], [v for _, v in points], lw=1)
-            axis.set_title(name, fontsize=9)
+            axis.set_title(literal(name), fontsize=9)
             axis.tick_params(labelsize=7)
         for axis in list(axes.flat)[len(names) :]:
             axis.axis("off")
@@ -139,6 +161,7 @@ def fit(
     *,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     title: str = "training",
+    claim: Callable[[], None] = lambda: None,
 ) -> nn.Module:
     """Train `model` and return its exponential moving average.
 
@@ -149,11 +172,12 @@ def fit(
         folder: where `state.pt`, `curves.csv` and `curves.png` are kept; an earlier state there is resumed.
         evaluate: scores of the averaged model, recorded under "score/...".
         title: what the progress bar says.
+        claim: called before anything is written that is not computed again.
 
     Raises:
-        ImagecotError: the loss is not finite, or the folder cannot be written.
+        ImagecotError: the loss is not finite, the folder cannot be written, or the earlier state is damaged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own_folder(folder)
     state = _State.begin(model, opt, folder)
     curves = Curves(folder, state.step)
     clock = _Clock(opt.batch_size, state.step)
@@ -167,6 +191,7 @@ def fit(
     with Progress(*columns) as bar:
         task = bar.add_task(title, total=opt.steps, completed=state.step, note="")
         while state.step < opt.steps:
+            interruption.check()
             state.move(loss, opt)
             done, last = state.step, state.step == opt.steps
             if done % 50 == 0 or last:
@@ -178,6 +203,7 @@ def fit(
                     curves.add(done, {f"score/{name}": value for name, value in evaluate(model).items()})
                 clock = _Clock(opt.batch_size, done)
             if done % opt.save_every == 0 or last:
+                claim()
                 state.save(folder)
                 curves.save()
     model.load_state_dict(state.average)
@@ -219,13 +245,24 @@ class _State:
         state = cls(model, steppers, {name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
         file = folder / _STATE
         if file.exists():
-            saved = torch.load(file, weights_only=True)
-            model.load_state_dict(saved["model"])
-            for stepper, own in zip(steppers, saved["optimizers"], strict=True):
-                stepper.load_state_dict(own)
-            state.average, state.step = saved["average"], saved["step"]
-            state.sums, state.seen = saved["sums"], saved["seen"]
+            saved = read_state(file)
+            with refusing_damage(file):
+                state._take(saved)
         return state
+
+    def _take(self, saved: dict[str, Any]) -> None:
+        """Go on from what `save` wrote; raises what torch and Python raise where it is of another training."""
+        self.model.load_state_dict(saved["model"])
+        for stepper, own in zip(self.steppers, saved["optimizers"], strict=True):
+            stepper.load_state_dict(own)
+            check_optimizer(stepper)
+        mine = {name: tensor.shape for name, tensor in self.average.items()}
+        if {name: tensor.shape for name, tensor in saved["average"].items()} != mine:
+            raise ValueError("its averaged weights are of another model")
+        self.average, self.step = saved["average"], int(saved["step"])
+        self.sums, self.seen = {name: float(value) for name, value in saved["sums"].items()}, int(saved["seen"])
+        if self.step < 1 or self.seen < 0:
+            raise ValueError(f"it is of step {self.step}")
 
     def save(self, folder: Path) -> None:
         """Write what `begin` reads."""
@@ -237,7 +274,7 @@ class _State:
             "sums": self.sums,
             "seen": self.seen,
         }
-        write_atomically(folder / _STATE, lambda p: torch.save(state, p))
+        write_state(folder / _STATE, state)
 
     def move(self, loss: Callable[[nn.Module, int], Losses], opt: Optimization) -> None:
         """Do a step; ImagecotError where the loss is not finite."""
@@ -249,7 +286,7 @@ class _State:
             losses = loss(model, step)
         total = losses["loss"]
         if not torch.isfinite(total):
-            raise ImagecotError(f"The loss became {total.item()} at step {step}; lower learning_rate in the recipe.")
+            raise ImagecotError(f"the loss became {total.item()} at step {step}; lower learning_rate in the recipe.")
         model.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), opt.clip)

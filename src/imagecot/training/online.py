@@ -12,19 +12,22 @@ is taken as given. `estimator: steps` scores some of the steps, stratified and w
 `masks` uses the estimator of `likelihood`, without guidance.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor
 
+from imagecot import interruption
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.paths import MASKED, Generator, Paths
 from imagecot.generators.randomness import path_seeds, prompt_seed, uniforms
+from imagecot.prompts import Reader, check_prompt
+from imagecot.reading import Foreign, read_records
+from imagecot.recipe_fields import RECIPE, Few, Name, Place, Weight
 from imagecot.training.likelihood import mask_draws
 from imagecot.training.preference import divergence, group_advantages
 from imagecot.verifiers.protocol import Verifier
@@ -44,17 +47,17 @@ class Online(BaseModel):
     kl              weight of the divergence from the reference, in nats a code
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    verifier: str
-    prompts: Path
-    weight: float = Field(1.0, ge=0)
+    verifier: Name
+    prompts: Place
+    weight: Weight = 1.0
     reward: Literal["orm", "mean"] = "orm"
     estimator: Literal["steps", "masks"] = "steps"
-    group: int = Field(8, ge=2)
-    prompts_a_step: int = Field(2, ge=1)
-    draws: int = Field(6, ge=1)
-    kl: float = Field(0.01, ge=0)
+    group: Annotated[int, Field(strict=True, ge=2, le=10_000)] = 8
+    prompts_a_step: Few = 2
+    draws: Few = 6
+    kl: Weight = 0.01
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,26 @@ class Rows:
     weights: Tensor
 
 
-def read_prompt_texts(file: Path) -> list[str]:
-    """The prompts of a file with a JSON object a line; UsageError naming the first line without one."""
-    try:
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read ({error}); give a file of curate prompts.") from None
+class _Line(Foreign):
+    """A line of a file of prompts."""
+
+    prompt: str
+
+
+def read_prompt_texts(file: Path, *readers: Reader) -> list[str]:
+    """The prompts of a file with a JSON object a line; UsageError naming the first line without one.
+
+    readers  the models that shall read them; a prompt that one of them cannot is refused, too
+    """
     prompts = []
-    for number, line in enumerate(lines, 1):
+    for number, line in read_records(file, _Line, failure=UsageError, advice="give a file of curate prompts"):
         try:
-            prompts.append(str(json.loads(line)["prompt"]))
-        except (ValueError, KeyError, TypeError):
-            raise UsageError(f"line {number} of {file} has no prompt; give a file of curate prompts.") from None
+            prompt = check_prompt(line.prompt)
+            for reader in readers:
+                reader.check_prompt(prompt)
+        except UsageError as error:
+            raise UsageError(f"line {number} of {file}: {error}") from None
+        prompts.append(prompt)
     if not prompts:
         raise UsageError(f"{file} has no prompts; curate some first.")
     return prompts
@@ -92,6 +103,7 @@ def draw(generator: Generator, prompts: Sequence[str], group: int, seed: int) ->
     seeds = torch.cat([path_seeds(prompt_seed(seed, prompt), group) for prompt in prompts])
     states = [generator.start([prompt for prompt in prompts for _ in range(group)], seeds)]
     while not states[-1].finished:
+        interruption.check()
         states.append(generator.advance(states[-1]))
     return states
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imagecot.errors import ImagecotError
+from imagecot import interruption
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.randomness import prompt_seed
-from imagecot.training.alignment import Alignment
+from imagecot.training.alignment import MOST_PAIRS, Alignment
 from imagecot.training.finetune import epoch_order, is_held_out
 from imagecot.training.likelihood import log_likelihood, mask_draws
 from imagecot.training.pair_data import Pairs, digest, fingerprint, in_parts, load_pairs
@@ -57,7 +58,10 @@ class PairTerm:
 
     def means(self) -> dict[str, float]:
         """What `at` says of all visits, on average."""
-        parts = [self.at(places) for places in _batches(0, len(self.visits), self.settings.batch_size)]
+        parts = []
+        for places in _batches(0, len(self.visits), self.settings.batch_size):
+            interruption.check()
+            parts.append(self.at(places))
         return {name: float(torch.cat([part[name] for part in parts]).mean()) for name in parts[0]}
 
     def named(self, places: Sequence[int]) -> str:
@@ -74,12 +78,14 @@ def pair_terms(
     The former has `per_step` visits for each step that the settings ask for; `folder` keeps what is computed once.
     ImagecotError where every pair is held out.
     """
-    pairs = load_pairs(data, policy.generator.image_tokenizer, folder)
+    pairs = load_pairs(data, policy.generator.image_tokenizer, folder, policy.generator)
     held_out = [is_held_out(prompt, settings.held_out) for prompt in pairs.prompts]
     own = [k for k, held in enumerate(held_out) if not held]
     if not own:
         raise ImagecotError(f"{data} has too few prompts to hold some out; set training.held_out=0.")
     steps = settings.steps or max(1, math.ceil(settings.epochs * len(own) / per_step))
+    if steps * per_step > MOST_PAIRS:
+        raise UsageError(f"{settings.epochs:g} epochs show over {MOST_PAIRS:,} pairs; lower training.epochs.")
     visits = _visits(own, steps * per_step, settings.seed)
     others = [(_HELD_OUT_VISIT, k) for k, held in enumerate(held_out) if held]
     table = _reference_table(settings, pairs, visits + others, policy, folder)
@@ -96,7 +102,13 @@ def _reference_table(settings: Alignment, pairs: Pairs, visits: list[Visit], pol
 
     key = digest(fingerprint(policy.fixed.model), _fingerprint_of(pairs), repr(settings.draws), settings.precision)
     key = digest(key, repr(visits), repr(settings.seed))
-    return in_parts(folder / f"reference-{key}", len(visits), compute, "scoring by the reference")
+    table = in_parts(folder / f"reference-{key}", len(visits), compute, "scoring by the reference")
+    if table.shape != (len(visits), 2) or not bool(torch.isfinite(table).all()):
+        raise ImagecotError(
+            "the reference gives the pairs no finite log-probabilities; its weights are damaged, or delete "
+            f"{folder / f'reference-{key}'}."
+        )
+    return table
 
 
 def _batches(first: int, last: int, size: int) -> list[range]:

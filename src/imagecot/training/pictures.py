@@ -1,11 +1,11 @@
 """Pictures of fixed prompts and seeds while a generator is trained."""
 
-import textwrap
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from imagecot.figures import wrapped
 from imagecot.files import write_atomically
 from imagecot.images import to_pictures
 
@@ -23,7 +23,7 @@ def save_grid(file: Path, images: Tensor, prompts: list[str]) -> None:
         axis.imshow(picture, interpolation="nearest")
         axis.axis("off")
     for axis, prompt in zip(axes[0], prompts, strict=True):
-        axis.set_title("\n".join(textwrap.wrap(prompt, 22)), fontsize=6)
+        axis.set_title(wrapped(prompt, 22, 6), fontsize=6)
     figure.tight_layout()
     write_atomically(file, lambda path: figure.savefig(path, format="png", dpi=110))
     plt.close(figure)

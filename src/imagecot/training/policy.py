@@ -12,6 +12,7 @@ from imagecot.generators import load_generator
 from imagecot.generators.paths import Asked
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.generators.showo.scoring import ShowoScores
+from imagecot.training import launch
 from imagecot.training.aligned import add_lora
 from imagecot.training.alignment import Alignment
 
@@ -53,15 +54,10 @@ class Policy:
 
 def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
     """Load the generator `base` to be trained under accelerate, and the one that it is compared with."""
-    from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
-    accelerator = Accelerator(
-        mixed_precision=settings.precision,
-        gradient_accumulation_steps=settings.accumulate,
-        cpu=not torch.cuda.is_available(),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
+    buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
+    accelerator = launch.accelerator(settings.precision, settings.accumulate, kwargs_handlers=[buffers])
     torch.manual_seed(settings.seed)
     generator = load_generator(base, device=accelerator.device, dtype=torch.float32)
     fixed = load_generator(reference, device=accelerator.device, dtype=torch.float32)
@@ -70,7 +66,7 @@ def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
     if adapter is None:
         generator.model.requires_grad_(False).showo.requires_grad_(True)
     if settings.gradient_checkpointing:
-        generator.model.showo.gradient_checkpointing_enable()
+        generator.model.showo.activation_checkpointing_enable()
     plain = ShowoScores(generator.model, generator.prompting)
     optimizer: Any = torch.optim.AdamW(
         [p for p in plain.parameters() if p.requires_grad],

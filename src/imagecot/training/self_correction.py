@@ -12,23 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.curation.corrections import read_corrections
 from imagecot.errors import UsageError
-from imagecot.files import clear_write_errors
+from imagecot.files import make_folder, make_own_folder
 from imagecot.generators import load_generator
 from imagecot.generators.paths import MASKED, Asked, Correction
 from imagecot.generators.showo import Prompting, ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.pictograms.dataset import Pool
 from imagecot.pictograms.detector import load_detector
+from imagecot.prompts import check_prompt
+from imagecot.recipe_fields import RECIPE, Count, Flag, Name, Place, Seed, ShareBelowOne, Whole
 from imagecot.training.aligned import add_lora, write_aligned
 from imagecot.training.finetune import Lora
 from imagecot.training.generator import SharedBits, encode_pool, random_mask, scene_caption, task_scores
 from imagecot.training.loop import Losses, Optimization, fit, step_generator
+from imagecot.training.output import Output, open_output, shards_of
+from imagecot.training.pair_data import codes_of
 
 Row = dict[str, Any]
 # Captions (B,) and codes (B, N) of plain pictures, for a draw of random numbers and for captions.
@@ -38,40 +42,45 @@ Plain = Callable[[int, torch.Generator, random.Random], tuple[list[str], Tensor]
 class PlainPool(BaseModel):
     """Which pictures of the drawn world are the plain ones."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    data: Path = Path("runs/data")
-    examples: int = 100_000
-    seed: int = 1
+    data: Place = Path("runs/data")
+    examples: Count = 100_000
+    seed: Seed = 1
 
 
 class SelfCorrectionRecipe(BaseModel):
     """A recipe of `imagecot train self-correction`: of all weights, or with `lora` of an adapter on `base`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    base: str
-    groups: Path
+    output: Place
+    base: Name
+    groups: Place
     plain: PlainPool | None = None
-    plain_share: float = Field(0.5, ge=0, lt=1, description="share of a batch that is plain generation")
-    caption_dropout: float = Field(0.1, ge=0, lt=1)
-    reasons_dropout: float = Field(0.1, ge=0, lt=1, description="share of the groups that are shown without reasons")
-    prompts_per_task: int = Field(16, ge=0, description="held-out prompts of the drawn world that are scored")
+    plain_share: ShareBelowOne = Field(0.5, description="share of a batch that is plain generation")
+    caption_dropout: ShareBelowOne = 0.1
+    reasons_dropout: ShareBelowOne = Field(0.1, description="share of the groups that are shown without reasons")
+    prompts_per_task: Whole = Field(16, description="held-out prompts of the drawn world that are scored")
     lora: Lora | None = None
-    compile: bool = False
+    compile: Flag = False
     optimization: Optimization
 
 
 def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
     """Train, and write the averaged generator to `recipe.output`; an interrupted run is resumed."""
     opt = recipe.optimization
+    files = {"groups": shards_of(recipe.groups), "plain.data": None}
+    models = {"base": ("generator", recipe.base)}
+    output = open_output(recipe.output, "self-correction", recipe, models=models, files=files)
+    if output.finished:
+        return load_generator(recipe.output)
     generator = load_generator(recipe.base, dtype=torch.float32)
     if not isinstance(generator, ShowoGenerator):
         raise UsageError(f"{recipe.base} is no Show-o; self-correction knows this architecture only.")
     model = generator.model
-    groups = _read_groups(recipe, model.config.num_vq_tokens)
-    plain = _plain_pictures(recipe, generator, groups)
+    groups = _read_groups(recipe, generator)
+    plain = _plain_pictures(recipe, generator, groups, output)
     model.requires_grad_(True)
     torch.manual_seed(opt.seed)
     adapter = add_lora(model, recipe.lora, recipe.base) if recipe.lora else None
@@ -88,12 +97,12 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
         drawer = replace(generator, model=averaged.folded())
         return task_scores(drawer, load_detector(), recipe.prompts_per_task)
 
-    with clear_write_errors(recipe.output):
-        (recipe.output / "training").mkdir(parents=True, exist_ok=True)
+    make_folder(recipe.output)
     scored = evaluate if recipe.prompts_per_task else None
-    fit(trained, loss, opt, recipe.output / "training", evaluate=scored, title="self-correction")
+    fit(trained, loss, opt, output.training, evaluate=scored, title="self-correction", claim=output.claim)
     result = replace(generator, model=model.eval() if adapter else trained.folded())
     write_aligned(result, adapter, recipe.base, recipe.output, "training of self-correction", recipe)
+    output.finish()
     return result
 
 
@@ -153,11 +162,18 @@ class _Groups:
     accepted: Tensor
 
 
-def _read_groups(recipe: SelfCorrectionRecipe, size: int) -> _Groups:
-    rows = list(read_corrections(recipe.groups))
-    if any(len(row["rejected_codes"]) != size for row in rows):
-        raise UsageError(f"the images of {recipe.groups} do not have the {size} codes of {recipe.base}; curate again.")
-    rejected, accepted = (torch.tensor([row[f"{side}_codes"] for row in rows]) for side in ("rejected", "accepted"))
+def _read_groups(recipe: SelfCorrectionRecipe, generator: ShowoGenerator) -> _Groups:
+    config = generator.model.config
+    rows = [{**row, "name": f"the group {row['id']} of {recipe.groups}"} for row in read_corrections(recipe.groups)]
+    if not rows:
+        raise UsageError(f"{recipe.groups} has no groups; curate some first.")
+    for row in rows:
+        try:
+            generator.check_prompt(" ".join(filter(None, (check_prompt(row["prompt"]), row["reasons"]))))
+        except UsageError as error:
+            raise UsageError(f"{row['name']}: {error}") from None
+    sizes = (config.num_vq_tokens, config.codebook_size)
+    rejected, accepted = (codes_of(rows, f"{side}_codes", *sizes) for side in ("rejected", "accepted"))
     return _Groups(rows, rejected, accepted)
 
 
@@ -179,7 +195,7 @@ def _text(group: Row, recipe: SelfCorrectionRecipe, rng: random.Random) -> str:
     return " ".join(filter(None, (group["prompt"], reasons)))
 
 
-def _plain_pictures(recipe: SelfCorrectionRecipe, generator: ShowoGenerator, groups: _Groups) -> Plain:
+def _plain_pictures(recipe: SelfCorrectionRecipe, generator: ShowoGenerator, groups: _Groups, output: Output) -> Plain:
     if recipe.plain is None:
 
         def from_groups(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
@@ -188,9 +204,8 @@ def _plain_pictures(recipe: SelfCorrectionRecipe, generator: ShowoGenerator, gro
 
         return from_groups
     pool = Pool(recipe.plain.data, recipe.plain.examples, recipe.plain.seed)
-    with clear_write_errors(recipe.output):
-        recipe.output.mkdir(parents=True, exist_ok=True)
-    codes = encode_pool(generator.image_tokenizer, pool, recipe.output / "codes.pt")
+    make_folder(recipe.output)
+    codes = encode_pool(generator.image_tokenizer, pool, make_own_folder(output.training))
 
     def from_pool(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
         index = torch.randint(len(pool), (count,), generator=draw).tolist()

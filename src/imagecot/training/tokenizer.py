@@ -6,35 +6,57 @@ used, while LFQ's entropy terms kept bits of a small model constant from scratch
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot.files import make_folder
 from imagecot.generators.showo.config import MagvitV2Config
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.pictograms.dataset import Pool
-from imagecot.recipes import fields_of
+from imagecot.pictograms.scenes import SIZE
+from imagecot.recipe_fields import RECIPE, Count, Place, Seed, Weight, sizes_of
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
+from imagecot.training.output import digest_of, open_output
+from imagecot.weights import find_weights
+
+_MOST_BITS = 15  # codes are kept as int16
+
+
+def _build(sizes: dict[str, Any]) -> None:
+    config = MagvitV2Config(**sizes)
+    levels = {len(sizes) for sizes in (config.encoder_mult, config.decoder_mult)}
+    levels |= {len(sizes) for sizes in (config.encoder_blocks, config.decoder_blocks)}
+    if len(levels) > 1 or max(levels) > 8:
+        raise ValueError("encoder and decoder need one entry a level each, of at most 8 levels")
+    if config.image_size != SIZE or SIZE % config.downsample_factor:
+        raise ValueError(f"image_size must be {SIZE}, that of the drawn world, and divisible by what a code covers")
+    if config.in_channels != 3 or config.out_channels != 3:
+        raise ValueError("pictures have 3 channels")
+    if config.code_bits > _MOST_BITS or config.channels > 4096 or config.patch_size > SIZE:
+        raise ValueError(f"at most {_MOST_BITS} code_bits and 4096 channels")
+    with torch.device("meta"):
+        MagvitV2(config)
 
 
 class TokenizerRecipe(BaseModel):
     """A recipe of `imagecot train tokenizer`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    start_from: Path | None = Field(None, description="a checkpoint to fine-tune instead of starting from scratch")
-    data: Path = Path("runs/data")
-    examples: int = 60_000
-    data_seed: int = 1
-    model: Annotated[dict[str, int | tuple[int, ...]], AfterValidator(fields_of(MagvitV2Config))]
+    output: Place
+    start_from: Place | None = Field(None, description="a checkpoint to fine-tune instead of starting from scratch")
+    data: Place = Path("runs/data")
+    examples: Count = 60_000
+    data_seed: Seed = 1
+    model: Annotated[dict[str, Any], AfterValidator(sizes_of(MagvitV2Config, _build))]
     optimization: Optimization
-    soft_steps: int = 400
-    edges: float = 0.5
-    l2: float = 1.0
+    soft_steps: Count = 400
+    edges: Weight = 0.5
+    l2: Weight = 1.0
 
 
 def partly_quantized(z: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -59,10 +81,16 @@ def to_tensor(images: "object") -> Tensor:
 def train_tokenizer(recipe: TokenizerRecipe) -> MagvitV2:
     """Train, write the averaged weights to `recipe.output` and return them; an interrupted run is resumed."""
     opt = recipe.optimization
+    files: dict[str, str | None] = {"data": None}
+    if recipe.start_from:
+        files["start_from"] = digest_of(find_weights(recipe.start_from))
+    output = open_output(recipe.output, "tokenizer", recipe, files=files)
+    if output.finished:
+        return MagvitV2.from_pretrained(recipe.output, dtype=torch.float32)
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
     torch.manual_seed(opt.seed)
     if recipe.start_from is None:
-        tokenizer = MagvitV2(MagvitV2Config(**recipe.model))  # type: ignore[arg-type]
+        tokenizer = MagvitV2(MagvitV2Config(**recipe.model))
     else:
         tokenizer = MagvitV2.from_pretrained(recipe.start_from, dtype=torch.float32)
 
@@ -75,6 +103,8 @@ def train_tokenizer(recipe: TokenizerRecipe) -> MagvitV2:
         total = l1 + recipe.l2 * l2 + recipe.edges * edges
         return {"loss": total, "l1": l1, "mse": l2, "edges": edges, "spread": z.float().std()}
 
-    fit(tokenizer, loss, opt, recipe.output / "training", title="tokenizer")
+    make_folder(recipe.output)
+    fit(tokenizer, loss, opt, output.training, title="tokenizer", claim=output.claim)
     tokenizer.save_pretrained(recipe.output)
+    output.finish()
     return tokenizer

@@ -13,10 +13,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
@@ -27,14 +27,19 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from imagecot.errors import first_line
+from imagecot.files import make_folder, make_own_folder, write_folder
 from imagecot.geneval.prompts import COLORS, TASKS
 from imagecot.pictograms.captions import caption, random_requirement
 from imagecot.pictograms.dataset import Pool
 from imagecot.pictograms.questions import describe, draw_questions
 from imagecot.pictograms.scenes import KINDS, SIZE, Scene
 from imagecot.precision import has_bfloat16
+from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Layers, Name, Place, Positive, Seed, Weight, Width
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
+from imagecot.training.output import open_output
 from imagecot.training.tokenizer import to_tensor
+from imagecot.verifiers import load_verifier
 from imagecot.verifiers.protocol import Verifier
 from imagecot.verifiers.questions import CHAT_ASK, CHAT_START, IMAGE_TOKEN, ORM
 from imagecot.verifiers.tokens import DESCRIBE, END, build_tokenizer
@@ -51,25 +56,68 @@ _REASONS = (
 )
 
 
+class VisionSizes(BaseModel):
+    """The eye: a SigLIP of these sizes, of pictures of the drawn world."""
+
+    model_config = RECIPE
+
+    image_size: Annotated[int, Field(strict=True, ge=SIZE, le=SIZE)] = SIZE
+    patch_size: Annotated[int, Field(strict=True, ge=1, le=SIZE)]
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Layers
+    num_attention_heads: Few
+    hidden_act: Name = "gelu_pytorch_tanh"
+    layer_norm_eps: Positive = 1e-6
+
+
+class TextSizes(BaseModel):
+    """The language model: a Qwen2 of these sizes."""
+
+    model_config = RECIPE
+
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Layers
+    num_attention_heads: Few
+    num_key_value_heads: Few
+    max_position_embeddings: Count = 32768
+    hidden_act: Name = "silu"
+    rms_norm_eps: Positive = 1e-6
+
+
 class VerifierRecipe(BaseModel):
     """A recipe of `imagecot train verifier`: sizes of the two transformers, data and optimisation."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = RECIPE
 
-    output: Path
-    data: Path = Path("runs/data")
-    examples: int = 60_000
-    data_seed: int = 2
-    held_out: int = 500
-    held_out_seed: int = 9002
-    vision: dict[str, Any]
-    text: dict[str, Any]
-    text_tokens: int = 126
-    answer_weight: float = 1.0
-    patch_weight: float = 0.5
-    compile: bool = False
+    output: Place
+    data: Place = Path("runs/data")
+    examples: Count = 60_000
+    data_seed: Seed = 2
+    held_out: Count = 500
+    held_out_seed: Seed = 9002
+    vision: VisionSizes
+    text: TextSizes
+    text_tokens: Annotated[int, Field(strict=True, ge=40, le=10_000)] = 126
+    answer_weight: Weight = 1.0
+    patch_weight: Weight = 0.5
+    compile: Flag = False
     eye: Optimization
     optimization: Optimization
+
+    @model_validator(mode="after")
+    def _buildable(self) -> Self:
+        if SIZE % self.vision.patch_size:
+            raise ValueError(f"vision.patch_size must divide {SIZE}, the size of the drawn world's pictures")
+        if self.text.num_attention_heads % self.text.num_key_value_heads:
+            raise ValueError("text.num_key_value_heads must divide text.num_attention_heads")
+        try:
+            with torch.device("meta"):
+                LlavaOnevisionForConditionalGeneration(_config(self, 300, 299, 298))
+        except Exception as error:  # a model of impossible sizes raises whatever its layers raise
+            raise ValueError(f"no model has these sizes ({first_line(error)})") from None
+        return self
 
 
 @dataclass(frozen=True)
@@ -96,24 +144,30 @@ def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
     return tokenizer.get_vocab()[token]
 
 
-def new_model(recipe: VerifierRecipe, tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionForConditionalGeneration:
-    """A LLaVA-OneVision of the recipe's sizes with random weights, the unused layer norm frozen."""
-    config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(vision_use_head=False, **recipe.vision),
+def _config(recipe: VerifierRecipe, vocabulary: int, image: int, pad: int, end: int | None = None) -> Any:
+    """The configuration of a LLaVA-OneVision with so many tokens, of which those of image, padding and end are told."""
+    return LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(vision_use_head=False, **recipe.vision.model_dump()),
         text_config=Qwen2Config(
-            vocab_size=len(tokenizer),
+            vocab_size=vocabulary,
             tie_word_embeddings=True,
             bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            **recipe.text,
+            eos_token_id=end,
+            pad_token_id=pad,
+            **recipe.text.model_dump(),
         ),
-        image_token_index=token_id(tokenizer, IMAGE_TOKEN),
-        video_token_index=tokenizer.pad_token_id,
+        image_token_index=image,
+        video_token_index=pad,
         tie_word_embeddings=True,
         vision_aspect_ratio="single",
-        image_grid_pinpoints=[[recipe.vision["image_size"]] * 2],
+        image_grid_pinpoints=[[recipe.vision.image_size] * 2],
     )
+
+
+def new_model(recipe: VerifierRecipe, tokenizer: PreTrainedTokenizerFast) -> LlavaOnevisionForConditionalGeneration:
+    """A LLaVA-OneVision of the recipe's sizes with random weights, the unused layer norm frozen."""
+    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    config = _config(recipe, len(tokenizer), token_id(tokenizer, IMAGE_TOKEN), pad, end)
     torch.manual_seed(recipe.optimization.seed)
     model = LlavaOnevisionForConditionalGeneration(config)
     model.set_attn_implementation("eager")  # with a mask, twice as fast to train on a CPU as the fused kernel
@@ -121,7 +175,7 @@ def new_model(recipe: VerifierRecipe, tokenizer: PreTrainedTokenizerFast) -> Lla
     for layer in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
         nn.init.xavier_uniform_(layer.weight)  # the usual 0.02 would hide the picture from the language model
     # Reads off each patch what stands there while training; it is dropped when the model is saved.
-    model.patch_head = nn.Linear(recipe.text["hidden_size"], len(KINDS) + len(COLORS) + 3)
+    model.patch_head = nn.Linear(recipe.text.hidden_size, len(KINDS) + len(COLORS) + 3)
     return model
 
 
@@ -317,12 +371,15 @@ def by_task(right: Tensor, answer: Tensor, task: Tensor) -> dict[str, float]:
 def train_verifier(recipe: VerifierRecipe) -> LlavaOnevisionForConditionalGeneration:
     """Train from scratch and write model and tokenizer to `recipe.output`; an interrupted run is resumed."""
     opt = recipe.optimization
+    output = open_output(recipe.output, "verifier", recipe, files={"data": None})
+    if output.finished:
+        return load_verifier(recipe.output, dtype=torch.float32).model  # type: ignore[attr-defined]
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
     held_out = Pool(recipe.data, recipe.held_out, recipe.held_out_seed)
     tokenizer = new_tokenizer()
     model = new_model(recipe, tokenizer)
     start = torch.tensor([tokenizer(CHAT_START, add_special_tokens=False).input_ids])
-    grid = recipe.vision["image_size"] // recipe.vision["patch_size"]
+    grid = recipe.vision.image_size // recipe.vision.patch_size
     offset = start.numel() + grid**2 + 1
     packer = Packer(tokenizer, recipe.text_tokens, offset)
     forward = torch.compile(hidden_states) if recipe.compile else hidden_states
@@ -351,9 +408,12 @@ def train_verifier(recipe: VerifierRecipe) -> LlavaOnevisionForConditionalGenera
     def evaluate(model: nn.Module) -> dict[str, float]:
         return accuracy(model, packer, held_out, recipe.held_out)
 
-    fit(model, eye_loss, recipe.eye, recipe.output / "training" / "eye", title="eye")
-    fit(model, loss, opt, recipe.output / "training", evaluate=evaluate, title="verifier")
+    make_folder(recipe.output)
+    make_own_folder(output.training)
+    fit(model, eye_loss, recipe.eye, output.training / "eye", title="eye", claim=output.claim)
+    fit(model, loss, opt, output.training, evaluate=evaluate, title="verifier", claim=output.claim)
     save(model, tokenizer, recipe.output)
+    output.finish()
     return model
 
 
@@ -361,6 +421,9 @@ def save(model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTok
     """Write a checkpoint in Hugging Face form, weights in float16."""
     model = copy.deepcopy(model).half()
     del model.patch_head
-    model.save_pretrained(folder)
-    (folder / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner may read
-    tokenizer.save_pretrained(folder)
+
+    def write(partial: Path) -> None:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+
+    write_folder(folder, write)

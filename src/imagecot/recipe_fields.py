@@ -1,0 +1,98 @@
+"""The kinds of values that recipes hold, with bounds: what the machine can hold, not what is sensible.
+
+A whole number is no text, no truth value and no 3.0; every number is finite; a path is not empty.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from imagecot.bounds import MAX_SEED, MIN_SEED
+from imagecot.errors import first_line
+
+_LONGEST = 4096  # characters of a path or a name
+
+
+def _usable(value: Any) -> Any:
+    if isinstance(value, str | Path):
+        text = str(value)
+        if value == "" or not text.strip():
+            raise ValueError("it is empty")
+        if len(text) > _LONGEST:
+            raise ValueError(f"it has {len(text)} characters, more than {_LONGEST}")
+        if not text.isprintable():
+            raise ValueError("it holds characters that cannot be printed")
+    return value
+
+
+def _whole(least: int, most: int) -> Any:
+    return Field(strict=True, ge=least, le=most)
+
+
+def _real(*, gt: float | None = None, ge: float | None = None, lt: float | None = None, le: float | None = None) -> Any:
+    return Field(strict=True, allow_inf_nan=False, gt=gt, ge=ge, lt=lt, le=le)
+
+
+Place = Annotated[Path, BeforeValidator(_usable)]
+Name = Annotated[str, Field(strict=True), BeforeValidator(_usable)]
+Flag = Annotated[bool, Field(strict=True)]
+Seed = Annotated[int, _whole(MIN_SEED, MAX_SEED)]
+Whole = Annotated[int, _whole(0, 1_000_000)]
+Count = Annotated[int, _whole(1, 100_000_000)]  # of steps, examples, pairs
+Batch = Annotated[int, _whole(1, 100_000)]  # of what is held at once
+Few = Annotated[int, _whole(1, 1000)]
+Real = Annotated[float, _real(ge=-1e6, le=1e6)]
+Weight = Annotated[float, _real(ge=0, le=1e6)]
+Positive = Annotated[float, _real(gt=0, le=1e6)]
+Epochs = Annotated[float, _real(gt=0, le=10_000)]
+Rate = Annotated[float, _real(ge=0, le=1000)]  # of learning
+PositiveRate = Annotated[float, _real(gt=0, le=1000)]
+Share = Annotated[float, _real(ge=0, le=1)]
+ShareBelowOne = Annotated[float, _real(ge=0, lt=1)]
+
+Width = Annotated[int, _whole(1, 20_000)]
+Layers = Annotated[int, _whole(1, 200)]
+
+_SIZES: dict[Any, Any] = {
+    int: Annotated[int, _whole(1, 100_000)],
+    float: Positive,
+    bool: Flag,
+    str: Name,
+    tuple[int, ...]: Annotated[tuple[Few, ...], Field(min_length=1)],
+}
+
+
+def sizes_of(config: type[Any], build: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], Any]:
+    """A pydantic check that a dictionary holds sizes of a model: fields of a dataclass, and values that go together.
+
+    build  makes the model of checked values, which costs nothing where it is on the meta device
+    """
+    kinds = {field.name: _SIZES[field.type] for field in dataclasses.fields(config)}
+
+    def checked(values: dict[str, Any]) -> dict[str, Any]:
+        found = {str(name): _size(str(name), value) for name, value in values.items()}
+        try:
+            build(found)
+        except Exception as error:  # a model of impossible sizes raises whatever its layers raise
+            raise ValueError(f"no model has these sizes ({first_line(error)})") from None
+        return found
+
+    def _size(name: str, value: Any) -> Any:
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, n=1)
+            raise ValueError(f"{name} is not a known key" + (f" (did you mean {near[0]}?)" if near else ""))
+        try:
+            return TypeAdapter(kinds[name]).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise ValueError(f"{name}: {message[:1].lower()}{message[1:]}, not {repr(value)[:40]}") from None
+
+    return checked
+
+
+RECIPE = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""How every model of a recipe is configured: no unknown keys, only finite numbers."""

@@ -1,0 +1,65 @@
+"""How many processes train: those that a launcher started (`accelerate launch`, `torchrun`), or this one alone.
+
+A launcher tells each process who it is by variables of the environment. Some of them are also left behind by others,
+and a library that believes these waits for processes that will never come.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from imagecot.errors import UsageError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_MPI = tuple(
+    f"{kind}_{what}"
+    for kind in ("PMI", "OMPI_COMM_WORLD", "MV2_COMM_WORLD")
+    for what in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")
+)
+_NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets, all of it
+
+
+def leftovers(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The variables that tell of several processes although no launcher has started this one.
+
+    UsageError for one that is no number, or for numbers that do not go together, where a launcher set them all.
+    """
+    there = [name for name in (*_TOLD, *_MPI) if name in environment]
+    by_mpi = environment.get("MASTER_ADDR") and any(name in _MPI for name in there)
+    if not by_mpi and not all(environment.get(name) for name in _NEEDED):
+        return there
+    numbers = {name: _number(name, environment[name]) for name in (*there, "MASTER_PORT") if name in environment}
+    if not numbers.get("RANK", 0) < numbers.get("WORLD_SIZE", 1) or not 0 < numbers.get("MASTER_PORT", 1) < 65536:
+        told = ", ".join(f"{name}={environment.get(name)}" for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+        raise UsageError(f"{told} in the environment do not go together; unset them or use accelerate launch.")
+    return []
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UsageError(f"{name} is {text[:40]!r} in the environment, which is no number; unset it.")
+    return int(text)
+
+
+def forget_leftovers() -> None:
+    """Take what is left behind out of the environment, so that libraries see one process; errors as of `leftovers`."""
+    for name in leftovers():
+        del os.environ[name]
+
+
+def accelerator(precision: str, accumulate: int, **more: Any) -> "Accelerator":
+    """What moves a training to its devices and processes.
+
+    precision   of the training, in the words of accelerate
+    accumulate  passes a step
+    """
+    import torch
+    from accelerate import Accelerator
+
+    forget_leftovers()
+    return Accelerator(
+        mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=not torch.cuda.is_available(), **more
+    )

@@ -1,0 +1,165 @@
+"""Which training a folder belongs to: `training.json`, compared before any training, written with the first state.
+
+The identity is the recipe without what cannot change the result, such as where it is written and how often it is
+evaluated, and the content of all that is trained from: a folder that was filled anew is another one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.files import check_writable, make_folder, write_text
+from imagecot.identity import Identity, read_identity, refuse_other
+from imagecot.models import weight_files, weights_of
+from imagecot.reading import parse_object, read_lines
+
+FILE = "training.json"
+TRAINING = "training"  # the folder of states, curves and caches
+_WHAT = "training"
+# What can be changed from one command to the next, since the weights come out the same.
+_ASIDE = {
+    "output",
+    "save_every",
+    "evaluate_every",
+    "pictures",
+    "gradient_checkpointing",
+    "prompts_per_task",
+    "test_examples",
+    "test_seed",
+}
+_FINISHED = {"finished": True}
+
+
+@dataclass(frozen=True)
+class Output:
+    """The folder of a training.
+
+    settings  what of the recipe decides the result, and the content of its files
+    models    role and name of the models it is trained from, by the recipe's keys
+    """
+
+    folder: Path
+    settings: Identity
+    models: Mapping[str, tuple[str, str]]
+
+    @property
+    def training(self) -> Path:
+        """Where states, curves and caches are kept."""
+        return self.folder / TRAINING
+
+    @property
+    def identity(self) -> Identity:
+        """The settings, and what the weights of the models are now."""
+        found = {key: weights_of(role, name) for key, (role, name) in self.models.items()}
+        return self.settings | {f"weights of {key}": weights for key, weights in found.items() if weights}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole training was done before."""
+        return is_finished(self.folder)
+
+    def claim(self, main: bool = True) -> None:
+        """Make the folder this training's, before its first state is written; by the main process alone."""
+        if main and not (self.folder / FILE).is_file():
+            refuse_taken(self.folder, self.identity)
+            make_folder(self.folder)
+            _write(self.folder, self.identity)
+
+    def finish(self) -> None:
+        """Note that all weights are written."""
+        _write(self.folder, self.identity, finished=True)
+
+
+def open_output(
+    folder: Path,
+    kind: str,
+    recipe: BaseModel,
+    *,
+    models: Mapping[str, tuple[str, str]] | None = None,
+    files: Mapping[str, Any] | None = None,
+) -> Output:
+    """Return the output of a training; UsageError where the folder holds another one or cannot hold any.
+
+    models  role (of `models.weights_of`) and name of what is loaded, by the recipe's keys
+    files   what stands in the identity instead of a path, by the recipe's keys: a digest of its content; None where
+            the path is a cache
+    """
+    settings = {"kind": kind} | dict(_flat(recipe.model_dump(mode="json", exclude={"output"})))
+    for key, content in (files or {}).items():
+        settings.pop(key, None)
+        if content is not None:
+            settings[f"content of {key}"] = content
+    output = Output(folder, settings, models or {})
+    refuse_taken(folder, output.identity)
+    check_writable(folder)
+    return output
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds all that a training leaves."""
+    file = folder / FILE
+    if not file.is_file() or not weight_files(folder):
+        return False
+    lines = [line for _, line in read_lines(file, failure=UsageError)]
+    return len(lines) > 1 and parse_object(lines[1], str(file), advice=f"delete {folder}") == _FINISHED
+
+
+def refuse_taken(folder: Path, identity: Identity) -> None:
+    """Raise UsageError where a folder holds another training, or anything else."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder to write to.")
+    if (folder / FILE).is_file():
+        refuse_other(folder, read_identity(folder / FILE), identity, _WHAT)
+        return
+    if not folder.is_dir():
+        return
+    others = [child for child in folder.iterdir() if not child.name.startswith(".") and child.name != TRAINING]
+    if any((folder / TRAINING).rglob("state*")) or (others and (folder / TRAINING).is_dir()):
+        raise UsageError(
+            f"{folder} holds a training that does not say what it was made from, as those of earlier versions; "
+            "choose another folder or delete it."
+        )
+    if others:
+        raise UsageError(f"{folder} is not empty and holds no {_WHAT}; choose another folder.")
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """A short name for the content of files, in this order; ImagecotError for one that cannot be read."""
+    total = hashlib.sha256()
+    for file in files:
+        try:
+            with file.open("rb") as data:
+                total.update(hashlib.file_digest(data, "sha256").digest())
+        except OSError as error:
+            raise ImagecotError(f"{file} cannot be read ({error.strerror}); check the path.") from None
+    return total.hexdigest()[:16]
+
+
+def shards_of(folder: Path) -> str:
+    """A short name for the content of a curated folder; UsageError where there is no such data."""
+    files = sorted(folder.glob("data/*.parquet"))
+    if not files:
+        what = "is a file" if folder.is_file() else "is missing" if not folder.exists() else "holds no data/*.parquet"
+        raise UsageError(f"{folder} {what}; give a folder of imagecot curate.")
+    return digest_of(files)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        if key in _ASIDE:
+            continue
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _write(folder: Path, identity: Identity, *, finished: bool = False) -> None:
+    lines = [identity, _FINISHED] if finished else [identity]
+    write_text(folder / FILE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
