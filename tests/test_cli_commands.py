@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-import imagecot.models
+import imagecot.hub
 from imagecot import __version__, cli, recipes
 from imagecot.errors import UsageError
 from imagecot.models import kind_of, known_words, list_models
@@ -79,7 +79,7 @@ def test_models_lists_shipped_and_cached(monkeypatch, tmp_path):
     import torch
     from safetensors.torch import save_file
 
-    monkeypatch.setattr(imagecot.models, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(imagecot.hub, "CHECKPOINTS", tmp_path)
     (tmp_path / "small").mkdir()
     (tmp_path / "small/config.json").write_text(json.dumps({"llm_vocab_size": 9, "known_words": ["Cup"]}))
     save_file({"a": torch.zeros(1000, 3), "b": torch.zeros(500)}, tmp_path / "small/model.safetensors")
@@ -174,10 +174,10 @@ def test_a_mapping_takes_over_the_keys_of_another(tmp_path):
 def test_recipe_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match="there is no recipe"):
         recipes.read_yaml(tmp_path / "nothing.yaml")
-    with pytest.raises(UsageError, match="cannot be read as text"):
+    with pytest.raises(UsageError, match="is a folder; pass a YAML file"):
         recipes.read_yaml(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="cannot be read as text"):
+    with pytest.raises(UsageError, match="is not UTF-8 text"):
         recipes.read_yaml(tmp_path / "binary.yaml")
 
 

@@ -1,14 +1,29 @@
 """The models that can be named on the command line: where they are, how large, and what their weights are."""
 
 import hashlib
-import json
+import math
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagecot.generators import ADAPTER, CHECKPOINTS, HUB_GENERATORS
+from pydantic import Field, ValidationError
 
+from imagecot import hub
+from imagecot.adapters import lineage
+from imagecot.checkpoint import ADAPTER, AGAIN, CONFIG, find_weights, is_file, read_config
+from imagecot.errors import ImagecotError
+from imagecot.generators import HUB_GENERATORS
+from imagecot.hub import DETECTOR, GENERATOR, VERIFIER, WEIGHTS, find, locate, related
+from imagecot.reading import Foreign, parse_object
+
+__all__ = ["HUB_MODELS", "Model", "kind_of", "known", "known_words", "list_models", "locate", "shipped", "weights_of"]
+
+SETTINGS = "generation_config.json"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_LONGEST_HEADER = 100_000_000  # bytes; more than safetensors reads
 
 
 @dataclass(frozen=True)
@@ -41,16 +56,15 @@ SHIPPED_LICENCE = "apache-2.0"
 
 def kind_of(folder: Path) -> str | None:
     """Say what a checkpoint folder holds by its config.json; None where that cannot be told."""
-    if (folder / ADAPTER).is_file():
-        base = _base_of(folder)
-        found = locate(base) if base else None
-        return kind_of(found) if found else HUB_MODELS.get(base, (None,))[0]
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return _kind(lineage(folder, locate)[0])
+    except ImagecotError:
         return None
-    if not isinstance(config, dict):
-        return None
+
+
+def _kind(folder: Path) -> str | None:
+    """What a folder of whole weights holds."""
+    config = read_config(folder)
     if "llm_vocab_size" in config:
         return "generator"
     if "code_bits" in config:
@@ -61,21 +75,13 @@ def kind_of(folder: Path) -> str | None:
     return "verifier" if "vision_config" in config or "mm_vision_tower" in config else None
 
 
-def _base_of(folder: Path) -> str:
-    """The model that an adapter belongs to; empty where its file cannot be read."""
-    try:
-        return str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
 def shipped(kind: str) -> list[str]:
     """Return the names of the checkpoints of one kind that the package contains."""
     return [folder.name for folder in _shipped_folders() if kind_of(folder) == kind]
 
 
 def _shipped_folders() -> list[Path]:
-    return sorted({file.parent for name in ("config.json", ADAPTER) for file in CHECKPOINTS.glob(f"*/{name}")})
+    return sorted({file.parent for name in (CONFIG, ADAPTER) for file in hub.CHECKPOINTS.glob(f"*/{name}")})
 
 
 def known(kind: str) -> list[str]:
@@ -83,58 +89,54 @@ def known(kind: str) -> list[str]:
     return shipped(kind) + [name for name, (of, _, _) in HUB_MODELS.items() if of == kind]
 
 
-def locate(name: str) -> Path | None:
-    """Return the folder of a model that is on disk: a folder, a shipped one, or one in the hub's cache."""
-    for folder in (Path(name), CHECKPOINTS / name):
-        if folder.is_dir():
-            return folder
-    repository, _, part = name.partition(":")
-    if repository.count("/") != 1:
-        return None
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    snapshots = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots"
-    found = [folder / part for folder in sorted(snapshots.glob("*")) if (folder / part).is_dir()]
-    return found[-1] if found else None
-
-
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files of a checkpoint folder that hold weights."""
-    return sorted(file for file in folder.glob("*") if file.suffix in _WEIGHT_SUFFIXES and file.is_file())
+    """Return the files of a checkpoint folder that hold weights, whether or not they are read."""
+    return sorted(file for file in folder.glob("*") if file.suffix in _WEIGHT_SUFFIXES and is_file(file))
 
 
 def weights_of(role: str, name: str) -> dict[str, str]:
     """Return SHA-256 by role for a named model: weights, settings, image tokenizer.
 
-    Empty where the model is not on disk.
+    They are those of the files that are loaded; what the hub's cache lacks is fetched. Empty where there is no such
+    model; ImagecotError where a part of it is missing or damaged.
     """
-    folder = locate(name)
+
+    patterns = VERIFIER if role.startswith("verifier") else DETECTOR if role.startswith("detector") else GENERATOR
+
+    def look(wanted: str) -> Path | None:
+        return find(wanted, patterns)
+
+    folder = look(name)
     if folder is None:
         return {}
-    digests = {role: _digest(weight_files(folder))}
-    whose = "" if role.startswith("generator") else f"{role}_"
-    if (folder / ADAPTER).is_file():
-        digests = weights_of(f"{role}_base", _base_of(folder)) | digests
-    if kind_of(folder) == "generator":
-        settings = folder / "generation_config.json"
-        if settings.is_file():
-            digests[f"{whose}generation_config"] = _digest([settings])
-    if kind_of(folder) == "generator" and (folder / "config.json").is_file():
-        tokenizer = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vq_model", "")
-        inside = folder / tokenizer
-        tokenizer_folder = inside if inside.is_dir() else locate(tokenizer)
-        if tokenizer and tokenizer_folder is not None:
-            digests[f"{whose}image_tokenizer"] = _digest(weight_files(tokenizer_folder))
+    parts = lineage(folder, look)
+    draws = _kind(parts[0]) == "generator"
+    digests: dict[str, str] = {}
+    for level, part in zip(reversed(range(len(parts))), parts, strict=True):
+        mine = role + "_base" * level
+        owner = "" if role.startswith("generator") else f"{mine}_"
+        digests[mine] = _digest(find_weights(part))
+        if draws and is_file(part / SETTINGS):
+            digests[f"{owner}generation_config"] = _digest([part / SETTINGS])
+        if draws and part is parts[0]:
+            place = _image_tokenizer(part)
+            digests |= {f"{owner}image_tokenizer": _digest(find_weights(place))} if place else {}
     return digests
 
 
-def _digest(files: list[Path]) -> str:
+def _image_tokenizer(folder: Path) -> Path | None:
+    """The folder of the image tokenizer that a generator names; None where it names none that is known."""
+    name = read_config(folder).get("vq_model")
+    return related(folder, name, lambda wanted: find(wanted, WEIGHTS)) if isinstance(name, str) else None
+
+
+def _digest(files: Sequence[Path]) -> str:
     """Return the SHA-256 of a file as sha256sum prints it; of several files, that of their digests."""
     digests = []
     for file in files:
-        blob = os.path.basename(os.readlink(file)) if file.is_symlink() else ""
-        if len(blob) == 64:  # the hub's cache names large files by their SHA-256
-            digests.append(blob)
+        blob = Path(os.readlink(file)) if file.is_symlink() else Path()
+        if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):  # the hub's cache names large files by it
+            digests.append(blob.name)
         else:
             with file.open("rb") as data:
                 digests.append(hashlib.file_digest(data, "sha256").hexdigest())
@@ -148,11 +150,9 @@ def known_words(name: str) -> frozenset[str] | None:
     folder = locate(name)
     if folder is None:
         return None
-    if (folder / ADAPTER).is_file():
-        return known_words(_base_of(folder))
     try:
-        words = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("known_words")
-    except (OSError, ValueError, AttributeError):
+        words = read_config(lineage(folder, locate)[0]).get("known_words")
+    except ImagecotError:
         return None
     return frozenset(str(word).lower() for word in words) if isinstance(words, list) else None
 
@@ -172,18 +172,31 @@ def list_models() -> list[Model]:
 
 def _size(folder: Path) -> int | None:
     """Return the bytes of a folder's weights; None where it holds none."""
-    return sum(file.stat().st_size for file in weight_files(folder)) or None
+    try:
+        return sum(file.stat().st_size for file in weight_files(folder)) or None
+    except OSError:
+        return None
 
 
 def _parameters(folder: Path) -> str | None:
-    """Count the parameters of a checkpoint from the headers of its safetensors files."""
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        with file.open("rb") as data:
-            header = json.loads(data.read(int.from_bytes(data.read(8), "little")))
-        for name, entry in header.items():
-            count = 1
-            for side in entry.get("shape", []):
-                count *= side
-            total += count if name != "__metadata__" else 0
+    """Count the parameters of a checkpoint from the headers of its safetensors files; None where one is damaged."""
+    try:
+        total = sum(_count(file) for file in folder.glob("*.safetensors") if is_file(file))
+    except (OSError, ImagecotError, ValidationError):
+        return None
     return f"{total / 1e6:.1f} M" if total else None
+
+
+class _Entry(Foreign):
+    """What the header of a safetensors file says of a tensor."""
+
+    shape: list[int] = Field(default_factory=list)
+
+
+def _count(file: Path) -> int:
+    """How many numbers a safetensors file holds, by its header."""
+    with file.open("rb") as data:
+        length = int.from_bytes(data.read(8), "little")
+        header = parse_object(data.read(min(length, _LONGEST_HEADER)), str(file), advice=AGAIN)
+    entries = [_Entry.model_validate(entry) for name, entry in header.items() if name != "__metadata__"]
+    return sum(math.prod(entry.shape) for entry in entries)

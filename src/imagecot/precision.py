@@ -3,7 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING, Literal, get_args
 
-from imagecot.errors import UsageError
+from imagecot.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +14,7 @@ PRECISIONS = get_args(Precision)
 
 def check_precision(name: str | None) -> None:
     """Raise UsageError for a name that is none of PRECISIONS; None leaves the choice to the device."""
-    if name is not None and name not in PRECISIONS:
+    if name is not None and not (isinstance(name, str) and name in PRECISIONS):
         raise UsageError(f"there is no precision {name!r}; choose one of {', '.join(PRECISIONS)}.")
 
 
@@ -30,11 +30,32 @@ def has_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def as_device(name: "str | torch.device | None") -> "torch.device":
+    """The device of a name, by default the GPU where there is one; UsageError for one that is not there."""
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise UsageError("nothing is computed on the device meta; give cpu, cuda or another.")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
+        raise UsageError(
+            f"there is no device {str(name)!r} that torch can use here ({first_line(error).rstrip('.')}); give cpu, "
+            "or leave it out."
+        ) from error
+    return device
+
+
 def loaded_as(name: "str | torch.dtype | None", device: "torch.device") -> "torch.dtype":
     """The type in which weights are read: where nothing is asked for, bfloat16 on a GPU and float32 on a CPU."""
     import torch
 
     if isinstance(name, torch.dtype):
+        if name not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+            raise UsageError(f"weights are not loaded as {name}; choose one of {', '.join(PRECISIONS)}.")
         return name
     check_precision(name)
     if name == "int8" and device.type != "cpu":

@@ -2,25 +2,40 @@
 
 import dataclasses
 import difflib
-import json
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from imagecot.errors import ImagecotError, UsageError, first_line
+from pydantic import Field
+
+from imagecot.checkpoint import ADAPTER, AGAIN, CONFIG, is_file, read_config
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.hub import CHECKPOINTS, GENERATOR, TOKENIZER, WEIGHTS, check_name, find, related
+from imagecot.reading import Foreign, read_record
 
 if TYPE_CHECKING:
     import torch
 
+    from imagecot.generators.showo.config import ShowoConfig
     from imagecot.generators.showo.decoding import ShowoGenerator
+    from imagecot.generators.showo.magvitv2 import MagvitV2
 
-CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
-ADAPTER = "adapter_config.json"  # of peft: the folder holds an adapter, and names its base model
+__all__ = ["ADAPTER", "CHECKPOINTS", "DECODING", "HUB_GENERATORS", "find_checkpoint", "load_generator"]
+
 HUB_GENERATORS = ("showlab/show-o", "showlab/show-o-512x512")
-DECODING = ("steps", "guidance_scale", "temperature")
-"""What of decoding a checkpoint brings along, in its generation_config.json."""
-_WEIGHTS = ["config.json", "generation_config.json", "*.safetensors", "*.bin", "*.index.json"]
-_TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
+MOST_STEPS = 10_000
+MOST = 1_000.0  # of guidance and temperature
+
+
+class Decoding(Foreign):
+    """What of decoding a checkpoint brings along, in its generation_config.json."""
+
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 18
+    guidance_scale: Annotated[float, Field(ge=0, le=MOST)] = 1.75
+    temperature: Annotated[float, Field(ge=0, le=MOST)] = 1.0
+
+
+DECODING = tuple(Decoding.model_fields)
 
 
 def shipped_generators() -> list[str]:
@@ -43,54 +58,78 @@ def load_generator(
     dtype         of the transformer, as a type or one of `imagecot.precision.PRECISIONS`; by default bfloat16 on a
                   GPU, float32 on the CPU; the image tokenizer stays float32
 
-    UsageError for a name that is nothing of these; ImagecotError where the checkpoint cannot be had or read.
+    UsageError for a name that is nothing of these, or a device or type that is not there; ImagecotError where the
+    checkpoint cannot be had or read.
     """
-    import torch
+    from imagecot.adapters import lineage, merge
+    from imagecot.precision import as_device, loaded_as, quantize
 
-    from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoGenerator
-    from imagecot.precision import loaded_as, quantize
-    from imagecot.weights import read_config
+    device = as_device(device)
+    loaded_as(dtype, device)
+    base, *adapters = lineage(find_checkpoint(name_or_path, GENERATOR), lambda name: find(name, GENERATOR))
+    generator = _load_base(base, device, dtype)
+    for folder in adapters:
+        generator.model = merge(generator.model, folder)  # type: ignore[assignment]
+        generator = dataclasses.replace(generator, **_decoding(folder))
+    if dtype == "int8":
+        layers: Any = generator.model.showo.model
+        layers.layers, generator.precision = quantize(layers.layers), "int8"
+    return generator
 
-    folder = find_checkpoint(str(name_or_path), _WEIGHTS + _TOKENIZER)
-    if (folder / ADAPTER).is_file():
-        return _load_adapter(folder, device, dtype)
+
+def _load_base(folder: Path, device: "torch.device", dtype: "torch.dtype | str | None") -> "ShowoGenerator":
+    """Load a generator whose weights are whole, in the type that `dtype` is made of."""
+    from imagecot.generators.showo import Prompting, Showo, ShowoGenerator
+    from imagecot.precision import loaded_as
+
     values = read_config(folder)
     if "codebook_size" not in values or "llm_vocab_size" not in values:
-        raise UsageError(f"{name_or_path} is not a Show-o checkpoint by its config.json; pass a generator.")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
+        raise UsageError(f"{folder} is not a Show-o checkpoint by its config.json; pass a generator.")
     model = Showo.from_pretrained(folder, device=device, dtype=loaded_as(dtype, device))
-    if dtype == "int8":
-        model.showo.model.layers = quantize(model.showo.model.layers)
-    vq_folder = folder / model.config.vq_model
-    if not (vq_folder / "config.json").is_file():
-        vq_folder = find_checkpoint(model.config.vq_model, _WEIGHTS)
-    image_tokenizer = MagvitV2.from_pretrained(vq_folder, device=device, dtype=torch.float32)
-    if image_tokenizer.config.codebook_size != model.config.codebook_size:
+    precision = str(model.dtype).removeprefix("torch.")
+    text = folder if is_file(folder / TOKENIZER[0]) else find_checkpoint(model.config.llm_model_path, TOKENIZER)
+    prompting = Prompting.from_pretrained(text, model.config)
+    image_tokenizer = _load_image_tokenizer(folder, model.config, device)
+    return ShowoGenerator(model, image_tokenizer, prompting, precision=precision, **_decoding(folder))
+
+
+def _load_image_tokenizer(folder: Path, config: "ShowoConfig", device: "torch.device") -> "MagvitV2":
+    """Load the image tokenizer that a generator's folder names; its codes and their grid must be the generator's."""
+    import torch
+
+    from imagecot.generators.showo import MagvitV2
+
+    place = related(folder, config.vq_model, lambda name: find_checkpoint(name, WEIGHTS))
+    if place is None:
+        raise ImagecotError(f"{folder / CONFIG} names no image tokenizer (vq_model); {AGAIN}.")
+    tokenizer = MagvitV2.from_pretrained(place, device=device, dtype=torch.float32)
+    if tokenizer.config.codebook_size != config.codebook_size:
         raise ImagecotError(
-            f"{vq_folder} has {image_tokenizer.config.codebook_size} codes but {folder} draws with "
-            f"{model.config.codebook_size}; set vq_model in its config.json to the one it was trained with."
+            f"{place} has {tokenizer.config.codebook_size} codes but {folder} draws with {config.codebook_size}; set "
+            "vq_model in its config.json to the one it was trained with."
         )
-    text_folder = folder if (folder / "tokenizer.json").is_file() else None
-    text_folder = text_folder or find_checkpoint(model.config.llm_model_path, _TOKENIZER)
-    prompting = Prompting.from_pretrained(text_folder, model.config)
-    precision = dtype if isinstance(dtype, str) else str(model.dtype).removeprefix("torch.")
-    return ShowoGenerator(model, image_tokenizer, prompting, precision=precision, **_generation_config(folder))
+    size = config.grid_size * tokenizer.config.downsample_factor
+    # The published tokenizer serves images of two sizes, and its config.json names none.
+    if "image_size" in read_config(place) and tokenizer.config.image_size != size:
+        raise ImagecotError(
+            f"{place} is of images of {tokenizer.config.image_size} pixels, but the {config.num_vq_tokens} codes of "
+            f"{folder} (num_vq_tokens) make {size}; set vq_model in its config.json to the one it was trained with."
+        )
+    tokenizer.config = dataclasses.replace(tokenizer.config, image_size=size)
+    return tokenizer
 
 
-def find_checkpoint(name: str, patterns: list[str]) -> Path:
+def find_checkpoint(name: str | Path, patterns: Sequence[str]) -> Path:
     """Return the folder of a checkpoint: `name` itself, a shipped one, or a hub id, fetched where needed.
 
     patterns  the files wanted of a hub repository
 
     UsageError where `name` is none of these, ImagecotError where the hub cannot be reached.
     """
-    if Path(name).is_dir():
-        return Path(name)
-    if any((CHECKPOINTS / name / file).is_file() for file in ("config.json", ADAPTER)):
-        return CHECKPOINTS / name
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _download(name, patterns)
+    name = check_name("generator", name)
+    found = find(name, patterns)
+    if found is not None:
+        return found
     known = shipped_generators()
     near = difflib.get_close_matches(name, [*known, *HUB_GENERATORS], n=1)
     raise UsageError(
@@ -99,56 +138,10 @@ def find_checkpoint(name: str, patterns: list[str]) -> Path:
     )
 
 
-def _download(repository: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=patterns, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
-    try:
-        return Path(snapshot_download(repository, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise ImagecotError(
-            f"{repository} is neither a folder here nor in the Hugging Face cache, and cannot be downloaded; "
-            "fetch it on a machine with access or pass the folder of a copy."
-        ) from error
-
-
-def _load_adapter(
-    folder: Path, device: "str | torch.device | None", dtype: "torch.dtype | str | None"
-) -> "ShowoGenerator":
-    """Load the base that an adapter names, and merge the adapter into it."""
-    from peft import PeftModel
-    from safetensors import SafetensorError
-
-    from imagecot.precision import quantize
-
-    try:
-        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        generator = load_generator(base, device=device, dtype=None if dtype == "int8" else dtype)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft asks it
-            adapted: Any = PeftModel.from_pretrained(generator.model, str(folder))
-        generator.model = adapted.merge_and_unload().eval()
-        if dtype == "int8":
-            layers = generator.model.showo.model
-            layers.layers, generator.precision = quantize(layers.layers), "int8"
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise ImagecotError(
-            f"the adapter in {folder} does not fit its base ({first_line(error)}); copy it again."
-        ) from error
-    return dataclasses.replace(generator, **_generation_config(folder))
-
-
-def _generation_config(folder: Path) -> dict[str, Any]:
+def _decoding(folder: Path) -> dict[str, Any]:
     """Read the decoding defaults that a checkpoint brings, those of DECODING."""
     file = folder / "generation_config.json"
-    if not file.is_file():
+    if not file.exists():
         return {}
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ImagecotError(f"{file} is not valid JSON ({error}); copy or download it again.") from error
-    return {name: values[name] for name in DECODING if name in values}
+    found = read_record(file, Decoding, advice=AGAIN)
+    return found.model_dump(exclude_unset=True)

@@ -43,12 +43,13 @@ def sigmoid(start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule
 def get_schedule(name: str) -> Schedule:
     """Return the schedule called `cosine`, `linear`, `sigmoid` or `pow<exponent>` (`pow2`, `pow0.5`)."""
     named: dict[str, Schedule] = {"cosine": cosine, "linear": linear, "sigmoid": sigmoid()}
-    if name in named:
+    if isinstance(name, str) and name in named:
         return named[name]
     try:
-        if name.startswith("pow"):
-            return power(float(name.removeprefix("pow")))
-    except ValueError:
+        exponent = float(name.removeprefix("pow")) if name.startswith("pow") else 0.0
+        if 0 < exponent < math.inf:
+            return power(exponent)
+    except (ValueError, AttributeError):
         pass
     raise UsageError(f"there is no mask schedule {name!r}; use cosine, linear, sigmoid or pow<exponent>.")
 

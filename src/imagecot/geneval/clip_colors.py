@@ -15,11 +15,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagecot.checkpoint import find_weights, read_config
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators import find_checkpoint
+from imagecot.foreign import foreign, load_model
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Boxes
-from imagecot.weights import find_weights, read_config, reading_weights
+from imagecot.hub import CLIP, check_name, find
+from imagecot.precision import as_device
 
 TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}", "a photo of a {color} object")
 BACKGROUND = 153  # the reference's #999
@@ -29,7 +31,6 @@ PUBLISHED_SHA256 = "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db02
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _BATCH = 16
 _STRIP = 1 << 22  # pixels of the largest intermediate image
-_FILES = ["config.json", "*.safetensors", "*.index.json", "tokenizer*.json", "vocab.json", "merges.txt"]
 
 
 class ClipColors:
@@ -50,14 +51,12 @@ class ClipColors:
         """Load a checkpoint such as openai/clip-vit-large-patch14; ImagecotError where it cannot be had or read."""
         from transformers import AutoTokenizer, CLIPModel
 
-        folder = find_folder(folder_or_hub_id, _FILES, "openai/clip-vit-large-patch14")
+        folder = find_folder(folder_or_hub_id, CLIP, "openai/clip-vit-large-patch14")
         if read_config(folder).get("model_type") != "clip":
             raise UsageError(f"{folder} is not a CLIP checkpoint by its config.json; pass one of CLIP.")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # the tokenizers library raises bare exceptions
-            raise ImagecotError(f"the tokenizer in {folder} cannot be read ({error}); copy it again.") from error
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = as_device(device)
+        with foreign(f"the tokenizer in {folder} cannot be read", "copy it again"):
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = load_complete(CLIPModel, folder).to(device)
         return cls(model, tokenizer, name=Path(folder_or_hub_id).name, weights=file_hashes(find_weights(folder)))
 
@@ -139,19 +138,17 @@ def resized_middle(image: Image.Image, size: int) -> Image.Image:
     return middle
 
 
-def find_folder(source: str | Path, files: list[str], example: str) -> Path:
+def find_folder(source: str | Path, files: Sequence[str], example: str) -> Path:
     """The folder of a checkpoint given as such or as a hub id, of whose repository `files` are fetched."""
-    if not Path(source).is_dir() and str(source).count("/") != 1:
+    found = find(check_name("checkpoint", source), files)
+    if found is None:
         raise UsageError(f"there is no checkpoint {str(source)!r}; give a folder or a hub id such as {example}.")
-    return find_checkpoint(str(source), files)
+    return found
 
 
 def load_complete(model_class: Any, folder: Path) -> Any:
     """Load a transformers model as float32; ImagecotError if weights are unreadable, missing or of another shape."""
-    with reading_weights(folder):
-        model, report = model_class.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, ignore_mismatched_sizes=True
-        )
+    model, report = load_model(model_class, folder, torch.float32)
     # Neither is used to look at an image: the norm behind a backbone's last stage, and the weights of a loss.
     absent = [k for k in report["missing_keys"] if "swin.layernorm." not in k and not k.startswith("criterion.")]
     absent += [key[0] for key in report["mismatched_keys"]]

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagecot.checkpoint import find_weights
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.clip_colors import ClipColors, file_hashes, find_folder, load_complete
 from imagecot.geneval.detection import Detections
 from imagecot.geneval.mmdet_weights import PUBLISHED_SHA256, load_mmdet, require_scipy
 from imagecot.geneval.prompts import OBJECT_NAMES
 from imagecot.geneval.rules import Boxes
-from imagecot.weights import find_weights
+from imagecot.hub import DETECTOR
+from imagecot.precision import as_device
 
 LEAST = 0.3  # the lowest threshold of the benchmark: what is less sure than this can never count
 SHORT, LONG, DIVISOR, PADDING = 800, 1333, 32, 128  # pixels; PADDING is a grey level
@@ -34,7 +36,6 @@ QUERIES = 100
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _CHUNK = 16  # masks at full size at once
 _BYTES, _BYTES_PER_PIXEL = 1 << 31, 1300  # memory of a batch on the CPU; of a forward pass, measured in float32
-_FILES = ["config.json", "*.safetensors", "*.index.json"]
 _SIZES = {(96, (2, 2, 6, 2)): "t", (96, (2, 2, 18, 2)): "s", (128, (2, 2, 18, 2)): "b", (192, (2, 2, 18, 2)): "l"}
 
 
@@ -88,6 +89,7 @@ class Mask2FormerClip:
 
         UsageError for a source that is nothing of these; ImagecotError where it cannot be had or read.
         """
+        device = as_device(device)
         path, published = Path(source), False
         if path.suffix == ".pth":
             model, weights = load_mmdet(path), file_hashes([path])
@@ -95,11 +97,10 @@ class Mask2FormerClip:
             origin = "mmdet" if published else f"file {path.name}"
         else:
             require_scipy()
-            folder = find_folder(source, _FILES, "facebook/mask2former-swin-small-coco-instance")
+            folder = find_folder(source, DETECTOR, "facebook/mask2former-swin-small-coco-instance")
             model = load_complete(transformers.Mask2FormerForUniversalSegmentation, folder)
             weights = file_hashes(find_weights(folder))
             origin = f"folder {path.resolve().name}" if path.is_dir() else str(source).split("/")[0]
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         name = detector_name(model.config, origin)
         dtype = dtype or torch.float32
         return cls(model.to(device), clip, name=name, dtype=dtype, weights=weights, official=published)

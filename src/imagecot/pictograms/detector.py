@@ -8,24 +8,27 @@ of them sees is noticed; both are independent of the verifiers.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot.checkpoint import AGAIN, CONFIG, find_weights
 from imagecot.errors import ImagecotError
 from imagecot.geneval.detection import Detections, judge
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Judgment
+from imagecot.hub import CHECKPOINTS
 from imagecot.pictograms.scenes import KINDS, SIZE
-from imagecot.weights import load_into, load_state_dict, read_config, save_checkpoint
+from imagecot.reading import Foreign, read_record
+from imagecot.weights import load_into, load_state_dict, save_checkpoint
 
 STRIDE = 4
 GRID = SIZE // STRIDE
 _FLOOR = 0.05  # detections below this score are not reported; the lowest threshold of the rules is 0.3
 _AT_ONCE = 256
-_CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 DETECTORS: dict[str, str] = {"pictograms": "tiny-detector", "pictograms-2": "tiny-detector-2"}
 """Names of the shipped detectors and their folders: the first judges, the second is asked beside it."""
 
@@ -86,6 +89,14 @@ class _Transformer(nn.Module):
 
 
 _TRUNKS: dict[str, type[nn.Module]] = {"convolutional": _Convolutional, "transformer": _Transformer}
+
+
+class _Sizes(Foreign):
+    """What config.json says of a detector."""
+
+    model_type: Literal["pictogram-detector"]
+    width: Annotated[int, Field(ge=8, le=1_024, multiple_of=4)]
+    trunk: Trunk
 
 
 class PictogramDetector(nn.Module):
@@ -167,13 +178,15 @@ class PictogramDetector(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Load a saved detector; ImagecotError where the weights do not fit."""
-        config = read_config(Path(folder))
-        model = cls(int(config["width"]), config["trunk"])
+        folder = Path(folder)
+        config = read_record(folder / CONFIG, _Sizes, advice=AGAIN)
+        model = cls(config.width, config.trunk)
         load_into(model, load_state_dict(folder, None, torch.float32), folder)
-        model.weights = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+        [weights] = find_weights(folder)
+        model.weights = hashlib.sha256(weights.read_bytes()).hexdigest()
         return model.eval()
 
 
 def load_detector(name: str = "pictograms") -> PictogramDetector:
     """A shipped detector by its name in `DETECTORS`."""
-    return PictogramDetector.from_pretrained(_CHECKPOINTS / DETECTORS[name])
+    return PictogramDetector.from_pretrained(CHECKPOINTS / DETECTORS[name])

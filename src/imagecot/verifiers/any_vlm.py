@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imagecot.errors import ImagecotError, UsageError, first_line
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.foreign import foreign
 from imagecot.verifiers.protocol import Conversation
 from imagecot.verifiers.questions import POTENTIAL, REFLECTION, Question, check_room, refuse_marks
 from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
@@ -174,12 +175,8 @@ def load_processor(folder: Path) -> Any:
     """Load the processor of a checkpoint folder; ImagecotError where it is missing or has no chat template."""
     from transformers import AutoProcessor
 
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # what a processor needs, and raises, differs from family to family
-        raise ImagecotError(
-            f"the processor in {folder} cannot be read ({first_line(error)}); copy its files too."
-        ) from error
+    with foreign(f"the processor in {folder} cannot be read", "copy its files too"):
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if not getattr(processor, "chat_template", None):
         raise ImagecotError(f"the processor in {folder} has no chat template; pass a model that was tuned for chat.")
     return processor

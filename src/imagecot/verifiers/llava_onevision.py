@@ -131,7 +131,7 @@ class LlavaOnevisionVerifier:
             inputs_embeds=embeds,
             attention_mask=None if bool(mask.all()) else mask.long(),
             position_ids=position,
-            past_key_values=cache,
+            cache=cache,
             use_cache=cache is not None,
         ).last_hidden_state
         return states

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagecot.errors import UsageError
-from imagecot.generators import randomness
+from imagecot.generators import MOST, MOST_STEPS, randomness
 from imagecot.generators.paths import MASKED, Asked, Correction, Paths, without_words
 from imagecot.generators.schedules import get_schedule, masked_count, noise_temperature
 from imagecot.generators.showo.magvitv2 import MagvitV2
@@ -114,6 +114,20 @@ class ShowoGenerator:
     memory_budget: int | None = None
     precision: str = "float32"
 
+    def __post_init__(self) -> None:
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Raise UsageError for settings that nothing can be drawn with."""
+        if type(self.steps) is not int or not 1 <= self.steps <= MOST_STEPS:
+            raise UsageError(f"an image takes at least 1 step and at most {MOST_STEPS:,}, not {self.steps!r}.")
+        for name, value in (("guidance_scale", self.guidance_scale), ("temperature", self.temperature)):
+            if type(value) not in (int, float) or not 0 <= value <= MOST:
+                raise UsageError(f"{name} must be a number from 0 to {MOST:g}, not {value!r}.")
+        if self.memory_budget is not None and (type(self.memory_budget) is not int or self.memory_budget < 1):
+            raise UsageError(f"memory_budget must be a number of bytes, at least 1, not {self.memory_budget!r}.")
+        get_schedule(self.schedule)
+
     @property
     def rows_per_path(self) -> int:
         """Rows of the forward pass that one step of one path costs."""
@@ -156,15 +170,15 @@ class ShowoGenerator:
                  against the empty prompt and the same rejected image, so it strengthens what prompt and reasons say and
                  not what was wrong (measured against the empty prompt alone, lab log).
 
-        UsageError for a prompt that is empty or too long, or where the numbers of prompts, corrections and seeds do not go together.
+        UsageError for a prompt that is empty or too long, or where the numbers of prompts, corrections and seeds do
+        not go together.
         """
         check_prompts(prompts, self)
         if len(prompts) not in (1, len(seeds)):
             raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many.")
         if history is not None and len(history) not in (1, len(seeds)):
             raise UsageError(f"{len(history)} corrections do not go with {len(seeds)} seeds; give one or as many.")
-        if self.steps < 1:
-            raise UsageError(f"an image takes at least 1 step, not {self.steps}.")
+        self._check_settings()
         count = max(len(prompts), len(history or ()))
         repeated = [prompts[i % len(prompts)] for i in range(count)]
         asked: list[Asked] = [*repeated]

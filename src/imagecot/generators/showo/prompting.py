@@ -9,11 +9,26 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from imagecot.checkpoint import AGAIN
 from imagecot.errors import ImagecotError
+from imagecot.files import make_folder, write_atomically, write_text
+from imagecot.foreign import foreign
 from imagecot.generators.paths import Asked
 from imagecot.generators.showo.config import ShowoConfig
+from imagecot.reading import Foreign, read_record, read_text
 
 IGNORED = -100  # label of a position that no loss looks at
+
+
+class _Token(Foreign):
+    content: str
+
+
+class _Ends(Foreign):
+    """The names of the tokens before and behind a text, in `tokenizer_config.json`."""
+
+    bos_token: str | _Token
+    eos_token: str | _Token
 
 
 class Prompting:
@@ -25,11 +40,14 @@ class Prompting:
     """
 
     def __init__(self, tokenizer: Tokenizer, config: ShowoConfig, bos_id: int, eos_id: int) -> None:
-        if tokenizer.get_vocab_size() > config.llm_vocab_size:
+        entries = max(tokenizer.get_vocab().values(), default=-1) + 1
+        if entries > config.llm_vocab_size:
             raise ImagecotError(
-                f"the tokenizer has {tokenizer.get_vocab_size()} entries but the model knows "
-                f"{config.llm_vocab_size} text ids; pass the tokenizer that the model was trained with."
+                f"the tokenizer has {entries} entries but the model knows {config.llm_vocab_size} text ids; pass the "
+                "tokenizer that the model was trained with."
             )
+        tokenizer.no_truncation()  # a tokenizer's file may ask for both
+        tokenizer.no_padding()
         self.tokenizer = tokenizer
         self.config = config
         self.bos_id, self.eos_id = bos_id, eos_id
@@ -50,12 +68,12 @@ class Prompting:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             if not (folder / name).is_file():
                 raise ImagecotError(f"{folder} has no {name}; copy the tokenizer's files beside the weights.")
-        try:
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            names = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-            bos, eos = (tokenizer.token_to_id(_content(names[key])) for key in ("bos_token", "eos_token"))
-        except Exception as error:  # the tokenizers library raises plain Exception for a malformed file
-            raise ImagecotError(f"the tokenizer in {folder} cannot be read ({error}); copy it again.") from error
+        text = read_text(folder / "tokenizer.json", advice=AGAIN)
+        names = read_record(folder / "tokenizer_config.json", _Ends, advice=AGAIN)
+        with foreign(f"the tokenizer in {folder} cannot be read"):
+            tokenizer = Tokenizer.from_str(text)
+            tokenizer.encode("a photo of a cat")
+        bos, eos = (tokenizer.token_to_id(_content(token)) for token in (names.bos_token, names.eos_token))
         if bos is None or eos is None:
             raise ImagecotError(
                 f"the tokenizer in {folder} does not contain its own bos and eos tokens; copy it again."
@@ -64,15 +82,14 @@ class Prompting:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` into `folder`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save(str(folder / "tokenizer.json"))
+        folder = make_folder(Path(folder))
+        write_atomically(folder / "tokenizer.json", lambda part: self.tokenizer.save(str(part)))
         names = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": self.tokenizer.id_to_token(self.bos_id),
             "eos_token": self.tokenizer.id_to_token(self.eos_id),
         }
-        (folder / "tokenizer_config.json").write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / "tokenizer_config.json", json.dumps(names, indent=2) + "\n")
 
     @property
     def max_text_ids(self) -> int:
@@ -180,5 +197,5 @@ class Prompting:
         return torch.tensor(inputs), torch.tensor(labels)
 
 
-def _content(token: str | dict[str, str]) -> str:
-    return token if isinstance(token, str) else token["content"]
+def _content(token: "str | _Token") -> str:
+    return token if isinstance(token, str) else token.content

@@ -1,0 +1,104 @@
+"""What a checkpoint folder holds: `config.json`, weights whole or in shards, or an adapter of another checkpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from imagecot.errors import ImagecotError
+from imagecot.naming import printable
+from imagecot.reading import Foreign, read_object, read_record
+
+CONFIG = "config.json"
+ADAPTER = "adapter_config.json"  # of peft: the folder holds an adapter, and names its base model
+WEIGHT_FILES = (
+    "model.safetensors",
+    "pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
+    "pytorch_model.pt",
+    "model.pt",
+)
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+AGAIN = "copy or download it again"
+
+
+class _Index(Foreign):
+    """Which shard holds which tensor."""
+
+    weight_map: Annotated[dict[str, str], Field(min_length=1)]
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is there and says what it holds."""
+    return any(is_file(folder / name) for name in (CONFIG, ADAPTER))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; no error for a path that cannot be one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; no error for a path that cannot be one."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read `folder/config.json`; ImagecotError where it is missing or no JSON object."""
+    file = Path(folder) / CONFIG
+    if not is_file(file):
+        raise ImagecotError(f"{folder} has no config.json; pass a folder that holds a complete checkpoint.")
+    return read_object(file, advice=AGAIN)
+
+
+def find_weights(folder: Path) -> list[Path]:
+    """Return the weight files of a checkpoint folder: one file, or the shards that its index names.
+
+    ImagecotError where there is none, or where an index names a file that is not there or not of this folder.
+    """
+    shards = {index.name: _shards(index) for index in sorted(folder.glob("*.index.json")) if index.is_file()}
+    for name in ADAPTER_FILES if is_file(folder / ADAPTER) else WEIGHT_FILES:
+        if (folder / name).is_file():
+            return [folder / name]
+        if f"{name}.index.json" in shards:
+            return _present(folder / f"{name}.index.json", shards[f"{name}.index.json"])
+    expected = ADAPTER_FILES if is_file(folder / ADAPTER) else WEIGHT_FILES[:4]
+    raise ImagecotError(f"{folder} holds no weights; expected one of {', '.join(expected)} or their sharded form.")
+
+
+def _shards(index: Path) -> list[str]:
+    names = sorted(set(read_record(index, _Index, advice=AGAIN).weight_map.values()))
+    outside = [name for name in names if not _stays_inside(name)]
+    if outside:
+        raise ImagecotError(f"{index} names shards that are not in its folder ({few(outside)}); {AGAIN}.")
+    return names
+
+
+def _present(index: Path, names: Sequence[str]) -> list[Path]:
+    missing = [name for name in names if not is_file(index.parent / name)]
+    if missing:
+        raise ImagecotError(
+            f"{index} names {len(missing)} shard(s) that are not there ({few(missing)}); download them too."
+        )
+    return [index.parent / name for name in names]
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether a name stays in its folder. Links are not followed: those of the hub's cache lead elsewhere, rightly."""
+    ways = (PurePosixPath(name), PureWindowsPath(name))
+    return bool(name.strip()) and "\0" not in name and not any(w.anchor or ".." in w.parts for w in ways)
+
+
+def few(names: Sequence[str], limit: int = 3) -> str:
+    """The first few of some names, which others gave: printable and not too long."""
+    shown = [printable(name if len(name) <= 120 else name[:119] + "…").replace("\n", "\\n") for name in names[:limit]]
+    return ", ".join(shown) + (f", and {len(names) - limit} more" if len(names) > limit else "")
