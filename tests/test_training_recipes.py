@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
 from imagecot.generators.showo import MagvitV2, MagvitV2Config, Showo, ShowoConfig
 from imagecot.geneval.prompts import counting_metadata
@@ -110,10 +111,19 @@ def test_generator_resumes_exactly_moves_every_weight_and_draws(data, tmp_path, 
 def test_codes_of_the_pool_are_kept(data, tmp_path):
     torch.manual_seed(0)
     model, pool = MagvitV2(MagvitV2Config(**SMALL_IMAGE_MODEL)), dataset.Pool(data, 20, seed=1)
-    codes = encode_pool(model, pool, tmp_path / "codes.pt")
+    codes = encode_pool(model, pool, tmp_path)
     assert codes.shape == (20, 64)
-    torch.nn.init.normal_(model.encoder.conv_in.weight)  # another model: the cache is what is read now
-    assert torch.equal(encode_pool(model, pool, tmp_path / "codes.pt"), codes)
+    [kept] = tmp_path.glob("codes-*/*.pt")
+    written = kept.stat().st_mtime_ns
+    assert torch.equal(encode_pool(model, pool, tmp_path), codes)
+    assert kept.stat().st_mtime_ns == written
+    torch.nn.init.normal_(model.encoder.conv_in.weight)  # another model has other codes
+    assert not torch.equal(encode_pool(model, pool, tmp_path), codes)
+    assert len(list(tmp_path.glob("codes-*"))) == 2
+    kept.write_bytes(kept.read_bytes()[:100])
+    torch.manual_seed(0)
+    with pytest.raises(ImagecotError, match=r"0000000\.pt is damaged .*; delete it to compute it again"):
+        encode_pool(MagvitV2(MagvitV2Config(**SMALL_IMAGE_MODEL)), pool, tmp_path)
 
 
 def test_shared_bits_fold_into_a_plain_model():

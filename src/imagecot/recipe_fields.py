@@ -18,14 +18,15 @@ _LONGEST = 4096  # characters of a path or a name
 
 
 def _usable(value: Any) -> Any:
-    if isinstance(value, str | Path):
-        text = str(value)
-        if value == "" or not text.strip():
-            raise ValueError("it is empty")
-        if len(text) > _LONGEST:
-            raise ValueError(f"it has {len(text)} characters, more than {_LONGEST}")
-        if not text.isprintable():
-            raise ValueError("it holds characters that cannot be printed")
+    if not isinstance(value, str | Path):
+        raise ValueError("it must be text")
+    text = str(value)
+    if value == "" or not text.strip():
+        raise ValueError("it is empty")
+    if len(text) > _LONGEST:
+        raise ValueError(f"it has {len(text)} characters, more than {_LONGEST}")
+    if not text.isprintable():
+        raise ValueError("it holds characters that cannot be printed")
     return value
 
 

@@ -8,6 +8,7 @@ own configuration.
 import copy
 import math
 import random
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -394,7 +395,10 @@ def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> Any:
     """Add low-rank updates to the linear layers that `targets` matches, in place, and freeze the rest; peft's model."""
     from peft import LoraConfig, get_peft_model
 
-    adapter: Any = get_peft_model(model, LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=targets))
+    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft asks it
+        adapter: Any = get_peft_model(model, config)
     adapter.peft_config["default"].base_model_name_or_path = base
     return adapter
 

@@ -46,6 +46,10 @@ def _build(sizes: dict[str, Any]) -> None:
         raise ValueError("more than 200 layers, or wider than 20,000")
     with torch.device("meta"):
         Showo(config)
+    width = config.hidden_size / config.num_attention_heads
+    turned = width * config.partial_rotary_factor
+    if width % 1 or config.partial_rotary_factor > 1 or int(turned) < 2 or int(turned) % 2:
+        raise ValueError("num_attention_heads must divide hidden_size into heads that turn in pairs")
     room = config.max_text_len + config.num_vq_tokens + 3
     if config.max_position_embeddings < room:
         raise ValueError(f"max_position_embeddings is below the {room} tokens of text and image")

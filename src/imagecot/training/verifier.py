@@ -110,6 +110,8 @@ class VerifierRecipe(BaseModel):
     def _buildable(self) -> Self:
         if SIZE % self.vision.patch_size:
             raise ValueError(f"vision.patch_size must divide {SIZE}, the size of the drawn world's pictures")
+        if self.text.hidden_size % (2 * self.text.num_attention_heads):
+            raise ValueError("twice text.num_attention_heads must divide text.hidden_size")
         if self.text.num_attention_heads % self.text.num_key_value_heads:
             raise ValueError("text.num_key_value_heads must divide text.num_attention_heads")
         try:
