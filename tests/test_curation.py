@@ -234,11 +234,11 @@ def test_the_hub_reads_it(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "told"),
     [
-        ("label", "maybe", "neither yes nor no"),
-        ("question", "taste", "none of orm"),
+        ("label", "maybe", "label: input should be 'yes' or 'no', not 'maybe'"),
+        ("question", "taste", "question: input should be 'orm', .*, not 'taste'"),
         ("prompt", " ", "the prompt is empty"),
-        ("image", {"bytes": None, "path": None}, "the image is missing"),
-        ("image", {"bytes": b"\x89PNG", "path": None}, "cannot be read"),
+        ("image", {"bytes": None, "path": None}, "image.bytes: input should be a valid bytes"),
+        ("image", {"bytes": b"\x89PNG", "path": None}, "the image is no readable picture"),
         ("id", None, "is there twice"),
     ],
 )
@@ -260,7 +260,10 @@ def test_bad_rows_are_named(tmp_path, column, value, told):
 def test_no_data_is_said(tmp_path):
     with pytest.raises(UsageError, match="holds no curated data"):
         list(read_rows(tmp_path))
-    RankingData(tmp_path / "d", {}, 1).shard(0).write_bytes(b"no parquet")
+    (tmp_path / "d/data").mkdir(parents=True)
+    RankingData(tmp_path / "e", {}, 1)
+    assert not (tmp_path / "e").exists()
+    (tmp_path / "d/data/00000.parquet").write_bytes(b"no parquet")
     with pytest.raises(ImagecotError, match="is damaged"):
         list(read_rows(tmp_path / "d"))
 
@@ -309,7 +312,7 @@ def test_llava_conversations_there_and_back(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"image": "none.png"}, "no readable image"),
+        ({"image": "none.png"}, "none.png is missing"),
         (
             {"conversations": [{"from": "human", "value": "Nice?"}, {"from": "gpt", "value": "yes"}]},
             "none of the paper's",
@@ -344,9 +347,9 @@ def test_the_released_wording_is_read():
 
 def test_a_damaged_identity_is_refused_in_one_sentence(tmp_path):
     out = tmp_path / "data"
-    RankingData(out, {"kind": "orm"}, 1)
+    RankingData(out, {"kind": "orm"}, 1).claim()
     (out / "curation.json").write_text('{"kind": ')
-    with pytest.raises(UsageError, match=r"curation\.json is damaged; delete"):
+    with pytest.raises(UsageError, match=r"curation\.json is damaged: .*; delete"):
         RankingData(out, {"kind": "orm"}, 1)
 
 

@@ -9,11 +9,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import torch
 
-from imagecot.curation.chat_model import KEY, ChatModel
+from imagecot.curation.chat_model import ChatModel
 from imagecot.curation.corrections import difference, make_corrections, read_corrections, write_corrections
 from imagecot.curation.dataset import RankingData, answer, make_row, read_rows
 from imagecot.curation.llava import export_llava, import_llava
 from imagecot.curation.reflection import by_scorer, reflections
+from imagecot.endpoints import KEY
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.detection import Detections
 from imagecot.geneval.discrepancies import Discrepancy, parse
@@ -123,7 +124,7 @@ def test_groups_survive_the_disk_and_bad_ones_are_named(tmp_path):
     with pytest.raises(UsageError):
         write_corrections(tmp_path / "c", groups, {"seed": 1})
     write_corrections(tmp_path / "bad", [{**groups[0], "prompt": " "}], {})
-    with pytest.raises(ImagecotError, match=r"row 0 of .* lacks its prompt or codes"):
+    with pytest.raises(ImagecotError, match=r"row 0 of .*: prompt: the prompt is empty"):
         list(read_corrections(tmp_path / "bad"))
     with pytest.raises(UsageError, match="no rejected image"):
         make_corrections([], ROWS, "nearest", 0)

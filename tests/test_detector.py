@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pydantic import ValidationError
 
 from imagecot.errors import UsageError
-from imagecot.geneval.folder import read_image
 from imagecot.geneval.prompts import COLORS, TASKS
+from imagecot.images import from_picture, open_picture
 from imagecot.pictograms.annotated import AnnotatedPicture, Seen, read_annotations
 from imagecot.pictograms.captions import random_requirement
 from imagecot.pictograms.dataset import Example, example
@@ -111,11 +112,12 @@ def test_shipped_detector_rejects_scenes_of_other_prompts():
     assert wrong == 0
 
 
-def labelled(folder: str) -> tuple[list[dict[str, Any]], list[bool]]:
+def labelled(name: str) -> tuple[list[dict[str, Any]], list[bool]]:
     """Labels of pictures that the shipped generator drew of held-out prompts, and what the shipped detector says."""
-    path = Path(__file__).parent / "data" / folder
-    rows = json.loads((path / "labels.json").read_text())
-    images = [read_image(path / row["file"]) for row in rows]
+    table = pq.read_table(Path(__file__).parent / "data" / "labelled.parquet").to_pylist()
+    kept = [row for row in table if row["set"] == name]
+    rows = [json.loads(row["labels"]) for row in kept]
+    images = [from_picture(open_picture(row["picture"])) for row in kept]
     return rows, [v.correct for v in load_detector().judge(images, [row["metadata"] for row in rows])]
 
 
@@ -207,7 +209,7 @@ def test_annotated_pictures_are_placed_anew_with_their_boxes_and_lose_the_colour
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 2 of .* is not JSON"),
+        ("{", "line 2 of .* is not valid JSON"),
         ('{"prompt": "a cup", "codes": []}', "line 2 of .*: codes: "),
         (annotated(2).model_dump_json().replace('"cup"', '"cat"'), "line 2 of .* the drawn world has no 'cat'"),
         (annotated(2).model_dump_json().replace('"red"', '"mauve"'), "line 2 of .* there is no colour 'mauve'"),
@@ -230,5 +232,5 @@ def test_annotated_pictures_need_the_tokenizer_that_decodes_them(tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UsageError, match="is empty"):
         read_annotations(tmp_path / "empty.jsonl")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is a folder"):
         read_annotations(tmp_path)

@@ -1,36 +1,42 @@
 """Reasons from a chat model with vision, through the HTTP interface that OpenAI defined and many servers have.
 
-Every answer is kept in a file named after its request, so nothing is asked or paid for twice.
+Every answer is kept in a file named after its request, so nothing is asked or paid for twice. Refusals and answers that
+are empty or cut are not kept: asked again, the model may answer.
 """
 
 import base64
 import hashlib
-import http.client
 import json
-import os
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from imagecot.curation.dataset import Row
-from imagecot.errors import ImagecotError
-from imagecot.files import write_whole
-from imagecot.geneval.discrepancies import without_answer
+from imagecot.curation.reasons import LEFT_OUT, Outcome, reasons_of
+from imagecot.endpoints import Endpoint
+from imagecot.errors import UsageError
+from imagecot.files import make_own_folder, write_whole
+from imagecot.images import from_png, png
+from imagecot.reading import Schema, read_record
+from imagecot.replies import Reply
 
-KEY = "OPENAI_API_KEY"
 ASK = (
     "This image was generated for the prompt: {prompt}. It does not show what the prompt asks for. In one or two short "
     "sentences, say what is wrong: missing or extra objects, a wrong number, a wrong colour, a wrong position."
 )
 _MOST_TOKENS = 100
-_AT_ONCE = 8
-_TRIES = 4
-_PASSING = (408, 409, 429, 500, 502, 503, 504)
+_LONGEST_NAME = 500
+
+
+class _Kept(Schema):
+    """An answer in its file."""
+
+    text: str
+    finish: str | None = None
+    prompt_tokens: int
+    completion_tokens: int
 
 
 @dataclass
@@ -39,82 +45,87 @@ class ChatModel:
 
     cache    folder of the answers
     wait     seconds before a request is tried again, doubled each time
-    asked, prompt_tokens, completion_tokens  of this process; cached answers cost nothing
+    seconds  what one try of a request may take
+    begin    called before the first answer is kept
+    asked, prompt_tokens, completion_tokens  of this process; kept answers cost nothing
+    outcomes  how many images got reasons, and how many why not
+
+    UsageError for an address or a name that is none.
     """
 
-    endpoint: str
+    endpoint: str = field(repr=False)
     model: str
     cache: Path
     wait: float = 2.0
+    seconds: float = 90.0
+    begin: Callable[[], object] = lambda: None
     asked: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    _seconds: float = field(default=120.0, repr=False)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._server = replace(Endpoint.from_environment(self.endpoint), wait=self.wait, seconds=self.seconds)
+        if not self.model.strip() or len(self.model) > _LONGEST_NAME or not self.model.isprintable():
+            raise UsageError("the name of the model is empty or no name; give one that the endpoint serves.")
 
     def explain(self, rows: Sequence[Row]) -> list[str]:
-        """Return what is wrong with the image of each row, empty where the model had nothing to say.
+        """Return what is wrong with the image of each row, empty where the model gave no reasons.
 
-        ImagecotError where the endpoint cannot be reached, refuses, or answers something else.
+        ImagecotError where the endpoint cannot be reached, refuses the request, or answers something else.
         """
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = list(pool.map(self._answer, rows))
-        for answer in answers:
-            if answer["new"]:
-                self.asked += 1
-                self.prompt_tokens += answer["prompt_tokens"]
-                self.completion_tokens += answer["completion_tokens"]
-        return [" ".join(without_answer(answer["text"]).split()) for answer in answers]
+        bodies = [self._body(row) for row in rows]
+        files = [self._file(body) for body in bodies]
+        found = {file: self._kept(file) for file in files if file.is_file()}
+        new = {file: body for file, body in zip(files, bodies, strict=True) if file not in found}
+        names = list(new)
+        for number, answer in self._server.post_each("chat/completions", list(new.values())):
+            reply = Reply.read(answer, self._server)
+            self.asked += 1
+            self.prompt_tokens += reply.prompt_tokens
+            self.completion_tokens += reply.completion_tokens
+            found[names[number]] = reply
+            if reasons_of(reply)[0] in ("reasons", "agreed"):
+                self._keep(names[number], reply)
+        told = [reasons_of(found[file]) for file in files]
+        self.outcomes.update(outcome for outcome, _ in told)
+        return [reasons for _, reasons in told]
 
     @property
     def cost(self) -> str:
         """What was spent, for people."""
         return f"{self.asked} requests, {self.prompt_tokens} prompt and {self.completion_tokens} answer tokens"
 
-    def _answer(self, row: Row) -> dict[str, Any]:
-        picture = base64.b64encode(row["image"]["bytes"]).decode()
+    @property
+    def left_out(self) -> str:
+        """How many answers were no reasons, for people; empty where all were."""
+        counts = [f"{self.outcomes[kind]} {words}" for kind, words in LEFT_OUT.items() if self.outcomes[kind]]
+        return f"{', '.join(counts)} of {self.outcomes.total()} answers" if counts else ""
+
+    def _body(self, row: Row) -> dict[str, Any]:
+        data = row["image"]["bytes"]
+        picture = base64.b64encode(data if data.startswith(b"\x89PNG") else png(from_png(data))).decode()
         content = [
             {"type": "text", "text": ASK.replace("{prompt}", row["prompt"])},
             {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
         ]
-        body = {"model": self.model, "messages": [{"role": "user", "content": content}], "max_tokens": _MOST_TOKENS}
-        data = json.dumps(body).encode()
-        file = self.cache / f"{hashlib.sha256(self.endpoint.encode() + data).hexdigest()}.json"
-        if file.is_file():
-            return {**json.loads(file.read_text(encoding="utf-8")), "new": False}
-        reply = self._post(data)
-        try:
-            usage = reply.get("usage") or {}
-            answer = {
-                "text": str(reply["choices"][0]["message"]["content"] or ""),
-                "prompt_tokens": int(usage.get("prompt_tokens") or 0),
-                "completion_tokens": int(usage.get("completion_tokens") or 0),
-            }
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            raise ImagecotError(
-                f"{self.endpoint} did not answer as a chat model ({str(reply)[:100]}); check --endpoint and --model."
-            ) from None
-        self.cache.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(answer).encode())
-        return {**answer, "new": True}
+        return {"model": self.model, "messages": [{"role": "user", "content": content}], "max_tokens": _MOST_TOKENS}
 
-    def _post(self, data: bytes) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if os.environ.get(KEY):
-            headers["Authorization"] = f"Bearer {os.environ[KEY]}"
-        request = urllib.request.Request(f"{self.endpoint.rstrip('/')}/chat/completions", data, headers)
-        for attempt in range(_TRIES):
-            last = attempt == _TRIES - 1
-            try:
-                with urllib.request.urlopen(request, timeout=self._seconds) as reply:
-                    return json.load(reply)
-            except urllib.error.HTTPError as error:
-                if last or error.code not in _PASSING:
-                    hint = f"set {KEY}" if error.code in (401, 403) else "try again later"
-                    raise ImagecotError(f"{self.endpoint} refuses the request ({error.code}); {hint}.") from None
-            except (OSError, http.client.HTTPException) as error:
-                if last:
-                    raise ImagecotError(f"{self.endpoint} cannot be reached ({error}); check --endpoint.") from None
-            except ValueError:
-                raise ImagecotError(f"{self.endpoint} does not answer in JSON; check --endpoint.") from None
-            time.sleep(self.wait * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
+    def _file(self, body: dict[str, Any]) -> Path:
+        asked = self._server.shown.encode() + json.dumps(body).encode()
+        return self.cache / f"{hashlib.sha256(asked).hexdigest()}.json"
+
+    def _kept(self, file: Path) -> Reply:
+        kept = read_record(file, _Kept, advice="delete it, and it is asked again")
+        return Reply(kept.text, (), None, kept.finish, kept.prompt_tokens, kept.completion_tokens)
+
+    def _keep(self, file: Path, reply: Reply) -> None:
+        self.begin()
+        make_own_folder(self.cache)
+        kept = _Kept(
+            text=reply.text,
+            finish=reply.finish,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+        )
+        write_whole(file, json.dumps(kept.model_dump()).encode())

@@ -1,17 +1,32 @@
 """Groups for self-correction: a prompt, a rejected image, an accepted image and the reasons (paper, section 3.4)."""
 
-import io
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
-from imagecot.curation.dataset import CODES, REASONS, Row, claim_shards, read_shards, write_card, write_shard
+from imagecot.curation.dataset import (
+    CODES,
+    IDENTITY,
+    KIND,
+    REASONS,
+    Row,
+    claim_shards,
+    contents,
+    read_rows,
+    read_shards,
+    unique_ids,
+    write_card,
+    write_shard,
+)
+from imagecot.curation.schema import CorrectionRow, checked
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.identity import refuse_occupied
+from imagecot.images import open_picture
 
 Pairing = Literal["nearest", "random"]
 _CODES = ("rejected_codes", "accepted_codes")
@@ -44,11 +59,15 @@ def make_corrections(
             rng = random.Random(f"{seed}:{row['id']}")
             nearest = pairing == "nearest"
             choice = min(choices, key=lambda c: (difference(row, c), c["id"])) if nearest else rng.choice(choices)
+            if len(row[CODES]) != len(choice[CODES]):
+                raise ImagecotError(
+                    f"images of {row['prompt']!r} differ in their codes; curate all with one generator."
+                )
             groups.append(_group(row, choice))
     if not groups:
         raise UsageError("no rejected image of this data has reasons and an accepted one beside it; draw more paths.")
     random.Random(seed).shuffle(groups)
-    return groups[:most]
+    return unique_ids(groups[:most])
 
 
 def difference(rejected: Row, accepted: Row) -> float:
@@ -61,7 +80,7 @@ def difference(rejected: Row, accepted: Row) -> float:
 
 @lru_cache(maxsize=4096)
 def _pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.int16)
+    return np.asarray(open_picture(png), np.int16)
 
 
 def _group(rejected: Row, accepted: Row) -> Row:
@@ -99,8 +118,28 @@ seeds and the generator's codes of both images, by how much their pixels differ,
 
 
 def read_corrections(folder: str | Path) -> Iterator[Row]:
-    """Every group of a folder of `write_corrections`; ImagecotError naming shard and row for an incomplete one."""
-    for file, number, row in read_shards(folder, _COLUMNS):
-        if not (row["prompt"] or "").strip() or not all(row[name] for name in _CODES):
-            raise ImagecotError(f"row {number} of {file} lacks its prompt or codes; curate again.")
+    """Every group of a folder of `write_corrections`; ImagecotError naming shard, row and field of what is no group."""
+    for _, row in checked(read_shards(folder, _COLUMNS), CorrectionRow, _CODES):
         yield row
+
+
+def curate_corrections(
+    data: Sequence[Path], images: Sequence[Path], out: Path, pairing: Pairing, seed: int, most: int | None
+) -> list[Row]:
+    """Write the groups of folders of `curate reflection` and of folders with accepted images; returns the groups.
+
+    UsageError where a folder is named twice, where there is no group, or where `out` holds something else.
+    """
+    identity = {
+        "kind": "corrections",
+        "data_sha256": contents(data, "--data"),
+        "images_sha256": contents(images, "--images"),
+        "pairing": pairing,
+        "most": most,
+        "seed": seed,
+    }
+    refuse_occupied(out / IDENTITY, identity, KIND)
+    rejected, accepted = (chain.from_iterable(map(read_rows, folders)) for folders in (data, images))
+    groups = make_corrections(rejected, accepted, pairing, seed, most)
+    write_corrections(out, groups, identity)
+    return groups

@@ -4,24 +4,29 @@ A shard is one unit of work and is written whole, so a curation that was killed 
 the rows of one that was not.
 """
 
-import io
+import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
-from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import clear_write_errors, write_atomically, write_whole
-from imagecot.identity import claim
-from imagecot.images import png
+from imagecot.curation.page import SAMPLES, Sample, card, write_samples
+from imagecot.curation.schema import RankingRow, checked
+from imagecot.errors import ImagecotError, UsageError, first_line
+from imagecot.files import make_own_folder, write_atomically, write_text
+from imagecot.identity import claim, refuse_occupied
+from imagecot.images import open_picture, png
+from imagecot.interruption import check
+from imagecot.reading import read_bytes
 
 Row = dict[str, Any]
-QUESTIONS = ("orm", "prm", "clarity", "potential", "reflection")
 IDENTITY = "curation.json"
+KIND = "curation"
+_AT_ONCE = 256  # rows that are read at a time
 _COLUMNS = ("id", "prompt", "task", "metadata", "question", "step", "steps", "seed", "label", "agreement", "image")
 # Columns that older and imported data do not have: of an image its codes and what is wrong with it; of an image that
 # was drawn again the codes of the one before and what was said of that.
@@ -91,28 +96,78 @@ def read_shards(folder: str | Path, columns: Sequence[str]) -> Iterator[tuple[Pa
 
     UsageError where there are none; ImagecotError for a file that is damaged or lacks one of `columns`.
     """
-    import pyarrow.parquet
+    for file in shards(folder):
+        for number, row in enumerate(_read_shard(file, columns)):
+            yield file, number, row
 
+
+def shards(folder: str | Path) -> list[Path]:
+    """The shards of a curated folder in their order; UsageError where there are none, ImagecotError where one lacks."""
     files = sorted(Path(folder).glob("data/*.parquet"))
     if not files:
         raise UsageError(f"{folder} holds no curated data (no data/*.parquet); run imagecot curate first.")
-    for file in files:
-        try:
-            table = pyarrow.parquet.read_table(file)
-        except (OSError, ValueError) as error:
-            raise ImagecotError(f"{file} is damaged ({error}); delete it and curate again.") from None
-        lacking = [name for name in columns if name not in table.column_names]
-        if lacking:
-            raise ImagecotError(f"{file} lacks the column {lacking[0]}; curate again.")
-        for number, row in enumerate(table.to_pylist()):
-            yield file, number, row
+    own = [int(file.stem) for file in files if re.fullmatch(r"\d{5,}", file.stem)]
+    lacking = next((number for number, found in enumerate(own) if number != found), None)
+    if lacking is not None:
+        raise ImagecotError(
+            f"{files[0].with_name(f'{lacking:05d}.parquet')} is missing; run the command that made {folder} again."
+        )
+    return files
+
+
+def content(folder: str | Path) -> str:
+    """SHA-256 of what the shards of a folder hold, wherever it lies; errors as of `shards`."""
+    total = hashlib.sha256()
+    for file in shards(folder):
+        total.update(hashlib.sha256(read_bytes(file, advice="curate again")).digest())
+    return total.hexdigest()
+
+
+def contents(folders: Sequence[Path], option: str) -> list[str]:
+    """The `content` of several folders; UsageError, naming the option, where two hold the same."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        other = found.setdefault(content(folder), folder)
+        if other is not folder:
+            raise UsageError(f"{option} names the same data twice ({other} and {folder}); leave one out.")
+    return [*found]
+
+
+def unique_ids(rows: list[Row]) -> list[Row]:
+    """The rows, where an id that was there before has a number behind it: data that meet here may share ids."""
+    seen: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        seen[row["id"]] += 1
+        found.append(row if seen[row["id"]] == 1 else {**row, "id": f"{row['id']} ({seen[row['id']]})"})
+    return found
+
+
+def _read_shard(file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    import pyarrow.parquet
+
+    if not file.is_file():
+        raise ImagecotError(f"{file} is no regular file; remove it and curate again.")
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            names = parquet.schema_arrow.names
+            lacking = [name for name in columns if name not in names]
+            repeated = [name for name in names if names.count(name) > 1]
+            if not lacking and not repeated:
+                for batch in parquet.iter_batches(_AT_ONCE):
+                    yield from batch.to_pylist()
+    except Exception as error:  # of a damaged file the decoders raise what they like
+        raise ImagecotError(f"{file} is damaged ({first_line(error)[:200]}); delete it and curate again.") from None
+    if lacking:
+        raise ImagecotError(f"{file} lacks the column {lacking[0]}; curate again.")
+    if repeated:
+        raise ImagecotError(f"{file} has the column {repeated[0]} twice; curate again.")
 
 
 def claim_shards(out: Path, identity: Row) -> None:
     """Make a folder ready for the shards of `identity`; UsageError where it holds something else."""
-    claim(out / IDENTITY, identity, "curation")
-    with clear_write_errors(out):
-        (out / "data").mkdir(exist_ok=True)
+    claim(out / IDENTITY, identity, KIND)
+    make_own_folder(out / "data")
 
 
 def write_card(out: Path, task: str, text: str) -> None:
@@ -129,16 +184,16 @@ configs:
 ---
 
 """
-    write_whole(out / "README.md", (front + text).encode())
+    write_text(out / "README.md", front + text)
 
 
 class RankingData:
-    """A folder of shards under way: `data/00000.parquet` and so on."""
+    """A folder of shards under way: `data/00000.parquet` and so on. It is claimed when the first of them is written."""
 
     def __init__(self, out: Path, identity: Row, units: int) -> None:
         """Open or resume; UsageError where the folder holds something else."""
-        self.out, self.units = out, units
-        claim_shards(out, identity)
+        self.out, self.units, self.identity = out, units, dict(identity)
+        refuse_occupied(out / IDENTITY, identity, KIND)
 
     def shard(self, unit: int) -> Path:
         """The file of a unit."""
@@ -148,106 +203,48 @@ class RankingData:
         """Units that are still to be done."""
         return [unit for unit in range(self.units) if not self.shard(unit).is_file()]
 
+    @property
+    def claimed(self) -> bool:
+        """Whether anything was written."""
+        return (self.out / IDENTITY).is_file()
+
+    def claim(self) -> None:
+        """Make the folder this curation's own; errors as of `claim_shards`."""
+        claim_shards(self.out, self.identity)
+
     def keep(self, unit: int, rows: Sequence[Row]) -> None:
         """Write the rows of a unit."""
+        self.claim()
         write_shard(self.shard(unit), rows, (*_COLUMNS, CODES, REASONS, BEFORE, TOLD))
 
     def finish(self, title: str, how: str) -> Row:
-        """Write the card and the page of samples; returns the counts by question and label."""
+        """Write the card and the page of samples; returns the counts by question and label.
+
+        ImagecotError where there is no row.
+        """
         counts: Counter[tuple[str, str]] = Counter()
-        samples: dict[tuple[str, str], list[Row]] = {}
+        samples: dict[tuple[str, str], list[Sample]] = {}
         for row in read_rows(self.out):
             key = (row["question"], row["label"])
             counts[key] += 1
-            if len(samples.setdefault(key, [])) < 8:
-                samples[key].append(row)
-        write_card(self.out, "image-to-text", _card(title, how, counts))
-        _sample_page(samples, self.out / "samples.png")
+            if len(samples.setdefault(key, [])) < SAMPLES:
+                samples[key].append(Sample(row["image"]["bytes"], row["prompt"], row["step"], answer(row)))
+        if not counts:
+            raise ImagecotError(f"{self.out} holds no labelled image; delete it and curate from other data.")
+        write_card(self.out, "image-to-text", card(title, how, counts))
+        write_samples(samples, self.out / "samples.png")
         return {f"{question}/{label}": count for (question, label), count in sorted(counts.items())}
 
 
 def read_rows(folder: str | Path) -> Iterator[Row]:
-    """Every row of a curated folder, images as PNG bytes, checked.
+    """Every row of a curated folder, images as the bytes of a picture that can be read.
 
-    ImagecotError naming shard and row for a missing or unreadable image, a label other than yes and no, an unknown
-    question, an empty prompt or a repeated id; UsageError where there is no such data.
+    ImagecotError naming shard, row and field for what does not fit `RankingRow`, an image that cannot be read, or a
+    repeated id; UsageError where there is no such data.
     """
-    seen: set[str] = set()
-    for file, number, row in read_shards(folder, _COLUMNS):
-        problem = _problem(row, seen)
-        if problem:
-            raise ImagecotError(f"row {number} of {file}: {problem}; remove the row or curate again.")
-        seen.add(row["id"])
+    for where, row in checked(read_shards(folder, _COLUMNS), RankingRow, (CODES, BEFORE)):
+        open_picture(row["image"]["bytes"], f"{where}: the image")
         yield row
-
-
-def _problem(row: Row, seen: set[str]) -> str | None:
-    if row["label"] not in ("yes", "no"):
-        return f"the label is {row['label']!r}, neither yes nor no"
-    if row["question"] not in QUESTIONS:
-        return f"the question {row['question']!r} is none of {', '.join(QUESTIONS)}"
-    if not (row["prompt"] or "").strip():
-        return "the prompt is empty"
-    if row["id"] in seen:
-        return f"the id {row['id']} is there twice"
-    data = (row["image"] or {}).get("bytes")
-    if not data:
-        return "the image is missing"
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.verify()
-    except (OSError, SyntaxError, ValueError):
-        return "the image cannot be read"
-    return None
-
-
-def _card(title: str, how: str, counts: Counter[tuple[str, str]]) -> str:
-    total = sum(counts.values())
-    lines = [
-        f"| {q} | {counts[q, 'yes']} | {counts[q, 'no']} |" for q in QUESTIONS if counts[q, "yes"] + counts[q, "no"]
-    ]
-    return "\n".join(
-        [
-            f"# {title}",
-            "",
-            f"{total} labelled images. {how}",
-            "",
-            "| question | yes | no |",
-            "|---|---|---|",
-            *lines,
-            "",
-            "Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity, "
-            "potential or reflection), step of steps, seed of the path, label (yes or no), agreement (clarity only: "
-            "whether the scorer's verdict on this preview is that on the final image), image, codes (orm and "
-            "reflection: the generator's codes of the image), reasons (reflection: what is wrong, in words).",
-            "",
-            "![samples](samples.png)",
-            "",
-        ]
-    )
-
-
-def _sample_page(samples: dict[tuple[str, str], list[Row]], file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import textwrap
-
-    import matplotlib.pyplot as plt
-
-    keys = sorted(samples)
-    figure, axes = plt.subplots(len(keys), 8, figsize=(14, 2.4 * len(keys)), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for line, key in zip(axes, keys, strict=True):
-        for axis, row in zip(line, samples[key], strict=False):
-            axis.imshow(Image.open(io.BytesIO(row["image"]["bytes"])), interpolation="nearest")
-            text = "\n".join(textwrap.wrap(row["prompt"], 24))
-            said = "\n".join(textwrap.wrap(answer(row), 28))
-            axis.set_title(f"{text}\n{key[0]}, step {row['step']}: {said}", fontsize=7)
-    figure.tight_layout()
-    write_atomically(file, lambda p: figure.savefig(p, format="png", dpi=80))
-    plt.close(figure)
 
 
 def curate(
@@ -256,7 +253,19 @@ def curate(
     make: Callable[[Sequence[Any]], Iterable[Row]],
     done: Callable[[int], None],
 ) -> None:
-    """Do the missing units: `make` maps the prompts (rows, numbers) of a unit to its rows and depends on them alone."""
+    """Do the missing units: `make` maps the prompts (rows, numbers) of a unit to its rows and depends on them alone.
+
+    Units without rows are written with the first one that has some: a curation without any row claims no folder.
+    """
+    empty: list[int] = []
     for unit in data.missing():
-        data.keep(unit, list(make(units[unit])))
+        check()
+        rows = list(make(units[unit]))
+        if rows or data.claimed:
+            for earlier in empty:
+                data.keep(earlier, [])
+            data.keep(unit, rows)
+            empty = []
+        else:
+            empty.append(unit)
         done(unit + 1)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
 from imagecot.curation.dataset import BEFORE, TOLD, Row, make_row
 from imagecot.generators.paths import Correction, Generator, Paths, finish, states
 from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
@@ -31,13 +32,18 @@ CLARITY_SHARE, POTENTIAL_SHARE = 120 / 200, 80 / 200  # rows for each row of sel
 @dataclass(frozen=True)
 class Labeller:
     """Who draws and who judges. `paths` are drawn for each prompt; `keep` of them at most become rows, both labels
-    in equal numbers where there are enough."""
+    in equal numbers where there are enough. UsageError for numbers out of bounds."""
 
     generator: Generator
     detector: Detector
     paths: int = 20
     keep: int = 20
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole(self.paths, "paths", 1, MOST_PATHS)
+        check_whole(self.keep, "keep", 1, MOST_IMAGES)
+        check_seed(self.seed)
 
     def orm(self, prompts: Sequence[Metadata]) -> Iterator[Row]:
         """Final images, labelled by the scorer."""

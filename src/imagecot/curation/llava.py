@@ -5,18 +5,26 @@ A record has an `id`, an `image` and `conversations` of `{"from": "human" or "gp
 of the questions' wording.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from imagecot.curation.dataset import REASONS, Row, answer, read_rows
+from PIL import Image
+from pydantic import Field, ValidationError, model_validator
+
+from imagecot.curation.dataset import REASONS, RankingData, Row, answer, curate, read_rows
+from imagecot.curation.schema import Id, Metadata, Step
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import clear_write_errors, write_whole
+from imagecot.files import make_folder, make_own_folder, write_whole
 from imagecot.geneval.discrepancies import without_answer
-from imagecot.geneval.folder import read_image
-from imagecot.images import png
+from imagecot.images import from_picture, open_picture, png
+from imagecot.interruption import check
+from imagecot.naming import inside, safe_name
+from imagecot.prompts import check_prompt
+from imagecot.reading import Foreign, parse_json, phrases, read_bytes, read_records, read_text
 from imagecot.verifiers.questions import (
     CLARITY,
     IMAGE_TOKEN,
@@ -30,9 +38,34 @@ from imagecot.verifiers.questions import (
     Question,
 )
 
+_ADVICE = "give a JSON list of LLaVA conversations, or one a line"
+_A_SHARD = 1000  # rows
 _QUESTIONS = {question.name: question for question in QUESTIONS}
 _FIRST = (ORM, PRM, CLARITY, REFLECTION, RELEASED_CLARITY)
 _SECOND = (POTENTIAL, RELEASED_POTENTIAL)
+
+
+class _Turn(Foreign):
+    sender: str = Field(alias="from")
+    value: Annotated[str, Field(max_length=100_000)]
+
+
+class _Record(Foreign):
+    """A conversation about one picture. What only exports of ours have stands in the last four fields."""
+
+    id: Id | int
+    image: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+    conversations: list[_Turn]
+    step: Step = 0
+    steps: Step | None = None
+    task: str = ""
+    metadata: Metadata | dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _step_is_one_of_the_steps(self) -> Self:
+        if self.steps is not None and self.step > self.steps:
+            raise ValueError(f"step {self.step} is beyond the {self.steps} steps")
+        return self
 
 
 def to_record(row: Row, image: str) -> dict[str, Any]:
@@ -49,68 +82,137 @@ def to_record(row: Row, image: str) -> dict[str, Any]:
 
 
 def export_llava(folder: Path, out: Path) -> int:
-    """Write a curated folder as `data.json` and `images/`; returns the number of records."""
-    with clear_write_errors(out):
-        (out / "images").mkdir(parents=True, exist_ok=True)
-    records = []
-    for row in read_rows(folder):
-        name = f"images/{row['id']}.png"
+    """Write a curated folder as `data.json` and `images/`; returns the number of records.
+
+    UsageError where `out` is a file or holds another export.
+    """
+    rows = list(read_rows(folder))
+    names = _file_names(rows)
+    records = [to_record(row, name) for row, name in zip(rows, names, strict=True)]
+    data = (json.dumps(records, indent=1, ensure_ascii=False) + "\n").encode()
+    listing = out / "data.json"
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give a folder to write to.")
+    if listing.exists() and read_bytes(listing) != data:
+        raise UsageError(f"{out} holds another data.json; choose another folder or delete it.")
+    make_folder(out)
+    make_own_folder(out / "images")
+    for row, name in zip(rows, names, strict=True):
+        check()
         write_whole(out / name, row["image"]["bytes"])
-        records.append(to_record(row, name))
-    write_whole(out / "data.json", (json.dumps(records, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(listing, data)
     return len(records)
 
 
+def _file_names(rows: Sequence[Row]) -> list[str]:
+    """A path in `images/` for each row: never one that leads elsewhere, and never one twice."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for row in rows:
+        name = safe_name(row["id"])
+        while name.casefold() in taken:
+            name = safe_name(f"{row['id']}#{len(taken)}")
+        taken.add(name.casefold())
+        names.append(f"images/{name}.png")
+    return names
+
+
 def import_llava(file: Path, images: Path) -> Iterator[Row]:
-    """Read conversations as rows, their pictures under `images`.
+    """Read conversations as rows, their pictures under `images`: a JSON list of records, or a record a line.
 
-    UsageError where the file is no such list; ImagecotError naming the record whose picture, question or answer cannot
-    be made out.
+    UsageError where the file holds no such thing, or `images` is no folder; ImagecotError naming the record that is no
+    conversation, or whose picture, question or answer cannot be made out.
     """
-    try:
-        records = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read as JSON ({error}).") from None
-    if not isinstance(records, list) or not records:
-        raise UsageError(f"{file} must hold a list of conversations.")
-    for number, record in enumerate(records):
+    if not images.is_dir():
+        raise UsageError(f"{images} is no folder; give the one that the paths of the images start from.")
+    seen: dict[str, str] = {}
+    for where, record in _records(file):
+        check()
         try:
-            yield from _rows(record, images)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ImagecotError(
-                f"record {number} of {file} is no conversation ({error} is missing or wrong)."
-            ) from None
+            for row in _rows(record, images):
+                if seen.setdefault(row["id"], where) != where:
+                    raise ImagecotError(f"the id {row['id'][:80]!r} is that of {seen[row['id']]}; give it another one.")
+                yield row
         except ImagecotError as error:
-            raise ImagecotError(f"record {number} of {file}: {error}") from None
+            raise ImagecotError(f"{where}: {error}") from None
 
 
-def _rows(record: Mapping[str, Any], images: Path) -> Iterator[Row]:
-    turns = record["conversations"]
-    asked = [turn["value"] for turn in turns if turn["from"] == "human"]
-    said = [turn["value"] for turn in turns if turn["from"] == "gpt"]
+def curate_import(file: Path, images: Path, out: Path) -> dict[str, int]:
+    """Write conversations as ranking data; returns how many rows there are by question and label.
+
+    Errors as of `import_llava`; UsageError where `out` holds something else.
+    """
+    rows = list(import_llava(file, images))
+    units = [rows[first : first + _A_SHARD] for first in range(0, len(rows), _A_SHARD)]
+    data = RankingData(out, {"kind": "import", "rows_sha256": _digest(rows)}, len(units))
+    curate(data, units, lambda unit: unit, lambda done: None)
+    return data.finish("Imported ranking data", f"From {file.name}.")
+
+
+def _digest(rows: Iterable[Row]) -> str:
+    """SHA-256 of rows, pictures included."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(json.dumps({**row, "image": hashlib.sha256(row["image"]["bytes"]).hexdigest()}).encode())
+    return total.hexdigest()
+
+
+def _records(file: Path) -> Iterator[tuple[str, _Record]]:
+    text = read_text(file, failure=UsageError, advice=_ADVICE)
+    if not text.lstrip().startswith("["):
+        records = [
+            (f"line {number} of {file}", record)
+            for number, record in read_records(file, _Record, failure=UsageError, advice=_ADVICE)
+        ]
+    else:
+        records = []
+        for number, value in enumerate(parse_json(text, str(file), failure=UsageError, advice=_ADVICE)):
+            try:
+                records.append((f"record {number} of {file}", _Record.model_validate(value)))
+            except ValidationError as error:
+                raise ImagecotError(f"record {number} of {file} is no conversation: {phrases(error)}.") from None
+    if not records:
+        raise UsageError(f"{file} holds no conversations; {_ADVICE}.")
+    yield from records
+
+
+def _rows(record: _Record, images: Path) -> Iterator[Row]:
+    asked = [turn.value for turn in record.conversations if turn.sender == "human"]
+    said = [turn.value for turn in record.conversations if turn.sender == "gpt"]
     if len(asked) != len(said) or not 1 <= len(asked) <= 2:
         raise ImagecotError("a conversation has one or two questions with an answer each.")
     question, prompt = _recognise(asked[0].replace(IMAGE_TOKEN, "", 1))
-    picture = read_image(images / record["image"])
-    step = int(record.get("step", 0))
+    try:
+        check_prompt(prompt)
+    except UsageError as error:
+        raise ImagecotError(str(error)) from None
     base = {
         "prompt": prompt,
-        "task": str(record.get("task", "")),
-        "metadata": json.dumps(record.get("metadata", {})),
-        "step": step,
-        "steps": int(record.get("steps", step)),
+        "task": record.task,
+        "metadata": record.metadata if isinstance(record.metadata, str) else json.dumps(record.metadata),
+        "step": record.step,
+        "steps": record.step if record.steps is None else record.steps,
         "seed": 0,
         "agreement": "",
-        "image": {"bytes": png(picture), "path": None},
+        "image": {"bytes": png(from_picture(_picture(record, images))), "path": None},
     }
     reasons = without_answer(said[0]) if question is REFLECTION else ""
     answers = [_answer(text.removesuffix(reasons).rstrip(" ,:")) for text in said]
-    yield {**base, "id": f"{record['id']}", "question": question.name, "label": answers[0], REASONS: reasons}
+    yield {**base, "id": f"{record.id}", "question": question.name, "label": answers[0], REASONS: reasons}
     if len(asked) == 2:
         follow_up = _normal(asked[1])
         if follow_up not in {_normal(q.template) for q in _SECOND} or question.name != "clarity":
             raise ImagecotError("the second question is not the one about potential.")
-        yield {**base, "id": f"{record['id']}-potential", "question": "potential", "label": answers[1]}
+        yield {**base, "id": f"{record.id}-potential", "question": "potential", "label": answers[1]}
+
+
+def _picture(record: _Record, images: Path) -> Image.Image:
+    """The picture of a record, which lies in the folder of images."""
+    name = record.image if isinstance(record.image, str) else record.image[0]
+    file = inside(images, name)
+    if file is None:
+        raise ImagecotError(f"the image {name[:200]!r} lies outside {images}; give paths that start from there.")
+    return open_picture(file)
 
 
 def _normal(text: str) -> str:
@@ -130,5 +232,5 @@ def _recognise(text: str) -> tuple[Question, str]:
 def _answer(text: str) -> str:
     word = text.strip().strip(".").lower()
     if word not in ("yes", "no"):
-        raise ImagecotError(f"the answer {text!r} is neither yes nor no.")
+        raise ImagecotError(f"the answer {text[:60]!r} is neither yes nor no.")
     return word

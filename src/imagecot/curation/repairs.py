@@ -9,11 +9,18 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from imagecot.curation.dataset import Row, make_row
+from imagecot import models as names
+from imagecot.bounds import check_seed, check_whole
+from imagecot.curation.dataset import RankingData, Row, content, make_row, read_rows
+from imagecot.curation.job import Job, Make
+from imagecot.curation.judging import requirements, weights_of_detector
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.randomness import prompt_seed
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.geneval.detection import judge
@@ -21,11 +28,13 @@ from imagecot.geneval.prompts import TASKS
 from imagecot.images import from_picture, from_png
 from imagecot.pictograms.captions import caption
 from imagecot.pictograms.dataset import TASK_WEIGHTS, example
-from imagecot.pictograms.detector import PictogramDetector
+from imagecot.pictograms.detector import PictogramDetector, load_detector
 from imagecot.pictograms.questions import draw_question
-from imagecot.pictograms.repair import Metadata, repaired, seen_scene
+from imagecot.pictograms.repair import Metadata, lack_of_room, repaired, seen_scene
 from imagecot.pictograms.scenes import Scene, draw
 
+MOST_SCENES = 10_000_000
+_DETECTOR = "pictograms"
 # What a row is called, its requirement, the scene, and whether it shall be right.
 _Made = tuple[str, Metadata, Scene, bool]
 
@@ -41,9 +50,9 @@ class Repairer:
 
     def images(self, rows: Sequence[Row]) -> list[Row]:
         """Return a repair of each image (rows of the question orm), as far as the scorer confirms it."""
-        images = torch.stack([from_png(row["image"]["bytes"]) for row in rows])
+        images = [from_png(row["image"]["bytes"]) for row in rows]
         made: list[_Made] = []
-        for row, image, found in zip(rows, images, self.detector.detect(list(images)), strict=True):
+        for row, image, found in zip(rows, images, self.detector.detect(images), strict=True):
             need = json.loads(row["metadata"])
             scene = repaired(seen_scene(image, found), need, random.Random(f"{self.seed}:{row['id']}"))
             made.append((f"repair of {row['id']}", need, scene, True))
@@ -84,3 +93,46 @@ def missed(scene: Scene, rng: random.Random) -> Metadata | None:
     task = rng.choices(TASKS, [TASK_WEIGHTS[task] for task in TASKS])[0]
     need = draw_question(scene, task, False, rng)
     return need and {**need, "prompt": caption(need, rng)}
+
+
+def repair_job(data: Path | None, scenes: int, out: Path, generator: str, seed: int) -> Job:
+    """Repairs of the rejected images of `data`, or of that many scenes beside prompts that they miss.
+
+    UsageError where neither or both are given, or where `data` has no rejected images; ImagecotError naming a row whose
+    prompt asks for what the drawn world cannot show.
+    """
+    check_seed(seed)
+    check_whole(scenes, "scenes", 0, MOST_SCENES)
+    if (data is None) == (scenes == 0):
+        raise UsageError("give either --data, a folder of curate orm, or --scenes, a number of at least 1.")
+    work: Any = range(scenes)
+    source: Row = {"scenes": scenes}
+    if data is not None:
+        work = [row for row in read_rows(data) if row["question"] == "orm" and row["label"] == "no"]
+        if not work:
+            raise UsageError(f"{data} has no rejected images; run imagecot curate orm first.")
+        for row, need in zip(work, requirements(work, _DETECTOR, data), strict=True):
+            if problem := lack_of_room(need):
+                raise ImagecotError(f"the row {row['id'][:80]!r} of {data} cannot be put right: {problem}.")
+        source = {"data_sha256": content(data)}
+
+    def weights() -> Row:
+        return {"weights": names.weights_of("generator", generator), "detector_weights": weights_of_detector(_DETECTOR)}
+
+    def load(under_way: RankingData) -> Make:
+        from imagecot.generators import load_generator
+
+        drawer = load_generator(generator)
+        under_way.identity |= weights()
+        repairer = Repairer(drawer.image_tokenizer, load_detector(_DETECTOR), drawer.steps, seed)
+        return repairer.scenes if data is None else repairer.images
+
+    return Job(
+        out=out,
+        identity={"kind": "repairs", **source, "generator": generator, **weights(), "seed": seed},
+        work=work,
+        load=load,
+        title="Repairs",
+        how=f"The rejected images of {data}, put right." if data else "Scenes, put right.",
+        nothing=lambda: "the scorer confirms none of the repairs; take other images, or more scenes.",
+    )

@@ -4,26 +4,24 @@ A drawn scene is whole and clear; of what a generator draws, only who looks can 
 detectors that judge are trained on both.
 """
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from imagecot.errors import UsageError
 from imagecot.geneval.prompts import COLORS
-from imagecot.pictograms.scenes import KINDS
+from imagecot.pictograms.scenes import KINDS, SIZE
+from imagecot.reading import Schema, read_records
 
 
-class Seen(BaseModel):
+class Seen(Schema):
     """An object that stands in a picture.
 
     color  None where it is not known
     box    x0, y0, x1, y1 in pixels
     sure   False where nobody can say whether it is there
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
     color: str | None = None
@@ -44,33 +42,33 @@ class Seen(BaseModel):
             raise ValueError(f"there is no colour {color!r}, only {', '.join(COLORS)}")
         return color
 
+    @model_validator(mode="after")
+    def _in_the_picture(self) -> Self:
+        x0, y0, x1, y1 = self.box
+        if not (-SIZE <= x0 < x1 <= 2 * SIZE and -SIZE <= y0 < y1 <= 2 * SIZE):
+            raise ValueError(f"the box {list(self.box)} is not x0, y0, x1, y1 in a picture of {SIZE} pixels")
+        return self
 
-class AnnotatedPicture(BaseModel):
+
+class AnnotatedPicture(Schema):
     """A generated picture as codes (N,) of the image tokenizer, what it was drawn for, and what is there."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     prompt: str
-    codes: Annotated[list[int], Field(min_length=1)]
+    codes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     objects: list[Seen]
 
 
 def read_annotations(file: str | Path) -> list[AnnotatedPicture]:
     """Read a file with one annotated picture a line; UsageError that names the line where it is no such thing."""
-    try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read ({error}); pass a JSONL file of annotated pictures.") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(AnnotatedPicture.model_validate(json.loads(line)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UsageError(f"line {number} of {file}: {where}: {first['msg']}; correct the line.") from None
-        except ValueError as error:
-            raise UsageError(f"line {number} of {file} is not JSON ({error}); correct the line.") from None
+    advice = "pass a JSONL file of annotated pictures"
+    found: list[AnnotatedPicture] = []
+    for number, picture in read_records(Path(file), AnnotatedPicture, failure=UsageError, advice=advice):
+        if found and len(picture.codes) != len(found[0].codes):
+            raise UsageError(
+                f"line {number} of {file}: codes has {len(picture.codes)} codes, others have {len(found[0].codes)}; "
+                f"{advice}."
+            )
+        found.append(picture)
     if not found:
-        raise UsageError(f"{file} is empty; pass a JSONL file of annotated pictures.")
+        raise UsageError(f"{file} is empty; {advice}.")
     return found

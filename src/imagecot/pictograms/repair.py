@@ -80,6 +80,21 @@ def repaired(scene: Scene, metadata: Metadata, rng: random.Random) -> Scene:
             return replace(compose(metadata, rng), background=scene.background)
 
 
+def lack_of_room(metadata: Metadata) -> str | None:
+    """Why no scene of the drawn world can fulfil a requirement: half a sentence; None where one can."""
+    needs = metadata["include"]
+    count, most = sum(need["count"] for need in needs), max(SIDES)
+    if not 1 <= count <= most:
+        return f"it asks for {count} objects, and a scene has 1 to {most}"
+    related = [need for need in needs if "position" in need]
+    if related and (len(needs) != 2 or count != 2 or "position" in needs[0] or needs[1]["position"][1] != 0):
+        return "it relates other objects than the second of two to the first"
+    kinds = [need["class"] for need in needs]
+    if len(set(kinds)) < len(kinds):
+        return "it asks for one kind of object twice"
+    return None
+
+
 def _fitting(item: Item, sides: tuple[int, ...]) -> Item:
     """The object in the nearest of these sizes."""
     return grid_place(replace(item, side=min(sides, key=lambda side: abs(side - item.side))))

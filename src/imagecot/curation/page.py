@@ -1,0 +1,75 @@
+"""What people see of ranking data: the card, and a page of samples."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagecot.figures import wrapped
+from imagecot.files import write_atomically
+from imagecot.images import open_picture
+from imagecot.naming import printable
+
+QUESTIONS = ("orm", "prm", "clarity", "potential", "reflection")
+SAMPLES = 8  # of each question and label
+Key = tuple[str, str]  # question and label
+_MOST_LINES = 6  # of a text on the page
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row as the page shows it: the bytes of its image, and what is asked and answered at which step."""
+
+    image: bytes
+    prompt: str
+    step: int
+    said: str
+
+
+def card(title: str, how: str, counts: Counter[Key]) -> str:
+    """The text of a card about `counts` rows of each question and label."""
+    total = sum(counts.values())
+    lines = [
+        f"| {q} | {counts[q, 'yes']} | {counts[q, 'no']} |" for q in QUESTIONS if counts[q, "yes"] + counts[q, "no"]
+    ]
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            f"{total} labelled images. {printable(how)}",
+            "",
+            "| question | yes | no |",
+            "|---|---|---|",
+            *lines,
+            "",
+            "Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity, "
+            "potential or reflection), step of steps, seed of the path, label (yes or no), agreement (clarity only: "
+            "whether the scorer's verdict on this preview is that on the final image), image, codes (orm and "
+            "reflection: the generator's codes of the image), reasons (reflection: what is wrong, in words).",
+            "",
+            "![samples](samples.png)",
+            "",
+        ]
+    )
+
+
+def write_samples(samples: Mapping[Key, Sequence[Sample]], file: Path) -> None:
+    """Write a picture with up to SAMPLES rows of each question and label, of which there must be one at least."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    keys = sorted(samples)
+    figure, axes = plt.subplots(len(keys), SAMPLES, figsize=(14, 2.4 * len(keys)), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for line, key in zip(axes, keys, strict=True):
+        for axis, sample in zip(line, samples[key], strict=False):
+            axis.imshow(open_picture(sample.image), interpolation="nearest")
+            text = wrapped(sample.prompt, 24, _MOST_LINES)
+            said = wrapped(sample.said, 28, _MOST_LINES)
+            axis.set_title(f"{text}\n{key[0]}, step {sample.step}: {said}", fontsize=7)
+    figure.tight_layout()
+    write_atomically(file, lambda p: figure.savefig(p, format="png", dpi=80))
+    plt.close(figure)
