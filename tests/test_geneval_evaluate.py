@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from imagecot.geneval import evaluate
-from imagecot.geneval.folder import parse_metadata, read_folder, read_image, read_metadata, write_entry
+from imagecot.geneval.folder import read_folder, read_image, write_entry
+from imagecot.geneval.metadata import parse_metadata, read_metadata
 from imagecot.geneval.report import agreement
+from imagecot.geneval.state import Piece, Row, pieces
 from imagecot.geneval.summary import summarize
 from imagecot.pictograms.captions import held_out_prompts
 from imagecot.pictograms.scenes import KINDS, compose, draw
@@ -66,7 +67,8 @@ def test_rendered_scenes_score_what_they_show(imagecot, image_set):
     details = json.loads(first[0]["details"])
     kind = json.loads(first[0]["metadata"])["include"][0]["class"]
     assert len(details[kind][0]) == 5
-    assert Image.open("scored/failures.png").width > 500
+    with Image.open("scored/failures.png") as page:
+        assert page.width > 500
     assert not Path("scored/parts").exists()
 
 
@@ -94,16 +96,17 @@ def test_gaps_are_told_and_the_rest_is_scored(imagecot, image_set):
     code, summary, _ = score(imagecot, image_set, "--out", "scored")
     assert code == 1
     text = "\n".join(summary["problems"])
-    for told in ("has 1 of 2 images", "no readable image", "has 2 lines, not one", "does not know", "is missing"):
+    for told in ("has 1 of 2 images", "no readable picture", "has 2 lines, not one", "does not know", "is missing"):
         assert told in text
     assert "notes.txt is not named like 0000.png" in text
+    assert "has nothing of counting" in text  # both of its prompts are damaged
     assert summary["score"]["total_images"] == 24 - 1 - 1 - 3 * 2
     code, out, err = imagecot(
         *("evaluate", "geneval", "--images", str(image_set), "--detector", "pictograms", "--samples", "2"),
         *("--out", "scored"),
     )
     assert code == 1
-    assert "INCOMPLETE: 6 problems" in out
+    assert "INCOMPLETE: 7 problems" in out
     assert "problem:" in err
 
 
@@ -118,7 +121,7 @@ def test_gaps_are_told_and_the_rest_is_scored(imagecot, image_set):
         (("--generator", "tiny", "--search", "worst"), 2, "there is no search"),
         (("--generator", "tiny", "--samples", "0"), 2, "--samples must be at least 1"),
         (("--generator", "tiny", "--per-task", "0"), 2, "--per-task must be at least 1"),
-        (("--generator", "tiny", "--prompts", "none.jsonl"), 2, "cannot be read"),
+        (("--generator", "tiny", "--prompts", "none.jsonl"), 2, "is missing"),
     ],
 )
 def test_mistakes_are_one_sentence(imagecot, arguments, code, told):
@@ -166,16 +169,19 @@ def test_a_command_whose_models_do_not_load_leaves_nothing(imagecot, image_set):
 
 def test_a_malformed_line_of_prompts_is_named(imagecot):
     good = json.dumps(held_out_prompts(1)[0])
-    for bad, told in (("{", "not valid JSON"), ("[1]", "must hold an object"), (good.replace("include", "inc"), "")):
+    for bad, told in (
+        ("{", "not valid JSON"),
+        ("[1]", "does not hold a JSON object"),
+        (good.replace("include", "inc"), "did you mean include?"),
+    ):
         Path("prompts.jsonl").write_text(f"{good}\n{bad}\n")
         code, _, err = imagecot(
             "evaluate", "geneval", "--generator", "tiny", "--prompts", "prompts.jsonl", "--out", "x"
         )
-        if told:
-            assert code == 2
-            assert "line 2 of prompts.jsonl" in err
-            assert told in err
-            assert not Path("x").exists()
+        assert code == 2
+        assert "line 2 of prompts.jsonl" in err
+        assert told in err
+        assert not Path("x").exists()
 
 
 def command(out: Path, workers: int) -> list[str]:
@@ -215,14 +221,15 @@ def test_drawn_killed_and_resumed_equals_undisturbed(tmp_path):
 
 
 def test_units_cover_every_prompt_once():
-    names = evaluate.unit_names(19, 8)
-    assert names == [("00000", 0, 8), ("00008", 8, 16), ("00016", 16, 19)]
+    assert pieces(19, 8) == [Piece("00000", 0, 8), Piece("00008", 8, 16), Piece("00016", 16, 19)]
 
 
 def test_agreement_by_hand():
-    rows = [{"correct": value} for value in (True, True, False, False)]
-    other = [{"correct": value} for value in (True, False, False, True)]
-    assert agreement(rows, other) == 0.5
+    def rows(*verdicts: bool) -> list[Row]:
+        texts = dict.fromkeys(("filename", "tag", "prompt", "reason", "metadata", "details"), "")
+        return [Row(correct=verdict, **texts) for verdict in verdicts]
+
+    assert agreement(rows(True, True, False, False), rows(True, False, False, True)) == 0.5
 
 
 def test_an_image_survives_the_round_trip(tmp_path):
@@ -232,7 +239,7 @@ def test_an_image_survives_the_round_trip(tmp_path):
     (file,) = write_entry(tmp_path / "00000", metadata, levels[None])
     assert torch.equal(read_image(Path(file)), levels)
     assert read_metadata(tmp_path / "00000/metadata.jsonl", frozenset(KINDS)) == metadata
-    entry = read_folder(tmp_path, 1, KINDS)[0]
+    entry = read_folder(tmp_path, 1, KINDS).entries[0]
     assert entry.problems == ()
     assert parse_metadata(json.dumps(metadata, indent=2), "here", frozenset(KINDS)) == metadata
     shutil.rmtree(tmp_path / "00000")

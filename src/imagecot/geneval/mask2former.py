@@ -7,6 +7,7 @@ training and give a variant of the benchmark.
 
 import math
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagecot.checkpoint import find_weights
+from imagecot.checkpoint import few, find_weights
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.clip_colors import ClipColors, file_hashes, find_folder, load_complete
 from imagecot.geneval.detection import Detections
@@ -34,6 +35,7 @@ SHORT, LONG, DIVISOR, PADDING = 800, 1333, 32, 128  # pixels; PADDING is a grey 
 QUERIES = 100
 # ImageNet's, RGB, in grey levels.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+_UNKNOWN = 20  # labels that may be spelt in another way than the benchmark's
 _CHUNK = 16  # masks at full size at once
 _BYTES, _BYTES_PER_PIXEL = 1 << 31, 1300  # memory of a batch on the CPU; of a forward pass, measured in float32
 _SIZES = {(96, (2, 2, 6, 2)): "t", (96, (2, 2, 18, 2)): "s", (128, (2, 2, 18, 2)): "b", (192, (2, 2, 18, 2)): "l"}
@@ -61,6 +63,7 @@ class Mask2FormerClip:
                 f"GenEval needs a detector of {len(OBJECT_NAMES)} classes and {QUERIES} queries, but {name} has "
                 f"{config.num_labels} and {config.num_queries}; use one trained on COCO instances."
             )
+        _check_classes(config.id2label, name)
         if dtype not in (torch.float32, torch.bfloat16):
             raise UsageError(f"the detector runs in float32 or bfloat16, not {dtype}.")
         self.model, self.clip, self.name, self.dtype = model.eval(), clip, name, dtype
@@ -153,7 +156,7 @@ class Mask2FormerClip:
         boxes: dict[str, list[list[float]]] = {}
         shapes: dict[str, list[NDArray[np.bool_]]] = {}
         for label, row, mask in zip(labels.tolist(), rows.tolist(), masks.numpy(), strict=True):
-            # By index: the label strings of a checkpoint differ from the benchmark's.
+            # By index: a few label strings of a checkpoint differ from the benchmark's.
             boxes.setdefault(OBJECT_NAMES[label], []).append(row)
             shapes.setdefault(OBJECT_NAMES[label], []).append(mask)
 
@@ -167,6 +170,20 @@ class Mask2FormerClip:
         device = self.model.device
         budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else _BYTES
         return max(1, budget // (padded[0] * padded[1] * _BYTES_PER_PIXEL))
+
+
+def _check_classes(labels: dict[int, str], name: str) -> None:
+    """Raise ImagecotError where a detector by its own labels has other classes than COCO's, or in another order."""
+    if all(re.fullmatch(r"LABEL_\d+", str(label)) for label in labels.values()):
+        return  # it says nothing of its classes
+    place = {known: i for i, known in enumerate(OBJECT_NAMES)}
+    elsewhere = [f"{label} ({i})" for i, label in labels.items() if label in place and place[label] != i]
+    unknown = [str(label) for label in labels.values() if label not in place]
+    if elsewhere or len(unknown) > _UNKNOWN:
+        raise ImagecotError(
+            f"the classes of {name} (id2label in its config.json) are not COCO's in their order: "
+            f"{few(elsewhere or unknown)}; use a detector trained on COCO instances."
+        )
 
 
 def detector_name(config: Any, origin: str) -> str:
