@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from imagecot.bounds import MAX_SEED, MIN_SEED
-from imagecot.errors import first_line
+from imagecot.errors import ImagecotError
 
 _LONGEST = 4096  # characters of a path or a name
 
@@ -58,39 +58,24 @@ ShareBelowOne = Annotated[float, _real(ge=0, lt=1)]
 Width = Annotated[int, _whole(1, 20_000)]
 Layers = Annotated[int, _whole(1, 200)]
 
-_SIZES: dict[Any, Any] = {
-    int: Annotated[int, _whole(1, 100_000)],
-    float: Positive,
-    bool: Flag,
-    str: Name,
-    tuple[int, ...]: Annotated[tuple[Few, ...], Field(min_length=1)],
-}
-
 
 def sizes_of(config: type[Any], build: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], Any]:
     """A pydantic check that a dictionary holds sizes of a model: fields of a dataclass, and values that go together.
 
-    build  makes the model of checked values, which costs nothing where it is on the meta device
+    build  makes the model's configuration; ImagecotError or ValueError where there can be no such model
     """
-    kinds = {field.name: _SIZES[field.type] for field in dataclasses.fields(config)}
+    names = [field.name for field in dataclasses.fields(config)]
 
     def checked(values: dict[str, Any]) -> dict[str, Any]:
-        found = {str(name): _size(str(name), value) for name, value in values.items()}
+        for name in values:
+            if name not in names:
+                near = difflib.get_close_matches(str(name), names, n=1)
+                raise ValueError(f"{name} is not a known key" + (f" (did you mean {near[0]}?)" if near else ""))
         try:
-            build(found)
-        except Exception as error:  # a model of impossible sizes raises whatever its layers raise
-            raise ValueError(f"no model has these sizes ({first_line(error)})") from None
-        return found
-
-    def _size(name: str, value: Any) -> Any:
-        if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1)
-            raise ValueError(f"{name} is not a known key" + (f" (did you mean {near[0]}?)" if near else ""))
-        try:
-            return TypeAdapter(kinds[name]).validate_python(value)
-        except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise ValueError(f"{name}: {message[:1].lower()}{message[1:]}, not {repr(value)[:40]}") from None
+            build(values)
+        except ImagecotError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        return values
 
     return checked
 

@@ -37,22 +37,11 @@ from imagecot.weights import find_weights, load_into, load_state_dict, save_chec
 _GIVEN = {"codebook_size": 64, "num_vq_tokens": 64, "llm_vocab_size": 300, "vq_model": "", "llm_model_path": ""}
 
 
-def _build(sizes: dict[str, Any]) -> None:
+def _config(sizes: dict[str, Any]) -> ShowoConfig:
     given = [name for name in sizes if name in _GIVEN]
     if given:
         raise ValueError(f"the training sets {given[0]} itself")
-    config = ShowoConfig(**_GIVEN, **sizes)  # type: ignore[arg-type]
-    if config.num_hidden_layers > 200 or config.hidden_size > 20_000:
-        raise ValueError("more than 200 layers, or wider than 20,000")
-    with torch.device("meta"):
-        Showo(config)
-    width = config.hidden_size / config.num_attention_heads
-    turned = width * config.partial_rotary_factor
-    if width % 1 or config.partial_rotary_factor > 1 or int(turned) < 2 or int(turned) % 2:
-        raise ValueError("num_attention_heads must divide hidden_size into heads that turn in pairs")
-    room = config.max_text_len + config.num_vq_tokens + 3
-    if config.max_position_embeddings < room:
-        raise ValueError(f"max_position_embeddings is below the {room} tokens of text and image")
+    return ShowoConfig.from_dict(_GIVEN | sizes)
 
 
 class GeneratorRecipe(BaseModel):
@@ -66,7 +55,7 @@ class GeneratorRecipe(BaseModel):
     data: Place = Path("runs/data")
     examples: Count = 60_000
     data_seed: Seed = 1
-    model: Annotated[dict[str, Any], AfterValidator(sizes_of(ShowoConfig, _build))]
+    model: Annotated[dict[str, Any], AfterValidator(sizes_of(ShowoConfig, _config))]
     text_length: Few = 18
     steps: Few = 18
     guidance_scale: Weight = 1.75

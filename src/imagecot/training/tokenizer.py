@@ -26,20 +26,13 @@ from imagecot.weights import find_weights
 _MOST_BITS = 15  # codes are kept as int16
 
 
-def _build(sizes: dict[str, Any]) -> None:
-    config = MagvitV2Config(**sizes)
-    levels = {len(sizes) for sizes in (config.encoder_mult, config.decoder_mult)}
-    levels |= {len(sizes) for sizes in (config.encoder_blocks, config.decoder_blocks)}
-    if len(levels) > 1 or max(levels) > 8:
-        raise ValueError("encoder and decoder need one entry a level each, of at most 8 levels")
-    if config.image_size != SIZE or SIZE % config.downsample_factor:
-        raise ValueError(f"image_size must be {SIZE}, that of the drawn world, and divisible by what a code covers")
-    if config.in_channels != 3 or config.out_channels != 3:
-        raise ValueError("pictures have 3 channels")
-    if config.code_bits > _MOST_BITS or config.channels > 4096 or config.patch_size > SIZE:
-        raise ValueError(f"at most {_MOST_BITS} code_bits and 4096 channels")
-    with torch.device("meta"):
-        MagvitV2(config)
+def _config(sizes: dict[str, Any]) -> MagvitV2Config:
+    config = MagvitV2Config.from_dict(sizes)
+    if config.image_size != SIZE:
+        raise ValueError(f"image_size must be {SIZE}, that of the drawn world's pictures, not {config.image_size}")
+    if config.code_bits > _MOST_BITS:
+        raise ValueError(f"code_bits must be at most {_MOST_BITS}, as codes are kept in 16 bits")
+    return config
 
 
 class TokenizerRecipe(BaseModel):
@@ -52,7 +45,7 @@ class TokenizerRecipe(BaseModel):
     data: Place = Path("runs/data")
     examples: Count = 60_000
     data_seed: Seed = 1
-    model: Annotated[dict[str, Any], AfterValidator(sizes_of(MagvitV2Config, _build))]
+    model: Annotated[dict[str, Any], AfterValidator(sizes_of(MagvitV2Config, _config))]
     optimization: Optimization
     soft_steps: Count = 400
     edges: Weight = 0.5
@@ -90,7 +83,7 @@ def train_tokenizer(recipe: TokenizerRecipe) -> MagvitV2:
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
     torch.manual_seed(opt.seed)
     if recipe.start_from is None:
-        tokenizer = MagvitV2(MagvitV2Config(**recipe.model))
+        tokenizer = MagvitV2(_config(recipe.model))
     else:
         tokenizer = MagvitV2.from_pretrained(recipe.start_from, dtype=torch.float32)
 
