@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from imagecot.errors import ImagecotError
 from imagecot.geneval.prompts import COLORS, NUMBER_WORDS, OBJECT_NAMES, RELATIONS, plural, with_article
 
 Kind = Literal["missing", "extra", "count", "color", "position"]
@@ -32,8 +33,8 @@ class Discrepancy:
     target: str = ""
 
 
-_TOO_FEW = re.compile(r"expected (?P<name>.+)>=(?P<n>\d+), found (?P<found>\d+)$")
-_TOO_MANY = re.compile(r"expected (?P<name>.+)<(?P<n>\d+), found (?P<found>\d+)$")
+_TOO_FEW = re.compile(r"expected (?P<name>.+)>=(?P<n>[0-9]{1,9}), found (?P<found>[0-9]{1,9})$")
+_TOO_MANY = re.compile(r"expected (?P<name>.+)<(?P<n>[0-9]{1,9}), found (?P<found>[0-9]{1,9})$")
 _COLOR = re.compile(rf"expected (?P<color>{'|'.join(COLORS)}) (?P<name>.+)>=\d+, found \d+ \S+; and (?P<seen>.*)$")
 _POSITION = re.compile(
     rf"expected (?P<name>.+) (?P<relation>{'|'.join(RELATIONS)}) target, found (?P<seen>.*) ?target$"
@@ -46,9 +47,10 @@ def from_reason(metadata: Mapping[str, Any], reason: str) -> list[Discrepancy]:
     metadata  the prompt's record; a relation's target and what an excluded class should number stand there only
 
     A line that only follows from another one, such as a relation to an object that is not there, is left out.
+    ImagecotError where a line speaks of a position that the metadata does not ask for.
     """
     found: list[Discrepancy] = []
-    for line in reason.splitlines():
+    for line in reason.split("\n"):
         if match := _COLOR.match(line):
             seen = match["seen"].split(", ")[0].split(" ", 1)
             found.append(Discrepancy("color", match["name"], match["color"], seen[1] if len(seen) == 2 else ""))
@@ -71,9 +73,14 @@ def from_reason(metadata: Mapping[str, Any], reason: str) -> list[Discrepancy]:
 
 
 def _target_of(metadata: Mapping[str, Any], name: str) -> str:
-    needs = metadata["include"]
-    need = next(need for need in needs if need["class"] == name and "position" in need)
-    return str(needs[need["position"][1]]["class"])
+    try:
+        needs = metadata["include"]
+        need = next(need for need in needs if need["class"] == name and "position" in need)
+        return str(needs[need["position"][1]]["class"])
+    except (StopIteration, KeyError, IndexError, TypeError):
+        raise ImagecotError(
+            f"the reason speaks of the position of {name}, for which the metadata does not ask; judge the image again."
+        ) from None
 
 
 def to_text(discrepancies: Sequence[Discrepancy], rng: random.Random) -> str:
@@ -114,7 +121,7 @@ def _number(digits: str) -> str:
     return NUMBER_WORDS[value] if value < len(NUMBER_WORDS) else digits
 
 
-_NUMBER = rf"(?:\d+|{'|'.join(NUMBER_WORDS)})"
+_NUMBER = rf"(?:[0-9]{{1,6}}|{'|'.join(NUMBER_WORDS)})"
 _TINT = rf"(?:{'|'.join(COLORS)})"
 _PLACE = rf"(?:{'|'.join(RELATIONS)})"
 _THING = r"[a-z][a-z ]*?"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from imagecot.bounds import MAX_SEED, check_whole
 from imagecot.errors import UsageError
 
 Metadata = dict[str, Any]
@@ -21,6 +22,7 @@ COLORS: tuple[str, ...] = (
     *("purple", "pink", "brown", "black", "white"),
 )
 RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
+MOST_SAMPLED = 100_000  # prompts a task
 TASKS: tuple[str, ...] = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 NUMBER_WORDS: tuple[str, ...] = (
     *("zero", "one", "two", "three", "four", "five"),
@@ -122,16 +124,13 @@ def make_prompts(
     single_object takes every name once; each other task draws `n` prompts, and repeated prompts are dropped,
     not drawn again (so the default 580 become the 553 of the paper). "person", if among the names, gets no
     colour. With the default vocabulary the result equals that of the reference's `create_prompts.py` for the
-    same seed and n. Raises UsageError for a vocabulary too small or with repeated words, or a negative n.
+    same seed and n. Raises UsageError for a vocabulary too small or with repeated words, and for an n or a seed that is
+    no whole number, negative or too large.
     """
-    names, colors = list(names), list(colors)
-    if n < 0:
-        raise UsageError(f"n is the number of prompts per task and cannot be negative, got {n}.")
-    if seed < 0:
-        raise UsageError(f"The seed of the prompts cannot be negative, got {seed}.")
+    n = check_whole(n, "n, the number of prompts per task,", 0, MOST_SAMPLED)
+    seed = check_whole(seed, "the seed of the prompts", 0, MAX_SEED)
+    names, colors = _words("names", names), _words("colors", colors)
     for what, words in (("names", names), ("colors", colors)):
-        if len(set(words)) < len(words) or not all(words):
-            raise UsageError(f"The {what} of the prompts must be distinct and not empty: {', '.join(words)}.")
         if n and len(words) < 2:
             raise UsageError(f"Prompts of two objects need at least two {what}, got {len(words)}.")
     person = names.index("person") if "person" in names else None
@@ -168,6 +167,18 @@ def make_prompts(
         first_color, second_color = draw(colors, 2)
         samples.append(color_attr_metadata(first, first_color, second, second_color))
     return list({json.dumps(sample): sample for sample in samples}.values())
+
+
+def _words(what: str, words: object) -> list[str]:
+    """The words as a list; UsageError where they are none, are repeated or empty."""
+    if isinstance(words, (str, bytes)) or not isinstance(words, Iterable):
+        raise UsageError(f"The {what} of the prompts must be a list of words, not {type(words).__name__}.")
+    listed = list(words)
+    if not all(isinstance(word, str) for word in listed):
+        raise UsageError(f"The {what} of the prompts must be words, all of them text.")
+    if len(set(listed)) < len(listed) or not all(listed):
+        raise UsageError(f"The {what} of the prompts must be distinct and not empty: {', '.join(listed)[:200]}.")
+    return listed
 
 
 @cache

@@ -19,7 +19,7 @@ def _any(words: Any) -> str:
 _OPENING = re.compile(r"^(?:an? (?:photo|picture|drawing|image|painting) of|there (?:is|are)|here (?:is|are)|we see) ")
 _ONE = re.compile(rf"(?:an?|one|the) (?:(?P<color>{_any(COLORS)}) )?(?P<name>{_any(OBJECT_NAMES)})")
 _MANY = re.compile(
-    rf"(?P<count>{_any(NUMBER_WORDS[2:])}|\d+) (?:(?P<color>{_any(COLORS)}) )?(?P<names>{_any(_BY_PLURAL)})"
+    rf"(?P<count>{_any(NUMBER_WORDS[2:])}|[0-9]{{1,4}}) (?:(?P<color>{_any(COLORS)}) )?(?P<names>{_any(_BY_PLURAL)})"
 )
 _JOINED = re.compile(rf"(?P<a>.+?) (?:(?P<relation>{_any((*RELATIONS, *_SAME))})|and|with) (?P<b>.+)")
 

@@ -5,7 +5,7 @@ reference's detector gives float32.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imagecot.bounds import check_whole
 from imagecot.errors import UsageError
 from imagecot.geneval.prompts import COLORS
 
 Boxes = NDArray[np.float32]
+_MOST = 1_000_000  # objects that a requirement may speak of
 # (class, boxes (k, 5), their k indices in the raw list) -> k colour names
 ColorClassifier = Callable[[str, Boxes, list[int]], Sequence[str]]
 
@@ -51,10 +53,8 @@ def judge_detections(
     reference's options. Raises UsageError for malformed metadata, detections, colours or options.
     """
     _check_options(threshold, counting_threshold, max_objects, max_overlap, position_threshold)
+    _check_types(metadata, detections, colors)
     include, exclude = _requirements(metadata, "include"), _requirements(metadata, "exclude")
-    for key in ("tag", "prompt"):
-        if key not in metadata:
-            raise UsageError(f'The metadata of an image needs the key "{key}".')
     least = counting_threshold if metadata["tag"] == "counting" else threshold
 
     boxes: dict[str, Boxes] = {}
@@ -127,12 +127,13 @@ def relations(a: Boxes, b: Boxes, position_threshold: float = 0.1) -> list[str]:
     the length of the whole offset; a relation holds beyond one half. Boxes are float32 pixels, y downwards.
     """
     low_a, high_a, low_b, high_b = a[:2], a[2:4], b[:2], b[2:4]
-    offset = (low_a + high_a) / 2 - (low_b + high_b) / 2
-    sizes = abs(high_a - low_a) + abs(high_b - low_b)
-    shortened = np.maximum(abs(offset) - float(position_threshold) * sizes, 0) * np.sign(offset)
-    if (abs(shortened) < 1e-3).all():
-        return []
-    dx, dy = (shortened / np.sqrt(offset.dot(offset))).tolist()
+    with np.errstate(over="ignore", invalid="ignore"):  # of boxes beyond float32 no relation holds
+        offset = (low_a + high_a) / 2 - (low_b + high_b) / 2
+        sizes = abs(high_a - low_a) + abs(high_b - low_b)
+        shortened = np.maximum(abs(offset) - float(position_threshold) * sizes, 0) * np.sign(offset)
+        if (abs(shortened) < 1e-3).all():
+            return []
+        dx, dy = (shortened / np.sqrt(offset.dot(offset))).tolist()
     holds = {"left of": dx < -0.5, "right of": dx > 0.5, "above": dy < -0.5, "below": dy > 0.5}
     return [relation for relation, true in holds.items() if true]
 
@@ -151,6 +152,8 @@ def _position_reason(
     name = requirement["class"]
     try:
         relation, target = requirement["position"]
+        if not isinstance(relation, str) or isinstance(target, bool):
+            raise TypeError
         group = groups[target]
     except (TypeError, ValueError):
         raise UsageError(f'"position" of {name} must be [relation, index of an earlier requirement].') from None
@@ -174,26 +177,51 @@ def _ask_colors(
     if not indices:
         return []
     if callable(colors):
-        answers = list(colors(name, found, indices))
+        answers = _answers(name, colors(name, found, indices))
         if len(answers) != len(indices):
             raise UsageError(f"The colour classifier gave {len(answers)} answers for {len(indices)} of {name}.")
         return answers
-    given = colors.get(name) or ()
+    given = _answers(name, colors.get(name))
     if len(given) <= max(indices):
         raise UsageError(f"The colours of {name} must hold one answer for each of its detections.")
     return [given[i] for i in indices]
 
 
+def _answers(name: str, answers: Any) -> list[str]:
+    """The colours of objects as a list; UsageError where they are no colours' names."""
+    if answers is None:
+        return []
+    if not isinstance(answers, (str, bytes)) and isinstance(answers, Iterable):
+        listed = list(answers)
+        if all(isinstance(answer, str) for answer in listed):
+            return listed
+    raise UsageError(f"The colours of {name} must be a list of names.")
+
+
 def _as_boxes(name: str, raw: Any) -> Boxes:
-    if raw is None or len(raw) == 0:
+    if raw is None:
         return np.empty((0, 5), np.float32)
     try:
-        boxes = np.asarray(raw, np.float32)
-    except (TypeError, ValueError):
+        if len(raw) == 0:
+            return np.empty((0, 5), np.float32)
+        with np.errstate(over="ignore"):
+            boxes = np.asarray(raw, np.float32)
+    except (TypeError, ValueError, OverflowError):
         boxes = np.empty(0, np.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 5 or not np.isfinite(boxes).all():
         raise UsageError(f"Each detection of {name} must be five finite numbers: x1, y1, x2, y2, score.")
     return boxes
+
+
+def _check_types(metadata: Any, detections: Any, colors: Any) -> None:
+    for what, value in (("metadata", metadata), ("detections", detections), ("colors", colors)):
+        if not isinstance(value, Mapping) and not (what == "colors" and callable(value)):
+            raise UsageError(f"The {what} of an image must be a mapping, not {type(value).__name__}.")
+    for key in ("tag", "prompt"):
+        if key not in metadata:
+            raise UsageError(f'The metadata of an image needs the key "{key}".')
+        if not isinstance(metadata[key], str):
+            raise UsageError(f'The "{key}" in the metadata must be text, not {type(metadata[key]).__name__}.')
 
 
 def _requirements(metadata: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
@@ -204,8 +232,9 @@ def _requirements(metadata: Mapping[str, Any], key: str) -> Sequence[Mapping[str
         if not isinstance(requirement, Mapping) or not isinstance(requirement.get("class"), str):
             raise UsageError(f'Each requirement of "{key}" must name its "class".')
         count = requirement.get("count")
-        if not isinstance(count, Integral) or isinstance(count, bool) or count < 0:
-            raise UsageError(f'"{key}" of {requirement["class"]} needs a whole "count" of 0 or more, got {count!r}.')
+        check_whole(count, f'the "count" of {requirement["class"]} in "{key}"', 0, _MOST)
+        if not isinstance(requirement.get("color", ""), str):
+            raise UsageError(f'"color" of {requirement["class"]} must be a colour\'s name.')
     return requirements
 
 

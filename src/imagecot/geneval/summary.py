@@ -8,11 +8,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
+from imagecot.bounds import MAX_SEED, check_whole
 from imagecot.errors import UsageError
+
+MOST_RESAMPLES = 100_000
 
 Row = Mapping[str, Any]
 
@@ -125,15 +129,17 @@ def compare(
     their task. McNemar's test takes image pairs as independent, so with several images a prompt the interval
     is the safer of the two. Raises UsageError if A and B differ in prompts or in the images of a prompt.
     """
-    if resamples < 1 or not 0 < confidence < 1:
-        raise UsageError("A comparison needs at least one resample and a confidence between 0 and 1.")
+    check_whole(resamples, "the number of resamples", 1, MOST_RESAMPLES)
+    check_whole(seed, "the seed", 0, MAX_SEED)
+    if isinstance(confidence, bool) or not isinstance(confidence, Real) or not 0 < confidence < 1:
+        raise UsageError("the confidence of a comparison must be a number between 0 and 1.")
     a, b = _clusters(rows_a), _clusters(rows_b)
     sizes_a, sizes_b = _sizes(a), _sizes(b)
     for tag, metadata in {**sizes_a, **sizes_b}:
         left, right = sizes_a.get((tag, metadata), 0), sizes_b.get((tag, metadata), 0)
         if left != right:
             raise UsageError(
-                f"Both sides of a comparison need the same images, got {left} against {right} for {metadata}."
+                f"Both sides of a comparison need the same images, got {left} against {right} for {metadata[:200]}."
             )
     rng = np.random.default_rng(seed)
     difference, drawn = 0.0, np.zeros(resamples)
@@ -173,16 +179,35 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
 
 def _clusters(rows: Iterable[Row]) -> dict[str, dict[str, list[bool]]]:
     """The verdicts by tag and metadata string, each in order of first appearance; UsageError without rows."""
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise UsageError(f"The results must be rows, not {type(rows).__name__}.")
     clusters: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for number, row in enumerate(rows):
-        try:
-            tag, metadata, correct = row["tag"], row["metadata"], bool(row["correct"])
-        except KeyError as missing:
-            raise UsageError(f"Row {number} of the results lacks the key {missing}.") from None
-        clusters[tag][metadata if isinstance(metadata, str) else json.dumps(metadata)].append(correct)
+        tag, metadata, correct = _read(row, f"Row {number} of the results")
+        clusters[tag][metadata].append(correct)
     if not clusters:
         raise UsageError("There are no results to summarise; evaluate at least one image first.")
     return clusters
+
+
+def _read(row: Any, where: str) -> tuple[str, str, bool]:
+    """Tag, metadata string and verdict of a row; UsageError where one is missing or of another type."""
+    if not isinstance(row, Mapping):
+        raise UsageError(f"{where} is no mapping but {type(row).__name__}.")
+    try:
+        tag, metadata, correct = row["tag"], row["metadata"], row["correct"]
+    except KeyError as missing:
+        raise UsageError(f"{where} lacks the key {missing}.") from None
+    if not isinstance(tag, str):
+        raise UsageError(f"{where} has a tag that is no text but {type(tag).__name__}.")
+    if not isinstance(correct, (bool, np.bool_)) and not (isinstance(correct, Integral) and correct in (0, 1)):
+        raise UsageError(f"{where}: correct must be true or false, not {repr(correct)[:40]}.")
+    if not isinstance(metadata, str):
+        try:
+            metadata = json.dumps(metadata, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(f"{where} has metadata that is no JSON ({error}).") from None
+    return tag, metadata, bool(correct)
 
 
 def _sizes(clusters: dict[str, dict[str, list[bool]]]) -> dict[tuple[str, str], int]:
