@@ -1,6 +1,7 @@
 """Text, JSON and JSON lines: what is read, and that everything else is one sentence."""
 
 import json
+import lzma
 import os
 
 import pytest
@@ -8,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.reading import Foreign, Schema, parse, parse_object, read_lines, read_object, read_record, read_records
+from imagecot.reading import (
+    Foreign,
+    Schema,
+    parse,
+    parse_object,
+    read_lines,
+    read_object,
+    read_record,
+    read_records,
+    read_text,
+)
 
 ADVICE = "write it again"
 
@@ -71,6 +82,16 @@ def test_what_is_no_record_is_told_by_field(text, words, tmp_path):
     told = str(caught.value)
     assert told.startswith(str(file)) and told.endswith(f"; {ADVICE}.") and words in told
     assert "\n" not in told and len(told) < 400 + len(str(file))
+
+
+def test_packed_text(tmp_path):
+    packed, file = lzma.compress(b'{"x": 1, "y": 2}\n'), tmp_path / "a.jsonl.xz"
+    file.write_bytes(packed)
+    assert read_text(file) == '{"x": 1, "y": 2}\n'
+    for data, words in [(packed[:-9], "is cut off"), (b"", "is cut off"), (b"x" * 99, "is damaged")]:
+        file.write_bytes(data)
+        with pytest.raises(ImagecotError, match=words):
+            read_text(file)
 
 
 def test_fields_that_nobody_asked_for_may_stand_in_what_others_write():

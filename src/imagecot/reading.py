@@ -5,6 +5,7 @@ every other separator. JSON is read by pydantic's parser: NaN, lone surrogates, 
 without bottom are refused and not passed on.
 """
 
+import lzma
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pydantic_core import from_json
 
 from imagecot.errors import ImagecotError
 
+_MOST_UNPACKED = 1 << 30  # bytes
 _SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -63,11 +65,25 @@ def _clear_read_errors(file: Path, failure: Failure, advice: str) -> Iterator[No
 
 
 def read_text(file: Path, *, failure: Failure = ImagecotError, advice: str = "check the path") -> str:
-    """Return the text of a UTF-8 file without its byte order mark; `failure` where it is none."""
+    """Return the text of a UTF-8 file, or of one packed as .xz, without its byte order mark; `failure` for no text."""
+    data = read_bytes(file, failure=failure, advice=advice)
+    if file.suffix == ".xz":
+        data = _unpacked(data, file, failure, advice)
     try:
-        return read_bytes(file, failure=failure, advice=advice).decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise failure(f"{file} is not UTF-8 text (byte {error.start}); {advice}.") from None
+
+
+def _unpacked(data: bytes, file: Path, failure: Failure, advice: str) -> bytes:
+    unpacking = lzma.LZMADecompressor(memlimit=_MOST_UNPACKED)
+    try:
+        text = unpacking.decompress(data, _MOST_UNPACKED)
+    except lzma.LZMAError as error:
+        raise failure(f"{file} is damaged ({str(error).lower()}); {advice}.") from None
+    if not unpacking.eof:
+        raise failure(f"{file} is cut off, or holds more than {_MOST_UNPACKED >> 20} MiB; {advice}.")
+    return text
 
 
 def read_lines(
