@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.errors import UsageError
-from imagecot.files import make_folder, make_own_folder
 from imagecot.generators import find_checkpoint
 from imagecot.generators.showo import MagvitV2
 from imagecot.geneval.prompts import COLORS
@@ -271,9 +270,8 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
     if recipe.tokenizer:
         tokenizer = MagvitV2.from_pretrained(find_checkpoint(recipe.tokenizer, []), dtype=torch.float32)
         _check_annotated(annotated, tokenizer, recipe)
-        make_folder(recipe.output)
         if not annotated:
-            codes = encode_pool(tokenizer, pool, make_own_folder(output.training))
+            codes = encode_pool(tokenizer, pool, output.prepare())
     torch.manual_seed(opt.seed)
 
     def loss(model: nn.Module, step: int) -> Losses:
@@ -300,8 +298,7 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
     start = PictogramDetector(recipe.width, recipe.trunk)
     if recipe.start_from:
         start = PictogramDetector.from_pretrained(recipe.start_from)
-    make_folder(recipe.output)
-    model = fit(start, loss, opt, output.training, evaluate=evaluate, title="detector", claim=output.claim)
+    model = fit(start, loss, opt, output.prepare(), evaluate=evaluate, title="detector", claim=output.claim)
     assert isinstance(model, PictogramDetector)
     sharpen(model, recipe.scale, recipe.shift)
     model.save_pretrained(recipe.output)

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from imagecot import interruption
 from imagecot.errors import ImagecotError
-from imagecot.files import make_folder, make_own_folder
 from imagecot.generators import load_generator
 from imagecot.generators.randomness import prompt_seed
 from imagecot.generators.showo import ShowoGenerator
@@ -150,7 +149,7 @@ def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None) -> _Run
         guidance = _Guidance(online, settings.seed, prompts, verifier, policy)
     if settings.dpo_weight and recipe.data:
         with policy.accelerator.main_process_first():
-            pairs, held_out = pair_terms(recipe.data, settings, policy, per_step, output.training)
+            pairs, held_out = pair_terms(recipe.data, settings, policy, per_step, output.prepare())
     return _Run(
         settings=settings,
         policy=policy,
@@ -167,11 +166,7 @@ def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None) -> _Run
 def _train(run: _Run) -> None:
     """Do the steps that are left, with curves, evaluations and states."""
     settings, accelerator, scores = run.settings, run.policy.accelerator, run.policy.scores
-    folder, steps = run.output.training, run.steps
-    if accelerator.is_main_process:
-        make_folder(run.output.folder)
-        make_own_folder(folder)
-    accelerator.wait_for_everyone()
+    folder, steps = run.output.prepare(), run.steps
     start = resume(accelerator, folder)
     curves = Curves(folder, start)
     if start == 0:

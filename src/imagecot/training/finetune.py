@@ -24,7 +24,7 @@ from imagecot import interruption
 from imagecot.curation.dataset import REASONS, Row, answer, read_rows
 from imagecot.curation.label import CLEAR_AFTER, scaled
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import make_folder, make_own_folder, write_folder
+from imagecot.files import write_folder
 from imagecot.geneval.discrepancies import parse
 from imagecot.images import from_png
 from imagecot.prompts import check_prompts
@@ -319,9 +319,7 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
     per_step = recipe.batch_size * world * recipe.accumulate
     per_epoch = len(epoch_order(weights, recipe.seed, 0))
     steps = max(1, math.ceil(recipe.epochs * per_epoch / per_step))
-    folder = output.training
-    make_folder(recipe.output)
-    make_own_folder(folder)
+    folder = output.prepare()
     start = resume(accelerator, folder)
     curves = Curves(folder, start)
     sums: list[float] = []

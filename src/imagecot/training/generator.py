@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.files import make_folder, make_own_folder, write_folder, write_text
+from imagecot.files import write_folder, write_text
 from imagecot.generators.paths import finish
 from imagecot.generators.randomness import path_seeds
 from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, ShowoGenerator
@@ -162,8 +162,7 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         return Showo.from_pretrained(recipe.output)
     image_tokenizer = MagvitV2.from_pretrained(recipe.tokenizer, dtype=torch.float32)
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
-    make_folder(recipe.output)
-    all_codes = encode_pool(image_tokenizer, pool, make_own_folder(output.training))
+    all_codes = encode_pool(image_tokenizer, pool, output.prepare())
     text = build_tokenizer()
     config = ShowoConfig(
         codebook_size=image_tokenizer.config.codebook_size,

@@ -42,6 +42,7 @@ from imagecot.training.state import check_optimizer, read_state, refusing_damage
 
 Losses = dict[str, Tensor]
 _STATE = "state.pt"
+_HEADER = ("step", "name", "value")  # of curves.csv
 
 
 class Optimization(BaseModel):
@@ -116,7 +117,10 @@ class Curves:
             advice = "delete it; the training goes on without its earlier curves"
             text = read_text(self.path, advice=advice)
             with refusing_damage(self.path, advice):
-                rows = [(int(s), n, float(v)) for s, n, v in list(csv.reader(io.StringIO(text)))[1:]]
+                header, *lines = csv.reader(io.StringIO(text))
+                if header != list(_HEADER):
+                    raise ValueError(f"it does not begin with {','.join(_HEADER)}")
+                rows = [(int(s), n, float(v)) for s, n, v in lines]
             self.rows = [row for row in rows if row[0] <= start]
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -132,7 +136,7 @@ class Curves:
 
         def table(path: Path) -> None:
             with path.open("w", newline="") as file:
-                csv.writer(file).writerows([("step", "name", "value"), *self.rows])
+                csv.writer(file).writerows([_HEADER, *self.rows])
 
         write_atomically(self.path, table)
         names = list(dict.fromkeys(name for _, name, _ in self.rows))

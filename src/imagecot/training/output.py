@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import check_writable, make_folder, write_text
+from imagecot.files import check_writable, make_folder, make_own_folder, write_text
 from imagecot.identity import Identity, read_identity, refuse_other
 from imagecot.models import weight_files, weights_of
 from imagecot.reading import parse_object, read_lines
@@ -64,11 +64,16 @@ class Output:
         """Whether the whole training was done before."""
         return is_finished(self.folder)
 
+    def prepare(self) -> Path:
+        """Make both folders and return that of states, curves and caches; ImagecotError for a link in its place."""
+        make_folder(self.folder)
+        return make_own_folder(self.training)
+
     def claim(self, main: bool = True) -> None:
         """Make the folder this training's, before its first state is written; by the main process alone."""
         if main and not (self.folder / FILE).is_file():
             refuse_taken(self.folder, self.identity)
-            make_folder(self.folder)
+            self.prepare()
             _write(self.folder, self.identity)
 
     def finish(self) -> None:

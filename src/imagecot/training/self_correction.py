@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 from imagecot.curation.corrections import read_corrections
 from imagecot.errors import UsageError
-from imagecot.files import make_folder, make_own_folder
 from imagecot.generators import load_generator
 from imagecot.generators.paths import MASKED, Asked, Correction
 from imagecot.generators.showo import Prompting, ShowoGenerator
@@ -97,9 +96,8 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
         drawer = replace(generator, model=averaged.folded())
         return task_scores(drawer, load_detector(), recipe.prompts_per_task)
 
-    make_folder(recipe.output)
     scored = evaluate if recipe.prompts_per_task else None
-    fit(trained, loss, opt, output.training, evaluate=scored, title="self-correction", claim=output.claim)
+    fit(trained, loss, opt, output.prepare(), evaluate=scored, title="self-correction", claim=output.claim)
     result = replace(generator, model=model.eval() if adapter else trained.folded())
     write_aligned(result, adapter, recipe.base, recipe.output, "training of self-correction", recipe)
     output.finish()
@@ -204,8 +202,7 @@ def _plain_pictures(recipe: SelfCorrectionRecipe, generator: ShowoGenerator, gro
 
         return from_groups
     pool = Pool(recipe.plain.data, recipe.plain.examples, recipe.plain.seed)
-    make_folder(recipe.output)
-    codes = encode_pool(generator.image_tokenizer, pool, make_own_folder(output.training))
+    codes = encode_pool(generator.image_tokenizer, pool, output.prepare())
 
     def from_pool(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
         index = torch.randint(len(pool), (count,), generator=draw).tolist()

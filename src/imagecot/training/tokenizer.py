@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.files import make_folder
 from imagecot.generators.showo.config import MagvitV2Config
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.pictograms.dataset import Pool
@@ -96,8 +95,7 @@ def train_tokenizer(recipe: TokenizerRecipe) -> MagvitV2:
         total = l1 + recipe.l2 * l2 + recipe.edges * edges
         return {"loss": total, "l1": l1, "mse": l2, "edges": edges, "spread": z.float().std()}
 
-    make_folder(recipe.output)
-    fit(tokenizer, loss, opt, output.training, title="tokenizer", claim=output.claim)
+    fit(tokenizer, loss, opt, output.prepare(), title="tokenizer", claim=output.claim)
     tokenizer.save_pretrained(recipe.output)
     output.finish()
     return tokenizer

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from imagecot.errors import first_line
-from imagecot.files import make_folder, make_own_folder, write_folder
+from imagecot.files import write_folder
 from imagecot.geneval.prompts import COLORS, TASKS
 from imagecot.pictograms.captions import caption, random_requirement
 from imagecot.pictograms.dataset import Pool
@@ -410,9 +410,7 @@ def train_verifier(recipe: VerifierRecipe) -> LlavaOnevisionForConditionalGenera
     def evaluate(model: nn.Module) -> dict[str, float]:
         return accuracy(model, packer, held_out, recipe.held_out)
 
-    make_folder(recipe.output)
-    make_own_folder(output.training)
-    fit(model, eye_loss, recipe.eye, output.training / "eye", title="eye", claim=output.claim)
+    fit(model, eye_loss, recipe.eye, output.prepare() / "eye", title="eye", claim=output.claim)
     fit(model, loss, opt, output.training, evaluate=evaluate, title="verifier", claim=output.claim)
     save(model, tokenizer, recipe.output)
     output.finish()

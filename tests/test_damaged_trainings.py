@@ -1,0 +1,476 @@
+"""Trainings on broken data, in taken folders, from damaged states and on full disks: one sentence, no half files."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+from safetensors.torch import load_file
+
+import imagecot.training.dpo as dpo
+from imagecot import files, interruption
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.generators import load_generator
+from imagecot.images import to_pictures
+from imagecot.training.dpo import DpoRecipe, train_dpo
+from imagecot.training.launch import leftovers
+from imagecot.training.loop import Curves, Optimization, fit
+from imagecot.training.online import read_prompt_texts
+from imagecot.training.output import is_finished
+from imagecot.training.pair_data import load_pairs
+from small_models import Brightness, write_generator, write_verifier
+
+torch.set_num_threads(1)
+SETTINGS = {
+    "draws": 1, "steps": 2, "batch_size": 2, "held_out": 0, "pictures": 0, "evaluate_every": 2, "save_every": 1,
+    "lora": {"r": 2, "alpha": 4}, "learning_rate": 1e-3,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate():
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_generator(tmp_path_factory.mktemp("base") / "generator")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base):
+    return load_generator(base).image_tokenizer
+
+
+def picture(seed: int) -> Image.Image:
+    torch.manual_seed(seed)
+    return to_pictures(torch.rand(1, 3, 16, 16))[0]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two pairs of the paper's file."""
+    for name in ("a", "b", "c", "d"):
+        picture(ord(name)).save(tmp_path / f"{name}.png")
+    return lines(tmp_path, ("a photo of a red apple", "a.png", "b.png"), ("a red bench", "c.png", "d.png"))
+
+
+def lines(folder, *rows):
+    file = folder / "dpo.jsonl"
+    text = "".join(json.dumps(dict(zip(("prompt", "chosen", "rejected"), row, strict=True))) + "\n" for row in rows)
+    file.write_text(text)
+    return file
+
+
+def recipe(base, data, output, **more) -> DpoRecipe:
+    top = {key: more.pop(key) for key in ("reference",) if key in more}
+    return DpoRecipe(output=output, base=str(base), data=data, training=SETTINGS | more, **top)
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same(one, other) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# --- what a folder belongs to
+
+
+def test_a_finished_folder_is_told_again_and_refuses_every_other_training(base, data, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    train_dpo(recipe(base, data, out))
+    assert is_finished(out)
+    written = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()}
+    monkeypatch.setattr(dpo, "load_policy", lambda *_: pytest.fail("nothing is left to train"))
+    again = recipe(base, data, out, save_every=7, evaluate_every=9, pictures=1, gradient_checkpointing=True)
+    assert train_dpo(again).steps == 4
+    copy = shutil.copytree(base, tmp_path / "copy")
+    others = {
+        'base ".*generator", not ".*copy"': recipe(copy, data, out),
+        "training.learning_rate 0.001, not 0.002": recipe(base, data, out, learning_rate=2e-3),
+        "training.lora.r 2, not 3": recipe(base, data, out, lora={"r": 3, "alpha": 4}),
+        "training.seed 0, not 1": recipe(base, data, out, seed=1),
+        'reference null, not "': recipe(base, data, out, reference=str(copy)),
+    }
+    for message, other in others.items():
+        with pytest.raises(UsageError, match=rf"out holds another training \({message}.*choose another folder or del"):
+            train_dpo(other)
+    picture(99).save(tmp_path / "b.png")
+    with pytest.raises(UsageError, match=r"holds another training .content of data"):
+        train_dpo(recipe(base, data, out))
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()} == written
+
+
+def test_other_weights_under_the_name_of_the_base_are_another_training(base, data, tmp_path):
+    own = shutil.copytree(base, tmp_path / "own")
+    train_dpo(recipe(own, data, tmp_path / "out"))
+    shutil.copy(write_generator(tmp_path / "other") / "config.json", own)
+    file = own / "vq" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(UsageError, match=r"holds another training .weights of base"):
+        train_dpo(recipe(own, data, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("left", ["finished", "states"])
+def test_a_folder_of_an_earlier_version_is_refused(base, data, tmp_path, left):
+    train_dpo(recipe(base, data, tmp_path / "out"))
+    (tmp_path / "out/training.json").unlink()
+    if left == "states":
+        for file in (tmp_path / "out").iterdir():
+            if file.name != "training":
+                file.unlink()
+    with pytest.raises(UsageError, match="does not say what it was made from"):
+        train_dpo(recipe(base, data, tmp_path / "out"))
+
+
+def test_outputs_that_can_hold_no_training(base, data, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="file is a file; give a folder"):
+        train_dpo(recipe(base, data, tmp_path / "file"))
+    with pytest.raises(ImagecotError, match=r"cannot write .*file/in"):
+        train_dpo(recipe(base, data, tmp_path / "file/in/it"))
+    with pytest.raises(UsageError, match="is not empty and holds no training"):
+        train_dpo(recipe(base, data, tmp_path))
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "linked/training").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ImagecotError, match="is a link"):
+        train_dpo(recipe(base, data, tmp_path / "linked"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_mistaken_command_does_not_claim_its_folder(base, data, tmp_path):
+    wrong = recipe(base, data, tmp_path / "out", warmup_ratio=0)
+    wrong.training.learning_rate = float("inf")  # no recipe may say so
+    with pytest.raises(ImagecotError, match="the loss became nan at step 1"):
+        train_dpo(wrong.model_copy(update={"training": wrong.training.model_copy(update={"save_every": 9})}))
+    train_dpo(recipe(base, data, tmp_path / "out"))
+    train_dpo(recipe(base, data, tmp_path / "straight"))
+    assert same(tmp_path / "out", tmp_path / "straight")
+
+
+# --- pairs
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"prompt": null, "chosen": "a.png", "rejected": "b.png"}', "prompt: "),
+        ('{"prompt": "", "chosen": "a.png", "rejected": "b.png"}', "the prompt is empty"),
+        ('{"prompt": " \\u200b", "chosen": "a.png", "rejected": "b.png"}', "the prompt is empty"),
+        ('{"prompt": 5, "chosen": "a.png", "rejected": "b.png"}', "prompt: "),
+        ('{"prompt": [{"role": "user", "content": "x"}], "chosen": "a.png", "rejected": "b.png"}', "prompt: "),
+        ('{"prompt": "x", "chosen": ["a.png"], "rejected": "b.png"}', "chosen: "),
+        ('{"prompt": "x", "chosen": "a.png"}', "rejected is missing"),
+        ('{"prompt": "x", "chosen": "a.png", "rejected": "a.png"}', "chosen and rejected are the same image"),
+        ('{"prompt": "x", "chosen": "a.png", "rejected": "copy.bmp"}', "chosen and rejected are the same image"),
+        ('{"prompt": "x", "chosen": "a.png", "rejected": "none.png"}', "none.png is missing"),
+        ('{"prompt": "x", "chosen": "", "rejected": "b.png"}', "is a folder"),
+        ('{"prompt": "x", "chosen": "a\\u0000.png", "rejected": "b.png"}', "cannot be read"),
+        ('{"prompt": "x", "chosen": "dpo.jsonl", "rejected": "b.png"}', "is no readable picture"),
+        ('{"prompt": "' + "a " * 500 + '", "chosen": "a.png", "rejected": "b.png"}', "tokens but this generator"),
+        ('{"prompt": "\\ud800", "chosen": "a.png", "rejected": "b.png"}', "is not valid JSON"),
+        ('{"prompt": NaN, "chosen": "a.png", "rejected": "b.png"}', "is not valid JSON"),
+        ("[" * 9999, "is not valid JSON"),
+        ("[]", ""),
+        ("x", "is not valid JSON"),
+    ],
+)
+def test_lines_that_are_no_pair_are_named(line, message, base, tokenizer, data, tmp_path):
+    picture(ord("a")).save(tmp_path / "copy.bmp")
+    with data.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ImagecotError, match=rf"line 3 of .*{message}") as told:
+        load_pairs(data, tokenizer, tmp_path / "cache", load_generator(base))
+    assert len(str(told.value).splitlines()) == 1
+    with pytest.raises(ImagecotError):
+        train_dpo(recipe(base, data, tmp_path / "out"))
+    assert not (tmp_path / "out").exists() or [f.name for f in (tmp_path / "out").iterdir()] == ["training"]
+
+
+def test_separators_marks_and_empty_files(tokenizer, data, tmp_path):
+    text = data.read_text().replace("red apple", "red\u2028apple")
+    data.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n\r\n").encode())
+    assert load_pairs(data, tokenizer, tmp_path / "cache").ids == ["line 1", "line 3"]
+    data.write_text("\n")
+    with pytest.raises(UsageError, match="has no pairs"):
+        load_pairs(data, tokenizer, tmp_path / "cache")
+    for missing in ("none.jsonl", "none"):
+        with pytest.raises(UsageError, match=r"none.* is missing"):
+            dpo.content_of(tmp_path / missing)
+    with pytest.raises(UsageError, match="holds no data"):
+        dpo.content_of(tmp_path)
+
+
+def test_a_picture_drawn_anew_has_its_own_codes(tokenizer, data, tmp_path):
+    before = load_pairs(data, tokenizer, tmp_path / "cache")
+    picture(5).save(tmp_path / "b.png")
+    after = load_pairs(data, tokenizer, tmp_path / "cache")
+    fresh = load_pairs(data, tokenizer, tmp_path / "fresh")
+    assert torch.equal(after.rejected, fresh.rejected) and not torch.equal(after.rejected, before.rejected)
+    assert torch.equal(after.chosen, before.chosen)
+
+
+def test_pictures_are_turned_as_their_exif_says_and_read_in_16_bits(tokenizer, data, tmp_path):
+    image = picture(ord("a"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
+    grey = image.convert("L")
+    grey.save(tmp_path / "c.png")
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    lines(tmp_path, ("x", "a.png", "b.png"), ("y", "c.png", "d.png"), ("z", "deep.png", "d.png"))
+    turned = load_pairs(data, tokenizer, tmp_path / "cache")
+    assert torch.equal(turned.chosen[1], turned.chosen[2])
+    image.save(tmp_path / "a.png")
+    assert torch.equal(load_pairs(data, tokenizer, tmp_path / "cache").chosen[0], turned.chosen[0])
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", '{"prompt": null}\n', '{"prompt": " "}\n', "[1]\n", "\0\n"])
+def test_prompts_that_are_none(text, tmp_path):
+    (tmp_path / "p.jsonl").write_text(text)
+    with pytest.raises(UsageError, match=r"line 1 of .*p\.jsonl|has no prompts"):
+        read_prompt_texts(tmp_path / "p.jsonl")
+
+
+def test_models_of_another_kind(base, data, tmp_path):
+    verifier = write_verifier(tmp_path / "verifier")
+    with pytest.raises(UsageError, match="not a Show-o"):
+        train_dpo(recipe(verifier, data, tmp_path / "out"))
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a red bench"}\n')
+    online = {"verifier": str(base), "prompts": tmp_path / "p.jsonl", "group": 2}
+    with pytest.raises(UsageError, match="not a vision-language checkpoint"):
+        train_dpo(recipe(base, data, tmp_path / "out", online=online))
+    (tmp_path / "p.jsonl").write_text('{"prompt": "' + "a " * 500 + '"}\n')
+    with pytest.raises(UsageError, match=r"line 1 of .*tokens but this generator"):
+        train_dpo(recipe(base, data, tmp_path / "out", online=online), Brightness())
+    assert not (tmp_path / "out").exists()
+
+
+# --- states
+
+
+@pytest.fixture
+def stopped(base, data, tmp_path, monkeypatch):
+    """A training of three steps that was stopped behind the first, and its recipe."""
+    asked = recipe(base, data, tmp_path / "stopped", steps=3)
+    save = dpo.save_state
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dpo, "save_state", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_dpo(asked)
+    monkeypatch.setattr(dpo, "save_state", save)
+    return asked
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "text": lambda data: b"not a state",
+    "zeros": lambda data: bytes(len(data)),
+    "flipped": lambda data: data[:40] + bytes(255 - byte for byte in data[40:400]) + data[400:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_files_of_a_state_are_named(stopped, damage):
+    folder = stopped.output / "training/state-0000001"
+    names = sorted(file.name for file in folder.iterdir())
+    assert names == ["model.safetensors", "optimizer.bin", "random_states_0.pkl"]
+    for name in names:
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(DAMAGE[damage](whole))
+        with pytest.raises(ImagecotError, match=r"state-0000001.* is damaged .*delete .*state-0000001 to train from"):
+            train_dpo(stopped)
+        (folder / name).unlink()
+        with pytest.raises(ImagecotError, match="state-0000001"):
+            train_dpo(stopped)
+        (folder / name).write_bytes(whole)
+    train_dpo(stopped)
+    assert is_finished(stopped.output)
+
+
+def test_states_that_fit_another_model_or_hold_code(stopped, tmp_path):
+    folder = stopped.output / "training/state-0000001"
+    file = folder / "random_states_0.pkl"
+    whole = file.read_bytes()
+    for wrong in ({}, [1], {"random_state": 1}, torch.zeros(3)):
+        torch.save(wrong, file)
+        with pytest.raises(ImagecotError, match=r"random_states_0\.pkl is damaged"):
+            train_dpo(stopped)
+
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save(Code(), file)
+    with pytest.raises(ImagecotError, match="something other than tensors"):
+        train_dpo(stopped)
+    assert not (tmp_path / "ran").exists()
+    file.write_bytes(whole)
+    held = torch.load(folder / "optimizer.bin", weights_only=True)
+    held["state"][0]["exp_avg"] = torch.zeros(1, 2)
+    torch.save(held, folder / "optimizer.bin")
+    with pytest.raises(ImagecotError, match=r"state-0000001 is damaged \(exp_avg of the optimizer has the shape"):
+        train_dpo(stopped)
+    held["state"][0]["exp_avg"] = torch.full((1, 2), float("nan"))
+    torch.save(held, folder / "optimizer.bin")
+    with pytest.raises(ImagecotError, match=r"optimizer\.bin is damaged .*not finite"):
+        train_dpo(stopped)
+
+
+def test_damaged_caches_and_curves_are_named(stopped, base, data, tmp_path):
+    training = stopped.output / "training"
+    for pattern in ("codes-*/*.pt", "reference-*/*.pt"):
+        [file] = training.glob(pattern)
+        whole = file.read_bytes()
+        for content in (b"", whole[:50], whole[:-200]):
+            file.write_bytes(content)
+            with pytest.raises(ImagecotError, match=r"0000000\.pt is damaged .*; delete it to compute it again"):
+                train_dpo(stopped)
+        torch.save(torch.full((4, 16), 99, dtype=torch.int16), file)
+        with pytest.raises(ImagecotError, match=r"damaged|finite"):
+            train_dpo(stopped)
+        file.write_bytes(whole)
+    curves = training / "curves.csv"
+    for text in ("step,name,value\n1,loss\n", "step,name,value\nx,loss,1\n", "\0", '1,"a\n', "a,b,c\n1,a,b\n"):
+        curves.write_text(text)
+        with pytest.raises(ImagecotError, match=r"curves\.csv is damaged"):
+            train_dpo(stopped)
+    curves.unlink()
+    train_dpo(stopped)
+    train_dpo(recipe(base, data, tmp_path / "straight", steps=3))
+    assert same(stopped.output, tmp_path / "straight")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_of_a_training_from_scratch_is_named(damage, tmp_path):
+    opt = Optimization(steps=2, batch_size=1, learning_rate=1e-2, bf16=False, save_every=1)
+
+    def train(steps: int, model=None) -> None:
+        model = model or torch.nn.Linear(3, 2)
+        fit(
+            model,
+            lambda m, step: {"loss": m(torch.ones(1, 3)).sum()},
+            opt.model_copy(update={"steps": steps}),
+            tmp_path,
+        )
+
+    train(1)
+    whole = (tmp_path / "state.pt").read_bytes()
+    (tmp_path / "state.pt").write_bytes(DAMAGE[damage](whole))
+    with pytest.raises(ImagecotError, match=r"state\.pt is damaged .*; delete it to train from the start"):
+        train(2)
+    (tmp_path / "state.pt").write_bytes(whole)
+    with pytest.raises(ImagecotError, match=r"state\.pt is damaged"):
+        train(2, torch.nn.Linear(4, 2))
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    for wrong in ({}, [], {**saved, "step": "x"}, {**saved, "average": {}}, {**saved, "sums": 3}):
+        torch.save(wrong, tmp_path / "state.pt")
+        with pytest.raises(ImagecotError, match=r"state\.pt is damaged"):
+            train(2)
+
+
+# --- disks, signals, processes
+
+
+@pytest.mark.parametrize("allowed", [1, 3, 6])
+def test_a_full_disk_is_one_sentence_and_the_training_goes_on(allowed, base, data, tmp_path, monkeypatch):
+    """The disk is full from the n-th torch file, checkpoint or small file on."""
+    count = 0
+
+    def full(write, text):
+        def failing(*arguments, **named):
+            nonlocal count
+            count += 1
+            if count >= allowed:
+                raise text
+            return write(*arguments, **named)
+
+        return failing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full(torch.save, RuntimeError("basic_ios::clear: iostream error")))
+        space = OSError(errno.ENOSPC, "No space left on device")
+        patch.setattr(files.os, "replace", full(os.replace, space))
+        with pytest.raises(ImagecotError, match=r"^cannot write .*: .*\.$"):
+            train_dpo(recipe(base, data, tmp_path / "out"))
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".partial")]
+    train_dpo(recipe(base, data, tmp_path / "out"))
+    train_dpo(recipe(base, data, tmp_path / "straight"))
+    assert same(tmp_path / "out", tmp_path / "straight")
+
+
+def test_a_request_to_stop_that_got_lost_ends_the_training(base, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption, "_asked", interruption.Stopped(signal.SIGTERM))
+    with pytest.raises(interruption.Stopped):
+        train_dpo(recipe(base, data, tmp_path / "out"))
+    monkeypatch.setattr(interruption, "_asked", None)
+    train_dpo(recipe(base, data, tmp_path / "out"))
+    assert is_finished(tmp_path / "out")
+
+
+def test_partial_states_follow_no_links_and_are_cleaned(stopped, tmp_path):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (stopped.output / "training/.state-0000002.partial").symlink_to(victim)
+    (stopped.output / "training/.state-0000002.abc.partial").mkdir()
+    train_dpo(stopped)
+    assert not list(victim.iterdir())
+    assert [path.name for path in (stopped.output / "training").glob("*state-*")] == ["state-0000003"] or [
+        path.name for path in (stopped.output / "training").glob("*state-*") if not path.is_symlink()
+    ] == ["state-0000003"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"RANK": "1", "WORLD_SIZE": "2"}, {"RANK": "x"}, {"WORLD_SIZE": ""}, {"LOCAL_RANK": "0"}, {"PMI_SIZE": "4"},
+     {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1"}],
+)  # fmt: skip
+def test_what_a_launcher_left_behind_is_one_process(environment, base, data, tmp_path, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert set(leftovers()) == {name for name in environment if not name.startswith("MASTER")}
+    train_dpo(recipe(base, data, tmp_path / "out"))
+    assert is_finished(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"RANK": "x"}, "RANK is 'x'"), ({"RANK": "2"}, "do not go together"), ({"MASTER_PORT": "99999"}, "not go tog")],
+)
+def test_a_launcher_that_makes_no_sense_is_refused(changed, message):
+    told = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    assert leftovers(told) == []
+    with pytest.raises(UsageError, match=message):
+        leftovers(told | changed)
+
+
+def test_curves_of_any_names_are_drawn(tmp_path):
+    curves = Curves(tmp_path, 0)
+    curves.add(1, {"score/$x_{": 0.5, 'a,b\n"': 1.0})
+    curves.save()
+    assert Curves(tmp_path, 1).rows == curves.rows
+
+
+def test_large_seeds_train(base, data, tmp_path):
+    for seed in (2**63 - 1, -(2**63)):
+        train_dpo(recipe(base, data, tmp_path / str(seed), seed=seed, steps=1))
+        AcceleratorState._reset_state(True)
+    opt = Optimization(steps=1, batch_size=1, learning_rate=1e-2, bf16=False, seed=2**63 - 1)
+    fit(torch.nn.Linear(1, 1), lambda m, step: {"loss": m(torch.ones(1, 1)).sum()}, opt, tmp_path / "fit")
