@@ -4,6 +4,7 @@ The reference's small models were filled from one seeded generator, tensor by te
 `sums` of a recording has of each tensor the sum and the sum of absolute values, by which they are checked.
 """
 
+import json
 import lzma
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -43,3 +44,28 @@ def drawn(shapes: Iterable[tuple[str, torch.Size]], seed: int, gain: float, bias
 def sums(weights: Mapping[str, Tensor]) -> Tensor:
     """Of each tensor (N, 2) the sum and the sum of absolute values."""
     return torch.stack([torch.stack([w.double().sum(), w.double().abs().sum()]) for w in weights.values()])
+
+
+def noise(seed: int, steps: int, batch: int) -> tuple[list[Tensor], list[Tensor]]:
+    """What the reference drew while it sampled with a seed: of each step exponentials (B, 16, 64), uniforms (B, 16)."""
+    generator = torch.Generator().manual_seed(seed)
+    exponentials, uniforms = [], []
+    for _ in range(steps):
+        exponentials.append(torch.empty(batch * 16, 64).exponential_(1, generator=generator).view(batch, 16, 64))
+        uniforms.append(torch.zeros(batch, 16).uniform_(0, 1, generator=generator))
+    return exponentials, uniforms
+
+
+def llava() -> dict[str, Tensor]:
+    """The recording of a small LLaVA-OneVision, its weights under `weights.`."""
+    tensors = read("llava/recorded")
+    shapes = json.loads((DATA / "llava" / "recorded.json").read_text())["weights"]
+    scales = {
+        "image_newline": 0.7,
+        "language_model.model.embed_tokens.weight": 0.7,
+        "vision_tower.vision_model.embeddings.position_embedding.weight": 0.5,
+        "language_model.lm_head.weight": 0.3,
+    }
+    weights = drawn([(name, torch.Size(shape)) for name, shape in shapes], 77, 1.3, 0.15, scales)
+    torch.testing.assert_close(sums(weights), tensors.pop("sums"), atol=1e-4, rtol=1e-6)
+    return {**tensors, **{f"weights.{name}": weight for name, weight in weights.items()}}

@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 
+import recorded as recordings
 from imagecot.benchmark.plain import plain_decode
 from imagecot.errors import UsageError
 from imagecot.generators.paths import MASKED
@@ -48,19 +49,20 @@ def test_recorded_runs_are_replayed_token_for_token(name):
     )
     schedule = get_schedule("linear" if name == "partial_linear" else "cosine")
     steps, codes = run["timesteps"], codes_of(start[:, 14:-1])
+    exponentials, uniforms = recordings.noise(run["seed"], steps, len(codes))
     for step in range(steps):
         unknown = codes == MASKED
         with torch.no_grad():
             logits = generator.guided_logits(codes, torch.arange(len(codes)), context)
         torch.testing.assert_close(logits, want["logits_codebook"][step][unknown], rtol=0, atol=3e-5)
-        exponential = want["exponential"][step][unknown]
+        exponential = exponentials[step][unknown]
         temperature = noise_temperature(run["start_temperature"], step, steps, cumulative=True)
         assert temperature == run["temperature_used"][step]
         proposed, masked = decode_step(
             logits,
             codes,
             lambda weights, e=exponential: (weights / e).argmax(1),
-            want["gumbel_uniform"][step],
+            uniforms[step],
             temperature,
             masked_count(schedule, step, steps, 16),
         )

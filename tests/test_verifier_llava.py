@@ -31,7 +31,7 @@ PROMPT = RECORDED["prompt"]
 
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, torch.Tensor]:
-    return recordings.read("llava/recorded")
+    return recordings.llava()
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ State = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def tensors() -> State:
-    return recordings.read("llava/recorded")
+    return recordings.llava()
 
 
 @pytest.fixture(autouse=True)
