@@ -15,12 +15,12 @@ _SHOWN = 40  # characters of a wrong value that a message repeats
 def check_whole(value: object, name: str, least: int, most: int) -> int:
     """Return a whole number from `least` to `most`; UsageError, which calls it `name`, for anything else."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise UsageError(f"{name} must be a whole number, not {repr(value)[:_SHOWN]}.")
+        raise UsageError(f"{name} must be a whole number, not {shown(value)}.")
     number = int(value)
     if number < least:
-        raise UsageError(f"{name} must be at least {least}, not {_digits(number)}.")
+        raise UsageError(f"{name} must be at least {least}, not {shown(number)}.")
     if number > most:
-        raise UsageError(f"{name} must be at most {most}, not {_digits(number)}.")
+        raise UsageError(f"{name} must be at most {most}, not {shown(number)}.")
     return number
 
 
@@ -29,7 +29,10 @@ def check_seed(seed: object, name: str = "the seed") -> int:
     return check_whole(seed, name, MIN_SEED, MAX_SEED)
 
 
-def _digits(number: int) -> str:
-    # Python refuses to write numbers of thousands of digits.
-    text = str(number) if number.bit_length() < 1000 else "a number of hundreds of digits"
+def shown(value: object) -> str:
+    """A wrong value as a message repeats it: its first characters, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # Python refuses to write numbers of thousands of digits
+        text = f"a huge {type(value).__name__}"
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -4,7 +4,6 @@ The comparisons run in float32 on purpose: a score of 0.30000001 is above 0.3 in
 reference's detector gives float32.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -13,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagecot.bounds import check_whole
+from imagecot.bounds import check_whole, shown
 from imagecot.errors import UsageError
 from imagecot.geneval.prompts import COLORS
 
 Boxes = NDArray[np.float32]
 _MOST = 1_000_000  # objects that a requirement may speak of
+_LARGEST = 1e9  # of the options that have no other end
 # (class, boxes (k, 5), their k indices in the raw list) -> k colour names
 ColorClassifier = Callable[[str, Boxes, list[int]], Sequence[str]]
 
@@ -159,7 +159,7 @@ def _position_reason(
         raise UsageError(f'"position" of {name} must be [relation, index of an earlier requirement].') from None
     except IndexError:
         raise UsageError(
-            f'"position" of {name} refers to requirement {target}, but only {len(groups)} come before it.'
+            f'"position" of {name} refers to requirement {shown(target)}, but only {len(groups)} come before it.'
         ) from None
     if group is None:
         return f"no target for {name} to be {relation}"
@@ -248,11 +248,11 @@ def _check_options(
     for name, value, most in (
         ("threshold", threshold, 1.0),
         ("counting_threshold", counting_threshold, 1.0),
-        ("max_overlap", max_overlap, math.inf),
-        ("position_threshold", position_threshold, math.inf),
+        ("max_overlap", max_overlap, _LARGEST),
+        ("position_threshold", position_threshold, _LARGEST),
     ):
         if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= most:
-            upto = "of 0 or more" if most == math.inf else "from 0 to 1"
-            raise UsageError(f"{name} must be a number {upto}, got {value!r}.")
+            upto = "of 0 or more" if most == _LARGEST else "from 0 to 1"
+            raise UsageError(f"{name} must be a number {upto}, got {shown(value)}.")
     if not isinstance(max_objects, Integral) or isinstance(max_objects, bool) or max_objects < 0:
-        raise UsageError(f"max_objects must be a whole number of 0 or more, got {max_objects!r}.")
+        raise UsageError(f"max_objects must be a whole number of 0 or more, got {shown(max_objects)}.")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from imagecot.bounds import MAX_SEED, check_whole
+from imagecot.bounds import MAX_SEED, check_whole, shown
 from imagecot.errors import UsageError
 
 MOST_RESAMPLES = 100_000
@@ -201,7 +201,7 @@ def _read(row: Any, where: str) -> tuple[str, str, bool]:
     if not isinstance(tag, str):
         raise UsageError(f"{where} has a tag that is no text but {type(tag).__name__}.")
     if not isinstance(correct, (bool, np.bool_)) and not (isinstance(correct, Integral) and correct in (0, 1)):
-        raise UsageError(f"{where}: correct must be true or false, not {repr(correct)[:40]}.")
+        raise UsageError(f"{where}: correct must be true or false, not {shown(correct)}.")
     if not isinstance(metadata, str):
         try:
             metadata = json.dumps(metadata, allow_nan=False)
