@@ -7,6 +7,7 @@ leaves no trace. Every row that is read must belong to the study: a prompt of it
 import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, make_own_folder, write_text
@@ -26,6 +27,16 @@ def check_folder(recipe: StudyRecipe, weights: Row) -> None:
     refuse_occupied(recipe.output / STUDY, shared, "study")
     kept = _parts(recipe)
     refuse_other(recipe.output, kept, {name: part for name, part in parts.items() if name in kept}, "study")
+    for key in recipe.generators:
+        if _begun(recipe.output / CANDIDATES, key) and not {f"generators.{key}", f"rows of {key}"} <= kept.keys():
+            raise UsageError(
+                f"{recipe.output / STUDY} is damaged: parts say nothing of {key}, which has rows; "
+                f"delete {recipe.output} or choose another folder."
+            )
+
+
+def _begun(folder: Path, name: str) -> bool:
+    return any((folder / f"{name}.{ending}").exists() for ending in ("jsonl", "parts"))
 
 
 def claim_folder(recipe: StudyRecipe, weights: Row, within: str = CANDIDATES) -> None:
