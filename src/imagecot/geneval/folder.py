@@ -13,7 +13,6 @@ from torch import Tensor
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import is_temporary, make_own_folder, write_whole
 from imagecot.geneval.metadata import Metadata, read_metadata
-from imagecot.geneval.metadata import read_prompts as read_prompts
 from imagecot.geneval.prompts import TASKS
 from imagecot.images import from_picture, open_picture, png
 from imagecot.naming import printable

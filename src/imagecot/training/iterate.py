@@ -19,7 +19,7 @@ from imagecot.curation.pairs import make_pairs, write_pairs
 from imagecot.files import make_folder, write_atomically
 from imagecot.generators import load_generator
 from imagecot.geneval.choice import classes_of, detectors, held_out_of
-from imagecot.geneval.folder import read_prompts
+from imagecot.geneval.metadata import read_prompts
 from imagecot.geneval.prompts import refuse_overlap
 from imagecot.models import weights_of
 from imagecot.precision import Precision
