@@ -35,7 +35,6 @@ _UNSUPPORTED = frozenset(
         *("velora_config", "monteclora_config", "lora_ga_config", "megatron_config", "loftq_config"),
     )
 )
-_SWITCHED_OFF: tuple[Any, ...] = (None, False, "none", {}, [])
 
 
 class AdapterConfig(Foreign):
@@ -85,13 +84,17 @@ def read_adapter(folder: Path) -> AdapterConfig:
     kind = values.get("peft_type")
     if isinstance(kind, str) and kind != "LORA":
         raise ImagecotError(f"{file}: adapters of the type {kind[:40]!r} are not supported; use LoRA.")
-    found = sorted(name for name in _UNSUPPORTED & values.keys() if values[name] not in _SWITCHED_OFF)
+    found = sorted(name for name in _UNSUPPORTED & values.keys() if not _is_switched_off(values[name]))
     if found:
         shown = json.dumps(values[found[0]])[:60]
         raise ImagecotError(
             f"{file}: {found[0]} {shown} is not supported; merge the adapter into its base with peft first."
         )
     return read_record(file, AdapterConfig, advice=AGAIN)
+
+
+def _is_switched_off(value: Any) -> bool:
+    return value is None or value is False or value in ("none", [], {})
 
 
 def lineage(folder: Path, look: Callable[[str], Path | None]) -> list[Path]:

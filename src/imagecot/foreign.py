@@ -28,6 +28,10 @@ _SIZES = {
 _NUMBERS_A_BYTE = 8  # of weights: more than any number format packs
 
 
+def _is_number(value: Any, above: float, most: float) -> bool:
+    return value is None or (type(value) in (int, float) and above < value <= most)
+
+
 @contextmanager
 def foreign(what: str, advice: str = AGAIN) -> Iterator[None]:
     """Keep the libraries silent, and turn whatever they raise inside into an ImagecotError: `what (...); advice`.
@@ -81,12 +85,14 @@ def _problems(values: dict[str, Any], before: str) -> Iterator[str]:
         path = f"{before}{name}"
         if isinstance(value, dict):
             yield from _problems(value, f"{path}.")
-        elif name in _SIZES and value is not None and not isinstance(value, str):
+        elif name in _SIZES and value is not None:
             numbers = value if isinstance(value, list) else [value]
             if not all(type(number) is int and 1 <= number <= _SIZES[name] for number in numbers):
                 yield f"{path} must be a whole number from 1 to {_SIZES[name]:,}, not {json.dumps(value)[:60]}"
-        elif name in _SIZES and isinstance(value, str):
-            yield f"{path} must be a whole number from 1 to {_SIZES[name]:,}, not {value[:60]!r}"
+        elif name.endswith("_eps") and not _is_number(value, 0.0, 0.1):
+            yield f"{path} must be a number above 0 and at most 0.1, not {json.dumps(value)[:60]}"
+        elif name == "rope_theta" and not _is_number(value, 0.999, 1e12):
+            yield f"{path} must be a number from 1 to 1e12, not {json.dumps(value)[:60]}"
         elif name == "transformers_weights" and value is not None:
             yield f"{path} names other weights than those of the folder; leave it out"
         elif name.endswith("attn_implementation") and "/" in str(value):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from imagecot.checkpoint import CONFIG, read_config
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.hub import VERIFIER, check_name, find
-from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
+from imagecot.verifiers.questions import CLARITY, NO_LENGTH, ORM, POTENTIAL, PRM, REFLECTION, Question
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,8 @@ HUB_VERIFIERS = (
     "ZiyuG/Image-Generation-CoT:parm",
 )
 _PROBED = 10**9  # weights of a verifier that is asked a question for a try on a CPU, where a larger one takes minutes
+
+_TOGETHER = f"see that {CONFIG} and the tokenizer belong to the weights"
 
 
 def shipped_verifiers() -> list[str]:
@@ -79,20 +81,24 @@ def load_verifier(
 
 def _load_base(folder: Path, device: "torch.device", dtype: "torch.dtype | str | None") -> "Verifier":
     """Load a verifier whose weights are whole, in the type that `dtype` is made of."""
+    from imagecot.foreign import foreign
     from imagecot.precision import loaded_as
     from imagecot.verifiers.any_vlm import AnyVlm, is_vlm, load_processor
     from imagecot.verifiers.llava_next import ReleasedVerifier, is_llava_next
-    from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+    from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier, check_image
 
     values = read_config(folder)
     if not (is_llava_next(values) or is_vlm(values)):
         raise UsageError(f"{folder} is not a vision-language checkpoint by its config.json; pass a verifier.")
     model: Any = _load_model(folder, values, loaded_as(dtype, device)).to(device)
-    if is_llava_next(values):
-        return ReleasedVerifier(model, _load_tokenizer(folder))
-    if values["model_type"] == "llava_onevision":
-        return LlavaOnevisionVerifier(model, _load_tokenizer(folder))
-    return AnyVlm(model, load_processor(folder))
+    with foreign(f"{folder} is no verifier", _TOGETHER):
+        if is_llava_next(values):
+            return ReleasedVerifier(model, _load_tokenizer(folder))
+        if values["model_type"] == "llava_onevision":
+            tokenizer = _load_tokenizer(folder)
+            check_image(model, tokenizer)
+            return LlavaOnevisionVerifier(model, tokenizer)
+        return AnyVlm(model, load_processor(folder))
 
 
 def _try(verifier: Any, folder: Path) -> None:
@@ -106,7 +112,7 @@ def _try(verifier: Any, folder: Path) -> None:
 
     if verifier.device.type == "cpu" and sum(p.numel() for p in verifier.model.parameters()) > _PROBED:
         return
-    with foreign(f"{folder} cannot answer a question", f"see that {CONFIG} and the tokenizer belong to the weights"):
+    with foreign(f"{folder} cannot answer a question", _TOGETHER):
         p_yes = verifier.ask(torch.full((1, 3, 64, 64), 0.5), ["a cat"], ORM)
         if not bool(torch.isfinite(p_yes).all()):
             raise ValueError("its answers are no numbers")
@@ -159,7 +165,7 @@ def _load_model(folder: Path, values: dict[str, Any], dtype: "torch.dtype") -> "
     return model
 
 
-def _load_tokenizer(folder: Path) -> object:
+def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
     from imagecot.foreign import foreign
@@ -168,13 +174,17 @@ def _load_tokenizer(folder: Path) -> object:
     names = {file.name for file in folder.iterdir()}
     if "tokenizer.json" not in names and not names >= {"vocab.json", "merges.txt"}:
         raise ImagecotError(f"{folder} has no tokenizer.json; pass a folder that holds a complete checkpoint.")
+    tokenizer: Any
     with foreign(f"the tokenizer in {folder} cannot be read", "copy it again"):
-        if "tokenizer.json" not in names:
-            return Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
         # AutoTokenizer reads config.json too, and does not know LLaVA-NeXT's.
-        if "tokenizer_config.json" in names and not is_llava_next(read_config(folder)):
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        if "tokenizer.json" not in names:
+            tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+        elif "tokenizer_config.json" in names and not is_llava_next(read_config(folder)):
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        else:
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        tokenizer.model_max_length = NO_LENGTH
+    return tokenizer
 
 
 def __getattr__(name: str) -> object:

@@ -13,7 +13,7 @@ from torch import Tensor
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import foreign
 from imagecot.verifiers.protocol import Conversation
-from imagecot.verifiers.questions import POTENTIAL, REFLECTION, Question, check_room, refuse_marks
+from imagecot.verifiers.questions import NO_LENGTH, POTENTIAL, REFLECTION, Question, check_room, refuse_marks
 from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
 
 _ROWS = 8  # images of one forward pass
@@ -168,7 +168,8 @@ def is_vlm(config: Mapping[str, Any]) -> bool:
     """Whether transformers has a model that answers in text to images for this config.json."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    return config.get("model_type") in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    kind = config.get("model_type")
+    return isinstance(kind, str) and kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 
 def load_processor(folder: Path) -> Any:
@@ -177,6 +178,9 @@ def load_processor(folder: Path) -> Any:
 
     with foreign(f"the processor in {folder} cannot be read", "copy its files too"):
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
+        raise ImagecotError(f"the processor in {folder} does not read both text and images; copy its files too.")
     if not getattr(processor, "chat_template", None):
         raise ImagecotError(f"the processor in {folder} has no chat template; pass a model that was tuned for chat.")
+    processor.tokenizer.model_max_length = NO_LENGTH
     return processor

@@ -18,6 +18,7 @@ from imagecot.verifiers.questions import (
     ANSWERED_YES,
     CHAT_END,
     CHAT_START,
+    IMAGE_TOKEN,
     QUESTIONS,
     REFLECTION,
     Question,
@@ -240,6 +241,21 @@ class LlavaOnevisionVerifier:
         if self.device.type == "cpu":
             budget = min(budget, _BYTES)  # larger batches are no faster there
         return max(1, budget // (width * numbers * self.model.dtype.itemsize))
+
+
+def check_image(model: Any, tokenizer: Any) -> None:
+    """Raise ImagecotError where config.json says of the image what cannot be, though the model would answer."""
+    image, marked = model.config.image_token_index, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    text = image < len(tokenizer) and image != marked
+    if text or image >= model.model.language_model.embed_tokens.num_embeddings:
+        raise ImagecotError(
+            f"image_token_index {image} in config.json is no id of the image; copy the checkpoint again."
+        )
+    layer, depth = model.model.config.vision_feature_layer, len(model.model.vision_tower.encoder.layers)
+    if not isinstance(layer, int) or not -depth - 1 <= layer <= depth:
+        raise ImagecotError(
+            f"vision_feature_layer {layer} in config.json is none of {depth} layers; copy the checkpoint again."
+        )
 
 
 def _concatenate(caches: list[Any]) -> tuple[tuple[Tensor, Tensor], ...]:

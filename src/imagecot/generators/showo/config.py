@@ -1,6 +1,7 @@
 """Sizes of Show-o and of its image tokenizer; the defaults are the released 256-pixel models."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -25,6 +26,10 @@ class _JsonConfig:
     """Reading and writing `config.json`; fields that the file does not mention keep the released values."""
 
     def __post_init__(self) -> None:
+        for entry in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, entry.name)
+            if entry.type is float and type(value) is int:
+                object.__setattr__(self, entry.name, value + 0.0 if abs(value) < _MOST_WEIGHTS else math.inf)
         found = list(_wrong_fields(self)) or list(self._contradictions())
         if found:
             raise ImagecotError(f"{type(self).__name__} cannot be: {'; '.join(found[:3])}.")
@@ -151,7 +156,7 @@ class ShowoConfig(_JsonConfig):
     max_position_embeddings: int = _within(2048, 1, 10_000_000)
     partial_rotary_factor: float = _within(0.5, 0, 1)
     rope_theta: float = _within(10000.0, 1, 1_000_000_000)
-    layer_norm_eps: float = _within(1e-5, 0, 1)
+    layer_norm_eps: float = _within(1e-5, 1e-12, 0.1)
     clip_hidden_size: int = _within(1024, 1, 65_536)
     vq_model: str = "showlab/magvitv2"
     llm_model_path: str = "microsoft/phi-1_5"
