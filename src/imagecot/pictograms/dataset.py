@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from imagecot.files import write_whole
+from imagecot.errors import ImagecotError, first_line
+from imagecot.files import make_folder, write_whole
 from imagecot.geneval.prompts import TASKS
 from imagecot.pictograms.captions import random_requirement
 from imagecot.pictograms.scenes import SIZE, Item, Scene, compose, draw
+from imagecot.reading import read_lines
 
 _CHUNK = 2000
 
@@ -67,12 +69,32 @@ def _render_chunk(folder: Path, seed: int, chunk: int) -> None:
     write_whole(target, buffer.getvalue())
 
 
+def _read_pictures(file: Path) -> np.ndarray:
+    """The pictures of a chunk, memory-mapped; ImagecotError where they are not whole."""
+    try:
+        images: np.ndarray = np.load(file, mmap_mode="r")
+        if images.shape != (_CHUNK, SIZE, SIZE, 3) or images.dtype != np.uint8:
+            raise ValueError(f"it holds {images.dtype} of the shape {images.shape}")
+    except Exception as error:  # numpy reads a header as Python, and raises what its parser raises
+        raise ImagecotError(f"{file} is damaged ({first_line(error)}); delete it to draw it again.") from None
+    return images
+
+
+def _read_scenes(file: Path) -> list[str]:
+    """The scenes of a chunk, a line each; ImagecotError where they are not whole."""
+    again = f"delete {file.with_suffix('.npy')} to draw it again"
+    lines = [line for _, line in read_lines(file, advice=again)]
+    if len(lines) != _CHUNK:
+        raise ImagecotError(f"{file} is damaged (it holds {len(lines)} of {_CHUNK} scenes); {again}.")
+    return lines
+
+
 class Pool(Sequence[Example]):
     """`count` rendered examples of a seed, on disk under `folder`; `images(indices)` reads the pictures."""
 
     def __init__(self, folder: str | Path, count: int, seed: int, workers: int | None = None) -> None:
         self.folder = Path(folder) / f"pictograms-{seed}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._size = count
         chunks = range((count + _CHUNK - 1) // _CHUNK)
         missing = [c for c in chunks if not (self.folder / f"{c:05d}.npy").exists()]
@@ -81,18 +103,23 @@ class Pool(Sequence[Example]):
                 jobs = [pool.submit(_render_chunk, self.folder, seed, c) for c in missing]
                 for job in track(jobs, description="drawing scenes", transient=True):
                     job.result()
-        self._arrays = [np.load(self.folder / f"{c:05d}.npy", mmap_mode="r") for c in chunks]
+        self._arrays = [_read_pictures(self.folder / f"{c:05d}.npy") for c in chunks]
         self._lines: list[str] = []
         for c in chunks:
-            self._lines += (self.folder / f"{c:05d}.jsonl").read_text().splitlines()
+            self._lines += _read_scenes(self.folder / f"{c:05d}.jsonl")
 
     def __len__(self) -> int:
         return self._size
 
     def __getitem__(self, index: Any) -> Any:
-        row = json.loads(self._lines[index])
-        items = tuple(Item(**item) for item in row["scene"]["items"])
-        return Example(row["metadata"], Scene(items, row["scene"]["background"]))
+        try:
+            row = json.loads(self._lines[index])
+            items = tuple(Item(**item) for item in row["scene"]["items"])
+            return Example(row["metadata"], Scene(items, row["scene"]["background"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ImagecotError(
+                f"scene {index} of {self.folder} is damaged ({first_line(error)}); delete the folder to draw it again."
+            ) from None
 
     def images(self, indices: Sequence[int]) -> np.ndarray:
         """The pictures (B, 64, 64, 3) uint8 of these examples."""

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from imagecot.generators.showo import ShowoGenerator
 from imagecot.models import known_words
 from imagecot.naming import inside
 from imagecot.training.card import write_card
-from imagecot.training.finetune import Lora, add_adapter
+from imagecot.training.finetune import Lora, add_adapter, save_adapter
 from imagecot.weights import save_checkpoint
 
 _LAYERS = "q_proj|k_proj|v_proj|dense|fc1|fc2"
@@ -30,7 +31,7 @@ def write_aligned(
 ) -> None:
     """Write a checkpoint folder that `load_generator` reads, with its card; its decoding defaults come last."""
     if adapter is not None:
-        write_folder(folder, adapter.save_pretrained)
+        write_folder(folder, partial(save_adapter, adapter))
     else:
         _write_whole_model(generator, base, folder)
     write_card(folder, "generator", base, how, recipe)

@@ -11,6 +11,7 @@ import random
 import warnings
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -401,6 +402,11 @@ def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> Any:
     return adapter
 
 
+def save_adapter(adapter: Any, folder: Path) -> None:
+    """Write peft's files; embeddings, which are never trained here, are not looked for in the base or on the hub."""
+    adapter.save_pretrained(folder, save_embedding_layers=False)
+
+
 def _add_lora(verifier: LlavaOnevisionVerifier, lora: Lora, recipe: FineTuneRecipe) -> None:
     targets = [r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"]
     if recipe.vision_learning_rate > 0:
@@ -413,11 +419,11 @@ def _write(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
     """Write the adapter, or the whole model in half precision with its tokenizer."""
     adapter: Any = getattr(verifier, "adapter", None)
 
-    def write(partial: Path) -> None:
+    def write(folder: Path) -> None:
         model = copy.deepcopy(verifier.model)
-        (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(partial)
-        verifier.tokenizer.save_pretrained(partial)
+        (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(folder)
+        verifier.tokenizer.save_pretrained(folder)
 
-    write_folder(recipe.output, write if adapter is None else adapter.save_pretrained)
+    write_folder(recipe.output, write if adapter is None else partial(save_adapter, adapter))
     folders = ", ".join(dict.fromkeys(str(source.folder) for source in recipe.data))
     write_card(recipe.output, "verifier", recipe.base, f"fine-tuning on {folders}", recipe)
