@@ -29,7 +29,10 @@ def server(*answers: Answer) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            state.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            data = self.rfile.read(int(self.headers["Content-Length"]))
+            if not data:
+                return  # the client has gone
+            state.bodies.append(json.loads(data))
             state.headers.append(dict(self.headers))
             state.paths.append(self.path)
             answer = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
