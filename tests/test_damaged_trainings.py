@@ -193,7 +193,6 @@ def test_a_mistaken_command_does_not_claim_its_folder(base, data, straight, tmp_
         ('{"prompt": "x", "chosen": ["a.png"], "rejected": "b.png"}', "chosen: "),
         ('{"prompt": "x", "chosen": "a.png"}', "rejected is missing"),
         ('{"prompt": "x", "chosen": "a.png", "rejected": "a.png"}', "chosen and rejected are the same image"),
-        ('{"prompt": "x", "chosen": "a.png", "rejected": "copy.bmp"}', "chosen and rejected are the same image"),
         ('{"prompt": "x", "chosen": "a.png", "rejected": "none.png"}', "none.png is missing"),
         ('{"prompt": "x", "chosen": "", "rejected": "b.png"}', "is a folder"),
         ('{"prompt": "x", "chosen": "a\\u0000.png", "rejected": "b.png"}', "cannot be read"),
@@ -207,7 +206,6 @@ def test_a_mistaken_command_does_not_claim_its_folder(base, data, straight, tmp_
     ],
 )
 def test_lines_that_are_no_pair_are_named(line, message, drawer, data, tmp_path):
-    picture(ord("a")).save(tmp_path / "copy.bmp")
     with data.open("a") as file:
         file.write(line + "\n")
     with pytest.raises(ImagecotError, match=rf"line 3 of .*{message}") as told:
@@ -222,6 +220,17 @@ def test_a_training_on_broken_pairs_leaves_nothing(base, data, tmp_path):
         with pytest.raises(UsageError, match="line 3"):
             train_dpo(recipe(base, data, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_pairs_of_two_files_of_one_picture_are_counted(base, data, tmp_path, capsys):
+    picture(ord("a")).save(tmp_path / "copy.bmp")
+    lines(tmp_path, ("x", "a.png", "copy.bmp"), ("a red bench", "c.png", "d.png"))
+    train_dpo(recipe(base, data, tmp_path / "out"))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 of 2 pairs of" in told and "teach nothing: line 1" in told
+    lines(tmp_path, ("x", "a.png", "copy.bmp"))
+    with pytest.raises(ImagecotError, match="there is nothing to learn"):
+        train_dpo(recipe(base, data, tmp_path / "other"))
 
 
 def test_separators_marks_and_empty_files(tokenizer, data, tmp_path):

@@ -79,6 +79,12 @@ class Pairs:
         both = zip(self.prompts, self.corrections, strict=True)
         return [prompt if correction is None else (prompt, correction) for prompt, correction in both]
 
+    @property
+    def alike(self) -> list[str]:
+        """The ids of pairs whose images, of different files, have the same codes: they teach nothing."""
+        both = (self.chosen == self.rejected).all(1).tolist()
+        return [name for name, same in zip(self.ids, both, strict=True) if same]
+
     def select(self, indices: list[int]) -> "Pairs":
         """The pairs at `indices`."""
         ids, prompts = ([names[k] for k in indices] for names in (self.ids, self.prompts))
@@ -93,7 +99,7 @@ def content_of(source: Path) -> str:
     rows = _read_jsonl(source)
     if not rows:
         raise UsageError(f"{source} has no pairs; curate some first.")
-    return digest(digest_of([source]), *(_source(row, side).digest() for row in rows for side in _SIDES))
+    return digest(digest_of([source]), *_digests(rows))
 
 
 def load_pairs(source: Path, tokenizer: MagvitV2, cache: Path, reader: Reader | None = None) -> Pairs:
@@ -115,16 +121,11 @@ def load_pairs(source: Path, tokenizer: MagvitV2, cache: Path, reader: Reader | 
     sizes = [tokenizer.config.num_codes, tokenizer.config.codebook_size]
     if all(row.get(f"{side}_codes") for row in rows for side in _SIDES):
         codes = [codes_of(rows, f"{side}_codes", *sizes) for side in _SIDES]
+        _refuse_alike(rows, (codes[0] == codes[1]).all(1).tolist())
     else:
         codes = list(_encoded(rows, tokenizer, cache).chunk(2))
     told = [row for row in rows if row.get(BEFORE)]
     before: Iterator[Tensor] = iter(codes_of(told, BEFORE, *sizes) if told else [])
-    same = [row["name"] for row, alike in zip(rows, (codes[0] == codes[1]).all(1).tolist(), strict=True) if alike]
-    if same:
-        raise ImagecotError(
-            f"{same[0]}: chosen and rejected are the same image, which teaches nothing"
-            f"{f', as in {len(same) - 1} more' if same[1:] else ''}; {_ADVICE}."
-        )
     device = next(tokenizer.parameters()).device
     chosen, rejected = (side.to(device) for side in codes)
     corrections = [
@@ -224,11 +225,28 @@ def _source(row: Row, side: str) -> _Source:
 def _encoded(rows: Sequence[Row], tokenizer: MagvitV2, cache: Path) -> Tensor:
     """Codes (2 P, N) int64 of all chosen, then all rejected images; named in `cache` by the content of all of them."""
     images = [_source(row, side) for side in _SIDES for row in rows]
-    key = digest(*(image.digest() for image in images), fingerprint(tokenizer))
+    key = digest(*_digests(rows), fingerprint(tokenizer))
     folder = cache / f"codes-{key}"
     codes = in_parts(folder, len(images), lambda a, b: _encode(tokenizer, images[a:b]), "encoding pictures").long()
     check_codes(codes, tokenizer, folder)
     return codes
+
+
+def _digests(rows: Sequence[Row]) -> list[bytes]:
+    """SHA-256 of all chosen, then all rejected images; ImagecotError for a pair of one image."""
+    chosen, rejected = ([_source(row, side).digest() for row in rows] for side in _SIDES)
+    _refuse_alike(rows, [one == other for one, other in zip(chosen, rejected, strict=True)])
+    return chosen + rejected
+
+
+def _refuse_alike(rows: Sequence[Row], alike: Sequence[bool]) -> None:
+    """Raise ImagecotError where some rows have one image on both sides."""
+    same = [row["name"] for row, both in zip(rows, alike, strict=True) if both]
+    if same:
+        raise ImagecotError(
+            f"{same[0]}: chosen and rejected are the same image, which teaches nothing"
+            f"{f', as in {len(same) - 1} more' if same[1:] else ''}; {_ADVICE}."
+        )
 
 
 def check_codes(codes: Tensor, tokenizer: MagvitV2, kept: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from imagecot import interruption
@@ -79,6 +80,7 @@ def pair_terms(
     ImagecotError where every pair is held out.
     """
     pairs = load_pairs(data, policy.generator.image_tokenizer, folder, policy.generator)
+    _tell_of_alike(data, pairs)
     held_out = [is_held_out(prompt, settings.held_out) for prompt in pairs.prompts]
     own = [k for k, held in enumerate(held_out) if not held]
     if not own:
@@ -91,6 +93,16 @@ def pair_terms(
     table = _reference_table(settings, pairs, visits + others, policy, folder)
     term = PairTerm(settings, policy.scores, pairs, visits, table[: len(visits)])
     return term, replace(term, visits=others, reference=table[len(visits) :]) if others else None
+
+
+def _tell_of_alike(data: Path, pairs: Pairs) -> None:
+    """Remark on pairs that teach nothing; ImagecotError where all of them do not."""
+    alike = pairs.alike
+    if len(alike) == len(pairs):
+        raise ImagecotError(f"both images of every pair of {data} have the same codes; there is nothing to learn.")
+    if alike:
+        told = f"{len(alike)} of {len(pairs)} pairs of {data} have the same codes on both sides and teach nothing: "
+        Console(stderr=True, soft_wrap=True).print(told + ", ".join(alike[:3]), markup=False, highlight=False)
 
 
 def _reference_table(settings: Alignment, pairs: Pairs, visits: list[Visit], policy: Policy, folder: Path) -> Tensor:
