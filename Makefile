@@ -8,12 +8,12 @@
 # make study-quick   the same rows on few prompts, in minutes
 #
 # A machine with a GPU: make setup TORCH=torch, or VENV=<an environment that has its torch already>.
-# An environment for every extra: make setup LOCK=locks/all.txt
+# An environment for every extra: make setup PACKAGES=locks/versions.txt
 
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-LOCK ?= locks/dev.txt
+PACKAGES ?= locks/dev.txt
 WORKERS ?= 2
 BIN = $(VENV)/bin
 PROMPT ?= a photo of a red apple and a green cup
@@ -25,21 +25,24 @@ setup: $(VENV)/.ok
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Whatever torch is in the environment stays; all else has the version and the digest that the lock says.
-$(VENV)/.ok: pyproject.toml $(LOCK) | $(BIN)/python
+# Whatever torch is in the environment stays; all else has the version and the digest that the lock says. The lock holds
+# every extra; of its packages those are installed that PACKAGES names at the beginning of a line.
+$(VENV)/.ok: pyproject.toml locks/versions.txt $(PACKAGES) | $(BIN)/python
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install '$(TORCH)'
-	$(BIN)/python -m pip install --no-deps --require-hashes -r $(LOCK)
+	awk -F'[= ;]' 'NR == FNR {wanted[$$1]; next} /^[^ ]/ {taken = $$1 in wanted} taken' $(PACKAGES) locks/versions.txt \
+		> $(VENV)/versions.txt
+	$(BIN)/python -m pip install --no-deps --require-hashes -r $(VENV)/versions.txt
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	touch $@
 
-# One resolution for all extras; what development needs is a part of it, with the same versions.
-COMPILE = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 --generate-hashes \
+# One resolution for all extras: what development needs is a part of it.
+COMPILE = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 \
 	--no-emit-package torch pyproject.toml
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(COMPILE) --upgrade --all-extras --output-file locks/all.txt
-	$(COMPILE) --upgrade --extra dev --constraint locks/all.txt --output-file locks/dev.txt
+	$(COMPILE) --upgrade --all-extras --generate-hashes --output-file locks/versions.txt
+	$(COMPILE) --extra dev --constraint locks/versions.txt | sed 's/==.*//' | sort -u > locks/dev.txt
 
 demo: setup
 	$(BIN)/imagecot generate "$(PROMPT)" -n 20 --out runs/demo
