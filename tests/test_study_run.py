@@ -176,6 +176,10 @@ def test_a_study_may_grow_by_generators_and_change_its_labels(tmp_path, quick_ti
     claim_folder(part.model_copy(update={"rows": named}), weights)
     claim_folder(asked, weights)
     claim_folder(part, weights)
+    # Digests that earlier versions did not take yet.
+    claim_folder(part, {**weights, "generators": {"a": {"generator": "1", "settings": "9"}}})
+    with pytest.raises(UsageError, match="holds another study"):
+        claim_folder(part, {**weights, "generators": {"a": {"generator": "1", "settings": "8"}}})
     other = first | {"orm": first["orm"].model_copy(update={"verifier": "tiny-orm"})}
     for rows, found in ((other, weights), (first, {**weights, "generators": {"a": {"generator": "2"}}})):
         with pytest.raises(UsageError, match="holds another study"):

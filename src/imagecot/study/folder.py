@@ -26,13 +26,21 @@ def check_folder(recipe: StudyRecipe, weights: Row) -> None:
     shared, parts = identity(recipe, weights)
     refuse_occupied(recipe.output / STUDY, shared, "study")
     kept = _parts(recipe)
-    refuse_other(recipe.output, kept, {name: part for name, part in parts.items() if name in kept}, "study")
+    known = {name: _known(name, kept[name], part) for name, part in parts.items() if name in kept}
+    refuse_other(recipe.output, kept, known, "study")
     for key in recipe.generators:
         if _begun(recipe.output / CANDIDATES, key) and not {f"generators.{key}", f"rows of {key}"} <= kept.keys():
             raise UsageError(
                 f"{recipe.output / STUDY} is damaged: parts say nothing of {key}, which has rows; "
                 f"delete {recipe.output} or choose another folder."
             )
+
+
+def _known(name: str, kept: object, asked: object) -> object:
+    """What is asked for; of digests what was kept where that says less, as not every version took all of them."""
+    if name.startswith("weights of ") and isinstance(kept, dict) and isinstance(asked, dict):
+        return kept if kept and kept.items() <= asked.items() else asked
+    return asked
 
 
 def _begun(folder: Path, name: str) -> bool:
