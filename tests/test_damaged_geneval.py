@@ -528,6 +528,7 @@ HUGE = str(10**30)
         ("--seed", (str(2**63), str(-(2**63) - 1), HUGE, "1.5")),
         ("--generator", ("", " ", "tinny")),
         ("--search", ("", "worst")),
+        ("--detector", (" ", "nowhere", "x" * 5000)),
         ("--precision", ("", "int3")),
         ("--prompts", ("nowhere.jsonl", ".")),
         ("--images", ("im",)),

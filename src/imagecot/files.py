@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imagecot.errors import ImagecotError, first_line
@@ -133,6 +133,8 @@ def make_own_folder(folder: Path) -> Path:
 def check_writable(folder: Path) -> None:
     """Raise ImagecotError where a folder that is still to be made could not be: before any work, not after it."""
     with clear_write_errors(folder):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            folder.lstat()  # which fails where the name is too long
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
         if not there.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, f"{there} is no folder")

@@ -17,7 +17,7 @@ from imagecot import models as names
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import check_writable, write_text
 from imagecot.geneval.against import Other
-from imagecot.geneval.choice import detectors
+from imagecot.geneval.choice import check_detector, detectors
 from imagecot.geneval.evaluate import Drawing, Models, plan, work
 from imagecot.geneval.folder import ImageSet
 from imagecot.geneval.report import failures_page, summarise_run, table, with_comparison
@@ -151,7 +151,8 @@ def _processes(screen: Screen) -> tuple[int, int]:
 
 
 def _check(job: Job, against: Path | None) -> None:
-    """Raise UsageError for paths that no file can record, and for prompts that would weigh double."""
+    """Raise UsageError for judges that are not there, paths that no file can record, and prompts that weigh double."""
+    check_detector(job.detector, job.clip)
     for path in (job.out, job.images, against):
         if path is not None and any(0xD800 <= ord(character) <= 0xDFFF for character in str(path)):
             raise UsageError(f"{printable(str(path))} is not a name in UTF-8; rename it.")
