@@ -103,7 +103,7 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> ShowoGener
     ImagecotError naming the batch where the loss is not finite or a reward is no probability.
     """
     settings, online = recipe.training, recipe.training.online
-    output = _output(recipe)
+    output = _output(recipe, loads_verifier=verifier is None)
     if output.finished:
         return load_generator(recipe.output)
     run = _start(recipe, output, verifier)
@@ -119,7 +119,7 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> ShowoGener
     return generator
 
 
-def _output(recipe: DpoRecipe) -> Output:
+def _output(recipe: DpoRecipe, *, loads_verifier: bool) -> Output:
     """The folder of a recipe, looked at before a model is loaded; so are its data."""
     online = recipe.training.online
     guided = online is not None and online.weight > 0
@@ -128,7 +128,8 @@ def _output(recipe: DpoRecipe) -> Output:
     if recipe.training.dpo_weight and recipe.data:
         files["data"] = content_of(recipe.data)
     if online is not None and guided:
-        models["training.online.verifier"] = ("verifier", online.verifier)
+        if loads_verifier:
+            models["training.online.verifier"] = ("verifier", online.verifier)
         read_prompt_texts(online.prompts)
         files["training.online.prompts"] = digest_of([online.prompts])
     return open_output(recipe.output, "dpo", recipe, models=models, files=files)

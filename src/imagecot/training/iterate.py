@@ -82,7 +82,7 @@ def train_iteratively(recipe: IterativeRecipe, verifier: Verifier | None = None)
 
     requirements = read_prompts(recipe.prompts, classes_of(recipe.detector))
     refuse_overlap([m["prompt"] for m in requirements], held_out_of(recipe.detector))
-    output = _output(recipe)
+    output = _output(recipe, loads_verifier=verifier is None)
     if output.finished:
         return
     launch.forget_leftovers()
@@ -111,7 +111,7 @@ def train_iteratively(recipe: IterativeRecipe, verifier: Verifier | None = None)
         output.finish()
 
 
-def _output(recipe: IterativeRecipe) -> Output:
+def _output(recipe: IterativeRecipe, *, loads_verifier: bool) -> Output:
     """The folder of a recipe, looked at before a model is loaded."""
     models = {"base": ("generator", recipe.base)}
     if recipe.reference not in ("previous", "start"):
@@ -119,7 +119,8 @@ def _output(recipe: IterativeRecipe) -> Output:
     files = {"prompts": digest_of([recipe.prompts])}
     online = recipe.training.online
     if online is not None and online.weight > 0:
-        models["training.online.verifier"] = ("verifier", online.verifier)
+        if loads_verifier:
+            models["training.online.verifier"] = ("verifier", online.verifier)
         read_prompt_texts(online.prompts)
         files["training.online.prompts"] = digest_of([online.prompts])
     return open_output(recipe.output, "dpo (iterative)", recipe, models=models, files=files)
