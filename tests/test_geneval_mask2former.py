@@ -1,8 +1,10 @@
 """mmdet's processing around Mask2Former, against slow plain code, and the whole detector on small random networks."""
 
 import hashlib
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,6 +274,41 @@ def test_networks_and_images_of_another_kind_are_refused() -> None:
             detector.detect([image])
     with pytest.raises(UsageError, match="there is no checkpoint 'nothing'"):
         Mask2FormerClip.from_pretrained("nothing", small_clip())
+
+
+def test_classes_in_another_order_are_refused() -> None:
+    """By its own labels: without any, and with a few that are spelt in another way, the order is taken to be COCO's."""
+    own = ["tvmonitor" if name == "tv" else "sofa" if name == "couch" else name for name in OBJECT_NAMES]
+    Mask2FormerClip(small_mask2former(id2label=dict(enumerate(own))), small_clip(), name="small")
+    swapped = ["bicycle", "person", *OBJECT_NAMES[2:]]
+    others = [f"thing {i}" for i in range(80)]
+    for names, message in (
+        (sorted(OBJECT_NAMES), r"not COCO's in their order: airplane \(0\)"),
+        (swapped, r"order: bicycle \(0\), person \(1\);"),
+        (others, "order: thing 0"),
+    ):
+        model = small_mask2former(id2label=dict(enumerate(names)))
+        with pytest.raises(ImagecotError, match=message):
+            Mask2FormerClip(model, small_clip(), name="small")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_type": "clip"}, "not a Mask2Former"),
+        ({"dropout": 3}, "cannot look at an image"),
+        ({"hidden_dim": "32"}, r"config\.json: hidden_dim must be a whole number"),
+        ({"encoder_layers": 10**6}, r"config\.json: encoder_layers"),
+        ({"num_attention_heads": 3}, r"config\.json describes no model|cannot look"),
+    ],
+)
+def test_a_configuration_that_is_no_detectors(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    folder = tmp_path / "weights"
+    small_mask2former().save_pretrained(folder)
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    with pytest.raises(ImagecotError, match=message):
+        Mask2FormerClip.from_pretrained(folder, small_clip())
 
 
 def test_names_tell_size_and_weights() -> None:

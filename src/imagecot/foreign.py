@@ -25,6 +25,7 @@ _SIZES = {
     **dict.fromkeys(("intermediate_size", "ffn_dim", "dim_feedforward", "encoder_feedforward_dim"), 10_000_000),
     **dict.fromkeys(("vocab_size", "max_position_embeddings"), 100_000_000),
 }
+NO_LENGTH = 10**30  # of a tokenizer, which otherwise warns of long texts that the model has room for
 _NUMBERS_A_BYTE = 8  # of weights: more than any number format packs
 
 
@@ -97,6 +98,17 @@ def _problems(values: dict[str, Any], before: str) -> Iterator[str]:
             yield f"{path} names other weights than those of the folder; leave it out"
         elif name.endswith("attn_implementation") and "/" in str(value):
             yield f"{path} names code at the hub, which is never run; leave it out"
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer of a folder as transformers finds it; ImagecotError where it cannot be read."""
+    from transformers import AutoTokenizer
+
+    with foreign(f"the tokenizer in {folder} cannot be read", "copy it again"):
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer.model_max_length = NO_LENGTH
+        tokenizer("a photo of a cat")
+    return tokenizer
 
 
 def load_model(kind: Any, folder: Path, dtype: torch.dtype, **given: Any) -> tuple[Any, dict[str, Any]]:

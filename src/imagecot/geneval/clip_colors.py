@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from imagecot.checkpoint import find_weights, read_config
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.foreign import foreign, load_model
+from imagecot.foreign import foreign, load_model, load_tokenizer
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Boxes
 from imagecot.hub import CLIP, check_name, find
@@ -49,15 +49,18 @@ class ClipColors:
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path, *, device: str | torch.device | None = None) -> Self:
         """Load a checkpoint such as openai/clip-vit-large-patch14; ImagecotError where it cannot be had or read."""
-        from transformers import AutoTokenizer, CLIPModel
+        from transformers import CLIPModel
 
         folder = find_folder(folder_or_hub_id, CLIP, "openai/clip-vit-large-patch14")
         if read_config(folder).get("model_type") != "clip":
             raise UsageError(f"{folder} is not a CLIP checkpoint by its config.json; pass one of CLIP.")
         device = as_device(device)
-        with foreign(f"the tokenizer in {folder} cannot be read", "copy it again"):
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(folder)
         model = load_complete(CLIPModel, folder).to(device)
+        with foreign(f"{folder} cannot name a colour", "see that its files belong together"), torch.no_grad():
+            tokens = tokenizer(["a cat", "a photo of a cat"], padding=True, return_tensors="pt").to(device)
+            _tensor(model.get_text_features(**tokens))
+            _tensor(model.get_image_features(pixel_values=torch.zeros(1, 3, 224, 224, device=device)))
         return cls(model, tokenizer, name=Path(folder_or_hub_id).name, weights=file_hashes(find_weights(folder)))
 
     def record(self) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagecot.checkpoint import few, find_weights
+from imagecot.checkpoint import few, find_weights, read_config
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.foreign import foreign
 from imagecot.geneval.clip_colors import ClipColors, file_hashes, find_folder, load_complete
 from imagecot.geneval.detection import Detections
 from imagecot.geneval.mmdet_weights import PUBLISHED_SHA256, load_mmdet, require_scipy
@@ -101,7 +102,12 @@ class Mask2FormerClip:
         else:
             require_scipy()
             folder = find_folder(source, DETECTOR, "facebook/mask2former-swin-small-coco-instance")
-            model = load_complete(transformers.Mask2FormerForUniversalSegmentation, folder)
+            if read_config(folder).get("model_type") != "mask2former":
+                raise UsageError(f"{folder} is not a Mask2Former by its config.json; pass a detector.")
+            model = load_complete(transformers.Mask2FormerForUniversalSegmentation, folder).eval()
+            with foreign(f"{folder} cannot look at an image"), torch.no_grad():
+                out = model(torch.zeros(1, 3, 64, 64))
+                instances(out.class_queries_logits[0].float(), out.masks_queries_logits[0].float(), 64, 64)
             weights = file_hashes(find_weights(folder))
             origin = f"folder {path.resolve().name}" if path.is_dir() else str(source).split("/")[0]
         name = detector_name(model.config, origin)
@@ -189,7 +195,8 @@ def _check_classes(labels: dict[int, str], name: str) -> None:
 def detector_name(config: Any, origin: str) -> str:
     """What a score is called after: the size of the network and whose weights they are."""
     swin = config.backbone_config
-    return f"mask2former-swin-{_SIZES.get((swin.embed_dim, tuple(swin.depths)), 'custom')} ({origin})"
+    size: Any = (getattr(swin, "embed_dim", None), tuple(getattr(swin, "depths", ())))  # another backbone has none
+    return f"mask2former-swin-{_SIZES.get(size, 'custom')} ({origin})"
 
 
 def sizes(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from imagecot.checkpoint import CONFIG, read_config
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.hub import VERIFIER, check_name, find
-from imagecot.verifiers.questions import CLARITY, NO_LENGTH, ORM, POTENTIAL, PRM, REFLECTION, Question
+from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
 
 if TYPE_CHECKING:
     import torch
@@ -166,25 +166,23 @@ def _load_model(folder: Path, values: dict[str, Any], dtype: "torch.dtype") -> "
 
 
 def _load_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
-    from imagecot.foreign import foreign
+    from imagecot.foreign import NO_LENGTH, foreign, load_tokenizer
     from imagecot.verifiers.llava_next import is_llava_next
 
     names = {file.name for file in folder.iterdir()}
     if "tokenizer.json" not in names and not names >= {"vocab.json", "merges.txt"}:
         raise ImagecotError(f"{folder} has no tokenizer.json; pass a folder that holds a complete checkpoint.")
-    tokenizer: Any
+    # transformers' choice of a tokenizer reads config.json too, and does not know LLaVA-NeXT's.
+    if names >= {"tokenizer.json", "tokenizer_config.json"} and not is_llava_next(read_config(folder)):
+        return load_tokenizer(folder)
     with foreign(f"the tokenizer in {folder} cannot be read", "copy it again"):
-        # AutoTokenizer reads config.json too, and does not know LLaVA-NeXT's.
-        if "tokenizer.json" not in names:
-            tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
-        elif "tokenizer_config.json" in names and not is_llava_next(read_config(folder)):
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        else:
-            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        if "tokenizer.json" in names:
+            return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        tokenizer: Any = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
         tokenizer.model_max_length = NO_LENGTH
-    return tokenizer
+        return tokenizer
 
 
 def __getattr__(name: str) -> object:

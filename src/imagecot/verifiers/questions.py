@@ -17,7 +17,6 @@ CHAT_AGAIN = "<|im_end|>\n<|im_start|>user\n"
 CHAT_END = "<|im_end|>"
 ANSWERED_YES = "yes" + CHAT_AGAIN
 IMAGE_TOKEN = "<image>"
-NO_LENGTH = 10**30  # of a tokenizer, which otherwise warns of long texts that the model has room for
 
 
 @dataclass(frozen=True)
