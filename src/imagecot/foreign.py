@@ -122,6 +122,9 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, **given: Any) -> tup
     from transformers import AutoConfig
 
     files = find_weights(folder)
+    odd = [file.name for file in folder.iterdir() if file.exists() and not (file.is_file() or file.is_dir())]
+    if odd:
+        raise ImagecotError(f"{folder} holds what is no regular file ({few(odd)}); {AGAIN}.")
     check_sizes(folder, read_config(folder))
     safe: Any = {"local_files_only": True, "trust_remote_code": False}
     with foreign(f"{folder / CONFIG} describes no model that transformers can build"):

@@ -87,8 +87,8 @@ def _load_base(folder: Path, device: "torch.device", dtype: "torch.dtype | str |
         raise UsageError(f"{folder} is not a Show-o checkpoint by its config.json; pass a generator.")
     model = Showo.from_pretrained(folder, device=device, dtype=loaded_as(dtype, device))
     precision = str(model.dtype).removeprefix("torch.")
-    text = folder if is_file(folder / TOKENIZER[0]) else find_checkpoint(model.config.llm_model_path, TOKENIZER)
-    prompting = Prompting.from_pretrained(text, model.config)
+    text = None if is_file(folder / TOKENIZER[0]) else find(model.config.llm_model_path, TOKENIZER)
+    prompting = Prompting.from_pretrained(text or folder, model.config)
     image_tokenizer = _load_image_tokenizer(folder, model.config, device)
     return ShowoGenerator(model, image_tokenizer, prompting, precision=precision, **_decoding(folder))
 
@@ -99,9 +99,11 @@ def _load_image_tokenizer(folder: Path, config: "ShowoConfig", device: "torch.de
 
     from imagecot.generators.showo import MagvitV2
 
-    place = related(folder, config.vq_model, lambda name: find_checkpoint(name, WEIGHTS))
+    place = related(folder, config.vq_model, lambda name: find(name, WEIGHTS))
     if place is None:
-        raise ImagecotError(f"{folder / CONFIG} names no image tokenizer (vq_model); {AGAIN}.")
+        raise ImagecotError(
+            f"{folder / CONFIG}: there is no image tokenizer {config.vq_model!r} (vq_model); name its folder or hub id."
+        )
     tokenizer = MagvitV2.from_pretrained(place, device=device, dtype=torch.float32)
     if tokenizer.config.codebook_size != config.codebook_size:
         raise ImagecotError(

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imagecot.checkpoint import few
 from imagecot.errors import ImagecotError
+from imagecot.foreign import foreign
 from imagecot.weights import load_into, load_state_dict
 
 # mmdet ends a file's name with the first digits of its SHA-256: this is …_20220504_001756-743b7d99.pth.
@@ -138,17 +140,14 @@ def fill_from_mmdet(model: Any, state: dict[str, Tensor], source: str | Path) ->
         n for n, table in positions.items() if n in state and not torch.equal(state[n].flatten(), table.flatten())
     ]
     kinds = (("lacks", missing), ("has the unknown", unused), ("differs from transformers in", unlike))
-    problems = [
-        f"{what} {len(names)} tensor(s): {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
-        for what, names in kinds
-        if names
-    ]
+    problems = [f"{what} {len(names)} tensor(s): {few(names)}" for what, names in kinds if names]
     if problems:
         raise ImagecotError(f"{source} is not mmdet's Mask2Former Swin-S: it {'; it '.join(problems)}.")
     filled = {name: ours[name] for name in ours if name in _NOT_THEIRS}
-    for name, (theirs, third) in wanted.items():
-        tensor = state[theirs] if third is None else state[theirs].chunk(3)[third].clone()
-        filled[name] = _reorder_merged(tensor) if ".downsample." in name else tensor
+    with foreign(f"{source} is not mmdet's Mask2Former Swin-S"):  # tensors of other shapes cannot be taken apart
+        for name, (theirs, third) in wanted.items():
+            tensor = state[theirs] if third is None else state[theirs].chunk(3)[third].clone()
+            filled[name] = _reorder_merged(tensor) if ".downsample." in name else tensor
     load_into(model, filled, source)
 
 

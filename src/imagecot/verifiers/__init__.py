@@ -92,13 +92,11 @@ def _load_base(folder: Path, device: "torch.device", dtype: "torch.dtype | str |
         raise UsageError(f"{folder} is not a vision-language checkpoint by its config.json; pass a verifier.")
     model: Any = _load_model(folder, values, loaded_as(dtype, device)).to(device)
     with foreign(f"{folder} is no verifier", _TOGETHER):
-        if is_llava_next(values):
-            return ReleasedVerifier(model, _load_tokenizer(folder))
-        if values["model_type"] == "llava_onevision":
-            tokenizer = _load_tokenizer(folder)
-            check_image(model, tokenizer)
-            return LlavaOnevisionVerifier(model, tokenizer)
-        return AnyVlm(model, load_processor(folder))
+        if not is_llava_next(values) and values["model_type"] != "llava_onevision":
+            return AnyVlm(model, load_processor(folder))
+        tokenizer = _load_tokenizer(folder)
+        check_image(model, tokenizer)
+        return (ReleasedVerifier if is_llava_next(values) else LlavaOnevisionVerifier)(model, tokenizer)
 
 
 def _try(verifier: Any, folder: Path) -> None:

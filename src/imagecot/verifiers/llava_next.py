@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
 
 from imagecot.errors import ImagecotError
+from imagecot.foreign import check_sizes, foreign
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.protocol import Conversation
 from imagecot.verifiers.questions import CLARITY, POTENTIAL, RELEASED_CLARITY, RELEASED_POTENTIAL, Question
@@ -73,6 +74,7 @@ def read(folder: Path, values: Mapping[str, Any], dtype: torch.dtype) -> tuple[L
 
     ImagecotError where a file cannot be read, or the model is another than LLaVA-OneVision.
     """
+    check_sizes(folder, dict(values))
     config = translate(values, folder)
     loaded = load_state_dict(folder, dtype=dtype)
     state = {new: loaded[old] for new, old in module_names(loaded, folder).items()}
@@ -83,7 +85,7 @@ def read(folder: Path, values: Mapping[str, Any], dtype: torch.dtype) -> tuple[L
 def translate(values: Mapping[str, Any], source: str | Path) -> LlavaOnevisionConfig:
     """Return transformers' configuration for a config.json of LLaVA-NeXT; `source` is named in errors."""
     for field, fits, needed in (
-        ("mm_vision_tower", values.get("mm_vision_tower") in TOWERS, " or ".join(TOWERS)),
+        ("mm_vision_tower", str(values.get("mm_vision_tower")) in TOWERS, " or ".join(TOWERS)),
         ("mm_projector_type", values.get("mm_projector_type") == "mlp2x_gelu", "mlp2x_gelu"),
         # With "unpad" the newline row ends a single view; without, there is none.
         ("mm_patch_merge_type", "unpad" in str(values.get("mm_patch_merge_type")), "spatial_unpad"),
@@ -93,9 +95,12 @@ def translate(values: Mapping[str, Any], source: str | Path) -> LlavaOnevisionCo
                 f"{source} is no LLaVA-OneVision: its config.json has {field} {values.get(field)!r} instead of "
                 f"{needed}; pass a checkpoint like lmms-lab/llava-onevision-qwen2-7b-ov."
             )
-    text = Qwen2Config(**{name: values[name] for name in _TEXT if name in values})
+    with foreign(f"{source} is no LLaVA-OneVision by its config.json"):
+        text = Qwen2Config(**{name: values[name] for name in _TEXT if name in values})
     # The reference marks the image by -200; here it needs an id that no text has, by default a new one.
     image = values.get("image_token_index", text.vocab_size)
+    if type(image) is not int or image < 0:
+        raise ImagecotError(f"{source} has image_token_index {str(image)[:60]!r} in its config.json, which is no id.")
     return LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(vision_use_head=False, **TOWERS[values["mm_vision_tower"]]),
         text_config=text,
