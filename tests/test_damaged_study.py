@@ -25,6 +25,7 @@ from imagecot.study.run import run
 from imagecot.study.self_correction import LABELS, ROUNDED, shuffled_prompts
 from imagecot.study.self_correction import analyse as analyse_corrections
 from imagecot.study.store import Store
+from small_models import write_verifier
 
 torch.set_num_threads(1)
 QUIET = Console(quiet=True)
@@ -36,12 +37,13 @@ EXAMPLES = settings(max_examples=150, deadline=None)
 
 
 def recipe(output: Path, tiny: Path) -> StudyRecipe:
+    judge = str(tiny.parent / "judge")
     return StudyRecipe(
         output=output, n=2, prompts_per_task=1, timed_prompts=0, gallery=1, generators={"base": str(tiny)},
         rows={
             "baseline": {"generator": "base"},
-            "orm": {"generator": "base", "search": "best-of-n", "verifier": "tiny-zero-shot"},
-            "kept": {"generator": "base", "search": "parm", "verifier": "tiny-parm", "keep": 0.5},
+            "orm": {"generator": "base", "search": "best-of-n", "verifier": judge},
+            "kept": {"generator": "base", "search": "parm", "verifier": judge, "keep": 0.5},
         },
     )  # fmt: skip
 
@@ -53,6 +55,7 @@ def study(tmp_path_factory) -> StudyRecipe:
     shutil.copytree(CHECKPOINTS / "tiny", folder / "tiny")
     file = folder / "tiny" / "generation_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 2}))
+    write_verifier(folder / "judge")
     found = recipe(folder / "out", folder / "tiny")
     run(found, console=QUIET)
     return found

@@ -16,6 +16,7 @@ from imagecot.study import run as study
 from imagecot.study.folder import claim_folder
 from imagecot.study.recipe import StudyRecipe
 from imagecot.study.run import run
+from small_models import write_verifier
 
 torch.set_num_threads(1)
 QUIET = Console(quiet=True)
@@ -25,23 +26,25 @@ TIMES = ("began", "ended")
 
 @pytest.fixture(scope="module")
 def quick_tiny(tmp_path_factory) -> Path:
-    """The shipped generator, drawing in 3 steps."""
+    """The shipped generator, drawing in 2 steps; beside it a small verifier, `judge`."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     shutil.copytree(CHECKPOINTS / "tiny", folder)
     settings = json.loads((folder / "generation_config.json").read_text())
-    (folder / "generation_config.json").write_text(json.dumps({**settings, "steps": 3}))
+    (folder / "generation_config.json").write_text(json.dumps({**settings, "steps": 2}))
+    write_verifier(folder.parent / "judge")
     return folder
 
 
 def recipe(output: Path, tiny: Path) -> StudyRecipe:
+    judge = str(tiny.parent / "judge")
     return StudyRecipe(
         output=output, n=3, prompts_per_task=1, timed_prompts=1, gallery=1,
         generators={"baseline": str(tiny), "other": str(tiny)},
         rows={
             "baseline": {"generator": "baseline"},
-            "orm": {"generator": "baseline", "search": "best-of-n", "verifier": "tiny-zero-shot"},
-            "prm": {"generator": "baseline", "search": "stepwise", "verifier": "tiny-zero-shot"},
-            "parm+other": {"generator": "other", "search": "parm", "verifier": "tiny-parm"},
+            "orm": {"generator": "baseline", "search": "best-of-n", "verifier": judge},
+            "prm": {"generator": "baseline", "search": "stepwise", "verifier": judge},
+            "parm+other": {"generator": "other", "search": "parm", "verifier": judge},
         },
     )  # fmt: skip
 
@@ -95,7 +98,8 @@ def test_killed_or_shared_it_ends_the_same(tmp_path, quick_tiny, monkeypatch):
         return observe(recipe, unit, models, judges)
 
     monkeypatch.setattr(study, "observe", killed)
-    parts = recipe(tmp_path / "parts", quick_tiny)
+    untimed = {"timed_prompts": 0}
+    parts = recipe(tmp_path / "parts", quick_tiny).model_copy(update=untimed)
     with pytest.raises(KeyboardInterrupt):
         run(parts, console=QUIET)
     partial = json.loads((tmp_path / "parts/summary.json").read_text())
@@ -108,9 +112,7 @@ def test_killed_or_shared_it_ends_the_same(tmp_path, quick_tiny, monkeypatch):
     assert candidates(tmp_path / "parts") == found
     assert numbers(resumed) == numbers(whole)
 
-    shared = run(
-        recipe(tmp_path / "shared", quick_tiny).model_copy(update={"timed_prompts": 0}), workers=2, console=QUIET
-    )
+    shared = run(recipe(tmp_path / "shared", quick_tiny).model_copy(update=untimed), workers=2, console=QUIET)
     assert candidates(tmp_path / "shared") == found
     assert numbers(shared) == numbers(whole)
 
