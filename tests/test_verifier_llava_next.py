@@ -1,5 +1,6 @@
 """Checkpoints as LLaVA-NeXT writes them, against recorded numbers of the reference implementation."""
 
+import contextlib
 import gzip
 import json
 from collections.abc import Callable
@@ -153,6 +154,16 @@ def test_the_number_of_vocabulary_rows_changes_nothing(
     verifier = load_verifier(write(tmp_path / "rows", state, config))
     p, recorded = answer(verifier, tensors)
     assert p == pytest.approx(recorded, abs=1e-5)
+
+
+@pytest.mark.parametrize("field", sorted(TINY))
+def test_any_value_in_a_configuration(tensors: State, tmp_path: Path, field: str) -> None:
+    """Whatever a field holds, the checkpoint answers or is refused."""
+    folder = write(tmp_path / "odd", in_layout(tensors, "llava-next"), TINY)
+    for value in ("x", None, -200, 0, 10**12, 0.5, True, [], [1], {}):
+        (folder / "config.json").write_text(json.dumps({**TINY, field: value}))
+        with contextlib.suppress(ImagecotError):
+            assert 0 <= load_verifier(folder).ask(torch.rand(1, 3, 32, 32), ["a cat"], ORM).item() <= 1
 
 
 def test_tied_embeddings_need_no_head(tensors: State, tmp_path: Path) -> None:

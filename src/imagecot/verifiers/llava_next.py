@@ -46,6 +46,7 @@ _TEXT = (
     *("tie_word_embeddings", "use_sliding_window", "sliding_window", "max_window_layers"),
 )
 _TABLES = ("model.language_model.embed_tokens.weight", "lm_head.weight")
+_MOST_BEYOND = 10_000  # rows by which the image's id may lie behind the vocabulary, whose tensors are padded to it
 _WORDS = {CLARITY: RELEASED_CLARITY, POTENTIAL: RELEASED_POTENTIAL}
 
 
@@ -99,7 +100,7 @@ def translate(values: Mapping[str, Any], source: str | Path) -> LlavaOnevisionCo
         text = Qwen2Config(**{name: values[name] for name in _TEXT if name in values})
     # The reference marks the image by -200; here it needs an id that no text has, by default a new one.
     image = values.get("image_token_index", text.vocab_size)
-    if type(image) is not int or image < 0:
+    if type(image) is not int or not 0 <= image <= text.vocab_size + _MOST_BEYOND:
         raise ImagecotError(f"{source} has image_token_index {str(image)[:60]!r} in its config.json, which is no id.")
     return LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(vision_use_head=False, **TOWERS[values["mm_vision_tower"]]),
