@@ -24,7 +24,7 @@ from imagecot.geneval.report import table
 from imagecot.geneval.summary import compare
 from imagecot.pictograms.captions import held_out_prompts
 from imagecot.pictograms.scenes import KINDS, compose, draw
-from imagecot.processes import launched, left_behind, share
+from imagecot.processes import share
 
 KNOWN = frozenset(OBJECT_NAMES)
 APPLE = {"class": "apple", "count": 1, "color": "red"}
@@ -595,29 +595,6 @@ def test_a_raw_tag_in_a_table_is_words_only():
 
 
 # --- processes
-
-
-LAUNCHED = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
-
-
-def test_only_a_launcher_makes_one_process_of_several():
-    assert launched(LAUNCHED) == (1, 2)
-    assert left_behind(LAUNCHED) == []
-    assert launched({}) == (0, 1)
-    for name in LAUNCHED:
-        fewer = {key: value for key, value in LAUNCHED.items() if key != name}
-        assert launched(fewer) == (0, 1)
-    assert left_behind({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "x"}) == ["RANK", "WORLD_SIZE"]
-
-
-@pytest.mark.parametrize("value", ["x", "-1", "1.5", " 1", "٣", "9" * 30])
-@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
-def test_garbage_of_a_launcher_is_refused(name, value):
-    for environment in ({name: value}, LAUNCHED | {name: value}):
-        with pytest.raises(UsageError, match=name):
-            launched(environment)
-    with pytest.raises(UsageError, match="do not go together"):
-        launched(LAUNCHED | {"RANK": "2"})
 
 
 def test_ranks_left_in_the_environment_are_told_and_ignored(imagecot, images, monkeypatch):

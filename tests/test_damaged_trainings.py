@@ -21,7 +21,6 @@ from imagecot.generators import load_generator
 from imagecot.images import png, to_pictures
 from imagecot.pictograms import dataset
 from imagecot.training.dpo import DpoRecipe, train_dpo
-from imagecot.training.launch import leftovers
 from imagecot.training.loop import Curves, Optimization, fit
 from imagecot.training.online import read_prompt_texts
 from imagecot.training.output import is_finished
@@ -478,29 +477,11 @@ def test_partial_states_follow_no_links_and_are_cleaned(stopped, tmp_path):
     assert states == ["state-0000002"]
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{"RANK": "1", "WORLD_SIZE": "2"}, {"RANK": "x"}, {"WORLD_SIZE": ""}, {"LOCAL_RANK": "0"}, {"PMI_SIZE": "4"},
-     {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1"}],
-)  # fmt: skip
-def test_what_a_launcher_left_behind_is_one_process(environment, base, data, tmp_path, monkeypatch):
-    for name, value in environment.items():
+def test_what_a_launcher_left_behind_is_one_process(base, data, tmp_path, monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert set(leftovers()) == {name for name in environment if not name.startswith("MASTER")}
-    if "MASTER_ADDR" in environment:
-        train_dpo(recipe(base, data, tmp_path / "out"))
-        assert is_finished(tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [({"RANK": "x"}, "RANK is 'x'"), ({"RANK": "2"}, "do not go together"), ({"MASTER_PORT": "99999"}, "not go tog")],
-)
-def test_a_launcher_that_makes_no_sense_is_refused(changed, message):
-    told = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
-    assert leftovers(told) == []
-    with pytest.raises(UsageError, match=message):
-        leftovers(told | changed)
+    train_dpo(recipe(base, data, tmp_path / "out"))
+    assert is_finished(tmp_path / "out")
 
 
 def test_curves_of_any_names_are_drawn(tmp_path):

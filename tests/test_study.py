@@ -16,8 +16,8 @@ from imagecot.study.choices import choice, judged
 from imagecot.study.pool import Models
 from imagecot.study.recipe import StudyRecipe, due, prompts, units
 from imagecot.study.recorded import record
-from imagecot.study.run import busy, weight
 from imagecot.study.rows import Numbered
+from imagecot.study.run import busy, weight
 from imagecot.study.store import Store
 from plain_decoder import tiny_generator
 from small_models import Brightness, Flat

@@ -14,8 +14,8 @@ from imagecot.study import run as study_run
 from imagecot.study import self_correction as study
 from imagecot.study.pool import Judges, Models
 from imagecot.study.recipe import StudyRecipe
-from imagecot.study.self_correction import LABELS, WITH, analyse, observe, observe_prompt, timed
 from imagecot.study.rows import Numbered
+from imagecot.study.self_correction import LABELS, WITH, analyse, observe, observe_prompt, timed
 from imagecot.study.store import Store
 from imagecot.verifiers.reflection import Reflection
 from plain_decoder import tiny_generator

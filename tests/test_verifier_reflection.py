@@ -7,10 +7,10 @@ import torch
 
 from imagecot.errors import UsageError
 from imagecot.geneval.discrepancies import Discrepancy
+from imagecot.search.lines import ReflectionLine
 from imagecot.verifiers import llava_onevision as module
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.questions import REFLECTION
-from imagecot.search.lines import ReflectionLine
 from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
 from small_models import write_verifier
 

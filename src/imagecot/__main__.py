@@ -1,5 +1,21 @@
-"""`python -m imagecot` is `imagecot`."""
+"""`python -m imagecot` is `imagecot`: signals are heard from the first moment, also while the commands are read."""
 
-from imagecot.cli import main
+import sys
 
-main()
+from imagecot import interruption
+
+
+def main() -> None:
+    """Run the command line."""
+    interruption.catch_signals()
+    try:
+        from imagecot import cli
+
+        cli.main()
+    except interruption.Stopped as stopped:
+        sys.stderr.write(f"{stopped.sentence}\n")
+        sys.exit(stopped.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -47,9 +47,7 @@ def imagecot(
     """Verify and reinforce image generation, step by step."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-        raise UsageError(
-            'no command was given; choose one, such as imagecot generate "a photo of a red apple".'
-        )
+        raise UsageError('no command was given; choose one, such as imagecot generate "a photo of a red apple".')
 
 
 def main() -> None:

@@ -5,39 +5,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from imagecot import interruption, last_resort
 from imagecot.errors import ImagecotError, UsageError
-
-_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # a launcher sets all of them
-_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-
-
-def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Return which process of how many a launcher (`accelerate launch`, `torchrun`) made this one; (0, 1) without.
-
-    Some of a launcher's variables are left in an environment by others, so only all of them count. UsageError for
-    one that holds no number, and for numbers that do not go together.
-    """
-    found = {name: environment[name] for name in _NUMBERS if environment.get(name)}
-    for name, text in found.items():
-        if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise UsageError(f"{name} is {text[:40]!r} in the environment, which is no number; unset it.")
-    if not all(environment.get(name) for name in _LAUNCHED):
-        return 0, 1
-    rank, world = int(found["RANK"]), int(found["WORLD_SIZE"])
-    if rank >= world:
-        raise UsageError(f"RANK={rank} and WORLD_SIZE={world} in the environment do not go together; unset them.")
-    return rank, world
-
-
-def left_behind(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The variables that tell of several processes although no launcher started this one."""
-    if all(environment.get(name) for name in _LAUNCHED):
-        return []
-    return [name for name in ("RANK", "WORLD_SIZE") if environment.get(name)]
 
 
 def share(work: Callable[..., None], arguments: tuple[Any, ...], workers: int, watch: Callable[[], object]) -> None:

@@ -62,7 +62,7 @@ def train(kind: Kind, recipe: RecipeFile, overrides: Overrides = None) -> None:
         raise nearest("training", kind, KINDS)
     ways = {name: how for name, how in TRAININGS.items() if name.split(" ")[0] == kind}
     _, checked, function = _read(recipe, overrides, ways)
-    from imagecot.training.launch import leftovers
+    from imagecot.launch import leftovers
     from imagecot.training.output import is_finished
 
     if leftovers():

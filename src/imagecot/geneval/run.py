@@ -22,8 +22,9 @@ from imagecot.geneval.evaluate import Drawing, Models, plan, work
 from imagecot.geneval.folder import ImageSet
 from imagecot.geneval.report import failures_page, summarise_run, table, with_comparison
 from imagecot.geneval.state import CONTENT, FAILURES, TABLE, Evaluation, Piece, read_rows, read_summary
+from imagecot.launch import launched, leftovers
 from imagecot.naming import printable
-from imagecot.processes import launched, left_behind, share
+from imagecot.processes import share
 from imagecot.prompts import check_prompts
 
 
@@ -142,9 +143,9 @@ def _processes(screen: Screen) -> tuple[int, int]:
     rank, world = launched()
     if world > 1:
         screen.tell(f"this is process {rank + 1} of {world} by RANK and WORLD_SIZE of its launcher.")
-    elif left_behind():
+    elif leftovers():
         screen.tell(
-            f"{' and '.join(left_behind())} in the environment are ignored, since no launcher such as accelerate "
+            f"{' and '.join(leftovers())} in the environment are ignored, since no launcher such as accelerate "
             "started this process: it does all of the work."
         )
     return rank, world

@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot import interruption
+from imagecot import interruption, launch
 from imagecot.curation.dataset import REASONS, Row, answer, read_rows
 from imagecot.curation.label import CLEAR_AFTER, scaled
 from imagecot.errors import ImagecotError, UsageError
@@ -47,7 +47,6 @@ from imagecot.recipe_fields import (
     Weight,
     Whole,
 )
-from imagecot.training import launch
 from imagecot.training.answers import answer_scores, found_and_said
 from imagecot.training.card import write_card
 from imagecot.training.loop import Curves

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, Field, model_validator
 from rich.progress import Progress
 
+from imagecot import launch
 from imagecot.bounds import MOST_PATHS
 from imagecot.curation.dataset import RankingData, curate, read_rows
 from imagecot.curation.label import Labeller
@@ -25,7 +26,6 @@ from imagecot.models import weights_of
 from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Batch, Count, Few, Name, Place, Seed, Weight
-from imagecot.training import launch
 from imagecot.training.alignment import Alignment
 from imagecot.training.dpo import DpoRecipe, train_dpo
 from imagecot.training.online import read_prompt_texts

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imagecot import launch
 from imagecot.generators import load_generator
 from imagecot.generators.paths import Asked
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.generators.showo.scoring import ShowoScores
-from imagecot.training import launch
 from imagecot.training.aligned import add_lora
 from imagecot.training.alignment import Alignment
 

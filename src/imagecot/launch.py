@@ -1,4 +1,4 @@
-"""How many processes train: those that a launcher started (`accelerate launch`, `torchrun`), or this one alone.
+"""How many processes share a work: those that a launcher started (`accelerate launch`, `torchrun`), or this one alone.
 
 A launcher tells each process who it is by variables of the environment. Some of them are also left behind by others,
 and a library that believes these waits for processes that will never come.
@@ -22,17 +22,25 @@ _MPI = tuple(
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets, all of it
 
 
+def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Return which process of how many a launcher made this one; (0, 1) without. Errors as of `leftovers`."""
+    if leftovers(environment) or not environment.get("RANK"):
+        return 0, 1
+    return int(environment["RANK"]), int(environment["WORLD_SIZE"])
+
+
 def leftovers(environment: Mapping[str, str] = os.environ) -> list[str]:
     """The variables that tell of several processes although no launcher has started this one.
 
-    UsageError for one that is no number, or for numbers that do not go together, where a launcher set them all.
+    UsageError for one that is no number, and for numbers of a launcher that do not go together.
     """
     there = [name for name in (*_TOLD, *_MPI) if name in environment]
+    numbers = {name: _number(name, environment[name]) for name in there if environment[name]}
     by_mpi = environment.get("MASTER_ADDR") and any(name in _MPI for name in there)
     if not by_mpi and not all(environment.get(name) for name in _NEEDED):
         return there
-    numbers = {name: _number(name, environment[name]) for name in (*there, "MASTER_PORT") if name in environment}
-    if not numbers.get("RANK", 0) < numbers.get("WORLD_SIZE", 1) or not 0 < numbers.get("MASTER_PORT", 1) < 65536:
+    port = _number("MASTER_PORT", environment.get("MASTER_PORT") or "1")
+    if not numbers.get("RANK", 0) < numbers.get("WORLD_SIZE", 1) or not 0 < port < 65536:
         told = ", ".join(f"{name}={environment.get(name)}" for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
         raise UsageError(f"{told} in the environment do not go together; unset them or use accelerate launch.")
     return []
