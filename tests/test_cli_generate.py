@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from imagecot.commands.generate import slug, unknown_words
+from imagecot.images import open_picture
 from imagecot.interruption import Stopped
 from imagecot.search.trace import Trace
 from small_models import STEPS, write_generator, write_verifier
@@ -60,8 +60,8 @@ def test_a_run_and_its_report(imagecot, models, tmp_path):
         "steps.png",
         "trace.jsonl",
     ]
-    assert Image.open(tmp_path / "out/image.png").size == (16, 16)
-    assert Image.open(tmp_path / "out/steps.png").width > 700
+    assert open_picture(tmp_path / "out/image.png").size == (16, 16)
+    assert open_picture(tmp_path / "out/steps.png").width > 700
     assert (trace.generator, trace.verifier) == (models[1], models[3])
     assert set(trace.weights) == {"generator", "generation_config", "image_tokenizer", "verifier"}
     digest = subprocess.run(
