@@ -1,6 +1,7 @@
 """`imagecot evaluate geneval`: rendered scenes score what they show, gaps are told, interrupted runs end the same."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from imagecot.generators import CHECKPOINTS
 from imagecot.geneval.folder import read_folder, read_image, write_entry
 from imagecot.geneval.metadata import parse_metadata, read_metadata
 from imagecot.geneval.report import agreement
@@ -184,28 +186,39 @@ def test_a_malformed_line_of_prompts_is_named(imagecot):
         assert not Path("x").exists()
 
 
-def command(out: Path, workers: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "imagecot", "evaluate", "geneval", "--generator", "tiny", "--per-task", "3"),
-        *("--samples", "2", "--workers", str(workers), "--out", str(out)),
-    ]
+@pytest.fixture(scope="module")
+def quick_tiny(tmp_path_factory) -> Path:
+    """The shipped generator, drawing in 4 steps."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    shutil.copytree(CHECKPOINTS / "tiny", folder)
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 4}))
+    return folder
 
 
-def test_drawn_killed_and_resumed_equals_undisturbed(tmp_path):
+def test_drawn_killed_and_resumed_equals_undisturbed(tmp_path, imagecot, quick_tiny):
     """The process is killed when a unit is done; the resumed run ends with the same file, as do two workers."""
-    subprocess.run(command(tmp_path / "whole", 1), check=True, capture_output=True)
-    killed = subprocess.Popen(command(tmp_path / "killed", 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(600):
+
+    def command(name: str, workers: int) -> list[str]:
+        drawn = ["evaluate", "geneval", "--generator", str(quick_tiny), "--per-task", "3", "--samples", "2"]
+        return [*drawn, "--workers", str(workers), "--out", str(tmp_path / name)]
+
+    assert imagecot(*command("whole", 1))[0] == 0
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "imagecot", *command("killed", 1)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    for _ in range(6000):
         if list((tmp_path / "killed/parts").glob("0*.json")) or killed.poll() is not None:
             break
-        time.sleep(0.05)
+        time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     done = len(list((tmp_path / "killed/parts").glob("0*.json")))
     assert 1 <= done < 3
     assert not (tmp_path / "killed/results.jsonl").exists()
-    subprocess.run(command(tmp_path / "killed", 1), check=True, capture_output=True)
-    subprocess.run(command(tmp_path / "shared", 2), check=True, capture_output=True)
+    assert imagecot(*command("killed", 1))[0] == 0
+    assert imagecot(*command("shared", 2))[0] == 0
     whole = (tmp_path / "whole/results.jsonl").read_bytes()
     assert len(whole.splitlines()) == 36
     assert (tmp_path / "killed/results.jsonl").read_bytes() == whole
