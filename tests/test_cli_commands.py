@@ -109,12 +109,12 @@ def test_models_prints_a_row_for_each():
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "generator"])
-def test_a_wrong_key_of_the_model_is_named(name):
+def test_a_wrong_key_of_the_model_is_named(name, imagecot):
     """The sizes of a model are checked too, before anything is drawn or trained."""
-    result = run("validate", str(RECIPES / f"tiny/{name}.yaml"), "model.chanels=3")
-    assert result.returncode == 2
-    assert "chanels is not a known key" in result.stderr
-    assert result.stderr.count("\n") == 1
+    code, _, err = imagecot("validate", str(RECIPES / f"tiny/{name}.yaml"), "model.chanels=3")
+    assert code == 2
+    assert "chanels is not a known key" in err
+    assert err.count("\n") == 1
 
 
 def test_all_problems_of_a_recipe_are_named_at_once(tmp_path):
