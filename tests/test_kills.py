@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from imagecot.curation.prompts import pictogram_prompts
 from imagecot.files import is_temporary
-from imagecot.pictograms.captions import held_out_prompts
 
 KILLS = int(os.environ.get("IMAGECOT_KILLS", "2"))  # of each command
 SEED = int(os.environ.get("IMAGECOT_KILL_SEED", "0"))
@@ -67,7 +67,7 @@ COMMANDS = {
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the commands read: prompts, pairs and recipes."""
     folder = tmp_path_factory.mktemp("inputs")
-    prompts = held_out_prompts()[:24]
+    prompts = pictogram_prompts(4, seed=0)
     (folder / "p.jsonl").write_text("".join(json.dumps(metadata) + "\n" for metadata in prompts))
     (folder / "dpo.yaml").write_text(DPO)
     (folder / "study.yaml").write_text(STUDY)
