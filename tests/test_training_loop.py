@@ -6,6 +6,7 @@ from torch import nn
 
 from imagecot.errors import ImagecotError
 from imagecot.training.loop import Optimization, batch_indices, fit, learning_rate, step_generator
+from imagecot.training.state import write_state
 
 OPT = dict(steps=12, batch_size=4, learning_rate=1e-2, warmup=2, bf16=False, save_every=3, evaluate_every=6)
 
@@ -85,3 +86,9 @@ def test_batches_depend_on_seed_and_step_alone():
     opt = Optimization(**OPT)
     assert batch_indices(100, opt, 3) == batch_indices(100, opt, 3)
     assert batch_indices(100, opt, 3) != batch_indices(100, opt, 4)
+
+
+def test_a_state_has_the_same_bytes_each_time(tmp_path):
+    for name in ("one", "two"):
+        write_state(tmp_path / name, {"a": torch.arange(3)})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

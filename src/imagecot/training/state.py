@@ -31,7 +31,12 @@ _NAME = re.compile(r"state-(\d{7,12})")
 
 def write_state(file: Path, state: Any) -> None:
     """Write tensors, and what holds them, as a torch file; ImagecotError where that fails."""
-    write_atomically(file, lambda partial: torch.save(state, partial))
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as opened:  # given a name, torch keeps it in the file, and this one is never the same
+            torch.save(state, opened)
+
+    write_atomically(file, write)
 
 
 def read_state(file: Path, advice: str = FROM_START) -> Any:
