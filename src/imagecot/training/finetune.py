@@ -51,7 +51,7 @@ from imagecot.training.answers import answer_scores, found_and_said
 from imagecot.training.card import write_card
 from imagecot.training.loop import Curves
 from imagecot.training.output import Output, open_output, shards_of
-from imagecot.training.state import resume, save_state
+from imagecot.training.state import resume, save_state, seed_all
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.questions import CHAT_END, CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
@@ -301,7 +301,7 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
         return load_verifier(recipe.output)
     train, held, weights = mix(recipe)
     accelerator = launch.accelerator(recipe.precision, recipe.accumulate)
-    torch.manual_seed(recipe.seed)
+    seed_all(recipe.seed)
     verifier = load_verifier(recipe.base, dtype=torch.float32)
     if not isinstance(verifier, LlavaOnevisionVerifier):
         raise UsageError(f"{recipe.base} is no LLaVA-OneVision; fine-tuning knows this architecture only.")

@@ -15,6 +15,7 @@ from imagecot.generators.showo import ShowoGenerator
 from imagecot.generators.showo.scoring import ShowoScores
 from imagecot.training.aligned import add_lora
 from imagecot.training.alignment import Alignment
+from imagecot.training.state import seed_all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
 
     buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = launch.accelerator(settings.precision, settings.accumulate, kwargs_handlers=[buffers])
-    torch.manual_seed(settings.seed)
+    seed_all(settings.seed)
     generator = load_generator(base, device=accelerator.device, dtype=torch.float32)
     fixed = load_generator(reference, device=accelerator.device, dtype=torch.float32)
     fixed.model.requires_grad_(False)

@@ -29,6 +29,13 @@ FROM_START = "delete it to train from the start"
 _NAME = re.compile(r"state-(\d{7,12})")
 
 
+def seed_all(seed: int) -> None:
+    """Let every source of randomness that a state keeps begin with the seed, so that states are equal, too."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def write_state(file: Path, state: Any) -> None:
     """Write tensors, and what holds them, as a torch file; ImagecotError where that fails."""
 
