@@ -7,7 +7,7 @@
 # make study   every table and curve of the paper at the embedded size, and their report (hours; resumable)
 # make study-quick   the same rows on few prompts, in minutes
 #
-# A machine with a GPU: make setup TORCH=torch, or VENV=<an environment that has its torch already>.
+# A machine with a GPU: make setup TORCH="torch<2.15", or VENV=<an environment that has its torch already>.
 # An environment for every extra: make setup PACKAGES=locks/versions.txt
 
 VENV ?= .venv

@@ -121,7 +121,7 @@ def correct(recipe: CorrectionsRecipe, every: Sequence[Metadata], store: Store, 
     )
     verifier, judges = load_verifier(recipe.verifier, dtype=recipe.precision), Judges.load(recipe.detector)
     check_prompts([metadata["prompt"] for metadata in every], generator, corrector, verifier)
-    for number in track(left, "correcting", console=console):
+    for number in track(left, "correcting", console=console, disable=not console.is_terminal):
         interruption.check()
         began = time.time()
         told = next((rows[before]["told"] for before in reversed(range(number)) if rows[before]["told"]), "")

@@ -33,7 +33,7 @@ def judge_again(recipe: StudyRecipe, places: dict[str, Store], console: Console)
             )
         if stale:
             generator = load_generator(recipe.generators[key], dtype=recipe.precision)
-            for row in track(stale, f"judging {key} again", console=console):
+            for row in track(stale, f"judging {key} again", console=console, disable=not console.is_terminal):
                 interruption.check()
                 try:
                     store.keep(judged_by(judges, row, generator))

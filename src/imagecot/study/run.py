@@ -127,7 +127,7 @@ def draw(recipe: StudyRecipe, weights: Row, workers: int, shelf: Shelf, console:
     workers = min(workers, len(todo))
     lengths = {unit[:2]: weight(recipe, unit) for unit in work}
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
         total = sum(lengths.values())
         task = progress.add_task("drawing and judging", total=total)
         left = list(todo)
@@ -189,7 +189,7 @@ def _span(seconds: float) -> str:
 def _bar(console: Console, text: str) -> Iterator[Callable[[int], Callable[[], object]]]:
     """Yield a function that adds a number of pieces to a bar and returns what moves it by one."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(text, total=0, visible=False)
 
         def add(count: int) -> Callable[[], object]:
