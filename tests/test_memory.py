@@ -64,3 +64,12 @@ def test_a_generator_whose_model_runs_out_of_memory_draws_the_same() -> None:
 
 def test_available_memory_is_plausible() -> None:
     assert 2**24 < available_bytes(torch.device("cpu")) < 2**50
+
+
+def test_whatever_says_that_memory_ran_out():
+    told = [MemoryError(), RuntimeError("could not create a primitive"), RuntimeError("std::bad_alloc")]
+    told += [ImportError("x.so: failed to map segment from shared object"), OSError(12, "Cannot allocate memory")]
+    assert all(is_out_of_memory(error) for error in told)
+    assert not any(
+        is_out_of_memory(error) for error in (RuntimeError("a shape"), OSError(28, "No space left"), KeyError())
+    )

@@ -3,6 +3,7 @@
 import sys
 
 from imagecot import interruption
+from imagecot.errors import OUT_OF_MEMORY
 
 
 def main() -> None:
@@ -15,6 +16,9 @@ def main() -> None:
     except interruption.Stopped as stopped:
         sys.stderr.write(f"{stopped.sentence}\n")
         sys.exit(stopped.exit_code)
+    except MemoryError:
+        sys.stderr.write(f"error: {OUT_OF_MEMORY}\n")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

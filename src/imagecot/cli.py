@@ -8,10 +8,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from imagecot import __version__, interruption
+from imagecot import __version__, interruption, last_resort
 from imagecot.commands import benchmark, curate, evaluate, generate, models, recipe, report
 from imagecot.commands.output import say
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import OUT_OF_MEMORY, ImagecotError, UsageError
+from imagecot.files import reason
+from imagecot.memory import is_out_of_memory
 
 app = typer.Typer(
     name="imagecot",
@@ -59,22 +61,14 @@ def main() -> None:
         _end(stopped.sentence, stopped.exit_code)
     except ImagecotError as error:
         _fail(error, str(error), error.exit_code)
-    except OSError as error:
-        from imagecot.files import reason
-
-        _fail(error, f"{error.filename or 'a file'}: {reason(error)}.", 1)
     except Exception as error:
-        from imagecot import last_resort
-        from imagecot.memory import is_out_of_memory
-
         if is_out_of_memory(error):
-            _fail(error, _MEMORY, 1)
+            _fail(error, OUT_OF_MEMORY, 1)
+        if isinstance(error, OSError):
+            _fail(error, f"{error.filename or 'a file'}: {reason(error)}.", 1)
         if last_resort.switched_off():
             raise
         _fail(error, last_resort.sentence(error), 1)
-
-
-_MEMORY = "there is not enough memory; draw fewer paths with -n, or use a smaller model."
 
 
 def _fail(error: Exception, message: str, code: int) -> NoReturn:

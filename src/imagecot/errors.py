@@ -1,5 +1,7 @@
 """The two kinds of failure that reach a user: each carries one sentence saying what is wrong and what to do."""
 
+OUT_OF_MEMORY = "there is not enough memory; draw fewer paths with -n, or use a smaller model."
+
 
 class ImagecotError(Exception):
     """The work could not be done (exit code 1): a corrupt checkpoint, a full disk, an unreadable image."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _MEMINFO = Path("/proc/meminfo")
 _ELSEWHERE = 2**32  # what a machine that does not tell is taken to have
@@ -12,9 +13,11 @@ _ELSEWHERE = 2**32  # what a machine that does not tell is taken to have
 T = TypeVar("T")
 
 
-def available_bytes(device: torch.device) -> int:
+def available_bytes(device: "torch.device") -> int:
     """Return the memory in bytes that is free now: the GPU's, or what the system says it could give."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
@@ -24,11 +27,14 @@ def available_bytes(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: torch has an exception for it on the GPU, on the CPU a message."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    """Whether an error says that memory ran out: torch and what it builds on say so in words, whatever the device."""
+    if isinstance(error, MemoryError):
         return True
-    told = ("allocate memory", "out of memory", "not enough memory")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in told)
+    told = (
+        *("allocate memory", "out of memory", "not enough memory", "could not create a primitive"),
+        *("failed to map segment", "std::bad_alloc"),
+    )
+    return isinstance(error, (RuntimeError, ImportError, OSError)) and any(text in str(error) for text in told)
 
 
 def in_parts(work: Callable[[slice], T], count: int, at_once: int) -> list[T]:
