@@ -215,3 +215,10 @@ def test_train_calls_the_training_with_the_checked_recipe(monkeypatch, capsys):
     assert call("train", "tokenizer", file, monkeypatch=monkeypatch) == 130
     assert "the same command continues" in capsys.readouterr().err
     assert len(seen) == 1
+
+
+def test_the_command_line_starts_without_what_only_its_work_needs():
+    heavy = {"pydantic", "torch", "numpy", "huggingface_hub"}
+    code = f"import sys, imagecot.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagecot import models
 from imagecot.bounds import check_whole
-from imagecot.commands.output import nearest, progress_bar, waiting
+from imagecot.commands.output import completion, nearest, progress_bar, waiting
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, write_text
 from imagecot.interruption import continuing
@@ -26,7 +25,7 @@ def benchmark(
         str | None,
         typer.Option(
             help="A shipped name, a checkpoint folder or a hub id.",
-            autocompletion=lambda: models.known("generator"),
+            autocompletion=completion("generator"),
             show_default=False,
         ),
     ] = None,
@@ -35,7 +34,7 @@ def benchmark(
     ] = None,
     verifier: Annotated[
         str | None,
-        typer.Option(help="Who judges: likewise.", autocompletion=lambda: models.known("verifier"), show_default=False),
+        typer.Option(help="Who judges: likewise.", autocompletion=completion("verifier"), show_default=False),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of an image. Default: the generator's own.", show_default=False)
@@ -59,6 +58,8 @@ def benchmark(
 
       imagecot benchmark --config full --steps 1 --largest 2 --repeats 1
     """
+    from imagecot import models
+
     if (generator is None) == (config is None):
         raise UsageError("give either --generator for a model or --config for random weights, not both or neither.")
     if steps is not None:

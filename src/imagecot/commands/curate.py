@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from imagecot import models as names
 from imagecot.commands.options import PATHS, SEED, between
-from imagecot.commands.output import nearest, progress_bar, usable, waiting
+from imagecot.commands.output import completion, nearest, progress_bar, usable, waiting
 from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS, check_precision
 
@@ -21,7 +20,7 @@ _MANY = between(1, 100_000_000)
 
 Prompts = Annotated[Path, typer.Option(help="A file of `curate prompts`.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
-Generator = Annotated[str, typer.Option(help="Who draws.", autocompletion=lambda: names.known("generator"))]
+Generator = Annotated[str, typer.Option(help="Who draws.", autocompletion=completion("generator"))]
 Detector = Annotated[str, typer.Option(help="Who labels: pictograms, or a Mask2Former.")]
 Paths = Annotated[int, typer.Option(help="Paths drawn for each prompt.", callback=PATHS)]
 Keep = Annotated[
@@ -311,11 +310,14 @@ def _label(kind: "Kind", prompts: Path, out: Path, drawing: "Drawing", paths: in
 
 
 def _check_generator(generator: str) -> None:
+    from imagecot import models as names
+
     if not generator or (names.locate(generator) is None and generator.count("/") != 1):
         raise nearest("generator", generator, names.known("generator"), ", or give a folder or another hub id")
 
 
 def _check_detector(detector: str) -> None:
+    from imagecot import models as names
     from imagecot.pictograms.detector import DETECTORS
 
     here = detector in DETECTORS or Path(detector).is_file() or names.locate(detector) is not None

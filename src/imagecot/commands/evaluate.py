@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagecot import models as names
 from imagecot.commands import options
-from imagecot.commands.output import nearest, progress_bar, say, usable, waiting
+from imagecot.commands.output import completion, nearest, progress_bar, say, usable, waiting
 from imagecot.errors import UsageError
 from imagecot.geneval.choice import CLIP, benchmark_of, classes_of
 from imagecot.interruption import continuing
@@ -41,13 +40,11 @@ def geneval(
     ] = None,
     generator: Annotated[
         str | None,
-        typer.Option(
-            help="Or draw with this model.", autocompletion=lambda: names.known("generator"), show_default=False
-        ),
+        typer.Option(help="Or draw with this model.", autocompletion=completion("generator"), show_default=False),
     ] = None,
     verifier: Annotated[
         str | None,
-        typer.Option(help="Who judges the paths.", autocompletion=lambda: names.known("verifier"), show_default=False),
+        typer.Option(help="Who judges the paths.", autocompletion=completion("verifier"), show_default=False),
     ] = None,
     strategy: Annotated[
         str, typer.Option("--search", help=f"{', '.join(STRATEGIES)}.", autocompletion=lambda: list(STRATEGIES))
@@ -106,6 +103,8 @@ def geneval(
 
       imagecot evaluate geneval --images outputs/ --detector mask2former.pth
     """
+    from imagecot import models as names
+
     if (images is None) == (generator is None):
         raise UsageError("give either --images to score a folder or --generator to draw, not both or neither.")
     precision = usable(precision)
@@ -150,6 +149,8 @@ def _print(summary: dict[str, Any], out: Path, as_json: bool) -> None:
 
 
 def _check_models(generator: str, verifier: str | None, strategy: str) -> None:
+    from imagecot import models as names
+
     if strategy not in STRATEGIES:
         raise nearest("search", strategy, list(STRATEGIES))
     if strategy != "single" and verifier is None:

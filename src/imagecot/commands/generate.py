@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagecot import models
-from imagecot.commands.output import nearest, progress_bar, say, usable, waiting
+from imagecot.commands.output import completion, nearest, progress_bar, say, usable, waiting
 from imagecot.errors import UsageError
 from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS
@@ -37,14 +36,14 @@ def generate(
         str,
         typer.Option(
             help="A shipped name, a checkpoint folder or a hub id.",
-            autocompletion=lambda: models.known("generator"),
+            autocompletion=completion("generator"),
         ),
     ] = "tiny-dpo",
     verifier: Annotated[
         str | None,
         typer.Option(
             help="Who judges: likewise. A shipped generator has its own for each search.",
-            autocompletion=lambda: models.known("verifier"),
+            autocompletion=completion("verifier"),
         ),
     ] = None,
     strategy: Annotated[
@@ -77,7 +76,7 @@ def generate(
         typer.Option(
             help="Who draws again what parm++ finds wrong, with the same image codes. Default: the generator itself, "
             "of shipped ones tiny-self-correct.",
-            autocompletion=lambda: models.known("generator"),
+            autocompletion=completion("generator"),
             show_default=False,
         ),
     ] = None,
@@ -109,6 +108,8 @@ def generate(
 
       imagecot generate "a blue car" -n 50 --json | jq .chosen
     """
+    from imagecot import models
+
     check_request(prompt, strategy, n, seed)
     precision = usable(precision)
     if strategy == "parm++" and generator in models.shipped("generator") and generator != DEFAULT_CORRECTOR:
@@ -157,6 +158,8 @@ class Request:
 
     def weights(self) -> dict[str, str]:
         """SHA-256 of the weights of models that are on disk; UsageError for a name that no model has."""
+        from imagecot import models
+
         found: dict[str, str] = {}
         for role, name in self.names.items():
             if models.locate(name) is None and name.count("/") != 1:
@@ -236,6 +239,8 @@ def _run(request: Request, weights: dict[str, str], folder: Path) -> "Trace":
 
 def warn_of_unknown_words(prompt: str, generator: str) -> None:
     """Name on standard error the words that the generator was not trained on."""
+    from imagecot import models
+
     words = models.known_words(generator)
     unknown = unknown_words(prompt, words) if words is not None else []
     if unknown:

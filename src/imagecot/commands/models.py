@@ -3,11 +3,11 @@
 from rich.console import Console
 from rich.table import Table
 
-from imagecot.models import list_models
-
 
 def models() -> None:
     """List the generators and verifiers that can be named, and whether they are on disk."""
+    from imagecot.models import list_models
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("name", "kind", "parameters", "on disk", "licence"):
         table.add_column(

@@ -40,6 +40,17 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def completion(kind: str) -> Callable[[], list[str]]:
+    """Return what completes the name of a model of this kind; nothing is looked up before somebody asks."""
+
+    def names() -> list[str]:
+        from imagecot.models import known
+
+        return known(kind)
+
+    return names
+
+
 def nearest(what: str, name: str, names: list[str], others: str = "") -> UsageError:
     """Return the UsageError of a name that does not exist, with the nearest one, all of them and `others`."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
