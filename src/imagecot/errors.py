@@ -19,3 +19,8 @@ def first_line(error: BaseException) -> str:
     """What a library's exception says, in one line; its type where it says nothing."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def said(error: OSError | ValueError) -> str:
+    """What the system says of a path that cannot be read, without the path itself."""
+    return str(error.strerror if isinstance(error, OSError) and error.strerror else error).lower()

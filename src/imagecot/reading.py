@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, said
 
 _MOST_UNPACKED = 1 << 30  # bytes
 _SHOWN = 60  # characters of a wrong value that a message repeats
@@ -60,8 +60,7 @@ def _clear_read_errors(file: Path, failure: Failure, advice: str) -> Iterator[No
     except FileNotFoundError:
         raise failure(f"{file} is missing; {advice}.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        told = (getattr(error, "strerror", None) or str(error)).lower()
-        raise failure(f"{file} cannot be read ({told}); {advice}.") from None
+        raise failure(f"{file} cannot be read ({said(error)}); {advice}.") from None
 
 
 def read_text(file: Path, *, failure: Failure = ImagecotError, advice: str = "check the path") -> str:

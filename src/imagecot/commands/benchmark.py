@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imagecot.bounds import check_whole
-from imagecot.commands.output import completion, nearest, progress_bar, waiting
+from imagecot.commands.output import check_models, completion, nearest, progress_bar, waiting
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, write_text
 from imagecot.interruption import continuing
@@ -58,8 +58,6 @@ def benchmark(
 
       imagecot benchmark --config full --steps 1 --largest 2 --repeats 1
     """
-    from imagecot import models
-
     if (generator is None) == (config is None):
         raise UsageError("give either --generator for a model or --config for random weights, not both or neither.")
     if steps is not None:
@@ -68,9 +66,7 @@ def benchmark(
     check_whole(largest, "--largest", 1, LARGEST_BATCH)
     check_whole(repeats, "--repeats", 1, MOST_REPEATS)
     check_precision(precision)
-    for role, name in (("generator", generator), ("verifier", verifier)):
-        if name is not None and models.locate(name) is None and name.partition(":")[0].count("/") != 1:
-            raise nearest(role, name, models.known(role), ", or give a folder or another hub id")
+    check_models(generator=generator, verifier=verifier)
     with continuing("nothing is written; the same command measures again"):
         drawing, judge = _load(generator, config, verifier, precision)
         drawing.steps = steps or drawing.steps

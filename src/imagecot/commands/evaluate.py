@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imagecot.commands import options
-from imagecot.commands.output import completion, nearest, progress_bar, say, usable, waiting
+from imagecot.commands.output import check_models, completion, nearest, progress_bar, say, usable, waiting
 from imagecot.errors import UsageError
 from imagecot.geneval.choice import CLIP, benchmark_of, classes_of
 from imagecot.interruption import continuing
@@ -149,16 +149,11 @@ def _print(summary: dict[str, Any], out: Path, as_json: bool) -> None:
 
 
 def _check_models(generator: str, verifier: str | None, strategy: str) -> None:
-    from imagecot import models as names
-
     if strategy not in STRATEGIES:
         raise nearest("search", strategy, list(STRATEGIES))
     if strategy != "single" and verifier is None:
         raise UsageError(f"{strategy} needs a verifier; name one with --verifier, or search with single.")
-    for role, name in (("generator", generator), ("verifier", verifier)):
-        if name is None or (name and (names.locate(name) is not None or name.partition(":")[0].count("/") == 1)):
-            continue
-        raise nearest(role, name, names.known(role), ", or give a folder or another hub id")
+    check_models(generator=generator, verifier=verifier)
 
 
 def _drawing(prompts: list[dict[str, Any]], samples: int, strategy: str, n: int, seed: int) -> "Drawing":

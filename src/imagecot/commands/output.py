@@ -65,3 +65,12 @@ def usable(precision: str | None) -> str | None:
         return precision
     say("this processor has no bfloat16; float32 is used instead.")
     return "float32"
+
+
+def check_models(**named: str | None) -> None:
+    """Raise UsageError for a name, by its role, that is no model here and cannot be one of the hub."""
+    from imagecot.models import known, locate
+
+    for role, name in named.items():
+        if name is not None and locate(name) is None and name.partition(":")[0].count("/") != 1:
+            raise nearest(role, name, known(role), ", or give a folder or another hub id")

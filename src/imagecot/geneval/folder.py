@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import ImagecotError, UsageError, said
 from imagecot.files import is_temporary, make_own_folder, write_whole
 from imagecot.geneval.metadata import Metadata, read_metadata
 from imagecot.geneval.prompts import TASKS
@@ -103,8 +103,7 @@ def _folders(folder: Path) -> tuple[list[str], list[str]]:
             raise UsageError(f"{folder} is no folder; {layout}.")
         children = sorted(child.name for child in folder.iterdir() if child.is_dir())
     except (OSError, ValueError) as error:
-        told = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UsageError(f"{folder} cannot be read ({told}); {layout}.") from None
+        raise UsageError(f"{folder} cannot be read ({said(error)}); {layout}.") from None
     names: dict[int, str] = {}
     problems = []
     for name in children:
