@@ -14,8 +14,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from imagecot.generators.paths import MASKED, Paths
-from imagecot.generators.randomness import CODES, uniforms
+from imagecot.contracts.paths import MASKED, Paths
+from imagecot.contracts.randomness import CODES, uniforms
 from imagecot.generators.showo import Showo
 from imagecot.weights import load_into
 from plain_decoder import CONFIG, DATA, tiny_magvitv2, tiny_prompting, tiny_showo

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from imagecot import load_generator, load_verifier, models
 from imagecot.adapters import read_adapter
+from imagecot.alignment.aligned import add_lora
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.training.aligned import add_lora
-from imagecot.training.finetune import Lora, add_adapter
+from imagecot.reward_models.finetune import Lora, add_adapter
 from small_models import write_generator, write_verifier
 
 torch.set_num_threads(1)

@@ -195,7 +195,7 @@ def test_every_recipe_is_valid(file, monkeypatch, capsys):
 
 
 def test_train_calls_the_training_with_the_checked_recipe(monkeypatch, capsys):
-    import imagecot.training.tokenizer as module
+    import imagecot.worlds.drawn.training.tokenizer as module
 
     file, seen = str(RECIPES / "tiny/tokenizer.yaml"), []
     monkeypatch.setattr(module, "train_tokenizer", seen.append)

@@ -17,7 +17,7 @@ import torch
 from imagecot.commands.generate import slug, unknown_words
 from imagecot.images import open_picture
 from imagecot.interruption import Stopped
-from imagecot.search.trace import Trace
+from imagecot.strategies.trace import Trace
 from small_models import STEPS, write_generator, write_verifier
 
 torch.set_num_threads(1)

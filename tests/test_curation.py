@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from imagecot.contracts.detector import Detections
+from imagecot.contracts.paths import Correction, finish
+from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.curation.corrections import write_corrections
 from imagecot.curation.dataset import RankingData, curate, read_rows
 from imagecot.curation.label import Labeller, balanced, scaled
 from imagecot.curation.pairs import make_pairs
 from imagecot.curation.prompts import everyday_objects, pictogram_prompts, training_prompts
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators.paths import Correction, finish
-from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
-from imagecot.geneval.detection import Detections
 from imagecot.geneval.prompts import TASKS, load_benchmark_prompts, single_object_metadata
 from imagecot.images import from_png
-from imagecot.pictograms.captions import held_out_texts
+from imagecot.worlds.drawn.captions import held_out_texts
 from plain_decoder import tiny_generator
 
 torch.set_num_threads(1)
@@ -337,8 +337,8 @@ def test_strange_conversations_are_named(tmp_path, change, told):
 
 
 def test_the_released_wording_is_read():
+    from imagecot.contracts.questions import RELEASED_CLARITY
     from imagecot.curation.llava import _recognise
-    from imagecot.verifiers.questions import RELEASED_CLARITY
 
     question, prompt = _recognise(RELEASED_CLARITY.template.replace("{prompt}", "a photo of a cat"))
     assert question.name == "clarity"

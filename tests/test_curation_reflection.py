@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import torch
 
+from imagecot.contracts.detector import Detections
 from imagecot.curation.chat_model import ChatModel
 from imagecot.curation.corrections import difference, make_corrections, read_corrections, write_corrections
 from imagecot.curation.dataset import RankingData, answer, make_row, read_rows
@@ -16,10 +17,9 @@ from imagecot.curation.llava import export_llava, import_llava
 from imagecot.curation.reflection import by_scorer, reflections
 from imagecot.endpoints import KEY
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.geneval.detection import Detections
-from imagecot.geneval.discrepancies import Discrepancy, parse
 from imagecot.geneval.prompts import colors_metadata, single_object_metadata
 from imagecot.images import png
+from imagecot.reflection.discrepancies import Discrepancy, parse
 
 torch.set_num_threads(1)
 RED_CUP, APPLE = colors_metadata("cup", "red"), single_object_metadata("apple")

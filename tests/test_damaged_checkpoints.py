@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from imagecot import hub, load_generator, load_verifier, models
+from imagecot.contracts.paths import finish
+from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import find_checkpoint
-from imagecot.generators.paths import finish
-from imagecot.generators.randomness import path_seeds
 from imagecot.generators.showo import ShowoGenerator
-from imagecot.pictograms.detector import PictogramDetector
 from imagecot.verifiers import ORM
 from imagecot.weights import load_state_dict
+from imagecot.worlds.drawn.detector import PictogramDetector
 from plain_decoder import tiny_generator
 from small_models import write_generator, write_verifier
 

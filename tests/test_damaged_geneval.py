@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.evaluation.folder import read_folder, read_image, write_entry
+from imagecot.evaluation.report import table
 from imagecot.geneval import judge_detections, make_prompts, summarize
-from imagecot.geneval.discrepancies import from_reason, parse, to_text
-from imagecot.geneval.folder import read_folder, read_image, write_entry
 from imagecot.geneval.metadata import parse_metadata, read_prompts
 from imagecot.geneval.prompts import OBJECT_NAMES, counting_metadata, load_benchmark_prompts
 from imagecot.geneval.reading import read_prompt
-from imagecot.geneval.report import table
 from imagecot.geneval.summary import compare
-from imagecot.pictograms.captions import held_out_prompts
-from imagecot.pictograms.scenes import KINDS, compose, draw
 from imagecot.processes import share
+from imagecot.reflection.discrepancies import from_reason, parse, to_text
+from imagecot.worlds.drawn.captions import held_out_prompts
+from imagecot.worlds.drawn.scenes import KINDS, compose, draw
 
 KNOWN = frozenset(OBJECT_NAMES)
 APPLE = {"class": "apple", "count": 1, "color": "red"}
@@ -306,10 +306,10 @@ def score(imagecot, *more: str, out: str = "o", detector: str = "pictograms") ->
 @pytest.fixture(scope="session")
 def finished(six, tmp_path_factory) -> Path:
     """A finished evaluation of the set, beside it, and one with all of its parts."""
-    from imagecot.geneval.evaluate import Models, work
-    from imagecot.geneval.run import Job, run
-    from imagecot.geneval.state import Evaluation, pieces_of
-    from imagecot.pictograms.detector import load_detector
+    from imagecot.evaluation.evaluate import Models, work
+    from imagecot.evaluation.run import Job, run
+    from imagecot.evaluation.state import Evaluation, pieces_of
+    from imagecot.worlds.drawn.detector import load_detector
 
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(six, folder / "im")
@@ -451,7 +451,7 @@ def test_a_kill_between_two_files_leaves_what_the_same_command_finishes(again, f
 @pytest.mark.parametrize("content", [*DAMAGES, b'{"rows": [1]}', b'{"rows": null}', b'{"cost": {"a": "b"}}'])
 @pytest.mark.parametrize("name", ["unit", "detectors.json"])
 def test_damaged_parts(finished, tmp_path, name, content):
-    from imagecot.geneval.state import Evaluation, pieces_of
+    from imagecot.evaluation.state import Evaluation, pieces_of
 
     shutil.copytree(finished / "begun", tmp_path / "begun")
     entries = read_folder(finished / "im", 2, KINDS).entries
@@ -492,7 +492,7 @@ def test_repaired_images_are_scored_again_and_others_not(again, finished):
 
 
 def test_only_what_has_changed_is_judged_again(six, tmp_path):
-    from imagecot.geneval.state import pieces_of
+    from imagecot.evaluation.state import pieces_of
 
     shutil.copytree(six, tmp_path / "im")
     first = pieces_of(read_folder(tmp_path / "im", 2, KINDS).entries, 2)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.study.report import figures, gallery, publish, write
-from imagecot.study.report.summary import read
+from imagecot.report import figures, gallery, publish, write
+from imagecot.report.summary import read
 from invented_study import invent
 from test_damaged_study import DELETED, damaged, places, put, said
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from damage import damaged, damaged_bytes
+from imagecot.contracts.reflection import Reflection
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.search import search
-from imagecot.search.folder import open_folder
-from imagecot.search.resume import Partial
-from imagecot.search.trace import Candidate, Cost, Trace, Verdict
-from imagecot.verifiers.reflection import Reflection
+from imagecot.strategies import search
+from imagecot.strategies.folder import open_folder
+from imagecot.strategies.resume import Partial
+from imagecot.strategies.trace import Candidate, Cost, Trace, Verdict
 from small_models import Brightness, Flat
 
 

@@ -13,19 +13,19 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
-import imagecot.training.dpo as dpo
+import imagecot.alignment.dpo as dpo
 from imagecot import files, interruption
+from imagecot.alignment.dpo import DpoRecipe, train_dpo
+from imagecot.alignment.online import read_prompt_texts
+from imagecot.alignment.pair_data import load_pairs
 from imagecot.curation.pairs import write_pairs
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import load_generator
 from imagecot.images import png, to_pictures
-from imagecot.pictograms import dataset
-from imagecot.training.dpo import DpoRecipe, train_dpo
 from imagecot.training.loop import Curves, Optimization, fit
-from imagecot.training.online import read_prompt_texts
 from imagecot.training.output import is_finished
-from imagecot.training.pair_data import load_pairs
 from imagecot.training.state import read_state, write_state
+from imagecot.worlds.drawn import dataset
 from small_models import Brightness, write_generator, write_verifier
 
 torch.set_num_threads(1)

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from imagecot.errors import UsageError
 from imagecot.geneval.prompts import COLORS, TASKS
 from imagecot.images import from_picture, open_picture
-from imagecot.pictograms.annotated import AnnotatedPicture, Seen, read_annotations
-from imagecot.pictograms.captions import random_requirement
-from imagecot.pictograms.dataset import Example, example
-from imagecot.pictograms.detector import GRID, STRIDE, PictogramDetector, load_detector
-from imagecot.pictograms.scenes import KINDS, Item, Scene, compose, draw
-from imagecot.training.detector import (
+from imagecot.worlds.drawn.annotated import AnnotatedPicture, Seen, read_annotations
+from imagecot.worlds.drawn.captions import random_requirement
+from imagecot.worlds.drawn.dataset import Example, example
+from imagecot.worlds.drawn.detector import GRID, STRIDE, PictogramDetector, load_detector
+from imagecot.worlds.drawn.scenes import KINDS, Item, Scene, compose, draw
+from imagecot.worlds.drawn.training.detector import (
     DetectorRecipe,
     choose_patches,
     detector_loss,

@@ -5,10 +5,10 @@ import random
 import pytest
 
 from imagecot.geneval import prompts as wording
-from imagecot.geneval.discrepancies import Discrepancy, from_reason, parse, to_text, without_answer
 from imagecot.geneval.prompts import OBJECT_NAMES
 from imagecot.geneval.rules import judge_detections
-from imagecot.pictograms.scenes import KINDS
+from imagecot.reflection.discrepancies import Discrepancy, from_reason, parse, to_text, without_answer
+from imagecot.worlds.drawn.scenes import KINDS
 
 LEFT, RIGHT = [4, 20, 24, 40, 0.95], [40, 20, 60, 40, 0.95]
 

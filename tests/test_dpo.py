@@ -7,19 +7,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import imagecot.training.dpo as dpo
+import imagecot.alignment.dpo as dpo
+from imagecot.alignment.dpo import DpoRecipe, train_dpo
+from imagecot.alignment.likelihood import log_likelihood, mask_draws
+from imagecot.alignment.mask_variance import measure
+from imagecot.alignment.online import draw as draw_states
+from imagecot.alignment.online import scored_masks, scored_steps
+from imagecot.alignment.pair_data import load_pairs
 from imagecot.curation.pairs import read_pairs, write_pairs
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
 from imagecot.generators.showo.scoring import ShowoScores
 from imagecot.images import png, to_pictures
 from imagecot.models import kind_of, known_words, weights_of
-from imagecot.training.dpo import DpoRecipe, train_dpo
-from imagecot.training.likelihood import log_likelihood, mask_draws
-from imagecot.training.mask_variance import measure
-from imagecot.training.online import draw as draw_states
-from imagecot.training.online import scored_masks, scored_steps
-from imagecot.training.pair_data import load_pairs
 from small_models import Brightness, write_generator
 
 torch.set_num_threads(1)

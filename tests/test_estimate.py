@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from imagecot.alignment.dpo import DpoRecipe
 from imagecot.estimate import FLOPS, gpu_hours
 from imagecot.recipes import check, override, read_yaml
+from imagecot.reward_models.finetune import FineTuneRecipe
 from imagecot.study.recipe import StudyRecipe
-from imagecot.training.dpo import DpoRecipe
-from imagecot.training.finetune import FineTuneRecipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

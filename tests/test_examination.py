@@ -5,13 +5,13 @@ import random
 import pytest
 import torch
 
-from imagecot.geneval.discrepancies import Discrepancy
+from imagecot.contracts.questions import ORM, REFLECTION
 from imagecot.geneval.prompts import load_benchmark_prompts
 from imagecot.geneval.reading import read_prompt
-from imagecot.pictograms.captions import caption, held_out_texts, random_requirement
-from imagecot.search import search
-from imagecot.verifiers.examination import examine, examined
-from imagecot.verifiers.questions import ORM, REFLECTION
+from imagecot.reflection.by_asking import examine, examined
+from imagecot.reflection.discrepancies import Discrepancy
+from imagecot.strategies import search
+from imagecot.worlds.drawn.captions import caption, held_out_texts, random_requirement
 from plain_decoder import tiny_generator
 
 torch.set_num_threads(1)

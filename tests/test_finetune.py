@@ -6,11 +6,12 @@ import json
 import pytest
 import torch
 
+from imagecot.contracts.questions import ORM
 from imagecot.curation.dataset import RankingData, make_row
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import OBJECT_NAMES, single_object_metadata
-from imagecot.training.answers import answer_scores, auroc, balanced_accuracy, calibration_error
-from imagecot.training.finetune import (
+from imagecot.reflection.answers import answer_scores, auroc, balanced_accuracy, calibration_error
+from imagecot.reward_models.finetune import (
     FineTuneRecipe,
     epoch_order,
     is_held_out,
@@ -21,7 +22,6 @@ from imagecot.training.finetune import (
     train_answers,
 )
 from imagecot.verifiers import load_verifier
-from imagecot.verifiers.questions import ORM
 from small_models import write_verifier
 
 torch.set_num_threads(1)
@@ -85,7 +85,7 @@ def test_resumed_training_gives_the_same_losses(base, data, tmp_path):
     whole = recipe(base, data, tmp_path / "whole", epochs=2.5, shift=3)
     train_answers(whole)
 
-    import imagecot.training.finetune as module
+    import imagecot.reward_models.finetune as module
 
     calls = 0
     save = module.save_state

@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 
+from imagecot.contracts.questions import REFLECTION
 from imagecot.curation.dataset import RankingData, make_row
-from imagecot.geneval.discrepancies import Discrepancy
 from imagecot.geneval.prompts import OBJECT_NAMES, single_object_metadata
-from imagecot.training.answers import found_and_said
-from imagecot.training.finetune import FineTuneRecipe, answer_ids, answer_loss, targets, train_answers
+from imagecot.reflection.answers import found_and_said
+from imagecot.reflection.discrepancies import Discrepancy
+from imagecot.reward_models.finetune import FineTuneRecipe, answer_ids, answer_loss, targets, train_answers
 from imagecot.verifiers import load_verifier
-from imagecot.verifiers.questions import REFLECTION
 from small_models import write_verifier
 
 torch.set_num_threads(1)

@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from imagecot.evaluation.folder import read_folder, read_image, write_entry
+from imagecot.evaluation.report import agreement
+from imagecot.evaluation.state import Piece, Row, pieces
 from imagecot.generators import CHECKPOINTS
-from imagecot.geneval.folder import read_folder, read_image, write_entry
 from imagecot.geneval.metadata import parse_metadata, read_metadata
-from imagecot.geneval.report import agreement
-from imagecot.geneval.state import Piece, Row, pieces
 from imagecot.geneval.summary import summarize
-from imagecot.pictograms.captions import held_out_prompts
-from imagecot.pictograms.scenes import KINDS, compose, draw
+from imagecot.worlds.drawn.captions import held_out_prompts
+from imagecot.worlds.drawn.scenes import KINDS, compose, draw
 
 torch.set_num_threads(1)
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-import imagecot.training.iterate as iterate
+import imagecot.alignment.iterate as iterate
+from imagecot.alignment.iterate import IterativeRecipe, train_iteratively
 from imagecot.commands.recipe import TRAININGS, _read
 from imagecot.curation.dataset import read_rows
 from imagecot.curation.pairs import make_pairs, read_pairs, write_pairs
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.geneval.prompts import single_object_metadata
-from imagecot.training.iterate import IterativeRecipe, train_iteratively
 from small_models import Brightness, write_generator
 from test_curation import Bright
 
@@ -106,7 +106,7 @@ def test_the_reference_of_a_round(base, prompts, tmp_path, monkeypatch, referenc
 
 
 def test_test_prompts_are_refused(base, tmp_path):
-    from imagecot.pictograms.captions import held_out_prompts
+    from imagecot.worlds.drawn.captions import held_out_prompts
 
     file = tmp_path / "prompts.jsonl"
     file.write_text(json.dumps(held_out_prompts(1)[0]) + "\n")

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from imagecot.generators.paths import MASKED, Correction
+from imagecot.alignment.likelihood import independent_masks, log_likelihood, mask_draws, variance
+from imagecot.contracts.paths import MASKED, Correction
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.scoring import ShowoScores
-from imagecot.training.likelihood import independent_masks, log_likelihood, mask_draws, variance
 from plain_decoder import tiny_generator
 
 PROMPTS = ["a photo of a red apple", "a bench"]

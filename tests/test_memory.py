@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from imagecot.generators.randomness import path_seeds
+from imagecot.contracts.randomness import path_seeds
 from imagecot.memory import available_bytes, in_parts, is_out_of_memory
 from plain_decoder import tiny_generator
 

@@ -4,11 +4,11 @@ import json
 import pytest
 import torch
 
+from imagecot.contracts import randomness
+from imagecot.contracts.paths import MASKED, Paths
+from imagecot.contracts.randomness import fork_seeds, path_seeds, uniforms
 from imagecot.errors import UsageError
-from imagecot.generators import randomness
-from imagecot.generators.paths import MASKED, Paths
-from imagecot.generators.randomness import fork_seeds, path_seeds, uniforms
-from imagecot.generators.schedules import get_schedule, masked_count, noise_temperature, sigmoid
+from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature, sigmoid
 from plain_decoder import DATA
 
 SCHEDULES = json.loads((DATA / "showo" / "schedules.json").read_text())

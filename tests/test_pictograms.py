@@ -7,10 +7,10 @@ import pytest
 
 from imagecot.geneval.prompts import COLORS, OBJECT_NAMES, TASKS, plural
 from imagecot.geneval.rules import judge_detections, relations
-from imagecot.pictograms.captions import caption, held_out_prompts, held_out_texts, phrase, random_requirement
-from imagecot.pictograms.dataset import Pool, example
-from imagecot.pictograms.scenes import KINDS, PALETTE, SIZE, Item, Scene, compose, draw
-from imagecot.pictograms.text import build_tokenizer, known_words
+from imagecot.worlds.drawn.captions import caption, held_out_prompts, held_out_texts, phrase, random_requirement
+from imagecot.worlds.drawn.dataset import Pool, example
+from imagecot.worlds.drawn.scenes import KINDS, PALETTE, SIZE, Item, Scene, compose, draw
+from imagecot.worlds.drawn.text import build_tokenizer, known_words
 
 
 def truth(scene: Scene) -> tuple[dict, dict]:

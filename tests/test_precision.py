@@ -11,12 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from imagecot import load_generator, load_verifier
 from imagecot.commands import output
 from imagecot.commands.recipe import STUDIES, TRAININGS, in_float32
+from imagecot.contracts.paths import MASKED
 from imagecot.errors import UsageError
-from imagecot.generators.paths import MASKED
 from imagecot.generators.showo import prefix
 from imagecot.precision import PRECISIONS, loaded_as
 from imagecot.recipes import problems, read_yaml
-from imagecot.training.finetune import MixedPrecision
+from imagecot.reward_models.finetune import MixedPrecision
 from imagecot.verifiers import ORM
 
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from imagecot.training.preference import divergence, dpo_loss, group_advantages
+from imagecot.alignment.preference import divergence, dpo_loss, group_advantages
 
 
 def pair():

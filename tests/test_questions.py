@@ -7,9 +7,9 @@ import pytest
 
 from imagecot.geneval import prompts as wording
 from imagecot.geneval.rules import judge_detections
-from imagecot.pictograms.dataset import example
-from imagecot.pictograms.questions import describe, draw_question, draw_questions, holds
-from imagecot.pictograms.scenes import Item, Scene
+from imagecot.worlds.drawn.dataset import example
+from imagecot.worlds.drawn.questions import describe, draw_question, draw_questions, holds
+from imagecot.worlds.drawn.scenes import Item, Scene
 
 
 def item(kind: str, color: str, x: float, y: float, side: float = 16) -> Item:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from imagecot.contracts.detector import Detections
 from imagecot.curation.dataset import read_rows
 from imagecot.curation.repairs import Repairer, missed
 from imagecot.generators import load_generator
-from imagecot.geneval.detection import Detections
 from imagecot.geneval.prompts import (
     TASKS,
     color_attr_metadata,
@@ -21,11 +21,11 @@ from imagecot.geneval.prompts import (
 )  # fmt: skip
 from imagecot.geneval.rules import judge_detections
 from imagecot.images import from_picture
-from imagecot.pictograms.captions import held_out_texts
-from imagecot.pictograms.dataset import example
-from imagecot.pictograms.detector import load_detector
-from imagecot.pictograms.repair import repaired, seen_scene
-from imagecot.pictograms.scenes import Item, Scene, apart, draw
+from imagecot.worlds.drawn.captions import held_out_texts
+from imagecot.worlds.drawn.dataset import example
+from imagecot.worlds.drawn.detector import load_detector
+from imagecot.worlds.drawn.repair import repaired, seen_scene
+from imagecot.worlds.drawn.scenes import Item, Scene, apart, draw
 from test_pictograms import truth
 
 torch.set_num_threads(1)

@@ -15,17 +15,17 @@ from PIL import Image
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import TASKS
+from imagecot.report import figures, first_page, gallery, paper, readme_fragment, write
+from imagecot.report import html as page
+from imagecot.report.blocks import Code, Fold, Items, Paragraph, Picture, Strong, Table
+from imagecot.report.gallery import sorted_exhibits
+from imagecot.report.markdown import document, plain
+from imagecot.report.summary import Exhibit, Summary, read
 from imagecot.study.names import readable
-from imagecot.study.report import figures, first_page, gallery, paper, readme_fragment, write
-from imagecot.study.report import html as page
-from imagecot.study.report.blocks import Code, Fold, Items, Paragraph, Picture, Strong, Table
-from imagecot.study.report.gallery import sorted_exhibits
-from imagecot.study.report.markdown import document, plain
-from imagecot.study.report.summary import Exhibit, Summary, read
 from invented_study import GENERATORS, ROWS, invent, judged, small
 
 VOID = {"meta", "img", "br", "hr", "link"}
-PAPER = json.loads((Path(paper.__file__).parents[1] / "paper.json").read_text())
+PAPER = json.loads((Path(paper.__file__).parent / "paper.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from imagecot.study.report import paper, tables, write
-from imagecot.study.report.paper import Claim, Difference, judge, judge_near, orderings, weigh
-from imagecot.study.report.summary import Summary, read
+from imagecot.report import paper, tables, write
+from imagecot.report.paper import Claim, Difference, judge, judge_near, orderings, weigh
+from imagecot.report.summary import Summary, read
 from invented_study import invent, small
 
-PAPER = json.loads((Path(paper.__file__).parents[1] / "paper.json").read_text())
+PAPER = json.loads((Path(paper.__file__).parent / "paper.json").read_text())
 
 
 def test_outcomes_by_hand():

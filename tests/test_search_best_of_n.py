@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-import imagecot.search.run as run_module
+import imagecot.strategies.run as run_module
+from imagecot.contracts.randomness import CODES, path_seeds, uniforms
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators.randomness import CODES, path_seeds, uniforms
-from imagecot.search import search
-from imagecot.search.trace import Verdict
+from imagecot.strategies import search
+from imagecot.strategies.trace import Verdict
 from plain_decoder import tiny_generator
 from small_models import Brightness, Flat
 
@@ -156,9 +156,9 @@ def test_an_answer_that_is_no_probability_is_an_error():
 
 def test_search_is_a_function_of_the_package_whatever_was_imported_before():
     code = (
-        "import imagecot, sys; assert 'torch' not in sys.modules; import imagecot.search.trace;"
+        "import imagecot, sys; assert 'torch' not in sys.modules; import imagecot.strategies.trace;"
         "from imagecot import search, load_generator, load_verifier; assert callable(search);"
-        "assert imagecot.search is search and 'torch' not in sys.modules; search(' ', generator=None)"
+        "assert imagecot.strategies is search and 'torch' not in sys.modules; search(' ', generator=None)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "UsageError: the prompt is empty" in result.stderr

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
+from imagecot.contracts.paths import finish, states
 from imagecot.errors import UsageError
-from imagecot.generators.paths import finish, states
-from imagecot.search import search
-from imagecot.search.many import search_many
+from imagecot.strategies import search
+from imagecot.strategies.many import search_many
 from plain_decoder import tiny_generator
 from small_models import write_generator, write_verifier
 from test_search_parm import PROMPT, STEPS, Scripted, brightness
@@ -60,7 +60,7 @@ def test_survivors_of_all_prompts_share_the_batch() -> None:
 
 
 def test_batches_of_a_few_prompts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import imagecot.search.many as module
+    import imagecot.strategies.many as module
 
     models = {"generator": tiny_generator(steps=STEPS), "verifier": Scripted(), "n": 2}
     whole = search_many(PROMPTS, SEEDS, **models)

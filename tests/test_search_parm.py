@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from imagecot.contracts.paths import Paths
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM
+from imagecot.contracts.randomness import fork_seeds, path_seeds
+from imagecot.contracts.verifier import Conversation
 from imagecot.errors import UsageError
-from imagecot.generators.paths import Paths
-from imagecot.generators.randomness import fork_seeds, path_seeds
-from imagecot.search import search
-from imagecot.search.parm import without_potential
-from imagecot.search.resume import Partial
+from imagecot.strategies import search
+from imagecot.strategies.parm import without_potential
+from imagecot.strategies.resume import Partial
 from imagecot.study.choices import choice
 from imagecot.study.pool import outcome
-from imagecot.verifiers.protocol import Conversation
-from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM
 from plain_decoder import tiny_generator
 
 torch.set_num_threads(1)
@@ -243,7 +243,7 @@ def test_stepwise_keeps_the_brightest_continuation_of_each_step():
 
 
 def test_stepwise_in_groups_is_the_same(monkeypatch):
-    import imagecot.search.stepwise as module
+    import imagecot.strategies.stepwise as module
 
     whole = run("stepwise", Scripted(), 5)
     monkeypatch.setattr(module, "LARGEST_GROUP", 2)

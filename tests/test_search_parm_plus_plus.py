@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from imagecot.contracts.paths import Correction
+from imagecot.contracts.randomness import fork_seeds, path_seeds
+from imagecot.contracts.reflection import Reflection
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators.paths import Correction
-from imagecot.generators.randomness import fork_seeds, path_seeds
 from imagecot.images import from_picture
-from imagecot.search import parm_plus_plus, search
-from imagecot.search.parm_plus_plus import correct
-from imagecot.search.run import Run
-from imagecot.search.trace import Candidate, Trace, Verdict, shown
-from imagecot.verifiers.reflection import Reflection
+from imagecot.strategies import parm_plus_plus, search
+from imagecot.strategies.parm_plus_plus import correct
+from imagecot.strategies.run import Run
+from imagecot.strategies.trace import Candidate, Trace, Verdict, shown
 from plain_decoder import tiny_generator
 from test_search_parm import Scripted
 

@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 
-import imagecot.search.run as run_module
+import imagecot.strategies.run as run_module
 from imagecot.errors import UsageError
-from imagecot.search import search
-from imagecot.search.resume import Partial
-from imagecot.search.trace import Candidate, Cost, Trace, Verdict
+from imagecot.strategies import search
+from imagecot.strategies.resume import Partial
+from imagecot.strategies.trace import Candidate, Cost, Trace, Verdict
 from plain_decoder import tiny_generator
 from small_models import Brightness, Flat
 

@@ -5,13 +5,13 @@ import csv
 import pytest
 import torch
 
+from imagecot.alignment.self_correction import SelfCorrectionRecipe, train_self_correction
+from imagecot.contracts.paths import Correction
+from imagecot.contracts.randomness import path_seeds
 from imagecot.curation.corrections import write_corrections
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
-from imagecot.generators.paths import Correction
-from imagecot.generators.randomness import path_seeds
 from imagecot.training import loop
-from imagecot.training.self_correction import SelfCorrectionRecipe, train_self_correction
 from plain_decoder import tiny_prompting
 from small_models import write_generator
 

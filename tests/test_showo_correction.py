@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from imagecot.contracts.paths import MASKED, Correction
+from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import UsageError
-from imagecot.generators.paths import MASKED, Correction
-from imagecot.generators.randomness import path_seeds
 from plain_decoder import tiny_generator
 
 torch.set_num_threads(1)

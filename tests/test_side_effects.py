@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from imagecot.training import side_effects
-from imagecot.training.side_effects import measure, variety
+from imagecot.alignment import side_effects
+from imagecot.alignment.side_effects import measure, variety
 from plain_decoder import tiny_generator
 
 

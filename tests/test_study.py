@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators.randomness import path_seeds
 from imagecot.recipes import check, read_yaml
-from imagecot.search import search
+from imagecot.strategies import search
 from imagecot.study import timing
 from imagecot.study.analysis import analyse
 from imagecot.study.choices import choice, judged

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from imagecot.contracts.paths import Correction, finish
+from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
+from imagecot.contracts.reflection import Reflection
 from imagecot.errors import UsageError
-from imagecot.generators.paths import Correction, finish
-from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.geneval.rules import Judgment
 from imagecot.study import corrections as study
 from imagecot.study.corrections import FOUND, LABELS, CorrectionsRecipe, analyse, clustered_error, observe, table
 from imagecot.study.pool import Judges
-from imagecot.verifiers.reflection import Reflection
 from plain_decoder import tiny_generator
 from test_search_parm_plus_plus import Reflecting
 

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from imagecot.generators.randomness import prompt_seed
+from imagecot.contracts.randomness import prompt_seed
+from imagecot.contracts.reflection import Reflection
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture, to_pictures
-from imagecot.search import search
-from imagecot.search.trace import Candidate
+from imagecot.strategies import search
+from imagecot.strategies.trace import Candidate
 from imagecot.study import run as study_run
 from imagecot.study import self_correction as study
 from imagecot.study.pool import Judges, Models
@@ -17,7 +18,6 @@ from imagecot.study.recipe import StudyRecipe
 from imagecot.study.rows import Numbered
 from imagecot.study.self_correction import LABELS, WITH, analyse, observe, observe_prompt, timed
 from imagecot.study.store import Store
-from imagecot.verifiers.reflection import Reflection
 from plain_decoder import tiny_generator
 from test_search_parm_plus_plus import Reflecting
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from imagecot.errors import ImagecotError
-from imagecot.search.picture import CELL, CHOSEN, STOPPED, draw_steps, verdict_color
-from imagecot.search.trace import Candidate, Cost, Trace, Verdict, ranked, shown, shown_steps
+from imagecot.strategies.picture import CELL, CHOSEN, STOPPED, draw_steps, verdict_color
+from imagecot.strategies.trace import Candidate, Cost, Trace, Verdict, ranked, shown, shown_steps
 
 
 def candidate(seed: int, score: float) -> Candidate:

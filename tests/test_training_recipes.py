@@ -11,12 +11,12 @@ from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
 from imagecot.generators.showo import MagvitV2, MagvitV2Config, Showo, ShowoConfig
 from imagecot.geneval.prompts import counting_metadata
-from imagecot.pictograms import dataset
-from imagecot.pictograms.captions import held_out_texts
-from imagecot.pictograms.scenes import Item, Scene
-from imagecot.training import generator as generator_training
-from imagecot.training import tokenizer as tokenizer_training
-from imagecot.training.generator import (
+from imagecot.worlds.drawn import dataset
+from imagecot.worlds.drawn.captions import held_out_texts
+from imagecot.worlds.drawn.scenes import Item, Scene
+from imagecot.worlds.drawn.training import generator as generator_training
+from imagecot.worlds.drawn.training import tokenizer as tokenizer_training
+from imagecot.worlds.drawn.training.generator import (
     GeneratorRecipe,
     SharedBits,
     encode_pool,
@@ -24,7 +24,13 @@ from imagecot.training.generator import (
     scene_caption,
     train_generator,
 )
-from imagecot.training.tokenizer import TokenizerRecipe, edge_loss, partly_quantized, to_tensor, train_tokenizer
+from imagecot.worlds.drawn.training.tokenizer import (
+    TokenizerRecipe,
+    edge_loss,
+    partly_quantized,
+    to_tensor,
+    train_tokenizer,
+)
 
 STEPS = {"batch_size": 4, "learning_rate": 1e-3, "warmup": 2, "bf16": False, "save_every": 2, "evaluate_every": 100}
 SMALL_IMAGE_MODEL = {

@@ -18,10 +18,10 @@ from transformers import (
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.any_vlm import AnyVlm
-from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
 
 TOKENIZER = Path(__file__).parent / "data" / "llava" / "tokenizer.json"
 TEMPLATE = (

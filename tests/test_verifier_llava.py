@@ -16,10 +16,10 @@ from transformers import (
 )
 
 import recorded as recordings
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, RELEASED_CLARITY, RELEASED_POTENTIAL
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
-from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, RELEASED_CLARITY, RELEASED_POTENTIAL
 from imagecot.verifiers.vision import encode, prepare
 from imagecot.weights import save_checkpoint
 

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
+from imagecot.contracts.questions import REFLECTION
+from imagecot.contracts.reflection import ANSWER_TOKENS, Reflection
 from imagecot.errors import UsageError
-from imagecot.geneval.discrepancies import Discrepancy
-from imagecot.search.lines import ReflectionLine
+from imagecot.reflection.discrepancies import Discrepancy
+from imagecot.strategies.lines import ReflectionLine
 from imagecot.verifiers import llava_onevision as module
 from imagecot.verifiers import load_verifier
-from imagecot.verifiers.questions import REFLECTION
-from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
 from small_models import write_verifier
 
 torch.set_num_threads(1)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from imagecot.pictograms.captions import caption
-from imagecot.pictograms.dataset import example
-from imagecot.pictograms.questions import draw_questions
-from imagecot.pictograms.scenes import draw
-from imagecot.training.tokenizer import to_tensor
+from imagecot.contracts.questions import ORM
 from imagecot.verifiers import load_verifier, shipped_verifiers
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
-from imagecot.verifiers.questions import ORM
+from imagecot.worlds.drawn.captions import caption
+from imagecot.worlds.drawn.dataset import example
+from imagecot.worlds.drawn.questions import draw_questions
+from imagecot.worlds.drawn.scenes import draw
+from imagecot.worlds.drawn.training.tokenizer import to_tensor
 
 
 @pytest.fixture(scope="module")

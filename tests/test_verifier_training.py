@@ -8,14 +8,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from imagecot.pictograms.dataset import Pool, example
-from imagecot.pictograms.scenes import Item, Scene
-from imagecot.training import verifier as training
-from imagecot.training.tokenizer import to_tensor
+from imagecot.contracts.questions import CHAT_START, CLARITY, ORM, POTENTIAL, PRM, QUESTIONS
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
-from imagecot.verifiers.questions import CHAT_START, CLARITY, ORM, POTENTIAL, PRM, QUESTIONS
 from imagecot.verifiers.tokens import load_tokenizer
+from imagecot.worlds.drawn.dataset import Pool, example
+from imagecot.worlds.drawn.scenes import Item, Scene
+from imagecot.worlds.drawn.training import verifier as training
+from imagecot.worlds.drawn.training.tokenizer import to_tensor
 
 
 def recipe(folder: Path, **optimization: object) -> training.VerifierRecipe:
@@ -40,7 +40,7 @@ def recipe(folder: Path, **optimization: object) -> training.VerifierRecipe:
 
 @pytest.fixture(autouse=True)
 def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imagecot.pictograms.dataset._CHUNK", 40)
+    monkeypatch.setattr("imagecot.worlds.drawn.dataset._CHUNK", 40)
     torch.set_num_threads(1)
 
 

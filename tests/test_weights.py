@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from imagecot import generators, hub
+from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import load_generator
-from imagecot.generators.randomness import path_seeds
 from imagecot.weights import load_into, load_state_dict, save_checkpoint
 from plain_decoder import VQ_CONFIG, tiny_generator
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from imagecot.generators import load_generator
-    from imagecot.search import search
+    from imagecot.strategies import search
     from imagecot.verifiers import load_verifier
 
 __version__ = "0.1.0"
@@ -21,5 +21,5 @@ def __getattr__(name: str) -> Any:
     if name not in homes:
         raise AttributeError(f"module 'imagecot' has no attribute {name!r}")
     module = importlib.import_module(f"imagecot.{homes[name]}")
-    # The package `imagecot.search` is itself callable: see there.
+    # The package `imagecot.strategies` is itself callable: see there.
     return module if name == "search" else getattr(module, name)

@@ -95,7 +95,7 @@ def _fine_tuning(values: Mapping[str, Any]) -> tuple[float, str]:
 
 
 def _study(values: Mapping[str, Any]) -> tuple[float, str]:
-    from imagecot.search.parm_plus_plus import ROUNDS
+    from imagecot.strategies.parm_plus_plus import ROUNDS
     from imagecot.study.recipe import RowRecipe, prompts
     from imagecot.study.self_correction import ROUNDED
 

@@ -21,16 +21,17 @@ from imagecot import interruption
 from imagecot.benchmark.plain import plain_decode
 from imagecot.benchmark.timing import Result, in_turns, matrix_rate, seconds
 from imagecot.benchmark.training import training
+from imagecot.contracts import randomness
+from imagecot.contracts.paths import MASKED, Paths, finish
+from imagecot.contracts.questions import ORM
+from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import UsageError
-from imagecot.generators import CHECKPOINTS, randomness
-from imagecot.generators.paths import MASKED, Paths, finish
-from imagecot.generators.randomness import path_seeds
+from imagecot.generators import CHECKPOINTS
 from imagecot.generators.showo import MagvitV2, MagvitV2Config, Prompting, Showo, ShowoConfig, ShowoGenerator
-from imagecot.generators.showo.decoding import decode_step, draw_by_inverse
+from imagecot.generators.showo.generator import decode_step, draw_by_inverse
 from imagecot.generators.showo.prefix import encode_prefixes, image_states
 from imagecot.precision import loaded_as, quantize
-from imagecot.search import search
-from imagecot.verifiers.questions import ORM
+from imagecot.strategies import search
 
 if TYPE_CHECKING:
     from imagecot.verifiers import Verifier

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from imagecot.generators import randomness
+from imagecot.contracts import randomness
 from imagecot.generators.showo import ShowoGenerator, omni_attention_mask
 
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from imagecot.alignment.likelihood import log_likelihood, mask_draws
 from imagecot.benchmark.timing import Result, in_turns
-from imagecot.generators.paths import MASKED
-from imagecot.generators.randomness import path_seeds
+from imagecot.contracts.paths import MASKED
+from imagecot.contracts.randomness import path_seeds
 from imagecot.generators.showo.scoring import ShowoScores
-from imagecot.training.likelihood import log_likelihood, mask_draws
 
 if TYPE_CHECKING:
     from imagecot.generators.showo import ShowoGenerator

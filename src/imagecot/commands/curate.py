@@ -318,7 +318,7 @@ def _check_generator(generator: str) -> None:
 
 def _check_detector(detector: str) -> None:
     from imagecot import models as names
-    from imagecot.pictograms.detector import DETECTORS
+    from imagecot.worlds.drawn.detector import DETECTORS
 
     here = detector in DETECTORS or Path(detector).is_file() or names.locate(detector) is not None
     if not detector or not (here or detector.count("/") == 1):

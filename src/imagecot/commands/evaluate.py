@@ -10,15 +10,15 @@ import typer
 from imagecot.commands import options
 from imagecot.commands.output import check_models, completion, nearest, progress_bar, say, usable, waiting
 from imagecot.errors import UsageError
-from imagecot.geneval.choice import CLIP, benchmark_of, classes_of
 from imagecot.interruption import continuing
 from imagecot.naming import printable
 from imagecot.precision import PRECISIONS
-from imagecot.search import STRATEGIES
+from imagecot.strategies import STRATEGIES
+from imagecot.worlds.choice import CLIP, benchmark_of, classes_of
 
 if TYPE_CHECKING:
-    from imagecot.geneval.evaluate import Drawing
-    from imagecot.geneval.folder import ImageSet
+    from imagecot.evaluation.evaluate import Drawing
+    from imagecot.evaluation.folder import ImageSet
 
 app = typer.Typer(no_args_is_help=True, help="Measure images by a benchmark.")
 _HUB_DETECTOR = "facebook/mask2former-swin-small-coco-instance"
@@ -120,7 +120,7 @@ def geneval(
             raise UsageError("--verifier and --per-task are about images that are drawn; leave them out with --images.")
         source = _image_set(images, samples, detector, _prompts(prompts, detector) if prompts else None)
     out = out or Path("runs") / time.strftime("geneval-%Y%m%d-%H%M%S")
-    from imagecot.geneval.run import Job, Screen, run
+    from imagecot.evaluation.run import Job, Screen, run
 
     job = Job(source, images, samples, generator, verifier, detector, clip, precision, out, workers)
     with continuing(f"the same command with --out {out} continues where this run was"):
@@ -134,7 +134,7 @@ def _print(summary: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({**summary, "out": str(out)}, ensure_ascii=False))
     else:
-        from imagecot.geneval.report import remarks, table
+        from imagecot.evaluation.report import remarks, table
 
         typer.echo(table(summary))
         typer.echo("\n".join(remarks(summary)))
@@ -157,13 +157,13 @@ def _check_models(generator: str, verifier: str | None, strategy: str) -> None:
 
 
 def _drawing(prompts: list[dict[str, Any]], samples: int, strategy: str, n: int, seed: int) -> "Drawing":
-    from imagecot.geneval.evaluate import Drawing
+    from imagecot.evaluation.evaluate import Drawing
 
     return Drawing(prompts, samples, strategy, n, seed)
 
 
 def _image_set(folder: Path, samples: int, detector: str, prompts: list[dict[str, Any]] | None) -> "ImageSet":
-    from imagecot.geneval.folder import read_folder
+    from imagecot.evaluation.folder import read_folder
 
     return read_folder(folder, samples, classes_of(detector), prompts=prompts, benchmark=benchmark_of(detector))
 
@@ -172,7 +172,7 @@ def _prompts(name: str, detector: str, per_task: int | None = None) -> list[dict
     """The prompts by their name, or of a metadata file; the first `per_task` of each task."""
     from imagecot.geneval.metadata import read_prompts
     from imagecot.geneval.prompts import load_benchmark_prompts
-    from imagecot.pictograms.captions import held_out_prompts
+    from imagecot.worlds.drawn.captions import held_out_prompts
 
     if name == "tiny":
         found = held_out_prompts()

@@ -13,10 +13,10 @@ from imagecot.commands.output import completion, nearest, progress_bar, say, usa
 from imagecot.errors import UsageError
 from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS
-from imagecot.search import STRATEGIES, check_request, search
+from imagecot.strategies import STRATEGIES, check_request, search
 
 if TYPE_CHECKING:
-    from imagecot.search.trace import Trace
+    from imagecot.strategies.trace import Trace
 
 # Who judges the shipped generators in each search, where nobody is named.
 DEFAULT_VERIFIERS = {
@@ -170,7 +170,7 @@ class Request:
 
     def finished_in(self, folder: Path, weights: dict[str, str]) -> "Trace | None":
         """The finished trace of this run without loading a model; UsageError where the folder is taken."""
-        from imagecot.search.folder import open_folder
+        from imagecot.strategies.folder import open_folder
 
         identity: dict[str, Any] = {
             "prompt": self.prompt,

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 # kind -> module, recipe, function
 TRAININGS = {
-    "tokenizer": ("imagecot.training.tokenizer", "TokenizerRecipe", "train_tokenizer"),
-    "generator": ("imagecot.training.generator", "GeneratorRecipe", "train_generator"),
-    "verifier": ("imagecot.training.verifier", "VerifierRecipe", "train_verifier"),
-    "verifier (fine-tuning)": ("imagecot.training.finetune", "FineTuneRecipe", "train_answers"),
-    "dpo": ("imagecot.training.dpo", "DpoRecipe", "train_dpo"),
-    "dpo (iterative)": ("imagecot.training.iterate", "IterativeRecipe", "train_iteratively"),
-    "self-correction": ("imagecot.training.self_correction", "SelfCorrectionRecipe", "train_self_correction"),
-    "detector": ("imagecot.training.detector", "DetectorRecipe", "train_detector"),
+    "tokenizer": ("imagecot.worlds.drawn.training.tokenizer", "TokenizerRecipe", "train_tokenizer"),
+    "generator": ("imagecot.worlds.drawn.training.generator", "GeneratorRecipe", "train_generator"),
+    "verifier": ("imagecot.worlds.drawn.training.verifier", "VerifierRecipe", "train_verifier"),
+    "verifier (fine-tuning)": ("imagecot.reward_models.finetune", "FineTuneRecipe", "train_answers"),
+    "dpo": ("imagecot.alignment.dpo", "DpoRecipe", "train_dpo"),
+    "dpo (iterative)": ("imagecot.alignment.iterate", "IterativeRecipe", "train_iteratively"),
+    "self-correction": ("imagecot.alignment.self_correction", "SelfCorrectionRecipe", "train_self_correction"),
+    "detector": ("imagecot.worlds.drawn.training.detector", "DetectorRecipe", "train_detector"),
 }
 STUDIES = {
     "study": ("imagecot.study.run", "StudyRecipe", "run"),

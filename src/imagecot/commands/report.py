@@ -35,7 +35,7 @@ def report(
       imagecot report runs/study/tiny --out docs/results/tiny/report --readme README.md
     """
     with continuing("the same command draws the report again"), waiting("drawing the figures"):
-        from imagecot.study.report import write
+        from imagecot.report import write
 
         files = write(folder, out or folder / "report", readme)
     if as_json:

@@ -17,12 +17,12 @@ from imagecot.curation.dataset import RankingData, Row, content
 from imagecot.curation.job import Job, Make
 from imagecot.curation.judging import requirements, weights_of_detector
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.geneval.choice import classes_of, detectors, held_out_of
 from imagecot.geneval.metadata import read_prompts
 from imagecot.geneval.prompts import refuse_overlap
 from imagecot.precision import check_precision
 from imagecot.prompts import check_prompts
 from imagecot.reading import read_bytes
+from imagecot.worlds.choice import classes_of, detectors, held_out_of
 
 if TYPE_CHECKING:
     from imagecot.curation.label import Labeller

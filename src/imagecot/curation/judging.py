@@ -7,9 +7,9 @@ from pathlib import Path
 from imagecot import models as names
 from imagecot.curation.dataset import Row
 from imagecot.errors import ImagecotError
-from imagecot.geneval.choice import CLIP, classes_of
 from imagecot.geneval.metadata import Metadata, parse_metadata
 from imagecot.reading import read_bytes
+from imagecot.worlds.choice import CLIP, classes_of
 
 
 def requirements(rows: Sequence[Row], detector: str, source: object) -> list[Metadata]:
@@ -30,7 +30,7 @@ def requirements(rows: Sequence[Row], detector: str, source: object) -> list[Met
 
 def weights_of_detector(detector: str) -> dict[str, str]:
     """Return SHA-256 of all that a detector consists of, as far as it is on disk."""
-    from imagecot.pictograms.detector import DETECTORS
+    from imagecot.worlds.drawn.detector import DETECTORS
 
     if detector in DETECTORS:
         return names.weights_of("detector", DETECTORS[detector])

@@ -15,17 +15,7 @@ from typing import Annotated, Any, Self
 from PIL import Image
 from pydantic import Field, ValidationError, model_validator
 
-from imagecot.curation.dataset import REASONS, RankingData, Row, answer, curate, read_rows
-from imagecot.curation.schema import Id, Metadata, Step
-from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import make_folder, make_own_folder, write_whole
-from imagecot.geneval.discrepancies import without_answer
-from imagecot.images import from_picture, open_picture, png
-from imagecot.interruption import check
-from imagecot.naming import inside, safe_name
-from imagecot.prompts import check_prompt
-from imagecot.reading import Foreign, parse_json, phrases, read_bytes, read_records, read_text
-from imagecot.verifiers.questions import (
+from imagecot.contracts.questions import (
     CLARITY,
     IMAGE_TOKEN,
     ORM,
@@ -37,6 +27,16 @@ from imagecot.verifiers.questions import (
     RELEASED_POTENTIAL,
     Question,
 )
+from imagecot.curation.dataset import REASONS, RankingData, Row, answer, curate, read_rows
+from imagecot.curation.schema import Id, Metadata, Step
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.files import make_folder, make_own_folder, write_whole
+from imagecot.images import from_picture, open_picture, png
+from imagecot.interruption import check
+from imagecot.naming import inside, safe_name
+from imagecot.prompts import check_prompt
+from imagecot.reading import Foreign, parse_json, phrases, read_bytes, read_records, read_text
+from imagecot.reflection.discrepancies import without_answer
 
 _ADVICE = "give a JSON list of LLaVA conversations, or one a line"
 _A_SHARD = 1000  # rows

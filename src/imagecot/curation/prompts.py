@@ -66,7 +66,7 @@ def training_prompts(
 
 def pictogram_prompts(per_task: int, seed: int) -> list[Metadata]:
     """Training prompts of the drawn world, each in a wording that is not held out; UsageError as of the others."""
-    from imagecot.pictograms.captions import caption, random_requirement
+    from imagecot.worlds.drawn.captions import caption, random_requirement
 
     check_whole(per_task, "per_task", 1, MOST_PER_TASK)
     check_seed(seed)

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagecot.bounds import check_seed
+from imagecot.contracts.detector import Detector, judge
 from imagecot.curation.chat_model import ChatModel
 from imagecot.curation.dataset import REASONS, RankingData, Row, content, read_rows
 from imagecot.curation.job import Job, Make
 from imagecot.curation.judging import requirements, weights_of_detector
 from imagecot.errors import UsageError
-from imagecot.geneval.choice import detectors
-from imagecot.geneval.detection import Detector, judge
-from imagecot.geneval.discrepancies import from_reason, to_text
 from imagecot.images import from_png
+from imagecot.reflection.discrepancies import from_reason, to_text
+from imagecot.worlds.choice import detectors
 
 REJECTED_FOR_EACH_ACCEPTED = 4  # about 80 % of the paper's instances are negative
 # Maps rejected rows to what is wrong with their images; empty where that could not be found out.

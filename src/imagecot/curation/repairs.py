@@ -17,21 +17,21 @@ from torch import Tensor
 
 from imagecot import models as names
 from imagecot.bounds import check_seed, check_whole
+from imagecot.contracts.detector import judge
+from imagecot.contracts.randomness import prompt_seed
 from imagecot.curation.dataset import RankingData, Row, content, make_row, read_rows
 from imagecot.curation.job import Job, Make
 from imagecot.curation.judging import requirements, weights_of_detector
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators.randomness import prompt_seed
 from imagecot.generators.showo.magvitv2 import MagvitV2
-from imagecot.geneval.detection import judge
 from imagecot.geneval.prompts import TASKS
 from imagecot.images import from_picture, from_png
-from imagecot.pictograms.captions import caption
-from imagecot.pictograms.dataset import TASK_WEIGHTS, example
-from imagecot.pictograms.detector import PictogramDetector, load_detector
-from imagecot.pictograms.questions import draw_question
-from imagecot.pictograms.repair import Metadata, lack_of_room, repaired, seen_scene
-from imagecot.pictograms.scenes import Scene, draw
+from imagecot.worlds.drawn.captions import caption
+from imagecot.worlds.drawn.dataset import TASK_WEIGHTS, example
+from imagecot.worlds.drawn.detector import PictogramDetector, load_detector
+from imagecot.worlds.drawn.questions import draw_question
+from imagecot.worlds.drawn.repair import Metadata, lack_of_room, repaired, seen_scene
+from imagecot.worlds.drawn.scenes import Scene, draw
 
 MOST_SCENES = 10_000_000
 _DETECTOR = "pictograms"

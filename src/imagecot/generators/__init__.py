@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from imagecot.generators.showo.config import ShowoConfig
-    from imagecot.generators.showo.decoding import ShowoGenerator
+    from imagecot.generators.showo.generator import ShowoGenerator
     from imagecot.generators.showo.magvitv2 import MagvitV2
 
 __all__ = ["ADAPTER", "CHECKPOINTS", "DECODING", "HUB_GENERATORS", "find_checkpoint", "load_generator"]

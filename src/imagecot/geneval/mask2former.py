@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagecot.checkpoint import few, find_weights, read_config
+from imagecot.contracts.detector import Detections
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import foreign
 from imagecot.geneval.clip_colors import ClipColors, file_hashes, find_folder, load_complete
-from imagecot.geneval.detection import Detections
 from imagecot.geneval.mmdet_weights import PUBLISHED_SHA256, load_mmdet, require_scipy
 from imagecot.geneval.prompts import OBJECT_NAMES
 from imagecot.geneval.rules import Boxes

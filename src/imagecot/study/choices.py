@@ -1,6 +1,6 @@
 """Verdicts on what a row would choose from groups of recorded paths: the same candidates serve every N."""
 
-from imagecot.search.parm import without_potential
+from imagecot.strategies.parm import without_potential
 from imagecot.study.recipe import ORACLE, RowRecipe
 from imagecot.study.rows import Row
 

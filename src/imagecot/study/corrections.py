@@ -22,26 +22,26 @@ from rich.progress import track
 
 from imagecot import interruption
 from imagecot.bounds import MOST_WORKERS, check_whole
+from imagecot.contracts.paths import Correction, Generator, finish
+from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.errors import UsageError
 from imagecot.files import write_text
 from imagecot.generators import load_generator
-from imagecot.generators.paths import Correction, Generator, finish
-from imagecot.generators.randomness import fork_seeds, path_seeds, prompt_seed
-from imagecot.geneval.discrepancies import Discrepancy, from_reason, to_text
 from imagecot.geneval.reading import read_prompt
 from imagecot.identity import claim, refuse_occupied
 from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed
+from imagecot.reflection.answers import found_and_said
+from imagecot.reflection.by_asking import examine_image
+from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text
 from imagecot.study.folder import STUDY, other_prompt
 from imagecot.study.pool import Judges, digests
 from imagecot.study.recipe import Metadata, Prompts, judging, prompts
 from imagecot.study.rows import CorrectionsRow, Row
 from imagecot.study.run import circumstances, write_summary
 from imagecot.study.store import Store
-from imagecot.training.answers import found_and_said
 from imagecot.verifiers import Verifier, load_verifier
-from imagecot.verifiers.examination import examine_image
 
 FOUND = "found_by_asking"
 LABELS = {

@@ -13,22 +13,22 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from imagecot.contracts.detector import Detector, judge
+from imagecot.contracts.paths import Generator
+from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.files import make_own_folder, write_atomically
 from imagecot.generators import load_generator
-from imagecot.generators.paths import Generator
-from imagecot.generators.randomness import path_seeds, prompt_seed
-from imagecot.geneval.choice import detectors
-from imagecot.geneval.detection import Detector, judge
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture
 from imagecot.models import weights_of
-from imagecot.search import search
-from imagecot.search.parm_plus_plus import codes_of
-from imagecot.search.trace import Candidate, Cost, Trace
+from imagecot.strategies import search
+from imagecot.strategies.parm_plus_plus import codes_of
+from imagecot.strategies.trace import Candidate, Cost, Trace
 from imagecot.study.recipe import Metadata, RowRecipe, StudyRecipe, Unit, due
 from imagecot.study.recorded import record
 from imagecot.study.rows import Row
 from imagecot.verifiers import Verifier, load_verifier
+from imagecot.worlds.choice import detectors
 
 GALLERY = "gallery"
 

@@ -7,11 +7,11 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from imagecot.bounds import MOST_PATHS, MOST_PROMPTS
 from imagecot.errors import UsageError
-from imagecot.geneval.choice import benchmark_of
 from imagecot.geneval.prompts import TASKS
-from imagecot.pictograms.detector import DETECTORS
 from imagecot.precision import Precision
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed, Share
+from imagecot.worlds.choice import benchmark_of
+from imagecot.worlds.drawn.detector import DETECTORS
 
 SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
 RANDOM, ORACLE = "random", "oracle"  # lines of every table and curve, so no names of rows
@@ -32,7 +32,7 @@ class RowRecipe(BaseModel):
     search: Literal["single", "best-of-n", "stepwise", "parm"] = "single"
     verifier: Name | None = None
     first_step: Few = 1
-    keep: Share = Field(0.0, description="as of imagecot.search.search")
+    keep: Share = Field(0.0, description="as of imagecot.strategies.search")
     prompts_per_task: Prompts | None = Field(None, description="where fewer than in the study: the first of them")
     label: Label = ""
 
@@ -71,7 +71,7 @@ class SelfCorrection(BaseModel):
     parm: Name
     parm_plus_plus: Name
     first_step: Few = Field(1, description="from which PARM asks")
-    keep: Share = Field(0.0, description="as of imagecot.search.search")
+    keep: Share = Field(0.0, description="as of imagecot.strategies.search")
     more_paths: PathCount = Field(32, description="paths of PARM that take as long as PARM++ with reflection")
 
 

@@ -7,8 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from imagecot.contracts.paths import Correction, Generator, Paths, states
 from imagecot.errors import ImagecotError
-from imagecot.generators.paths import Correction, Generator, Paths, states
 
 
 def record(generator: Generator, prompt: str, seeds: Tensor) -> "Recorded":

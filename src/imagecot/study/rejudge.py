@@ -5,9 +5,9 @@ from rich.console import Console
 from rich.progress import track
 
 from imagecot import interruption
+from imagecot.contracts.paths import Generator, Paths
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
-from imagecot.generators.paths import Generator, Paths
 from imagecot.memory import is_out_of_memory
 from imagecot.study.pool import Judges
 from imagecot.study.recipe import StudyRecipe

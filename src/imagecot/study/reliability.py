@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from imagecot.reflection.answers import auroc, balanced_accuracy, calibration_bins, calibration_error
 from imagecot.study.rows import Row
-from imagecot.training.answers import auroc, balanced_accuracy, calibration_bins, calibration_error
 
 
 def reliability(rows: list[Row], name: str) -> dict[str, Any]:

@@ -29,8 +29,8 @@ from imagecot.files import write_text
 from imagecot.models import weights_of
 from imagecot.processes import share
 from imagecot.prompts import check_prompts
-from imagecot.search import check_stopping
-from imagecot.search.trace import versions
+from imagecot.strategies import check_stopping
+from imagecot.strategies.trace import versions
 from imagecot.study import self_correction, timing
 from imagecot.study.analysis import analyse
 from imagecot.study.folder import TIMING, check_folder, correction_store, is_claimed, stores

@@ -15,16 +15,17 @@ import numpy as np
 from PIL import Image
 
 from imagecot import interruption
-from imagecot.generators.paths import Correction
-from imagecot.generators.randomness import path_seeds, prompt_seed
-from imagecot.geneval.discrepancies import Discrepancy, from_reason, to_text
+from imagecot.contracts.paths import Correction
+from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.geneval.rules import Judgment
 from imagecot.geneval.summary import compare
 from imagecot.images import from_picture
-from imagecot.search import parm, search
-from imagecot.search.parm_plus_plus import ROUNDS, Telling, codes_of, correct, everything
-from imagecot.search.run import Run
-from imagecot.search.trace import Candidate, ranked
+from imagecot.reflection.answers import found_and_said
+from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text
+from imagecot.strategies import parm, search
+from imagecot.strategies.parm_plus_plus import ROUNDS, Telling, codes_of, correct, everything
+from imagecot.strategies.run import Run
+from imagecot.strategies.trace import Candidate, ranked
 from imagecot.study.analysis import both_judges, mean_cost
 from imagecot.study.pool import Judges, Models, counts
 from imagecot.study.recipe import Metadata, SelfCorrection, StudyRecipe, prompts
@@ -32,7 +33,6 @@ from imagecot.study.recorded import record
 from imagecot.study.rows import Row
 from imagecot.study.store import Store
 from imagecot.study.timing import Timed, Timing
-from imagecot.training.answers import found_and_said
 
 Look = Callable[[Image.Image], list[Judgment]]  # each judge's verdict on an image of the prompt at hand
 WITH, WITHOUT = "parm++_with_reflection", "parm++_without_reflection"

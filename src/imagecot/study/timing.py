@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagecot import interruption
-from imagecot.generators.randomness import prompt_seed
-from imagecot.search import search
+from imagecot.contracts.randomness import prompt_seed
+from imagecot.strategies import search
 from imagecot.study.pool import Models
 from imagecot.study.rows import Row, TimingRow
 from imagecot.study.store import read_rows, write_lines

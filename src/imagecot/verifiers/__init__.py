@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagecot.checkpoint import CONFIG, read_config
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.hub import VERIFIER, check_name, find
-from imagecot.verifiers.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
 
 if TYPE_CHECKING:
     import torch
 
+    from imagecot.contracts.verifier import Conversation, Verifier
     from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
-    from imagecot.verifiers.protocol import Conversation, Verifier
 
 __all__ = [
     "CLARITY",
@@ -188,7 +188,7 @@ def __getattr__(name: str) -> object:
     if name == "LlavaOnevisionVerifier":
         from imagecot.verifiers import llava_onevision as module
     elif name in ("Conversation", "Verifier"):
-        from imagecot.verifiers import protocol as module  # type: ignore[no-redef]
+        from imagecot.contracts import verifier as module  # type: ignore[no-redef]
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(module, name)

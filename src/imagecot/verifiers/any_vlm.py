@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from imagecot.contracts.questions import POTENTIAL, REFLECTION, Question, check_room, refuse_marks
+from imagecot.contracts.reflection import ANSWER_TOKENS, Reflection
+from imagecot.contracts.verifier import Conversation
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import NO_LENGTH, foreign
-from imagecot.verifiers.protocol import Conversation
-from imagecot.verifiers.questions import POTENTIAL, REFLECTION, Question, check_room, refuse_marks
-from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
 
 _ROWS = 8  # images of one forward pass
 

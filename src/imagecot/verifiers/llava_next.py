@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
 
+from imagecot.contracts.questions import CLARITY, POTENTIAL, RELEASED_CLARITY, RELEASED_POTENTIAL, Question
+from imagecot.contracts.verifier import Conversation
 from imagecot.errors import ImagecotError
 from imagecot.foreign import check_sizes, foreign
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
-from imagecot.verifiers.protocol import Conversation
-from imagecot.verifiers.questions import CLARITY, POTENTIAL, RELEASED_CLARITY, RELEASED_POTENTIAL, Question
 from imagecot.weights import load_state_dict
 
 # `mm_vision_tower`: the sizes, which config.json does not repeat. LLaVA-NeXT deletes the last of 27 layers.

@@ -11,10 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from imagecot.errors import ImagecotError, UsageError
-from imagecot.memory import available_bytes, in_parts
-from imagecot.verifiers.protocol import Conversation
-from imagecot.verifiers.questions import (
+from imagecot.contracts.questions import (
     ANSWERED_YES,
     CHAT_END,
     CHAT_START,
@@ -25,7 +22,10 @@ from imagecot.verifiers.questions import (
     check_room,
     refuse_marks,
 )
-from imagecot.verifiers.reflection import ANSWER_TOKENS, Reflection
+from imagecot.contracts.reflection import ANSWER_TOKENS, Reflection
+from imagecot.contracts.verifier import Conversation
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.memory import available_bytes, in_parts
 from imagecot.verifiers.vision import encode, prepare
 
 _BYTES = 1 << 31

@@ -10,10 +10,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from imagecot.checkpoint import AGAIN
+from imagecot.contracts.paths import Asked
 from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, write_atomically, write_text
 from imagecot.foreign import foreign
-from imagecot.generators.paths import Asked
 from imagecot.generators.showo.config import ShowoConfig
 from imagecot.reading import Foreign, read_record, read_text
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.generators.paths import MASKED, Asked, without_words
+from imagecot.contracts.paths import MASKED, Asked, without_words
 from imagecot.generators.showo.model import Showo, omni_attention_mask
 from imagecot.generators.showo.prompting import Prompting
 

@@ -1,0 +1,265 @@
+"""Preference pairs as the codes that a generator is trained on, from curated Parquet or the paper's `dpo.jsonl`."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+from rich.progress import track
+from torch import Tensor, nn
+
+from imagecot import interruption
+from imagecot.contracts.paths import Asked, Correction
+from imagecot.curation.dataset import BEFORE, TOLD
+from imagecot.curation.pairs import read_pairs
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.files import make_folder, make_own_folder
+from imagecot.generators.showo import MagvitV2
+from imagecot.images import from_picture, open_picture
+from imagecot.prompts import Reader, check_prompt
+from imagecot.reading import Foreign, read_bytes, read_records
+from imagecot.training.output import digest_of, shards_of
+from imagecot.training.state import read_state, refusing_damage, write_state
+
+_A_PART = 256  # what a killed run computes again at most
+_SIDES = ("chosen", "rejected")
+_AGAIN = "delete it to compute it again"
+_ADVICE = "correct or remove the line"
+Row = dict[str, Any]
+
+
+class _Line(Foreign):
+    """A line of dpo.jsonl."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A picture: where it is, for messages, and its file or its bytes."""
+
+    where: str
+    data: Path | bytes
+
+    def digest(self) -> bytes:
+        """SHA-256 of the file's content; ImagecotError where it cannot be read."""
+        if isinstance(self.data, bytes):
+            return hashlib.sha256(self.data).digest()
+        try:
+            return hashlib.sha256(read_bytes(self.data, advice="restore it or remove the line")).digest()
+        except ImagecotError as error:
+            raise ImagecotError(f"{self.where}: {error}") from None
+
+    def picture(self) -> Image.Image:
+        """The picture; ImagecotError where it cannot be read."""
+        return open_picture(self.data, f"{self.where}: {self.data}" if isinstance(self.data, Path) else self.where)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P pairs: ids, prompts, what was wrong before where they were drawn again, and both codes (P, N) int64."""
+
+    ids: list[str]
+    prompts: list[str]
+    corrections: list[Correction | None]
+    chosen: Tensor
+    rejected: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def asked(self) -> list[Asked]:
+        """What each pair was drawn from."""
+        both = zip(self.prompts, self.corrections, strict=True)
+        return [prompt if correction is None else (prompt, correction) for prompt, correction in both]
+
+    @property
+    def alike(self) -> list[str]:
+        """The ids of pairs whose images, of different files, have the same codes: they teach nothing."""
+        both = (self.chosen == self.rejected).all(1).tolist()
+        return [name for name, same in zip(self.ids, both, strict=True) if same]
+
+    def select(self, indices: list[int]) -> "Pairs":
+        """The pairs at `indices`."""
+        ids, prompts = ([names[k] for k in indices] for names in (self.ids, self.prompts))
+        corrections = [self.corrections[k] for k in indices]
+        return Pairs(ids, prompts, corrections, self.chosen[indices], self.rejected[indices])
+
+
+def content_of(source: Path) -> str:
+    """A short name for the content of the pairs that `load_pairs` reads; the same errors for what is not there."""
+    if source.suffix != ".jsonl":
+        return shards_of(source)
+    rows = _read_jsonl(source)
+    if not rows:
+        raise UsageError(f"{source} has no pairs; curate some first.")
+    return digest(digest_of([source]), *_digests(rows))
+
+
+def load_pairs(source: Path, tokenizer: MagvitV2, cache: Path, reader: Reader | None = None) -> Pairs:
+    """Read the pairs of a folder of `curate pairs`, or of a `dpo.jsonl` whose image paths start from its own folder.
+
+    reader  the generator that is trained, which is asked whether it can read every prompt
+
+    Images without codes are encoded by `tokenizer` once; `cache` keeps what was computed. UsageError where there are
+    no pairs, or a prompt that cannot be trained on; ImagecotError naming the line or image that cannot be read, and
+    for a pair of the same image twice, which teaches nothing.
+    """
+    jsonl = source.suffix == ".jsonl"
+    rows = _read_jsonl(source) if jsonl else [
+        {**row, "name": f"the pair {row['id']} of {source}"} for row in read_pairs(source)
+    ]  # fmt: skip
+    if not rows:
+        raise UsageError(f"{source} has no pairs; curate some first.")
+    _check_prompts(rows, reader)
+    sizes = [tokenizer.config.num_codes, tokenizer.config.codebook_size]
+    if all(row.get(f"{side}_codes") for row in rows for side in _SIDES):
+        codes = [codes_of(rows, f"{side}_codes", *sizes) for side in _SIDES]
+        _refuse_alike(rows, (codes[0] == codes[1]).all(1).tolist())
+    else:
+        codes = list(_encoded(rows, tokenizer, cache).chunk(2))
+    told = [row for row in rows if row.get(BEFORE)]
+    before: Iterator[Tensor] = iter(codes_of(told, BEFORE, *sizes) if told else [])
+    device = next(tokenizer.parameters()).device
+    chosen, rejected = (side.to(device) for side in codes)
+    corrections = [
+        Correction(next(before).to(device), row.get(TOLD) or "") if row.get(BEFORE) else None for row in rows
+    ]
+    return Pairs([row["id"] for row in rows], [row["prompt"] for row in rows], corrections, chosen, rejected)
+
+
+def in_parts(folder: Path, count: int, compute: Callable[[int, int], Tensor], what: str, size: int = _A_PART) -> Tensor:
+    """Compute a tensor of `count` rows by `compute(first, last)`, `size` rows at a time, each kept in `folder`.
+
+    ImagecotError for a part that is damaged.
+    """
+    make_folder(folder.parent)
+    make_own_folder(folder)
+    parts: list[Tensor] = []
+    for first in track(range(0, count, size), description=what, transient=True):
+        interruption.check()
+        file, last = folder / f"{first:07d}.pt", min(first + size, count)
+        if not file.exists():
+            write_state(file, compute(first, last).cpu())
+        part = read_state(file, _AGAIN)
+        with refusing_damage(file, _AGAIN):
+            row = (parts or [part])[0].shape[1:]
+            if not isinstance(part, Tensor) or part.shape != (last - first, *row):
+                raise ValueError(f"it is no tensor of {last - first} rows")
+        parts.append(part)
+    return torch.cat(parts)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the weights of a model."""
+    total = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def digest(*parts: bytes | str) -> str:
+    """A short name for what is computed from `parts`."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else part)
+        total.update(b"\0")
+    return total.hexdigest()[:16]
+
+
+def _read_jsonl(file: Path) -> list[Row]:
+    advice = "a line needs prompt, chosen and rejected as text, the latter two as paths of pictures"
+    return [
+        {"id": f"line {number}", "name": f"line {number} of {file}", "prompt": line.prompt,
+         "chosen": file.parent / line.chosen, "rejected": file.parent / line.rejected}
+        for number, line in read_records(file, _Line, failure=UsageError, advice=advice)
+    ]  # fmt: skip
+
+
+def _check_prompts(rows: Sequence[Row], reader: Reader | None) -> None:
+    """Raise UsageError naming the row whose prompt, with what was told of the image before, cannot be trained on."""
+    seen: set[str] = set()
+    for row in rows:
+        try:
+            prompt = check_prompt(row["prompt"])
+            text = " ".join(filter(None, (prompt, row.get(TOLD) if row.get(BEFORE) else "")))
+            if reader is not None and text not in seen:
+                reader.check_prompt(text)
+            seen.add(text)
+        except UsageError as error:
+            raise UsageError(f"{row['name']}: {error}") from None
+
+
+def codes_of(rows: Sequence[Row], column: str, positions: int, codebook: int) -> Tensor:
+    """The codes (P, N) int64 of a column of rows with a `name`; UsageError for those of another image tokenizer."""
+    for row in rows:
+        codes = row[column]
+        if len(codes) != positions:
+            raise UsageError(
+                f"{row['name']} has {len(codes)} {column}, the generator's images {positions}; "
+                "curate with the generator that is trained."
+            )
+        wrong = [code for code in codes if type(code) is not int or not 0 <= code < codebook]
+        if wrong:
+            raise UsageError(
+                f"{row['name']} has the code {wrong[0]!r} in {column}, but the generator's are 0 to "
+                f"{codebook - 1}; curate with the generator that is trained."
+            )
+    return torch.tensor([row[column] for row in rows])
+
+
+def _source(row: Row, side: str) -> _Source:
+    image = row[side]
+    if isinstance(image, Path):
+        return _Source(row["name"], image)
+    return _Source(f"the {side} image of {row['name']}", image["bytes"])
+
+
+def _encoded(rows: Sequence[Row], tokenizer: MagvitV2, cache: Path) -> Tensor:
+    """Codes (2 P, N) int64 of all chosen, then all rejected images; named in `cache` by the content of all of them."""
+    images = [_source(row, side) for side in _SIDES for row in rows]
+    key = digest(*_digests(rows), fingerprint(tokenizer))
+    folder = cache / f"codes-{key}"
+    codes = in_parts(folder, len(images), lambda a, b: _encode(tokenizer, images[a:b]), "encoding pictures").long()
+    check_codes(codes, tokenizer, folder)
+    return codes
+
+
+def _digests(rows: Sequence[Row]) -> list[bytes]:
+    """SHA-256 of all chosen, then all rejected images; ImagecotError for a pair of one image."""
+    chosen, rejected = ([_source(row, side).digest() for row in rows] for side in _SIDES)
+    _refuse_alike(rows, [one == other for one, other in zip(chosen, rejected, strict=True)])
+    return chosen + rejected
+
+
+def _refuse_alike(rows: Sequence[Row], alike: Sequence[bool]) -> None:
+    """Raise ImagecotError where some rows have one image on both sides."""
+    same = [row["name"] for row, both in zip(rows, alike, strict=True) if both]
+    if same:
+        raise ImagecotError(
+            f"{same[0]}: chosen and rejected are the same image, which teaches nothing"
+            f"{f', as in {len(same) - 1} more' if same[1:] else ''}; {_ADVICE}."
+        )
+
+
+def check_codes(codes: Tensor, tokenizer: MagvitV2, kept: Path) -> None:
+    """Raise ImagecotError where codes (B, N) that were kept are not those of the image tokenizer."""
+    size = tokenizer.config
+    if codes.shape[1:] != (size.num_codes,) or not 0 <= int(codes.min()) <= int(codes.max()) < size.codebook_size:
+        raise ImagecotError(f"{kept} is damaged (its codes are not those of the image tokenizer); {_AGAIN}.")
+
+
+@torch.no_grad()
+def _encode(tokenizer: MagvitV2, images: Sequence[_Source], batch: int = 32) -> Tensor:
+    """Codes (B, N) int16 of images, cut to a square and resized as the image tokenizer needs it."""
+    size, device = tokenizer.config.image_size, next(tokenizer.parameters()).device
+    fitted = [ImageOps.fit(image.picture(), (size, size), Image.Resampling.BICUBIC) for image in images]
+    found = torch.stack([from_picture(picture) for picture in fitted])
+    return torch.cat([tokenizer.codes(part.to(device)).to(torch.int16) for part in found.split(batch)])

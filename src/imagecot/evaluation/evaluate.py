@@ -1,0 +1,191 @@
+"""The work of an evaluation, a unit at a time: images of many prompts, drawn here or found in a folder, and judged.
+
+Each unit is written whole when it is done; so a run that was killed goes on with the next unit and ends with the file
+of a run that was not, and several processes share the units among them.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from imagecot import interruption
+from imagecot.contracts.detector import Detections, Detector
+from imagecot.errors import ImagecotError
+from imagecot.evaluation.folder import Entry, ImageSet, read_image, write_entry
+from imagecot.evaluation.state import IMAGES, Evaluation, Judges, Piece, Row, Unit, pieces, pieces_of
+from imagecot.files import make_own_folder
+from imagecot.geneval.metadata import Metadata
+from imagecot.geneval.rules import judge_detections, kept_indices
+from imagecot.images import from_picture
+
+if TYPE_CHECKING:
+    from imagecot.contracts.paths import Generator
+    from imagecot.verifiers import Verifier
+
+_PROMPTS_A_UNIT = 8
+_ENTRIES_A_UNIT = 32
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the images of an evaluation are drawn: `samples` a prompt, each the choice of a search over `n` paths."""
+
+    prompts: list[Metadata]
+    samples: int
+    strategy: str
+    n: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a process works with; `generator` and `verifier` only where images are drawn."""
+
+    detector: Detector
+    second: Detector | None = None
+    generator: "Generator | None" = None
+    verifier: "Verifier | None" = None
+
+    @property
+    def judges(self) -> Judges:
+        """What the judges' answers depend on."""
+        return Judges(detector=self.detector.record(), second=self.second.record() if self.second else None)
+
+
+def plan(source: ImageSet | Drawing) -> list[Piece]:
+    """The units of the work."""
+    if isinstance(source, ImageSet):
+        return pieces_of(source.entries, _ENTRIES_A_UNIT)
+    return pieces(len(source.prompts), _PROMPTS_A_UNIT if source.strategy == "single" else 1)
+
+
+def work(
+    source: ImageSet | Drawing,
+    todo: Sequence[Piece],
+    models: Models,
+    state: Evaluation,
+    done: Callable[[], None] = lambda: None,
+) -> None:
+    """Do these units one after another. The folder is claimed when the first of them can be written."""
+    for number, piece in enumerate(todo):
+        interruption.check()
+        if isinstance(source, ImageSet):
+            unit = judge_entries(source.entries[piece.first : piece.last], models)
+            state.begin()
+        else:
+            unit = draw_prompts(source, piece, models, state)
+        if number == 0:
+            state.keep_judges(models.judges)
+        state.keep(piece, unit)
+        done()
+
+
+def result_row(file: str, metadata: Metadata, found: Detections) -> Row:
+    """One image's line of the results."""
+    verdict = judge_detections(metadata, found.boxes, found.colors)
+    least = 0.9 if metadata["tag"] == "counting" else 0.3
+    details = {}
+    for name, raw in found.boxes.items():
+        boxes = torch.tensor(raw, dtype=torch.float32).reshape(-1, 5).numpy()
+        kept = kept_indices(boxes, threshold=least)
+        if kept:
+            details[name] = [[float(v) for v in boxes[k]] for k in kept]
+    return Row(
+        filename=file,
+        tag=metadata["tag"],
+        prompt=metadata["prompt"],
+        correct=verdict.correct,
+        reason=verdict.reason,
+        metadata=json.dumps(metadata),
+        details=json.dumps(details),
+    )
+
+
+def _rows(
+    detector: Detector | None, files: Sequence[str], images: Sequence[Tensor], metadata: Sequence[Metadata]
+) -> list[Row]:
+    if detector is None or not images:
+        return []
+    return [
+        result_row(file, required, found)
+        for file, required, found in zip(files, metadata, detector.detect(images), strict=True)
+    ]
+
+
+def judge_entries(entries: Sequence[Entry], models: Models) -> Unit:
+    """Judge the images of some prompts' folders; what cannot be read becomes a problem."""
+    problems: list[str] = []
+    files: list[str] = []
+    images: list[Tensor] = []
+    metadata: list[Metadata] = []
+    for entry in entries:
+        problems += entry.problems
+        if entry.metadata is None:
+            continue
+        for file in entry.images:
+            try:
+                images.append(read_image(file))
+            except ImagecotError as error:
+                problems.append(str(error))
+                continue
+            files.append(str(file))
+            metadata.append(entry.metadata)
+    judged = [_rows(detector, files, images, metadata) for detector in (models.detector, models.second)]
+    return Unit(rows=judged[0], second=judged[1], problems=problems)
+
+
+def draw_prompts(drawing: Drawing, piece: Piece, models: Models, state: Evaluation) -> Unit:
+    """Draw, judge and write the images of a unit's prompts."""
+    from imagecot.contracts.randomness import path_seeds, prompt_seed
+
+    prompts = drawing.prompts[piece.first : piece.last]
+    began = time.perf_counter()
+    seeds = [path_seeds(prompt_seed(drawing.seed, m["prompt"]), drawing.samples) for m in prompts]
+    images, cost = (_single if drawing.strategy == "single" else _search)(drawing, prompts, seeds, models)
+    images = (images * 255).round() / 255  # what is judged is what is written
+    spent = asdict(cost) | {"seconds": time.perf_counter() - began}
+    state.begin()
+    make_own_folder(state.out / IMAGES)
+    names: list[str] = []
+    for k, metadata in enumerate(prompts):
+        part = images[k * drawing.samples : (k + 1) * drawing.samples]
+        files = write_entry(state.out / IMAGES / f"{piece.first + k:05d}", metadata, part)
+        names += [str(Path(file).relative_to(state.out)) for file in files]
+    asked = [m for m in prompts for _ in range(drawing.samples)]
+    judged = [_rows(detector, names, list(images), asked) for detector in (models.detector, models.second)]
+    return Unit(rows=judged[0], second=judged[1], cost=spent)
+
+
+def _single(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
+    from imagecot.contracts.paths import finish
+    from imagecot.strategies.trace import Cost
+
+    assert models.generator is not None
+    texts = [metadata["prompt"] for metadata in prompts for _ in range(drawing.samples)]
+    paths = finish(models.generator, models.generator.start(texts, torch.cat(seeds)))
+    images = models.generator.preview(paths).cpu()
+    rows = len(paths) * paths.steps * models.generator.rows_per_path
+    return images, Cost(generator_rows=rows, previews=len(paths))
+
+
+def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
+    from imagecot.strategies.many import search_many
+    from imagecot.strategies.trace import Cost
+
+    assert models.generator is not None
+    traces = search_many(
+        [metadata["prompt"] for metadata in prompts for _ in range(drawing.samples)],
+        torch.cat(seeds).tolist(),
+        generator=models.generator,
+        verifier=models.verifier,
+        strategy=drawing.strategy,
+        n=drawing.n,
+    )
+    cost = sum((trace.cost for trace in traces), Cost())
+    return torch.stack([from_picture(trace.image) for trace in traces]), cost

@@ -1,0 +1,227 @@
+"""An evaluation on disk: its units while it runs, its results when it is done; a folder belongs to one evaluation.
+
+`summary.json` is written last and read first: with it and the results an evaluation is finished.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from imagecot.errors import ImagecotError
+from imagecot.evaluation.folder import Entry
+from imagecot.files import make_own_folder, write_whole
+from imagecot.geneval.summary import Summary
+from imagecot.identity import claim, read_identity, refuse_occupied, refuse_other
+from imagecot.reading import Schema, parse, read_record, read_records, read_text
+
+IDENTITY, PARTS, IMAGES = "evaluation.json", "parts", "images"
+RESULTS, SECOND = "results.jsonl", "results-second.jsonl"
+SUMMARY, TABLE, FAILURES = "summary.json", "table.md", "failures.png"
+_JUDGES = "detectors.json"
+CONTENT = "images_sha256"  # the one part of an identity that may change: then the images are scored again
+_AGAIN = "delete it and run the same command again"
+
+
+class Row(Schema):
+    """One image's line of the results, in the reference's keys and order; `metadata` and `details` hold JSON."""
+
+    filename: str
+    tag: str
+    prompt: str
+    correct: bool
+    reason: str
+    metadata: str
+    details: str
+
+
+class Unit(Schema):
+    """What one piece of the work left: rows of both judges, problems, and what was spent."""
+
+    rows: list[Row] = Field(default_factory=list)
+    second: list[Row] = Field(default_factory=list)
+    problems: list[str] = Field(default_factory=list)
+    cost: dict[str, int | float] = Field(default_factory=dict)
+
+
+class Judges(Schema):
+    """What the answers of the judges depend on, as each says it."""
+
+    detector: dict[str, Any]
+    second: dict[str, Any] | None
+
+
+class Compared(Schema):
+    """The comparison with another evaluation; no interval and no p value where `judges_differ` says how they do."""
+
+    folder: str
+    difference: float
+    low: float | None
+    high: float | None
+    only_a: int
+    only_b: int
+    p_value: float | None
+    judges_differ: str = ""
+
+
+class Record(Schema):
+    """Who judged, what was asked for, and by which versions."""
+
+    detector: dict[str, Any]
+    second: dict[str, Any] | None
+    run: dict[str, Any]
+    versions: dict[str, str]
+
+
+class Finished(Schema):
+    """What `summary.json` holds."""
+
+    score: Summary
+    problems: list[str]
+    remarks: list[str] = Field(default_factory=list)
+    second_judge: Summary | None = None
+    agreement: float | None = None
+    against: Compared | None = None
+    cost: dict[str, int | float]
+    record: Record
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A unit of the work: the prompts or entries from `first` to `last` - 1, kept under `name`."""
+
+    name: str
+    first: int
+    last: int
+
+
+def pieces(count: int, size: int) -> list[Piece]:
+    """The units of `count` prompts."""
+    return [Piece(f"{a:05d}", a, min(a + size, count)) for a in range(0, count, size)]
+
+
+def pieces_of(entries: Sequence[Entry], size: int) -> list[Piece]:
+    """The units of a folder's entries; their names say what these hold, so that what has changed is done again."""
+    named = []
+    for piece in pieces(len(entries), size):
+        held = "".join(entry.digest for entry in entries[piece.first : piece.last])
+        digest = hashlib.sha256(held.encode()).hexdigest()
+        named.append(Piece(f"{piece.name}-{digest[:16]}", piece.first, piece.last))
+    return named
+
+
+class Evaluation:
+    """The state of an evaluation in the folder `out`."""
+
+    def __init__(self, out: Path, identity: dict[str, Any]) -> None:
+        """Open or resume, and write nothing; UsageError where the folder holds something else."""
+        self.out, self.parts, self.identity = out, out / PARTS, identity
+        file = out / IDENTITY
+        there = read_identity(file) if file.is_file() else identity
+        self.changed = there.get(CONTENT) != identity.get(CONTENT)
+        if self.changed:
+            refuse_other(out, there, {k: v for k, v in identity.items() if k != CONTENT}, "evaluation")
+        else:
+            refuse_occupied(file, identity, "evaluation")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the results are complete, and those of the images as they are now."""
+        return not self.changed and all((self.out / name).is_file() for name in (RESULTS, SUMMARY))
+
+    def missing(self, todo: Iterable[Piece]) -> list[Piece]:
+        """The units that are still to be done."""
+        return [piece for piece in todo if not self._file(piece).is_file()]
+
+    def begin(self) -> None:
+        """Make the folder this evaluation's, when the first result is there; the results of other images go."""
+        if self.changed:
+            for name in (SUMMARY, RESULTS, SECOND, TABLE, FAILURES):
+                (self.out / name).unlink(missing_ok=True)
+            write_whole(self.out / IDENTITY, (json.dumps(self.identity, ensure_ascii=False) + "\n").encode())
+            self.changed = False
+        claim(self.out / IDENTITY, self.identity, "evaluation")
+        make_own_folder(self.parts)
+
+    def keep(self, piece: Piece, unit: Unit) -> None:
+        """Write a finished unit."""
+        write_whole(self._file(piece), json.dumps(unit.model_dump()).encode())
+
+    def keep_judges(self, judges: Judges) -> None:
+        """Write what the judges' answers depend on, for the summary."""
+        write_whole(self.parts / _JUDGES, json.dumps(judges.model_dump()).encode())
+
+    def judges(self) -> Judges | None:
+        """What `keep_judges` wrote; None where that is gone, as after a kill while the parts were deleted."""
+        file = self.parts / _JUDGES
+        return read_record(file, Judges, advice=_AGAIN) if file.is_file() else None
+
+    def units(self, done: Iterable[Piece]) -> Iterator[Unit]:
+        """Read finished units in order; ImagecotError for a damaged one."""
+        for piece in done:
+            yield read_record(self._file(piece), Unit, advice=_AGAIN)
+
+    def whole(self, done: Iterable[Piece]) -> Unit:
+        """All units joined."""
+        rows: list[Row] = []
+        second: list[Row] = []
+        problems: list[str] = []
+        cost: dict[str, int | float] = {}
+        for unit in self.units(done):
+            rows += unit.rows
+            second += unit.second
+            problems += unit.problems
+            for key, value in unit.cost.items():
+                cost[key] = cost.get(key, 0) + value
+        return Unit(rows=rows, second=second, problems=problems, cost=cost)
+
+    def write_results(self, whole: Unit) -> None:
+        """Write the rows of both judges."""
+        for file, rows in ((SECOND, whole.second), (RESULTS, whole.rows)):
+            if rows:
+                lines = (json.dumps(row.model_dump()) + "\n" for row in rows)
+                write_whole(self.out / file, "".join(lines).encode())
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write the summary, by which the evaluation is finished."""
+        write_whole(self.out / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+
+    def clean(self) -> None:
+        """Delete the parts of a finished evaluation."""
+        shutil.rmtree(self.parts, ignore_errors=True)
+
+    def forget(self) -> None:
+        """Give the folder back where there is nothing to keep."""
+        self.clean()
+        (self.out / IDENTITY).unlink(missing_ok=True)
+
+    def _file(self, piece: Piece) -> Path:
+        return self.parts / f"{piece.name}.json"
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Read the results of a finished evaluation of ours; ImagecotError naming a damaged line."""
+    return [row for _, row in read_records(folder / RESULTS, Row, advice=f"delete {folder} and evaluate again")]
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read the summary of a finished evaluation; ImagecotError where it is damaged."""
+    file = folder / SUMMARY
+    text = read_text(file, advice=_AGAIN)
+    parse(text, Finished, str(file), advice=_AGAIN)
+    summary: dict[str, Any] = json.loads(text)
+    return summary
+
+
+def judges_of(folder: Path) -> dict[str, Any] | None:
+    """Who judged a finished evaluation, by its summary; None where that does not say it."""
+    try:
+        record: dict[str, Any] = read_summary(folder)["record"]
+        return record
+    except ImagecotError:
+        return None

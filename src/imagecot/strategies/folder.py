@@ -1,0 +1,47 @@
+"""One run in one folder: finished, interrupted or another's. Looking at it loads no model, and not torch either."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.files import is_temporary
+from imagecot.identity import read_identity, refuse_other
+from imagecot.strategies.trace import TRACE, Trace
+
+PARTIAL, RUN = "partial", "run.json"
+
+
+def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
+    """Return the trace of a folder that holds this very run, finished; None where it is new or interrupted.
+
+    identity  what `Trace.identity` will be, or the part of it that is known already
+
+    UsageError where the folder is a file, holds another run or anything else; ImagecotError where it cannot
+    be read.
+    """
+    try:
+        if not folder.exists():
+            return None
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is a file; give a folder to write to.")
+        names = {file.name for file in folder.iterdir() if not is_temporary(file.name)}
+    except OSError as error:
+        raise ImagecotError(f"cannot read {folder}: {error.strerror}; choose another folder.") from error
+    if not names:
+        return None
+    if (folder / PARTIAL).is_symlink():
+        raise ImagecotError(f"{folder / PARTIAL} is a link, and nothing is written through one; remove it.")
+    if TRACE in names:
+        refuse_other(folder, read_identity(folder / TRACE), identity)
+        trace = Trace.load(folder)
+        shutil.rmtree(folder / PARTIAL, ignore_errors=True)  # left where a run was killed at its very end
+        return trace
+    if names == {PARTIAL} and not any((folder / PARTIAL).glob("*.safetensors")):
+        return None  # a run that failed before anything was finished
+    if PARTIAL in names:
+        refuse_other(folder, read_identity(folder / PARTIAL / RUN), identity)
+        return None
+    raise UsageError(
+        f"{folder} is not empty and holds no run of imagecot; choose another folder or delete what is there."
+    )

@@ -1,0 +1,110 @@
+"""The lines of `trace.jsonl`: what each must hold, so that a damaged or foreign one is told."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from imagecot.contracts.reflection import Reflection
+from imagecot.reading import Schema
+from imagecot.strategies.trace import Candidate, Cost, Verdict
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Step = Annotated[int, Field(ge=1, lt=2**31)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class CostLine(Schema):
+    """What was spent, as of `Cost`."""
+
+    seconds: Annotated[float, Field(ge=0)]
+    generator_rows: Count
+    previews: Count
+    judge_calls: Count
+    tokens_judged: Count
+
+    def cost(self) -> Cost:
+        """The same for the program."""
+        return Cost(**self.model_dump())
+
+
+class VerdictLine(Schema):
+    """One answer of the verifier, as of `Verdict`."""
+
+    step: Step
+    question: str
+    p_yes: Probability
+
+
+class ReflectionLine(Schema):
+    """What the verifier said is wrong; the last two say what was understood of it, for people."""
+
+    text: str
+    p_yes: Probability
+    complete: bool
+    discrepancies: tuple[dict[str, JsonValue], ...] = ()
+    problem: str | None = None
+
+    def reflection(self) -> Reflection:
+        """The same for the program."""
+        return Reflection(self.text, self.p_yes, self.complete)
+
+
+class CandidateLine(Schema):
+    """One path, as of `Candidate`, without pictures and codes."""
+
+    seed: Seed
+    truncated_at: Step | None
+    first_clear: Step | None
+    resumed_at: Step | None
+    score: Probability | None
+    verdicts: list[VerdictLine]
+    round: Count = 0
+    corrects: Count | None = None
+    reflection: ReflectionLine | None = None
+
+    def candidate(self) -> Candidate:
+        """The same for the program."""
+        return Candidate(
+            seed=self.seed,
+            truncated_at=self.truncated_at,
+            first_clear=self.first_clear,
+            resumed_at=self.resumed_at,
+            score=self.score,
+            verdicts=[Verdict(v.step, v.question, v.p_yes) for v in self.verdicts],
+            round=self.round,
+            corrects=self.corrects,
+            reflection=self.reflection.reflection() if self.reflection else None,
+        )
+
+
+class RunLine(Schema):
+    """The first line: what was asked for."""
+
+    kind: Literal["run"]
+    prompt: str
+    strategy: str
+    generator: str
+    verifier: str | None
+    n: Annotated[int, Field(ge=1, lt=2**63)]
+    seed: Seed
+    steps: Step
+    settings: dict[str, JsonValue]
+    weights: dict[str, str]
+    versions: dict[str, str]
+
+
+class PathLine(CandidateLine):
+    """A line a path, in their order."""
+
+    kind: Literal["path"]
+    index: Count
+
+
+class ChoiceLine(Schema):
+    """The last line: the choice, and what it cost."""
+
+    kind: Literal["choice"]
+    chosen: Count
+    cost: CostLine
+    picture_cost: CostLine

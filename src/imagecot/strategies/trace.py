@@ -1,0 +1,301 @@
+"""The trace: everything that happened in one search, in memory and as a folder.
+
+A folder holds `image.png` (the choice), `steps.png` (paths and steps) and `trace.jsonl`: a first line that
+says what was run, a line for each path, and a last line with the choice and the cost. Each file is written
+whole or not at all, `trace.jsonl` last: a folder that has it is finished.
+"""
+
+import io
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from PIL import Image
+
+from imagecot import __version__
+from imagecot.contracts.reflection import Reflection
+from imagecot.errors import ImagecotError
+from imagecot.files import make_folder, write_text, write_whole
+from imagecot.images import open_picture
+from imagecot.reading import Model, parse, read_lines
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TRACE, IMAGE, STEPS = "trace.jsonl", "image.png", "steps.png"
+SHOWN_PATHS = 8
+SHOWN_TRUNCATED = 3
+SHOWN_CORRECTIONS = 2  # of a round of reflection
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was spent.
+
+    seconds         wall clock of drawing and judging; loading and the picture of the steps are no part of it
+    generator_rows  rows of the generator's forward passes, the unconditional ones of guidance included, counted path by
+                    path; rows of equal prompt and codes are computed once
+    previews        images decoded
+    judge_calls     answers of the verifier: one a question about one image
+    tokens_judged   tokens that the verifier read for them
+    """
+
+    seconds: float = 0.0
+    generator_rows: int = 0
+    previews: int = 0
+    judge_calls: int = 0
+    tokens_judged: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(getattr(self, name) + getattr(other, name) for name in asdict(self)))
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(*(getattr(self, name) - getattr(other, name) for name in asdict(self)))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verifier's answer P(yes) to a question (`orm`, `prm`, ...) about a path after `step` steps."""
+
+    step: int
+    question: str
+    p_yes: float
+
+
+@dataclass
+class Candidate:
+    """One path of a search.
+
+    image         what it drew; None where it was truncated, or was not among the best of very many paths
+    truncated_at  the step after which it was given up, or None
+    first_clear   the first step whose preview was clear enough to judge, or None
+    resumed_at    the step from which a stopped path was taken up again because none was left, or None
+    score         what the choice is made by: P(yes) to the last question about the finished image
+    round         the round of reflection in which it was drawn, 0 for those drawn from the prompt alone
+    corrects      the index of the candidate in whose place it was drawn, or None
+    reflection    what the verifier wrote when asked what is wrong with the image, or None
+    state         the decided image codes (N,) of a path that was given up, to take it up again
+    codes         step -> proposed image codes (N,), kept for the few paths that are shown
+    previews      step -> image, decoded from `codes` for the picture of the steps
+    """
+
+    seed: int
+    image: Image.Image | None = None
+    truncated_at: int | None = None
+    first_clear: int | None = None
+    resumed_at: int | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+    score: float | None = None
+    round: int = 0
+    corrects: int | None = None
+    reflection: Reflection | None = None
+    state: "Tensor | None" = field(default=None, repr=False, compare=False)
+    codes: "dict[int, Tensor]" = field(default_factory=dict, repr=False, compare=False)
+    previews: dict[int, Image.Image] = field(default_factory=dict, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but pictures and codes, as JSON knows it."""
+        values: dict[str, Any] = {
+            "seed": self.seed,
+            "truncated_at": self.truncated_at,
+            "first_clear": self.first_clear,
+            "resumed_at": self.resumed_at,
+            "score": self.score,
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+        }
+        if self.round:
+            values |= {"round": self.round, "corrects": self.corrects}
+        if self.reflection is not None:
+            values["reflection"] = self.reflection.to_dict()
+        return values
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of reflection: what the verifier wrote about a candidate, and the candidates drawn in its place."""
+
+    candidate: int
+    reflection: Reflection
+    drawn: list[int]
+
+
+def ranked(candidates: list[Candidate]) -> list[int]:
+    """Return the indices of the finished paths, the highest score first; of equal scores, the first."""
+    finished = [i for i, candidate in enumerate(candidates) if candidate.truncated_at is None]
+    return sorted(finished, key=lambda i: -(candidates[i].score or 0.0))
+
+
+def shown(candidates: list[Candidate]) -> list[int]:
+    """Return the indices of the paths that a picture shows: the best, a few truncated ones, the best of each round."""
+    finished = ranked(candidates)
+    corrected: list[int] = []
+    for number in range(1, 1 + max((candidate.round for candidate in candidates), default=0)):
+        corrected += [i for i in finished if candidates[i].round == number][:SHOWN_CORRECTIONS]
+    room = SHOWN_PATHS - len(corrected)
+    truncated = [i for i, candidate in enumerate(candidates) if candidate.truncated_at is not None]
+    best = [i for i in finished if not candidates[i].round][: max(room - len(truncated[:SHOWN_TRUNCATED]), 1)]
+    return best + truncated[: room - len(best)] + corrected
+
+
+def shown_steps(steps: int, columns: int = 6) -> list[int]:
+    """Return the steps (from 1) that a picture shows: the first, the last and evenly many between."""
+    if steps <= columns:
+        return list(range(1, steps + 1))
+    return [round(1 + k * (steps - 1) / (columns - 1)) for k in range(columns)]
+
+
+@dataclass
+class Trace:
+    """One search: what was asked for, every path, the choice and the cost.
+
+    generator, verifier  names of the models; verifier is None where nothing was judged
+    steps, settings      steps of a path, and the generator's other settings
+    weights              SHA-256 of the weight files, by role, where they are known
+    chosen               index of the choice among `candidates`
+    cost, picture_cost   of the search, and of the picture of the steps
+    decode               maps codes (B, N) to images, for that picture
+    """
+
+    prompt: str
+    strategy: str
+    generator: str
+    verifier: str | None
+    n: int
+    seed: int
+    steps: int
+    settings: dict[str, Any]
+    weights: dict[str, str]
+    candidates: list[Candidate]
+    chosen: int
+    cost: Cost
+    picture_cost: Cost = field(default_factory=Cost)
+    decode: "Callable[[Tensor], list[Image.Image]] | None" = field(default=None, repr=False, compare=False)
+    _picture: Image.Image | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def choice(self) -> Candidate:
+        """The chosen path."""
+        return self.candidates[self.chosen]
+
+    @property
+    def image(self) -> Image.Image:
+        """The chosen image."""
+        assert self.choice.image is not None  # a search never chooses a path that it stopped
+        return self.choice.image
+
+    @property
+    def kept(self) -> int:
+        """How many paths ran to their end."""
+        return sum(candidate.truncated_at is None for candidate in self.candidates)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """The rounds of reflection in their order; the last has drawn nothing where it ended with a yes."""
+        return [
+            Round(index, candidate.reflection, [k for k, c in enumerate(self.candidates) if c.corrects == index])
+            for index, candidate in sorted(enumerate(self.candidates), key=lambda pair: pair[1].round)
+            if candidate.reflection is not None
+        ]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What defines the search: equal identities give equal results."""
+        return {name: getattr(self, name) for name in IDENTITY}
+
+    @property
+    def picture(self) -> Image.Image:
+        """The picture of paths and steps; drawn, and its previews decoded, when first asked for."""
+        if self._picture is None:
+            from imagecot.strategies.picture import draw_steps
+
+            began = time.perf_counter()
+            decoded = self._decode_previews()
+            self._picture = draw_steps(self)
+            self.picture_cost = Cost(seconds=time.perf_counter() - began, previews=decoded)
+        return self._picture
+
+    def _decode_previews(self) -> int:
+        """Decode the recorded codes of the shown paths, all in one batch; return how many."""
+        import torch
+
+        wanted = [
+            (candidate, step, codes)
+            for candidate in (self.candidates[i] for i in shown(self.candidates))
+            for step, codes in candidate.codes.items()
+            if step not in candidate.previews and (step < self.steps or candidate.image is None)
+        ]
+        if not wanted or self.decode is None:
+            return 0
+        images = self.decode(torch.stack([codes for _, _, codes in wanted]))
+        for (candidate, step, _), image in zip(wanted, images, strict=True):
+            candidate.previews[step] = image
+        return len(wanted)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `image.png`, `steps.png` and `trace.jsonl`; ImagecotError where that is not possible."""
+        folder = make_folder(Path(folder))
+        write_whole(folder / IMAGE, _png(self.image))
+        write_whole(folder / STEPS, _png(self.picture))
+        lines = [
+            {"kind": "run", **self.identity, "versions": versions()},
+            *({"kind": "path", "index": i, **c.to_dict()} for i, c in enumerate(self.candidates)),
+            {
+                "kind": "choice",
+                "chosen": self.chosen,
+                "cost": asdict(self.cost),
+                "picture_cost": asdict(self.picture_cost),
+            },
+        ]
+        write_text(folder / TRACE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a folder that `save` wrote; of the images only the choice is there.
+
+        ImagecotError where a file is missing or damaged.
+        """
+        from imagecot.strategies.lines import ChoiceLine, PathLine, RunLine
+
+        folder = Path(folder)
+        file, advice = folder / TRACE, f"delete {folder} and run the search again"
+        lines = list(read_lines(file, advice=advice))
+        if len(lines) < 3:
+            raise ImagecotError(f"{file} is not complete: it has {len(lines)} of at least 3 lines; {advice}.")
+
+        def line(k: int, schema: type[Model]) -> Model:
+            return parse(lines[k][1], schema, f"line {lines[k][0]} of {file}", advice=advice)
+
+        run, last = line(0, RunLine), line(-1, ChoiceLine)
+        candidates = [line(k, PathLine).candidate() for k in range(1, len(lines) - 1)]
+        if last.chosen >= len(candidates) or candidates[last.chosen].truncated_at is not None:
+            raise ImagecotError(f"line {lines[-1][0]} of {file}: path {last.chosen} cannot be the choice; {advice}.")
+        trace = cls(
+            **{name: getattr(run, name) for name in IDENTITY},
+            candidates=candidates,
+            chosen=last.chosen,
+            cost=last.cost.cost(),
+            picture_cost=last.picture_cost.cost(),
+        )
+        trace.choice.image = open_picture(folder / IMAGE)
+        trace._picture = open_picture(folder / STEPS)
+        return trace
+
+
+IDENTITY = ("prompt", "strategy", "generator", "verifier", "n", "seed", "steps", "settings", "weights")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    import torch
+
+    return {"imagecot": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

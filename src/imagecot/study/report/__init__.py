@@ -1,6 +1,0 @@
-"""The report of a study: one HTML page, and Markdown with figures, from `summary.json` (and the pictures beside it)."""
-
-from imagecot.study.report.contents import readme_fragment
-from imagecot.study.report.publish import write
-
-__all__ = ["readme_fragment", "write"]

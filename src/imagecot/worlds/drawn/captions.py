@@ -1,0 +1,123 @@
+"""Prompts of the drawn world: GenEval's six tasks in GenEval's wording and in freer wordings, and the test set.
+
+Training captions never equal a test prompt: `caption` draws another wording for a scene whose GenEval
+wording is held out.
+"""
+
+import random
+from functools import lru_cache
+from typing import Any
+
+from imagecot.geneval import prompts as wording
+from imagecot.geneval.prompts import (
+    COLORS,
+    NUMBER_WORDS,
+    RELATIONS,
+    TASKS,
+    make_prompts,
+    plural,
+    with_article,
+)
+from imagecot.worlds.drawn.scenes import KINDS, Scene
+
+Metadata = dict[str, Any]
+
+TEST_SEED = 43
+TEST_SIZE = 60
+OPENINGS = (
+    "a photo of ",
+    "a picture of ",
+    "a drawing of ",
+    "an image of ",
+    "there is ",
+    "here is ",
+    "we see ",
+    "",
+)
+TEST_OPENINGS = ("a drawing of ", "we see ", "a picture of ", "here is ")
+RELATION_WORDS = {
+    "left of": ("left of", "to the left of", "on the left of"),
+    "right of": ("right of", "to the right of", "on the right of"),
+    "above": ("above", "over", "higher than"),
+    "below": ("below", "under", "lower than"),
+}
+
+
+def random_requirement(rng: random.Random, task: str | None = None) -> Metadata:
+    """GenEval metadata for a random prompt of the drawn world (of one task, or of any)."""
+    task = task or rng.choice(TASKS)
+    a, b = rng.sample(KINDS, 2)
+    c, d = rng.sample(COLORS, 2)
+    if task == "single_object":
+        return wording.single_object_metadata(a)
+    if task == "two_object":
+        return wording.two_object_metadata(a, b)
+    if task == "counting":
+        return wording.counting_metadata(a, rng.randint(2, 4))
+    if task == "colors":
+        return wording.colors_metadata(a, c)
+    if task == "position":
+        return wording.position_metadata(a, rng.choice(RELATIONS), b)
+    return wording.color_attr_metadata(a, c, b, d)
+
+
+def phrase(metadata: Metadata, rng: random.Random) -> str:
+    """A noun phrase for what a requirement asks, without an opening: 'two cups', 'a red apple and a cup'."""
+    needs = metadata["include"]
+    if metadata["tag"] == "counting":
+        need = needs[0]
+        return " ".join(filter(None, (NUMBER_WORDS[need["count"]], need.get("color"), plural(need["class"]))))
+    names = [with_article(" ".join(filter(None, (need.get("color"), need["class"])))) for need in needs]
+    if metadata["tag"] == "position":
+        target, subject = names
+        return f"{subject} {rng.choice(RELATION_WORDS[needs[1]['position'][0]])} {target}"
+    if len(names) == 2 and rng.random() < 0.3:
+        return f"{names[0]} with {names[1]}"
+    return " and ".join(names)
+
+
+def caption(metadata: Metadata, rng: random.Random, plain: float = 0.5) -> str:
+    """A training caption: GenEval's wording with probability `plain` unless that is a test prompt, else a freer one."""
+    held_out = held_out_texts()
+    if rng.random() < plain and metadata["prompt"] not in held_out:
+        return str(metadata["prompt"])
+    while True:
+        text = rng.choice(OPENINGS) + phrase(metadata, rng)
+        if text not in held_out:
+            return text
+
+
+def with_colors(metadata: Metadata, scene: Scene) -> Metadata:
+    """The requirement that also asks for the colours that the scene happens to have, where a kind has one colour."""
+
+    def filled(need: Metadata) -> Metadata:
+        colors = {item.color for item in scene.items if item.kind == need["class"]}
+        return {**need, "color": colors.pop()} if len(colors) == 1 else need
+
+    return {**metadata, "include": [filled(need) for need in metadata["include"]]}
+
+
+@lru_cache(maxsize=1)
+def _held_out() -> tuple[Metadata, ...]:
+    sampled = make_prompts(seed=TEST_SEED, n=3 * TEST_SIZE, names=KINDS, colors=COLORS)
+    prompts: list[Metadata] = []
+    for task in TASKS:
+        own = [m for m in sampled if m["tag"] == task]
+        # 12 kinds give 12 single objects and 36 counts in GenEval's wording: further openings make up the number.
+        reworded = [
+            {**m, "prompt": m["prompt"].replace(OPENINGS[0], opening)} for opening in TEST_OPENINGS for m in own
+        ]
+        prompts += [*own, *reworded][:TEST_SIZE]
+    return tuple(prompts)
+
+
+def held_out_prompts(per_task: int = TEST_SIZE) -> list[Metadata]:
+    """The first `per_task` (at most 60) held-out prompts of each task: GenEval's own sampling with seed 43."""
+    tasks = [[m for m in _held_out() if m["tag"] == task] for task in TASKS]
+    return [dict(m) for task in tasks for m in task[:per_task]]
+
+
+@lru_cache(maxsize=1)
+def held_out_texts() -> frozenset[str]:
+    """The texts of the held-out prompts."""
+    return frozenset(m["prompt"] for m in _held_out())

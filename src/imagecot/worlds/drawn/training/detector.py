@@ -1,0 +1,328 @@
+"""Training of the pictogram detector on rendered scenes, roughened so that it also reads generated pictures.
+
+Roughening cannot tell what one who looks still takes for a cup. Where there are annotated pictures of a generator,
+every other picture is one of these.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Self
+
+import torch
+from pydantic import BaseModel, Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imagecot.errors import UsageError
+from imagecot.generators import find_checkpoint
+from imagecot.generators.showo import MagvitV2
+from imagecot.geneval.prompts import COLORS
+from imagecot.recipe_fields import RECIPE, Count, Name, Place, Positive, Real, Seed
+from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
+from imagecot.training.output import Output, digest_of, open_output
+from imagecot.weights import find_weights
+from imagecot.worlds.drawn.annotated import AnnotatedPicture, Seen, read_annotations
+from imagecot.worlds.drawn.dataset import Example, Pool
+from imagecot.worlds.drawn.detector import GRID, STRIDE, PictogramDetector, Trunk
+from imagecot.worlds.drawn.scenes import KINDS, SIZE
+from imagecot.worlds.drawn.training.generator import encode_pool
+from imagecot.worlds.drawn.training.tokenizer import to_tensor
+
+_MOVED = 6
+_STRETCHED = 0.25
+_RECOLOURED = 0.3
+
+
+class DetectorRecipe(BaseModel):
+    """A recipe of `imagecot train detector`.
+
+    tokenizer  decodes the codes of every other picture: of scenes, or of those in `annotated`, a file of
+               `imagecot.worlds.drawn.annotated`
+    centre_weight  of a cell where an object's centre is, beside 1 of those where none is: above 1 it is learned faster,
+               at 1 a score is how likely it is that someone sees the object
+    scale, shift   of the logits of kinds once trained: GenEval's thresholds, .3 and .9 where objects are counted, are
+               those of a detector that is surer than likelihoods are; above 1 both come nearer to one half
+    """
+
+    model_config = RECIPE
+
+    output: Place
+    data: Place = Path("runs/data")
+    examples: Count = 40_000
+    data_seed: Seed = 3
+    test_examples: Count = 2_000
+    test_seed: Seed = 9_003
+    start_from: Place | None = None
+    tokenizer: Name | None = None
+    annotated: Place | None = None
+    centre_weight: Positive = 4.0
+    scale: Positive = 1.0
+    shift: Real = 0.0
+    width: Annotated[int, Field(strict=True, ge=8, le=4096, multiple_of=8)] = 64
+    trunk: Trunk = "convolutional"
+    optimization: Optimization
+
+    @model_validator(mode="after")
+    def _decodable(self) -> Self:
+        if self.annotated and not self.tokenizer:
+            raise ValueError("annotated pictures are stored as codes; name the tokenizer that decodes them")
+        return self
+
+
+def roughen(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur, noise, contrast and tint of varying strength on images (B, 3, H, W) in [0, 1]; a third stay clean."""
+    b = len(images)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.rand(b, 1, 1, 1, generator=generator) * (high - low) + low
+
+    kernel = torch.tensor([1.0, 2.0, 1.0])
+    kernel = (kernel[:, None] * kernel / 16).expand(3, 1, 3, 3)
+    soft = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=3).to(images)
+    softer = F.conv2d(F.pad(soft, (1, 1, 1, 1), mode="replicate"), kernel, groups=3).to(images)
+    t = uniform(-0.5, 2).clamp(0, 2)
+    mixed = torch.where(t < 1, images.lerp(soft, t.clamp(0, 1)), soft.lerp(softer, (t - 1).clamp(0, 1)))
+    tint = torch.rand(b, 3, 1, 1, generator=generator) * 0.06 - 0.03
+    noise = torch.randn(images.shape, generator=generator) * uniform(-0.02, 0.05).clamp(0)
+    rough = ((mixed - 0.5) * uniform(0.9, 1.08) + 0.5 + tint + noise).clamp(0, 1)
+    return torch.where(uniform(0, 1) < 1 / 3, images, rough)
+
+
+def choose_patches(examples: list[Example], generator: torch.Generator) -> tuple[Tensor, list[dict[int, float]]]:
+    """Which patches of objects are taken from them: (B, 8, 8) bool, and the share of its area that each object loses.
+
+    Half of the images are touched. Each of their objects loses a share of its patches, uniform between none and all.
+    """
+    side = 2 * STRIDE
+    taken = torch.zeros(len(examples), SIZE // side, SIZE // side, dtype=torch.bool)
+    lost: list[dict[int, float]] = [{} for _ in examples]
+    for k, example in enumerate(examples):
+        if torch.rand((), generator=generator) < 0.5:
+            continue
+        for index, (x0, y0, x1, y1) in enumerate(example.scene.boxes):
+            share = float(torch.rand((), generator=generator))
+            total = replaced = 0.0
+            for y in range(int(max(y0, 0)) // side * side, min(math.ceil(y1), SIZE), side):
+                for x in range(int(max(x0, 0)) // side * side, min(math.ceil(x1), SIZE), side):
+                    area = (min(x1, x + side) - max(x0, x)) * (min(y1, y + side) - max(y0, y))
+                    total += area
+                    if torch.rand((), generator=generator) < share:
+                        replaced += area
+                        taken[k, y // side, x // side] = True
+            lost[k][index] = replaced / total
+    return taken, lost
+
+
+def scramble(images: Tensor, taken: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace the `taken` patches of images (B, 3, H, W) by patches of other pictures of the batch."""
+    side, last = 2 * STRIDE, SIZE - 2 * STRIDE + 1
+    source, images = images, images.clone()
+    for k, row, column in taken.nonzero().tolist():
+        other, v, u = (int(torch.randint(n, (), generator=generator)) for n in (len(images), last, last))
+        patch = source[other, :, v : v + side, u : u + side]
+        images[k, :, row * side : (row + 1) * side, column * side : (column + 1) * side] = patch
+    return images
+
+
+def scramble_codes(codes: Tensor, taken: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace the `taken` codes (B, N) by codes of other pictures of the batch: half-formed objects, once decoded."""
+    other = codes.flatten()[torch.randint(codes.numel(), codes.shape, generator=generator)]
+    return torch.where(taken.flatten(1), other, codes)
+
+
+def targets(
+    pictures: Sequence[Sequence[Seen]], centre_weight: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What the network shall say of pictures with these objects.
+
+    Centre maps and their weights (B, 12, 16, 16), boxes (B, 4, 16, 16), colours (B, 16, 16) or -1 where none is asked
+    for, and where the centres are (B, 16, 16) bool. Cells beside a centre weigh nothing for its kind: either cell may
+    claim an object between two. An object of which nobody knows whether it is there may be found or not.
+    """
+    b = len(pictures)
+    heat, weight = torch.zeros(b, len(KINDS), GRID, GRID), torch.ones(b, len(KINDS), GRID, GRID)
+    box, color = torch.zeros(b, 4, GRID, GRID), torch.full((b, GRID, GRID), -1)
+    for k, objects in enumerate(pictures):
+        for seen in objects:
+            x0, y0, x1, y1 = seen.box
+            cx, cy = (x0 + x1) / 2 / STRIDE, (y0 + y1) / 2 / STRIDE
+            x, y, kind = min(max(int(cx), 0), GRID - 1), min(max(int(cy), 0), GRID - 1), KINDS.index(seen.kind)
+            weight[k, kind, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = 0
+            if not seen.sure:
+                continue
+            heat[k, kind, y, x] = 1
+            box[k, :, y, x] = torch.tensor([cx - x, cy - y, (x1 - x0) / STRIDE, (y1 - y0) / STRIDE])
+            if seen.color:
+                color[k, y, x] = COLORS.index(seen.color)
+    weight[heat == 1] = centre_weight
+    return heat, weight, box, color, heat.any(1)
+
+
+def whole_enough(example: Example, lost: dict[int, float] | None = None) -> list[Seen]:
+    """The objects of a scene of which some lost a share of their area (`choose_patches`).
+
+    One that lost over 35 % is not there; one that lost over 15 % may be there or not.
+    """
+    scene, lost = example.scene, lost or {}
+    return [
+        Seen(kind=item.kind, color=item.color, box=box, sure=lost.get(index, 0.0) <= 0.15)
+        for index, (item, box) in enumerate(zip(scene.items, scene.boxes, strict=True))
+        if lost.get(index, 0.0) <= 0.35
+    ]
+
+
+def detector_loss(
+    model: nn.Module, images: Tensor, pictures: Sequence[Sequence[Seen]], centre_weight: float = 1.0
+) -> Losses:
+    """Weighted cross-entropy of the centre maps, L1 of the boxes, cross-entropy of the colours at centres."""
+    heat, weight, box, color, centre = targets(pictures, centre_weight)
+    kinds, boxes, colors = (out.float() for out in model(images))
+    found = (F.binary_cross_entropy_with_logits(kinds, heat, reduction="none") * weight).sum() / centre.sum()
+    place = (boxes - box).abs().sum(1)[centre].mean()
+    tinted = color >= 0
+    tint = F.cross_entropy(colors.permute(0, 2, 3, 1)[tinted], color[tinted])
+    return {"loss": found + 0.2 * place + 0.5 * tint, "centres": found, "boxes": place, "colours": tint}
+
+
+def look_at(
+    tokenizer: MagvitV2, pictures: Sequence[AnnotatedPicture], generator: torch.Generator
+) -> tuple[Tensor, list[list[Seen]]]:
+    """Annotated pictures (B, 3, 64, 64) and their objects: half mirrored, stretched and moved, some in other colours.
+
+    There are few of them: what an annotator took for a cup is one elsewhere, too, a little wider or the other way
+    round, and in the colours of another.
+    """
+    with torch.no_grad():
+        images = tokenizer.decode_codes(torch.tensor([picture.codes for picture in pictures]))
+    maps = torch.stack([_placement(picture.objects, generator) for picture in pictures])
+    # affine_grid asks where a pixel comes from, on axes from -1 to 1 about the middle.
+    source = torch.zeros(len(images), 2, 3)
+    source[:, 0, 0], source[:, 1, 1] = 1 / maps[:, 0, 0], 1 / maps[:, 1, 0]
+    source[:, :, 2] = ((SIZE / 2 - maps[:, :, 1]) / maps[:, :, 0] - SIZE / 2) / (SIZE / 2)
+    grid = F.affine_grid(source, list(images.shape), align_corners=False)
+    placed = F.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+    objects = []
+    for k, (picture, place) in enumerate(zip(pictures, maps.tolist(), strict=True)):
+        channels = torch.randperm(3, generator=generator)
+        recoloured = float(torch.rand((), generator=generator)) < _RECOLOURED
+        if recoloured:
+            placed[k] = placed[k, channels]
+        objects.append([_placed(seen, place, recoloured) for seen in picture.objects])
+    return placed, objects
+
+
+def _placement(objects: Sequence[Seen], generator: torch.Generator) -> Tensor:
+    """Where a picture's points go, per axis: (2, 2) with x' = a x + b. What stood inside stays inside."""
+    place = torch.empty(2, 2)
+    for axis in (0, 1):
+        low = min([SIZE / 2] + [max(0.0, seen.box[axis]) for seen in objects])
+        high = max([SIZE / 2] + [min(float(SIZE), seen.box[axis + 2]) for seen in objects])
+        stretch, where, mirror = torch.rand(3, generator=generator).tolist()
+        a = min(math.exp((2 * stretch - 1) * _STRETCHED), SIZE / max(high - low, 1.0))
+        if axis == 0 and mirror < 0.5:
+            a = -a
+        ends = sorted((a * low, a * high))
+        middle = SIZE / 2 * (1 - a)  # the shift that keeps the middle in its place
+        least, most = -ends[0], SIZE - ends[1]  # those that keep the objects inside
+        least, most = max(least, min(middle - _MOVED, most)), min(most, max(middle + _MOVED, least))
+        place[axis] = torch.tensor([a, least + where * (most - least)])
+    return place
+
+
+def _placed(seen: Seen, place: list[list[float]], recoloured: bool) -> Seen:
+    (ax, bx), (ay, by) = place
+    x0, y0, x1, y1 = seen.box
+    left, right = sorted((ax * x0 + bx, ax * x1 + bx))
+    box = (left, ay * y0 + by, right, ay * y1 + by)
+    return Seen(kind=seen.kind, color=None if recoloured else seen.color, box=box, sure=seen.sure)
+
+
+@torch.no_grad()
+def sharpen(model: PictogramDetector, scale: float, shift: float) -> None:
+    """Make the logits of kinds `scale` times what they are, plus `shift`; boxes and colours stay."""
+    kinds = len(KINDS)
+    model.head.weight[:kinds] *= scale
+    assert model.head.bias is not None
+    model.head.bias[:kinds] = model.head.bias[:kinds] * scale + shift
+
+
+def accuracy(model: PictogramDetector, pool: Pool, batch: int = 100) -> float:
+    """Share of rendered scenes that are judged right for their own requirement."""
+    right = 0
+    for start in range(0, len(pool), batch):
+        indices = range(start, min(start + batch, len(pool)))
+        verdicts = model.judge(to_tensor(pool.images(indices)), [pool[i].metadata for i in indices])
+        right += sum(v.correct for v in verdicts)
+    return right / len(pool)
+
+
+def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
+    """Train from scratch and write the averaged weights to `recipe.output`; an interrupted run is resumed."""
+    opt = recipe.optimization
+    annotated = read_annotations(recipe.annotated) if recipe.annotated else []
+    output = _output(recipe)
+    if output.finished:
+        return PictogramDetector.from_pretrained(recipe.output)
+    pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
+    held_out = Pool(recipe.data, recipe.test_examples, recipe.test_seed)
+    tokenizer, codes = None, torch.empty(0)
+    if recipe.tokenizer:
+        tokenizer = MagvitV2.from_pretrained(find_checkpoint(recipe.tokenizer, []), dtype=torch.float32)
+        _check_annotated(annotated, tokenizer, recipe)
+        if not annotated:
+            codes = encode_pool(tokenizer, pool, output.prepare())
+    torch.manual_seed(opt.seed)
+
+    def loss(model: nn.Module, step: int) -> Losses:
+        indices = batch_indices(len(pool), opt, step)
+        draw = step_generator(opt.seed, step, 1)
+        examples = [pool[i] for i in indices]
+        taken, lost = choose_patches(examples, draw)
+        images = scramble(to_tensor(pool.images(indices)), taken, draw)
+        objects = [whole_enough(*scene) for scene in zip(examples, lost, strict=True)]
+        if tokenizer is not None and annotated:
+            picked = torch.randint(len(annotated), (len(images[::2]),), generator=draw).tolist()
+            images[::2], objects[::2] = look_at(tokenizer, [annotated[k] for k in picked], draw)
+        elif tokenizer is not None:
+            # Every other picture as the image tokenizer shows it, for that is how generated ones look.
+            with torch.no_grad():
+                decoded = tokenizer.decode_codes(scramble_codes(codes[indices[::2]].long(), taken[::2], draw))
+            images[::2] = decoded.to(images.dtype)
+        return detector_loss(model, roughen(images, draw), objects, recipe.centre_weight)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, PictogramDetector)
+        return {"scenes": accuracy(model, held_out)}
+
+    start = PictogramDetector(recipe.width, recipe.trunk)
+    if recipe.start_from:
+        start = PictogramDetector.from_pretrained(recipe.start_from)
+    model = fit(start, loss, opt, output.prepare(), evaluate=evaluate, title="detector", claim=output.claim)
+    assert isinstance(model, PictogramDetector)
+    sharpen(model, recipe.scale, recipe.shift)
+    model.save_pretrained(recipe.output)
+    output.finish()
+    return model
+
+
+def _output(recipe: DetectorRecipe) -> Output:
+    files: dict[str, str | None] = {"data": None}
+    if recipe.start_from:
+        files["start_from"] = digest_of(find_weights(recipe.start_from))
+    if recipe.annotated:
+        files["annotated"] = digest_of([recipe.annotated])
+    models = {"tokenizer": ("image_tokenizer", recipe.tokenizer)} if recipe.tokenizer else {}
+    return open_output(recipe.output, "detector", recipe, models=models, files=files)
+
+
+def _check_annotated(pictures: Sequence[AnnotatedPicture], tokenizer: MagvitV2, recipe: DetectorRecipe) -> None:
+    """Raise UsageError for the first picture whose codes are not those of the image tokenizer."""
+    size = tokenizer.config
+    for number, picture in enumerate(pictures, 1):
+        fits = len(picture.codes) == size.num_codes and all(0 <= code < size.codebook_size for code in picture.codes)
+        if not fits:
+            raise UsageError(
+                f"picture {number} of {recipe.annotated} does not have the {size.num_codes} codes, 0 to "
+                f"{size.codebook_size - 1}, of {recipe.tokenizer}; name the tokenizer it was annotated with."
+            )
