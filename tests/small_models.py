@@ -14,7 +14,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from imagecot.contracts.paths import MASKED, Paths
+from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import CODES, uniforms
 from imagecot.generators.showo import Showo
 from imagecot.weights import load_into
@@ -85,7 +85,7 @@ class Flat:
         """Reads all of them."""
 
     def start(self, prompts: list[str], seeds: Tensor) -> Paths:
-        codes = torch.full((len(seeds), 1), MASKED)
+        codes = torch.full((len(seeds), 1), UNDECIDED)
         return Paths(codes, codes, seeds, torch.zeros_like(seeds), 0, self.steps)
 
     def advance(self, paths: Paths) -> Paths:

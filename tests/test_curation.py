@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from imagecot.contracts.detector import Detections
-from imagecot.contracts.paths import Correction, finish
+from imagecot.contracts.correction import Correction
+from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.curation.corrections import write_corrections
 from imagecot.curation.dataset import RankingData, curate, read_rows
@@ -337,7 +338,7 @@ def test_strange_conversations_are_named(tmp_path, change, told):
 
 
 def test_the_released_wording_is_read():
-    from imagecot.contracts.questions import RELEASED_CLARITY
+    from imagecot.verifiers.chat import RELEASED_CLARITY
     from imagecot.curation.llava import _recognise
 
     question, prompt = _recognise(RELEASED_CLARITY.template.replace("{prompt}", "a photo of a cat"))

@@ -19,7 +19,7 @@ from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import find_checkpoint
 from imagecot.generators.showo import ShowoGenerator
-from imagecot.verifiers import ORM
+from imagecot.contracts.questions import ORM
 from imagecot.weights import load_state_dict
 from imagecot.worlds.drawn.detector import PictogramDetector
 from plain_decoder import tiny_generator

@@ -13,7 +13,8 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.strategies import search
 from imagecot.strategies.folder import open_folder
 from imagecot.strategies.resume import Partial
-from imagecot.strategies.trace import Candidate, Cost, Trace, Verdict
+from imagecot.contracts.search import Candidate, Cost, Verdict
+from imagecot.strategies.trace import Trace
 from small_models import Brightness, Flat
 
 

@@ -7,7 +7,8 @@ import pytest
 from imagecot.geneval import prompts as wording
 from imagecot.geneval.prompts import OBJECT_NAMES
 from imagecot.geneval.rules import judge_detections
-from imagecot.reflection.discrepancies import Discrepancy, from_reason, parse, to_text, without_answer
+from imagecot.contracts.reflection import without_answer
+from imagecot.reflection.discrepancies import Discrepancy, from_reason, parse, to_text
 from imagecot.worlds.drawn.scenes import KINDS
 
 LEFT, RIGHT = [4, 20, 24, 40, 0.95], [40, 20, 60, 40, 0.95]

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from imagecot.alignment.likelihood import independent_masks, log_likelihood, mask_draws, variance
-from imagecot.contracts.paths import MASKED, Correction
+from imagecot.contracts.correction import Correction
+from imagecot.contracts.paths import UNDECIDED
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.scoring import ShowoScores
 from plain_decoder import tiny_generator
@@ -80,7 +81,7 @@ def test_showo_scores_are_those_of_the_whole_padded_sequence():
     model, prompting, config = generator.model, generator.prompting, generator.model.config
     codes = torch.randint(64, (2, 16), generator=torch.Generator().manual_seed(0))
     masked = mask_draws(torch.tensor([3, 4]), 1, 16)[:, 0]
-    ids = prompting.to_image(PROMPTS, prompting.image_ids(codes.masked_fill(masked, MASKED)))
+    ids = prompting.to_image(PROMPTS, prompting.image_ids(codes.masked_fill(masked, UNDECIDED)))
     logits = model(ids, omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id))
     ours = logits[:, -17:-1, config.code_offset : config.code_offset + 64].log_softmax(-1)
     expected = ours.gather(2, codes[..., None])[..., 0] * masked
@@ -93,7 +94,7 @@ def test_guided_scores_are_those_that_decoding_draws_from(again):
     history = [Correction(torch.arange(16), "there is no cat."), Correction(None, "one cup too many.")]
     start = generator.start(PROMPTS, torch.tensor([1, 2]), history=history if again else None)
     paths = generator.advance(start)
-    unknown = paths.codes == MASKED
+    unknown = paths.codes == UNDECIDED
     logits = generator.guided_logits(paths.codes, paths.prompt_index, paths.context)
     expected = logits.log_softmax(1).gather(1, paths.proposed[unknown][:, None])[:, 0]
     scores = ShowoScores(generator.model, generator.prompting)

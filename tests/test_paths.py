@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from imagecot.contracts import randomness
-from imagecot.contracts.paths import MASKED, Paths
+from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import fork_seeds, path_seeds, uniforms
 from imagecot.errors import UsageError
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature, sigmoid
@@ -77,7 +77,7 @@ def test_seeds():
 
 def test_select_gathers_everything():
     paths = Paths(
-        codes=torch.tensor([[0, MASKED], [1, 2], [MASKED, 3]]),
+        codes=torch.tensor([[0, UNDECIDED], [1, 2], [UNDECIDED, 3]]),
         proposed=torch.tensor([[0, 9], [1, 2], [8, 3]]),
         seeds=torch.tensor([10, 11, 12]),
         prompt_index=torch.tensor([0, 0, 1]),
@@ -86,7 +86,7 @@ def test_select_gathers_everything():
         context="shared",
     )
     kept = paths.select([2, 0])
-    assert kept.codes.tolist() == [[MASKED, 3], [0, MASKED]]
+    assert kept.codes.tolist() == [[UNDECIDED, 3], [0, UNDECIDED]]
     assert kept.proposed.tolist() == [[8, 3], [0, 9]]
     assert kept.seeds.tolist() == [12, 10]
     assert kept.prompt_index.tolist() == [1, 0]

@@ -11,13 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 from imagecot import load_generator, load_verifier
 from imagecot.commands import output
 from imagecot.commands.recipe import STUDIES, TRAININGS, in_float32
-from imagecot.contracts.paths import MASKED
+from imagecot.contracts.paths import UNDECIDED
 from imagecot.errors import UsageError
 from imagecot.generators.showo import prefix
 from imagecot.precision import PRECISIONS, loaded_as
 from imagecot.recipes import problems, read_yaml
 from imagecot.reward_models.finetune import MixedPrecision
-from imagecot.verifiers import ORM
+from imagecot.contracts.questions import ORM
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -25,7 +25,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 def logits(name: str) -> torch.Tensor:
     generator = load_generator("tiny", device="cpu", dtype=name)
     paths = generator.start(["a photo of a red apple"], torch.tensor([3]))
-    codes = torch.full_like(paths.codes, MASKED)
+    codes = torch.full_like(paths.codes, UNDECIDED)
     codes[:, ::2] = torch.arange(32)
     return generator.guided_logits(codes, paths.prompt_index, paths.context)
 

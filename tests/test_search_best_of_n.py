@@ -10,7 +10,7 @@ import imagecot.strategies.run as run_module
 from imagecot.contracts.randomness import CODES, path_seeds, uniforms
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.strategies import search
-from imagecot.strategies.trace import Verdict
+from imagecot.contracts.search import Verdict
 from plain_decoder import tiny_generator
 from small_models import Brightness, Flat
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from imagecot.contracts.paths import Correction
+from imagecot.contracts.correction import Correction
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.reflection import Reflection
 from imagecot.errors import ImagecotError, UsageError
@@ -14,7 +14,8 @@ from imagecot.images import from_picture
 from imagecot.strategies import parm_plus_plus, search
 from imagecot.strategies.parm_plus_plus import correct
 from imagecot.strategies.run import Run
-from imagecot.strategies.trace import Candidate, Trace, Verdict, shown
+from imagecot.contracts.search import Candidate, Verdict
+from imagecot.strategies.trace import Trace, shown
 from plain_decoder import tiny_generator
 from test_search_parm import Scripted
 

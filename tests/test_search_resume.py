@@ -10,7 +10,8 @@ import imagecot.strategies.run as run_module
 from imagecot.errors import UsageError
 from imagecot.strategies import search
 from imagecot.strategies.resume import Partial
-from imagecot.strategies.trace import Candidate, Cost, Trace, Verdict
+from imagecot.contracts.search import Candidate, Cost, Verdict
+from imagecot.strategies.trace import Trace
 from plain_decoder import tiny_generator
 from small_models import Brightness, Flat
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from imagecot.alignment.self_correction import SelfCorrectionRecipe, train_self_correction
-from imagecot.contracts.paths import Correction
+from imagecot.contracts.correction import Correction
 from imagecot.contracts.randomness import path_seeds
 from imagecot.curation.corrections import write_corrections
 from imagecot.errors import UsageError

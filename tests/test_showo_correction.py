@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from imagecot.contracts.paths import MASKED, Correction
+from imagecot.contracts.correction import Correction
+from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import UsageError
 from plain_decoder import tiny_generator
@@ -51,7 +52,7 @@ def test_the_cached_prefix_is_one_full_forward_pass(guidance):
     expected = []
     for (text, image), codes in rows:
         whole = guided(generator, text, image, codes.tolist())
-        expected.append(whole[codes == MASKED])
+        expected.append(whole[codes == UNDECIDED])
     torch.testing.assert_close(logits, torch.cat(expected), atol=2e-4, rtol=1e-4)
 
 

@@ -6,7 +6,7 @@ import torch
 
 import recorded as recordings
 from imagecot.benchmark.plain import plain_decode
-from imagecot.contracts.paths import MASKED
+from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.errors import UsageError
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
@@ -22,7 +22,7 @@ RUNS = runs()
 
 
 def codes_of(ids):
-    return torch.where(ids == MASK, MASKED, ids - OFFSET)
+    return torch.where(ids == MASK, UNDECIDED, ids - OFFSET)
 
 
 def finish(generator, paths):
@@ -51,7 +51,7 @@ def test_recorded_runs_are_replayed_token_for_token(name):
     steps, codes = run["timesteps"], codes_of(start[:, 14:-1])
     exponentials, uniforms = recordings.noise(run["seed"], steps, len(codes))
     for step in range(steps):
-        unknown = codes == MASKED
+        unknown = codes == UNDECIDED
         with torch.no_grad():
             logits = generator.guided_logits(codes, torch.arange(len(codes)), context)
         torch.testing.assert_close(logits, want["logits_codebook"][step][unknown], rtol=0, atol=3e-5)
@@ -68,7 +68,7 @@ def test_recorded_runs_are_replayed_token_for_token(name):
         )
         assert torch.equal(proposed, want["sampled_ids"][step])
         assert torch.equal(masked, want["masking"][step].bool())
-        codes = proposed.masked_fill(masked, MASKED)
+        codes = proposed.masked_fill(masked, UNDECIDED)
         assert torch.equal(codes, codes_of(want["image_ids_after_step"][step]))
     assert torch.equal(proposed, want["returned_ids"])
 
@@ -95,11 +95,11 @@ def test_the_recorded_run_of_a_mid_size_model_is_replayed():
     context = generator.start(["x"], torch.tensor([0])).context
     text = [prompting.t2i_id, 50256, *want["prompt_text_ids"], 50256]
     schedule, sampling = get_schedule("cosine"), torch.Generator().manual_seed(3)
-    codes = torch.full((1, 256), MASKED)
+    codes = torch.full((1, 256), UNDECIDED)
     with torch.no_grad():
         context = dataclasses.replace(context, prefixes=encode_prefixes(model, [text]))
         for step in range(4):
-            unknown = codes[0] == MASKED
+            unknown = codes[0] == UNDECIDED
             logits = generator.guided_logits(codes, torch.zeros(1, dtype=torch.long), context)
             exponential = torch.empty(256, 8192).exponential_(1, generator=sampling)[unknown]
             proposed, masked = decode_step(
@@ -110,7 +110,7 @@ def test_the_recorded_run_of_a_mid_size_model_is_replayed():
                 noise_temperature(1.0, step, 4, cumulative=True),
                 masked_count(schedule, step, 4, 256),
             )
-            codes = proposed.masked_fill(masked, MASKED)
+            codes = proposed.masked_fill(masked, UNDECIDED)
     assert proposed[0, :16].tolist() == want["returned_ids_first_16"]
     assert proposed.sum() == want["returned_ids_sum"]
 
@@ -287,7 +287,7 @@ def test_inverse_draws_follow_the_weights():
 
 def test_one_step_by_hand():
     """Probabilities 1/2, 4/5, 2/3 at three masked positions, no noise: the two least sure stay masked."""
-    codes = torch.tensor([[MASKED, 1, MASKED, MASKED]])
+    codes = torch.tensor([[UNDECIDED, 1, UNDECIDED, UNDECIDED]])
     logits = torch.tensor([[1.0, 1.0], [1.0, 4.0], [2.0, 1.0]]).log()
     uniform = torch.full((1, 4), 0.5)
     proposed, masked = decode_step(logits, codes, lambda w: w.argmax(1), uniform, 0.0, 2)

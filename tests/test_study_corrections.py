@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from imagecot.contracts.paths import Correction, finish
+from imagecot.contracts.correction import Correction
+from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.contracts.reflection import Reflection
 from imagecot.errors import UsageError

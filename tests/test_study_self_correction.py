@@ -10,7 +10,7 @@ from imagecot.contracts.reflection import Reflection
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture, to_pictures
 from imagecot.strategies import search
-from imagecot.strategies.trace import Candidate
+from imagecot.contracts.search import Candidate
 from imagecot.study import run as study_run
 from imagecot.study import self_correction as study
 from imagecot.study.pool import Judges, Models

@@ -9,7 +9,8 @@ from PIL import Image
 
 from imagecot.errors import ImagecotError
 from imagecot.strategies.picture import CELL, CHOSEN, STOPPED, draw_steps, verdict_color
-from imagecot.strategies.trace import Candidate, Cost, Trace, Verdict, ranked, shown, shown_steps
+from imagecot.contracts.search import Candidate, Cost, Verdict
+from imagecot.strategies.trace import Trace, ranked, shown, shown_steps
 
 
 def candidate(seed: int, score: float) -> Candidate:

@@ -16,7 +16,8 @@ from transformers import (
 )
 
 import recorded as recordings
-from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, RELEASED_CLARITY, RELEASED_POTENTIAL
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM
+from imagecot.verifiers.chat import RELEASED_CLARITY, RELEASED_POTENTIAL
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier

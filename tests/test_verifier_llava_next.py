@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from transformers import LlavaOnevisionForConditionalGeneration
 
 import recorded as recordings
-from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, RELEASED_CLARITY
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
+from imagecot.verifiers.chat import RELEASED_CLARITY
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import LlavaOnevisionVerifier, load_verifier
 from imagecot.verifiers.llava_next import TOWERS, is_llava_next, module_names, translate

@@ -8,7 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from imagecot.contracts.questions import CHAT_START, CLARITY, ORM, POTENTIAL, PRM, QUESTIONS
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, QUESTIONS
+from imagecot.verifiers.chat import CHAT_START
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.tokens import load_tokenizer

@@ -2,19 +2,11 @@
 
 import unicodedata
 from collections.abc import Iterable
-from typing import Protocol
 
+from imagecot.contracts.prompts import Reader
 from imagecot.errors import UsageError
 
 LONGEST = 10_000  # characters
-
-
-class Reader(Protocol):
-    """A generator or a verifier, which knows what prompts it can read."""
-
-    def check_prompt(self, prompt: str) -> None:
-        """Raise UsageError, saying why, for a prompt that this model cannot read whole and unchanged."""
-        ...
 
 
 def check_prompt(prompt: object) -> str:
@@ -32,16 +24,20 @@ def check_prompt(prompt: object) -> str:
     return prompt
 
 
-def check_prompts(prompts: Iterable[object], *models: Reader | None) -> None:
-    """Raise UsageError for the first prompt that one of the models cannot read, naming it where there are several."""
+def check_prompts(prompts: Iterable[object], *models: object) -> None:
+    """Raise UsageError for the first prompt that one of the models cannot read, naming it where there are several.
+
+    models  of which those that know are asked (`Reader`)
+    """
     asked = list(prompts)
     seen: set[str] = set()
     for prompt in asked:
         try:
             text = check_prompt(prompt)
             if text not in seen:
-                for model in filter(None, models):
-                    model.check_prompt(text)
+                for model in models:
+                    if isinstance(model, Reader):
+                        model.check_prompt(text)
             seen.add(text)
         except UsageError as error:
             which = f"{str(prompt)[:60]!r}: " if len(asked) > 1 else ""

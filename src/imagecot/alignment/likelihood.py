@@ -18,10 +18,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from imagecot.contracts.paths import Asked
-from imagecot.contracts.randomness import uniforms
+from imagecot.contracts.correction import Asked
+from imagecot.contracts.randomness import Stream, uniforms
 
-_RATIOS, _POSITIONS = 3, 4  # streams of randomness that no decoding uses
 
 
 class RasterScores(Protocol):
@@ -66,8 +65,8 @@ def mask_draws(seeds: Tensor, draws: int, positions: int) -> Tensor:
     for k in range(draws):
         mirrored = 2 * k >= draws and 2 * k + 1 != draws
         source = draws - 1 - k if mirrored else k
-        u = (source + uniforms(seeds, source, _RATIOS, 1)) / draws
-        rank = uniforms(seeds, source, _POSITIONS, positions).argsort(1).argsort(1)
+        u = (source + uniforms(seeds, source, Stream.RATIOS, 1)) / draws
+        rank = uniforms(seeds, source, Stream.POSITIONS, positions).argsort(1).argsort(1)
         if mirrored:
             u, rank = 1 - u, positions - 1 - rank
         count = (torch.cos(u * torch.pi / 2) * positions).round().clamp(min=1)
@@ -77,9 +76,9 @@ def mask_draws(seeds: Tensor, draws: int, positions: int) -> Tensor:
 
 def independent_masks(seeds: Tensor, draws: int, positions: int) -> Tensor:
     """Return masks (B, draws, positions) as the paper's code draws them, each on its own: what `variance` compares."""
-    u = uniforms(seeds, 0, _RATIOS, draws)
+    u = uniforms(seeds, 0, Stream.RATIOS, draws)
     count = (torch.cos(u * torch.pi / 2) * positions).round().clamp(min=1)
-    rank = uniforms(seeds, 0, _POSITIONS, draws * positions).view(-1, draws, positions).argsort(2).argsort(2)
+    rank = uniforms(seeds, 0, Stream.POSITIONS, draws * positions).view(-1, draws, positions).argsort(2).argsort(2)
     return rank < count[..., None]
 
 

@@ -24,16 +24,17 @@ from torch import Tensor
 from imagecot import interruption
 from imagecot.alignment.likelihood import mask_draws
 from imagecot.alignment.preference import divergence, group_advantages
-from imagecot.contracts.paths import MASKED, Generator, Paths
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.questions import ORM, POTENTIAL
-from imagecot.contracts.randomness import path_seeds, prompt_seed, uniforms
+from imagecot.contracts.randomness import Stream, path_seeds, prompt_seed, uniforms
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.prompts import Reader, check_prompt
+from imagecot.contracts.prompts import Reader
+from imagecot.prompts import check_prompt
 from imagecot.reading import Foreign, read_records
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Weight
 
-_STEPS = 5  # stream of randomness of the choice of scored steps
 
 
 class Online(BaseModel):
@@ -116,12 +117,12 @@ def scored_steps(states: Sequence[Paths], draws: int) -> Rows:
     final = states[-1]
     steps, (paths, positions) = final.steps, final.codes.shape
     draws = min(draws, steps)
-    u = uniforms(final.seeds, 0, _STEPS, draws)
+    u = uniforms(final.seeds, 0, Stream.STEPS, draws)
     chosen = ((torch.arange(draws, device=u.device) + u) * steps / draws).long().clamp(max=steps - 1)
     codes = torch.stack([state.codes for state in states], 1)  # (B, T + 1, N)
     path = torch.arange(paths, device=u.device)[:, None]
-    masked = codes[path, chosen] == MASKED
-    wanted = masked & (codes[path, chosen + 1] != MASKED)
+    masked = codes[path, chosen] == UNDECIDED
+    wanted = masked & (codes[path, chosen + 1] != UNDECIDED)
     weights = torch.full((paths * draws,), steps / draws / positions, device=u.device)
     return Rows(masked=masked.flatten(0, 1), wanted=wanted.flatten(0, 1), weights=weights)
 

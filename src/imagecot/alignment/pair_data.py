@@ -12,14 +12,15 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from imagecot import interruption
-from imagecot.contracts.paths import Asked, Correction
+from imagecot.contracts.correction import Asked, Correction
 from imagecot.curation.dataset import BEFORE, TOLD
 from imagecot.curation.pairs import read_pairs
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import make_folder, make_own_folder
 from imagecot.generators.showo import MagvitV2
 from imagecot.images import from_picture, open_picture
-from imagecot.prompts import Reader, check_prompt
+from imagecot.contracts.prompts import Reader
+from imagecot.prompts import check_prompt
 from imagecot.reading import Foreign, read_bytes, read_records
 from imagecot.training.output import digest_of, shards_of
 from imagecot.training.state import read_state, refusing_damage, write_state

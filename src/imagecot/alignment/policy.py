@@ -11,7 +11,7 @@ from torch import Tensor
 from imagecot import launch
 from imagecot.alignment.aligned import add_lora
 from imagecot.alignment.alignment import Alignment
-from imagecot.contracts.paths import Asked
+from imagecot.contracts.correction import Asked
 from imagecot.generators import load_generator
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.generators.showo.scoring import ShowoScores

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from imagecot.alignment.aligned import add_lora, write_aligned
 from imagecot.alignment.pair_data import codes_of
-from imagecot.contracts.paths import MASKED, Asked, Correction
+from imagecot.contracts.correction import Asked, Correction
+from imagecot.contracts.paths import UNDECIDED
 from imagecot.curation.corrections import read_corrections
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
@@ -142,7 +143,7 @@ class _Loss:
         """Return the mean loss of pictures, each weighing the same whatever is masked of it."""
         size, device = codes.shape[1], self.trained.model.device
         mask = random_mask(codes.shape, draw)
-        ids = self.prompting.with_images(asked, codes.masked_fill(mask, MASKED)).to(device)
+        ids = self.prompting.with_images(asked, codes.masked_fill(mask, UNDECIDED)).to(device)
         allowed = omni_attention_mask(ids, self.prompting.pad_id, self.prompting.soi_id, self.prompting.eoi_id)
         attention = torch.zeros(allowed.shape, device=device).masked_fill(~allowed, -1e4)
         mask, codes = mask.to(device), codes.to(device)

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from imagecot.alignment.likelihood import log_likelihood, mask_draws
-from imagecot.contracts.paths import Generator, finish
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.generators import load_generator
 from imagecot.generators.showo.scoring import ShowoScores

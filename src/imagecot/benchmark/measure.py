@@ -22,7 +22,7 @@ from imagecot.benchmark.plain import plain_decode
 from imagecot.benchmark.timing import Result, in_turns, matrix_rate, seconds
 from imagecot.benchmark.training import training
 from imagecot.contracts import randomness
-from imagecot.contracts.paths import MASKED, Paths, finish
+from imagecot.contracts.paths import UNDECIDED, Paths, finish
 from imagecot.contracts.questions import ORM
 from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import UsageError
@@ -34,7 +34,7 @@ from imagecot.precision import loaded_as, quantize
 from imagecot.strategies import search
 
 if TYPE_CHECKING:
-    from imagecot.verifiers import Verifier
+    from imagecot.contracts.verifier import Verifier
 
 PROMPT = "a photo of a red apple"
 MASKED_SHARE = 2 / math.pi  # the mean of the cosine schedule
@@ -84,7 +84,7 @@ def halfway(generator: ShowoGenerator, batch: int, tokens: int | None = None, pr
     random = torch.Generator().manual_seed(0)
     codes = torch.randint(config.codebook_size, shape, generator=random)
     masked = torch.rand(shape, generator=random).argsort(1) < round(shape[1] * MASKED_SHARE)
-    codes = codes.masked_fill(masked, MASKED).to(paths.codes.device)
+    codes = codes.masked_fill(masked, UNDECIDED).to(paths.codes.device)
     return replace(paths, codes=codes, proposed=codes, step=generator.steps // 2)
 
 
@@ -93,7 +93,7 @@ def step_flop(generator: ShowoGenerator, paths: Paths) -> float:
     config, context = generator.model.config, paths.context
     d, layers = config.hidden_size, config.num_hidden_layers
     tokens = paths.codes.shape[1] + 2
-    masked = float((paths.codes == MASKED).sum()) / len(paths)
+    masked = float((paths.codes == UNDECIDED).sum()) / len(paths)
     feed_forward = 2 * d * config.intermediate_size
     every_column = [tokens + len(prefix.keys[0]) for prefix in [context.prefixes[0], *(context.against or [])[:1]]]
     total = 0.0
@@ -157,7 +157,7 @@ def breakdown(generator: ShowoGenerator, verifier: "Verifier | None", batch: int
     paths = halfway(generator, batch)
     model, context = generator.model, paths.context
     ids = generator.prompting.image_block(generator.prompting.image_ids(paths.codes))
-    unknown = paths.codes == MASKED
+    unknown = paths.codes == UNDECIDED
     texts = [generator.prompting.text_prefix(PROMPT), generator.prompting.text_prefix("")]
     prefixes = [(context.prefixes[0], batch)]
     rows, wanted = ids, unknown
@@ -169,8 +169,8 @@ def breakdown(generator: ShowoGenerator, verifier: "Verifier | None", batch: int
 
     def sample() -> object:
         shape = paths.codes.shape[1]
-        uniform = randomness.uniforms(paths.seeds, paths.step, randomness.CODES, shape)[unknown]
-        noise = randomness.uniforms(paths.seeds, paths.step, randomness.MASKING, shape)
+        uniform = randomness.uniforms(paths.seeds, paths.step, randomness.Stream.CODES, shape)[unknown]
+        noise = randomness.uniforms(paths.seeds, paths.step, randomness.Stream.MASKING, shape)
         return decode_step(logits, paths.codes, partial(draw_by_inverse, uniform=uniform), noise, 0.5, shape // 2)
 
     works: dict[str, Callable[[], object]] = {

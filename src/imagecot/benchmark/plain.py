@@ -28,8 +28,8 @@ def plain_decode(generator: ShowoGenerator, prompt: str, seed: int) -> list[Tens
         conditional, unconditional = model(ids, mask)
         guided = ((1 + g) * conditional - g * unconditional)[-n - 1 : -1]
         probabilities = guided[:, config.code_offset : config.code_offset + config.codebook_size].softmax(-1).cpu()
-        u = randomness.uniforms(seeds, step, randomness.CODES, n)[0].tolist()
-        v = randomness.uniforms(seeds, step, randomness.MASKING, n)[0].tolist()
+        u = randomness.uniforms(seeds, step, randomness.Stream.CODES, n)[0].tolist()
+        v = randomness.uniforms(seeds, step, randomness.Stream.MASKING, n)[0].tolist()
         ratio = torch.cos(torch.tensor((step + 1) / steps) * math.pi * 0.5)
         temperature = generator.temperature * (1 - (step + 1) / steps)
         proposed, confidence = list(codes), [math.inf] * n

@@ -7,7 +7,7 @@ import torch
 
 from imagecot.alignment.likelihood import log_likelihood, mask_draws
 from imagecot.benchmark.timing import Result, in_turns
-from imagecot.contracts.paths import MASKED
+from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import path_seeds
 from imagecot.generators.showo.scoring import ShowoScores
 
@@ -34,7 +34,7 @@ def training(generator: "ShowoGenerator", prompt: str, batch: int, repeats: int,
         return mask_draws(seeds, 1, config.num_vq_tokens).to(model.device)
 
     def data() -> torch.Tensor:
-        return prompting.with_images(prompts, codes.masked_fill(masks()[:, 0], MASKED))
+        return prompting.with_images(prompts, codes.masked_fill(masks()[:, 0], UNDECIDED))
 
     def gradient(mixed: bool) -> None:
         with torch.enable_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):

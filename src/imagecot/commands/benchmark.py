@@ -15,7 +15,7 @@ from imagecot.precision import PRECISIONS, check_precision
 
 if TYPE_CHECKING:
     from imagecot.generators.showo import ShowoGenerator
-    from imagecot.verifiers import Verifier
+    from imagecot.contracts.verifier import Verifier
 
 MOST_STEPS, MOST_PATHS, LARGEST_BATCH, MOST_REPEATS = 1000, 10_000, 4096, 1000
 

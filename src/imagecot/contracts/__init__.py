@@ -1,0 +1,94 @@
+"""What generators, verifiers, searches, detectors and worlds are to each other: protocols and plain dataclasses.
+
+Nothing here imports anything else of the package, and nothing needs to be inherited. A class that has the methods and
+attributes of a protocol is one; what only some can do (correct, score, reflect ...) is a protocol of its own, a
+capability, that is asked for with `isinstance`.
+
+    from imagecot.contracts import Canvas, Paths, Choice, Usage
+
+`imagecot check generator|verifier|search NAME` tries whether a class keeps what its protocol promises.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imagecot.contracts.correction import Asked, Correction
+    from imagecot.contracts.detector import Detections, Detector
+    from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Generator, Predictor, Remasker
+    from imagecot.contracts.paths import UNDECIDED, Paths
+    from imagecot.contracts.prompts import Reader
+    from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
+    from imagecot.contracts.randomness import Stream, fork_seeds, path_seeds, uniforms
+    from imagecot.contracts.reflection import Reflection, Reflector
+    from imagecot.contracts.scorer import Draws, Scorer, Terms
+    from imagecot.contracts.search import Batched, Candidate, Choice, Cost, PathRecord, Run, Strategy, Verdict
+    from imagecot.contracts.verifier import Advised, Conversation, Usage, Verifier
+    from imagecot.contracts.world import World
+
+_HOMES = {
+    "correction": ("Asked", "Correction"),
+    "detector": ("Detections", "Detector"),
+    "generator": ("Adjustable", "Canvas", "Corrector", "Encoder", "Generator", "Predictor", "Remasker"),
+    "paths": ("UNDECIDED", "Paths"),
+    "prompts": ("Reader",),
+    "questions": ("CLARITY", "ORM", "POTENTIAL", "PRM", "REFLECTION", "Question"),
+    "randomness": ("Stream", "fork_seeds", "path_seeds", "uniforms"),
+    "reflection": ("Reflection", "Reflector"),
+    "scorer": ("Draws", "Scorer", "Terms"),
+    "search": ("Batched", "Candidate", "Choice", "Cost", "PathRecord", "Run", "Strategy", "Verdict"),
+    "verifier": ("Advised", "Conversation", "Usage", "Verifier"),
+    "world": ("World",),
+}
+__all__ = [
+    "CLARITY",
+    "ORM",
+    "POTENTIAL",
+    "PRM",
+    "REFLECTION",
+    "UNDECIDED",
+    "Adjustable",
+    "Advised",
+    "Asked",
+    "Batched",
+    "Candidate",
+    "Canvas",
+    "Choice",
+    "Conversation",
+    "Correction",
+    "Corrector",
+    "Cost",
+    "Detections",
+    "Detector",
+    "Draws",
+    "Encoder",
+    "Generator",
+    "PathRecord",
+    "Paths",
+    "Predictor",
+    "Question",
+    "Reader",
+    "Reflection",
+    "Reflector",
+    "Remasker",
+    "Run",
+    "Scorer",
+    "Strategy",
+    "Stream",
+    "Terms",
+    "Usage",
+    "Verdict",
+    "Verifier",
+    "World",
+    "fork_seeds",
+    "path_seeds",
+    "uniforms",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on demand: costs and verdicts of a finished run are read without torch.
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,11 +5,23 @@ of keys in int64 arithmetic, so numbers are the same on every device, in every b
 """
 
 import hashlib
+from enum import IntEnum
 
 import torch
 from torch import Tensor
 
-CODES, MASKING, FORKS = range(3)  # streams: independent sequences of one path
+
+class Stream(IntEnum):
+    """Independent sequences of one path's uniforms."""
+
+    CODES = 0  # which code is drawn
+    MASKING = 1  # the noise on confidences
+    FORKS = 2  # seeds of paths and forks
+    RATIOS = 3  # how much of an image an estimate hides
+    POSITIONS = 4  # which positions it hides
+    STEPS = 5  # which steps of a path are scored
+    USER = 16  # from here on for generators outside of this package
+
 
 _WRAP = 1 << 64
 
@@ -52,12 +64,12 @@ def uniforms(seeds: Tensor, step: int, stream: int, count: int) -> Tensor:
 
 def path_seeds(seed: int, n: int) -> Tensor:
     """Return the seeds (n,) int64 of the n paths of a search; the k-th does not depend on n."""
-    return _bits(torch.tensor([_signed(seed)]), 0, FORKS, n)[0] & _SEED_BITS
+    return _bits(torch.tensor([_signed(seed)]), 0, Stream.FORKS, n)[0] & _SEED_BITS
 
 
 def fork_seeds(seeds: Tensor, k: int) -> Tensor:
     """Return k new seeds for each of seeds (B,), as (B*k,), the forks of one path side by side."""
-    return (_bits(seeds, 1, FORKS, k) & _SEED_BITS).flatten()
+    return (_bits(seeds, 1, Stream.FORKS, k) & _SEED_BITS).flatten()
 
 
 def prompt_seed(seed: int, prompt: str) -> int:

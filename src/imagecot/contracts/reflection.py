@@ -1,11 +1,13 @@
 """What a verifier says when it is asked what is wrong with an image: yes, or no with reasons (paper, section 3.4)."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from imagecot.reflection.discrepancies import Discrepancy, parse, without_answer
+if TYPE_CHECKING:
+    from torch import Tensor
 
-ANSWER_TOKENS = 96  # a reflection ends here where the verifier does not end it
+_ANSWER = re.compile(r"^\s*(yes|no)\b(?:\s*[,.:;]\s*|\s*$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,6 @@ class Reflection:
         return "" if self.accepted or self._says_yes else " ".join(without_answer(self.text).split())
 
     @property
-    def discrepancies(self) -> list[Discrepancy]:
-        """What of the reasons could be understood."""
-        return parse(self.reasons)
-
-    @property
     def problem(self) -> str | None:
         """What is odd about the answer: empty, endless or contradicting itself; None where nothing is."""
         if not self.complete:
@@ -51,7 +48,16 @@ class Reflection:
     def _says_yes(self) -> bool:
         return self.text.lstrip().lower().startswith("yes")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all of it as JSON knows it, with what was understood and what is odd, for people."""
-        understood = [asdict(discrepancy) for discrepancy in self.discrepancies]
-        return {**asdict(self), "discrepancies": understood, "problem": self.problem}
+
+@runtime_checkable
+class Reflector(Protocol):
+    """Says in words what is wrong with an image."""
+
+    def reflect(self, images: "Tensor", prompts: list[str]) -> list[Reflection]:
+        """The answers to the reflection question about images (B, 3, H, W) in [0, 1]."""
+        ...
+
+
+def without_answer(text: str) -> str:
+    """Return what stands behind the yes or no that an answer begins with."""
+    return _ANSWER.sub("", text, count=1).strip()

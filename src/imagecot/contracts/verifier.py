@@ -1,54 +1,96 @@
-"""What a search asks of a verifier, and what a first turn leaves for a second."""
+"""What a search asks of a verifier, what a first turn leaves for a second, and what it all cost."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
 from imagecot.contracts.questions import Question
-from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.tree import check_rows, gathered
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What a verifier has done since it was made.
+
+    judge_calls    answers: one a question about one image
+    tokens_judged  tokens that it read, and wrote, for them
+    seconds        time that it says it took; where it says nothing (0) whoever asks has measured it
+    """
+
+    judge_calls: int = 0
+    tokens_judged: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.judge_calls + other.judge_calls,
+            self.tokens_judged + other.tokens_judged,
+            self.seconds + other.seconds,
+        )
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.judge_calls - other.judge_calls,
+            self.tokens_judged - other.tokens_judged,
+            self.seconds - other.seconds,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Conversation:
-    """A turn that was read: keys and values of every layer, for a follow-up that encodes no image again.
+    """A turn that was read about B images, for a follow-up question that encodes no image again.
 
     question  what was asked
-    cache     for each layer, keys and values (B, heads, n, d)
-    mask      (B, n) bool, False where a row was padded on the left
+    own       what belongs to each image, such as keys and values: a nesting of tensors with leading dimension B
+    shared    what all have in common; never gathered
     """
 
     question: Question
-    cache: tuple[tuple[Tensor, Tensor], ...]
-    mask: Tensor
+    own: Any = None
+    shared: Any = None
 
-    def __len__(self) -> int:
-        return len(self.mask)
+    def select(self, indices: Tensor) -> Self:
+        """The conversations of some images: indices (k,) int64 or (B,) bool."""
+        return replace(self, own=gathered(self.own, indices))
 
-    def select(self, indices: Tensor) -> "Conversation":
-        """The conversations of some rows: indices (k,) int64 or (B,) bool."""
-        cache = tuple((keys[indices], values[indices]) for keys, values in self.cache)
-        return Conversation(self.question, cache, self.mask[indices])
+    def check(self, images: int) -> None:
+        """ValueError where this is no conversation about so many images."""
+        check_rows(self.own, images)
 
 
+@runtime_checkable
 class Verifier(Protocol):
-    """Answers yes/no questions about images; `judge_calls` and `tokens_judged` count what it has read."""
+    """Answers yes/no questions about images with P(yes)."""
 
-    judge_calls: int
-    tokens_judged: int
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Everything but the weights that changes an answer, as JSON knows it: a part of every identity."""
+        ...
 
-    def check_prompt(self, prompt: str) -> None:
-        """Raise UsageError, saying why, for a prompt that no question can be asked about."""
+    @property
+    def usage(self) -> Usage:
+        """What it has done so far."""
         ...
 
     def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
-        """P(yes) (B,) for images (B, 3, H, W) in [0, 1] and one prompt for each, or one for all."""
+        """P(yes) (B,) for images (B, 3, H, W) in [0, 1] and one prompt for each, or one for all.
+
+        after  the conversations that a follow-up question continues; `images` are not looked at then
+        """
         ...
 
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """P(yes) (B,), and the conversations that a follow-up question continues."""
         ...
 
-    def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
-        """The answers to the reflection question about images (B, 3, H, W), as they are written."""
+
+@runtime_checkable
+class Advised(Protocol):
+    """A verifier that knows how it likes to be searched with; what the user says goes before."""
+
+    @property
+    def advice(self) -> Mapping[str, Mapping[str, Any]]:
+        """Settings of searches by their names, such as {"parm": {"first_step": 6, "keep": 0.4}}."""
         ...

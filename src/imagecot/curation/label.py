@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
-from imagecot.contracts.detector import SEEN, Detections, Detector, judge
-from imagecot.contracts.paths import Correction, Generator, Paths, finish, states
+from imagecot.contracts.detector import Detections, Detector
+from imagecot.geneval.detection import SEEN, judge
+from imagecot.contracts.correction import Correction
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import Paths, finish, states
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.curation.dataset import BEFORE, TOLD, Row, make_row
 from imagecot.geneval.rules import judge_detections, kept_indices

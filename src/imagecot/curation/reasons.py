@@ -4,7 +4,7 @@ import re
 from typing import Literal
 
 from imagecot.naming import printable
-from imagecot.reflection.discrepancies import without_answer
+from imagecot.contracts.reflection import without_answer
 from imagecot.replies import Reply
 
 Outcome = Literal["reasons", "refused", "cut", "agreed", "empty"]

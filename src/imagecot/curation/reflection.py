@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagecot.bounds import check_seed
-from imagecot.contracts.detector import Detector, judge
+from imagecot.contracts.detector import Detector
+from imagecot.geneval.detection import judge
 from imagecot.curation.chat_model import ChatModel
 from imagecot.curation.dataset import REASONS, RankingData, Row, content, read_rows
 from imagecot.curation.job import Job, Make

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from imagecot import models as names
 from imagecot.bounds import check_seed, check_whole
-from imagecot.contracts.detector import judge
+from imagecot.geneval.detection import judge
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.curation.dataset import RankingData, Row, content, make_row, read_rows
 from imagecot.curation.job import Job, Make

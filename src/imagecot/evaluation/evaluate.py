@@ -25,8 +25,8 @@ from imagecot.geneval.rules import judge_detections, kept_indices
 from imagecot.images import from_picture
 
 if TYPE_CHECKING:
-    from imagecot.contracts.paths import Generator
-    from imagecot.verifiers import Verifier
+    from imagecot.contracts.generator import Generator
+    from imagecot.contracts.verifier import Verifier
 
 _PROMPTS_A_UNIT = 8
 _ENTRIES_A_UNIT = 32
@@ -164,7 +164,7 @@ def draw_prompts(drawing: Drawing, piece: Piece, models: Models, state: Evaluati
 
 def _single(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
     from imagecot.contracts.paths import finish
-    from imagecot.strategies.trace import Cost
+    from imagecot.contracts.search import Cost
 
     assert models.generator is not None
     texts = [metadata["prompt"] for metadata in prompts for _ in range(drawing.samples)]
@@ -176,7 +176,7 @@ def _single(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], mode
 
 def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
     from imagecot.strategies.many import search_many
-    from imagecot.strategies.trace import Cost
+    from imagecot.contracts.search import Cost
 
     assert models.generator is not None
     traces = search_many(

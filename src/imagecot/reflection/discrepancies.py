@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from imagecot.contracts.reflection import without_answer
 from imagecot.errors import ImagecotError
 from imagecot.geneval.prompts import COLORS, NUMBER_WORDS, OBJECT_NAMES, RELATIONS, plural, with_article
 
@@ -174,11 +175,6 @@ def parse(text: str) -> list[Discrepancy]:
                 found.setdefault((kind, discrepancy.object), discrepancy)
                 break
     return list(found.values())
-
-
-def without_answer(text: str) -> str:
-    """Return what stands behind the yes or no that an answer begins with."""
-    return re.sub(r"^\s*(yes|no)\b(?:\s*[,.:;]\s*|\s*$)", "", text, count=1, flags=re.IGNORECASE).strip()
 
 
 def _digits(word: str) -> str:

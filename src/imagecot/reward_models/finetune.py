@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot import interruption, launch
-from imagecot.contracts.questions import CHAT_END, CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
+from imagecot.verifiers.chat import CHAT_END
 from imagecot.curation.dataset import REASONS, Row, answer, read_rows
 from imagecot.curation.label import CLEAR_AFTER, scaled
 from imagecot.errors import ImagecotError, UsageError

@@ -19,11 +19,12 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.prompts import check_prompt, check_prompts
 
 if TYPE_CHECKING:
-    from imagecot.contracts.paths import Generator
+    from imagecot.contracts.generator import Generator
     from imagecot.strategies.resume import Partial
     from imagecot.strategies.run import Run
-    from imagecot.strategies.trace import Candidate, Trace
-    from imagecot.verifiers import Verifier
+    from imagecot.contracts.search import Candidate
+    from imagecot.strategies.trace import Trace
+    from imagecot.contracts.verifier import Verifier
 
 STRATEGIES = {
     "single": "imagecot.strategies.single",

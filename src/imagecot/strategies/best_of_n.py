@@ -1,7 +1,8 @@
 """best-of-n: n paths run to their end; the highest P(yes) to the ORM question wins (paper, section 3.1)."""
 
 from imagecot.strategies.run import Run
-from imagecot.strategies.trace import Candidate, ranked
+from imagecot.contracts.search import Candidate
+from imagecot.strategies.trace import ranked
 
 NEEDS_VERIFIER = True
 assess = None  # every path runs to its end

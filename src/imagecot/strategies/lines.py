@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from imagecot.contracts.reflection import Reflection
 from imagecot.reading import Schema
-from imagecot.strategies.trace import Candidate, Cost, Verdict
+from imagecot.contracts.search import Candidate, Cost, Verdict
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]

@@ -12,11 +12,12 @@ from imagecot.errors import UsageError
 from imagecot.strategies import STRATEGIES, Settings, search
 from imagecot.strategies.run import LARGEST_GROUP, Run
 from imagecot.strategies.together import draw_together
-from imagecot.strategies.trace import Cost, Trace
+from imagecot.contracts.search import Cost
+from imagecot.strategies.trace import Trace
 
 if TYPE_CHECKING:
-    from imagecot.contracts.paths import Generator
-    from imagecot.verifiers import Verifier
+    from imagecot.contracts.generator import Generator
+    from imagecot.contracts.verifier import Verifier
 
 
 def search_many(

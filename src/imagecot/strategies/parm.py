@@ -22,7 +22,8 @@ from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import CLARITY, POTENTIAL
 from imagecot.strategies.run import Run
 from imagecot.strategies.together import score
-from imagecot.strategies.trace import Candidate, Cost, ranked
+from imagecot.contracts.search import Candidate, Cost
+from imagecot.strategies.trace import ranked
 
 NEEDS_VERIFIER = True
 YES = 0.5

@@ -14,13 +14,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from imagecot.contracts.paths import Correction
+from imagecot.contracts.correction import Correction
 from imagecot.contracts.randomness import fork_seeds
 from imagecot.contracts.reflection import Reflection
 from imagecot.strategies import parm
 from imagecot.strategies.parm import assess
 from imagecot.strategies.run import Run
-from imagecot.strategies.trace import Candidate, ranked
+from imagecot.contracts.search import Candidate
+from imagecot.strategies.trace import ranked
 
 __all__ = ["NEEDS_VERIFIER", "assess", "choose", "correct", "everything"]
 NEEDS_VERIFIER = True

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from imagecot.strategies.trace import shown, shown_steps
 
 if TYPE_CHECKING:
-    from imagecot.strategies.trace import Candidate, Trace
+    from imagecot.contracts.search import Candidate
+    from imagecot.strategies.trace import Trace
 
 Color = tuple[int, int, int]
 

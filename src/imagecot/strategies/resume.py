@@ -20,7 +20,7 @@ from safetensors.torch import save
 from imagecot.files import make_own_folder, write_text, write_whole
 from imagecot.strategies.folder import PARTIAL, RUN
 from imagecot.strategies.lines import CandidateLine, CostLine
-from imagecot.strategies.trace import Candidate, Cost
+from imagecot.contracts.search import Candidate, Cost
 
 _CANDIDATES = TypeAdapter(list[CandidateLine])
 

@@ -10,7 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from imagecot import interruption
-from imagecot.contracts.paths import Correction, Generator, Paths
+from imagecot.contracts.correction import Correction
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import REFLECTION
 from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import ImagecotError, UsageError
@@ -19,13 +21,14 @@ from imagecot.images import from_picture, to_pictures
 from imagecot.reflection.by_asking import examined
 from imagecot.strategies.resume import Partial
 from imagecot.strategies.together import Assess, draw_together
-from imagecot.strategies.trace import Candidate, Cost, Verdict, ranked, shown, shown_steps
+from imagecot.contracts.search import Candidate, Cost, Verdict
+from imagecot.strategies.trace import ranked, shown, shown_steps
 
 if TYPE_CHECKING:
     from imagecot.contracts.questions import Question
     from imagecot.contracts.reflection import Reflection
     from imagecot.contracts.verifier import Conversation
-    from imagecot.verifiers import Verifier
+    from imagecot.contracts.verifier import Verifier
 
 LARGEST_GROUP = 256  # paths in progress at once
 KEPT_IMAGES = 256  # images of the best so many candidates stay in memory

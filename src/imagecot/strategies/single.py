@@ -1,7 +1,7 @@
 """single: one path and no choice; a verifier, where there is one, says what it thinks of the image."""
 
 from imagecot.strategies.run import Run
-from imagecot.strategies.trace import Candidate
+from imagecot.contracts.search import Candidate
 
 NEEDS_VERIFIER = False
 assess = None  # the path runs to its end

@@ -13,7 +13,8 @@ from imagecot.contracts.questions import PRM
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.images import to_pictures
 from imagecot.strategies.run import LARGEST_GROUP, Run
-from imagecot.strategies.trace import Candidate, Cost, ranked
+from imagecot.contracts.search import Candidate, Cost
+from imagecot.strategies.trace import ranked
 
 NEEDS_VERIFIER = True
 

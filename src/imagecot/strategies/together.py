@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from imagecot.contracts.paths import Generator, Paths
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import ORM
 from imagecot.images import to_pictures
-from imagecot.strategies.trace import Candidate
+from imagecot.contracts.search import Candidate
 
 if TYPE_CHECKING:
     from imagecot.strategies.run import Run

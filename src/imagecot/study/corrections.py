@@ -22,7 +22,9 @@ from rich.progress import track
 
 from imagecot import interruption
 from imagecot.bounds import MOST_WORKERS, check_whole
-from imagecot.contracts.paths import Correction, Generator, finish
+from imagecot.contracts.correction import Correction
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.errors import UsageError
 from imagecot.files import write_text
@@ -41,7 +43,8 @@ from imagecot.study.recipe import Metadata, Prompts, judging, prompts
 from imagecot.study.rows import CorrectionsRow, Row
 from imagecot.study.run import circumstances, write_summary
 from imagecot.study.store import Store
-from imagecot.verifiers import Verifier, load_verifier
+from imagecot.contracts.verifier import Verifier
+from imagecot.verifiers import load_verifier
 
 FOUND = "found_by_asking"
 LABELS = {

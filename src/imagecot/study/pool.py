@@ -13,8 +13,9 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from imagecot.contracts.detector import Detector, judge
-from imagecot.contracts.paths import Generator
+from imagecot.contracts.detector import Detector
+from imagecot.geneval.detection import judge
+from imagecot.contracts.generator import Generator
 from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.files import make_own_folder, write_atomically
 from imagecot.generators import load_generator
@@ -23,11 +24,13 @@ from imagecot.images import from_picture
 from imagecot.models import weights_of
 from imagecot.strategies import search
 from imagecot.strategies.parm_plus_plus import codes_of
-from imagecot.strategies.trace import Candidate, Cost, Trace
+from imagecot.contracts.search import Candidate, Cost
+from imagecot.strategies.trace import Trace
 from imagecot.study.recipe import Metadata, RowRecipe, StudyRecipe, Unit, due
 from imagecot.study.recorded import record
 from imagecot.study.rows import Row
-from imagecot.verifiers import Verifier, load_verifier
+from imagecot.contracts.verifier import Verifier
+from imagecot.verifiers import load_verifier
 from imagecot.worlds.choice import detectors
 
 GALLERY = "gallery"

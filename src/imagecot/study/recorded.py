@@ -7,7 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from imagecot.contracts.paths import Correction, Generator, Paths, states
+from imagecot.contracts.correction import Correction
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import Paths, states
 from imagecot.errors import ImagecotError
 
 

@@ -5,7 +5,8 @@ from rich.console import Console
 from rich.progress import track
 
 from imagecot import interruption
-from imagecot.contracts.paths import Generator, Paths
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import Paths
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
 from imagecot.memory import is_out_of_memory

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from imagecot.reading import Schema
-from imagecot.strategies.trace import Cost
+from imagecot.contracts.search import Cost
 from imagecot.study.kinds import Count, Seconds, Share
 
 Row = dict[str, Any]

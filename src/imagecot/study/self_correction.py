@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from imagecot import interruption
-from imagecot.contracts.paths import Correction
+from imagecot.contracts.correction import Correction
 from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.geneval.rules import Judgment
 from imagecot.geneval.summary import compare
@@ -25,7 +25,8 @@ from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text
 from imagecot.strategies import parm, search
 from imagecot.strategies.parm_plus_plus import ROUNDS, Telling, codes_of, correct, everything
 from imagecot.strategies.run import Run
-from imagecot.strategies.trace import Candidate, ranked
+from imagecot.contracts.search import Candidate
+from imagecot.strategies.trace import ranked
 from imagecot.study.analysis import both_judges, mean_cost
 from imagecot.study.pool import Judges, Models, counts
 from imagecot.study.recipe import Metadata, SelfCorrection, StudyRecipe, prompts

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imagecot.contracts.questions import POTENTIAL, REFLECTION, Question, check_room, refuse_marks
+from imagecot.contracts.questions import POTENTIAL, REFLECTION, Question
+from imagecot.verifiers.chat import check_room, refuse_marks
 from imagecot.contracts.reflection import ANSWER_TOKENS, Reflection
 from imagecot.contracts.verifier import Conversation
 from imagecot.errors import ImagecotError, UsageError

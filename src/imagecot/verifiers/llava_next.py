@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
 
-from imagecot.contracts.questions import CLARITY, POTENTIAL, RELEASED_CLARITY, RELEASED_POTENTIAL, Question
+from imagecot.contracts.questions import CLARITY, POTENTIAL, Question
+from imagecot.verifiers.chat import RELEASED_CLARITY, RELEASED_POTENTIAL
 from imagecot.contracts.verifier import Conversation
 from imagecot.errors import ImagecotError
 from imagecot.foreign import check_sizes, foreign

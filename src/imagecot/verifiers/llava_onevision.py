@@ -11,17 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from imagecot.contracts.questions import (
-    ANSWERED_YES,
-    CHAT_END,
-    CHAT_START,
-    IMAGE_TOKEN,
-    QUESTIONS,
-    REFLECTION,
-    Question,
-    check_room,
-    refuse_marks,
-)
+from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
+from imagecot.verifiers.chat import ANSWERED_YES, CHAT_END, CHAT_START, IMAGE_TOKEN, check_room, refuse_marks
 from imagecot.contracts.reflection import ANSWER_TOKENS, Reflection
 from imagecot.contracts.verifier import Conversation
 from imagecot.errors import ImagecotError, UsageError
@@ -91,7 +82,7 @@ class LlavaOnevisionVerifier:
     def text(self, question: Question, prompt: str) -> list[int]:
         """The ids behind the image when a question is asked from scratch; UsageError for a prompt that cannot be."""
         refuse_marks(prompt, self._marks)
-        ids = self._tokens(question.conversation(prompt))
+        ids = self._tokens(conversation(question, prompt))
         answer = ANSWER_TOKENS if question is REFLECTION else 0
         check_room(len(self._start) + self._rows + len(ids) + answer, self.model.config.text_config)
         return ids
@@ -171,7 +162,7 @@ class LlavaOnevisionVerifier:
 
     @torch.no_grad()
     def _follow(self, question: Question, after: Conversation) -> Tensor:
-        text = torch.tensor(self._tokens(ANSWERED_YES + question.text("")), device=self.device)
+        text = torch.tensor(self._tokens(ANSWERED_YES + turn(question, "")), device=self.device)
         n = len(after)
         embeds = self.model.model.language_model.embed_tokens(text).expand(n, -1, -1)
         mask = F.pad(after.mask, (0, len(text)), value=True)

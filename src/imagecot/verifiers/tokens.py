@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from imagecot.contracts.questions import IMAGE_TOKEN, constant_texts
+from imagecot.verifiers.chat import IMAGE_TOKEN, constant_texts
 
 DESCRIBE = " Describe this image."
 END = "<|im_end|>"

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagecot.contracts import randomness
-from imagecot.contracts.paths import MASKED, Asked, Correction, Paths, without_words
+from imagecot.contracts.correction import Asked, Correction, without_words
+from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.errors import UsageError
 from imagecot.generators import MOST, MOST_STEPS
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
@@ -58,7 +59,7 @@ def decode_step(
 ) -> tuple[Tensor, Tensor]:
     """Predict all codes and say which to mask again.
 
-    logits        (M, C), guided, at the M positions where codes (B, N) is MASKED, in row-major order
+    logits        (M, C), guided, at the M positions where codes (B, N) is UNDECIDED, in row-major order
     draw          maps probabilities (M, C) to the drawn codes (M,)
     mask_uniform  (B, N) uniforms in [0, 1) of the Gumbel noise on the confidences
     temperature   strength of that noise
@@ -67,7 +68,7 @@ def decode_step(
     Returns the complete codes (B, N) and the positions (B, N) to mask: those whose confidence is strictly
     below the cut-off, so that ties mask fewer.
     """
-    unknown = codes == MASKED
+    unknown = codes == UNDECIDED
     probabilities = logits.float().softmax(dim=1)
     drawn = draw(probabilities)
     probability = probabilities.gather(1, drawn[:, None])[:, 0]
@@ -194,7 +195,7 @@ class ShowoGenerator:
         prefixes, empty = encoded[: len(texts)], encoded[len(texts) :]
         shared = [empty[different.index(text)] for text in against] or None
         index = torch.tensor([distinct.index(one) for one in asked], device=self.model.device)
-        codes = torch.full((len(seeds), self.model.config.num_vq_tokens), MASKED, device=self.model.device)
+        codes = torch.full((len(seeds), self.model.config.num_vq_tokens), UNDECIDED, device=self.model.device)
         return Paths(
             codes=codes,
             proposed=codes,
@@ -217,9 +218,9 @@ class ShowoGenerator:
             codes, seeds = paths.codes[part], paths.seeds[part]
             uniform, mask_uniform = (
                 randomness.uniforms(seeds, paths.step, stream, codes.shape[1])
-                for stream in (randomness.CODES, randomness.MASKING)
+                for stream in (randomness.Stream.CODES, randomness.Stream.MASKING)
             )
-            chosen = uniform[codes == MASKED]
+            chosen = uniform[codes == UNDECIDED]
             logits = self.guided_logits(codes, paths.prompt_index[part], paths.context)
             draw = partial(draw_by_inverse, uniform=chosen)
             return decode_step(logits, codes, draw, mask_uniform, temperature, planned)
@@ -227,7 +228,7 @@ class ShowoGenerator:
         parts = in_parts(predict, len(paths), self.paths_per_pass)
         proposed, masked = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         step = paths.step + 1
-        decided = proposed if step == paths.steps else proposed.masked_fill(masked, MASKED)
+        decided = proposed if step == paths.steps else proposed.masked_fill(masked, UNDECIDED)
         return replace(paths, codes=decided, proposed=proposed, step=step)
 
     def guided_logits(self, codes: Tensor, prompt_index: Tensor, context: _Context) -> Tensor:
@@ -240,13 +241,13 @@ class ShowoGenerator:
         if len(distinct) == len(codes):
             return self._logits(codes, prompt_index, context)
         codes = distinct[:, 1:]
-        counts = (codes == MASKED).sum(dim=1)
+        counts = (codes == UNDECIDED).sum(dim=1)
         logits = self._logits(codes, distinct[:, 0], context).split(counts.tolist())
         return torch.cat([logits[k] for k in row.tolist()])
 
     def _logits(self, codes: Tensor, prompt_index: Tensor, context: _Context) -> Tensor:
         ids = self.prompting.image_block(self.prompting.image_ids(codes))
-        wanted = codes == MASKED
+        wanted = codes == UNDECIDED
         which, counts = (found.tolist() for found in prompt_index.unique_consecutive(return_counts=True))
         prefixes = [(context.prefixes[i], count) for i, count in zip(which, counts, strict=True)]
         if context.against is None:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from imagecot.checkpoint import AGAIN
-from imagecot.contracts.paths import Asked
+from imagecot.contracts.correction import Asked
 from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, write_atomically, write_text
 from imagecot.foreign import foreign

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.contracts.paths import MASKED, Asked, without_words
+from imagecot.contracts.correction import Asked, without_words
+from imagecot.contracts.paths import UNDECIDED
 from imagecot.generators.showo.model import Showo, omni_attention_mask
 from imagecot.generators.showo.prompting import Prompting
 
@@ -42,7 +43,7 @@ class ShowoScores(nn.Module):
         guidance  the scale of the classifier-free guidance under which the codes were drawn; 0 is none
         """
         wanted = masked if wanted is None else wanted
-        seen = codes.masked_fill(masked, MASKED)
+        seen = codes.masked_fill(masked, UNDECIDED)
         if guidance:
             states = self._states([*prompts, *map(without_words, prompts)], torch.cat([seen, seen]))
             conditional, unconditional = (part[wanted] for part in states.chunk(2))
@@ -53,7 +54,7 @@ class ShowoScores(nn.Module):
         return torch.zeros(codes.shape, device=codes.device).masked_scatter(wanted, scores)
 
     def _states(self, prompts: Sequence[Asked], codes: Tensor) -> Tensor:
-        """Normalised states (R, N, D) at the image positions of codes (R, N), MASKED where they are hidden."""
+        """Normalised states (R, N, D) at the image positions of codes (R, N), UNDECIDED where they are hidden."""
         ids = self.prompting.with_images(prompts, codes)
         allowed = omni_attention_mask(ids, self.prompting.pad_id, self.prompting.soi_id, self.prompting.eoi_id)
         device = codes.device.type

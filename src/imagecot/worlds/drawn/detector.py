@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.checkpoint import AGAIN, CONFIG, find_weights
-from imagecot.contracts.detector import Detections, judge
+from imagecot.contracts.detector import Detections
+from imagecot.geneval.detection import judge
 from imagecot.errors import ImagecotError
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Judgment

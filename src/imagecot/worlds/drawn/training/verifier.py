@@ -27,7 +27,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from imagecot.contracts.questions import CHAT_ASK, CHAT_START, IMAGE_TOKEN, ORM
+from imagecot.contracts.questions import ORM
+from imagecot.verifiers.chat import CHAT_ASK, CHAT_START, IMAGE_TOKEN
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import first_line
 from imagecot.files import write_folder

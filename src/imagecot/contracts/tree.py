@@ -1,0 +1,51 @@
+"""What belongs to each of B rows: a tensor with leading dimension B, or any nesting of such tensors."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+
+def mapped(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same nesting with `function` of every tensor in it.
+
+    tree  a tensor, None, or dictionaries, lists, tuples, named tuples and dataclasses of such
+
+    TypeError for anything else, which could not be gathered.
+    """
+    if tree is None:
+        return None
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, Mapping):
+        return {name: mapped(part, function) for name, part in tree.items()}
+    if isinstance(tree, tuple):
+        parts = [mapped(part, function) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    if isinstance(tree, list):
+        return [mapped(part, function) for part in tree]
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return replace(tree, **{entry.name: mapped(getattr(tree, entry.name), function) for entry in fields(tree)})
+    raise TypeError(
+        f"what belongs to each path must be made of tensors, not of {type(tree).__name__}; keep what all share in `shared`"
+    )
+
+
+def gathered(tree: Any, indices: Any) -> Any:
+    """The rows at `indices` (int64 or a bool mask) of every tensor in a nesting."""
+    return mapped(tree, lambda tensor: tensor[indices])
+
+
+def check_rows(tree: Any, rows: int) -> None:
+    """ValueError where a tensor of a nesting has not `rows` rows, TypeError for what is no such nesting."""
+    for tensor in leaves(tree):
+        if tensor.ndim == 0 or len(tensor) != rows:
+            raise ValueError(f"a tensor of shape {tuple(tensor.shape)} does not belong to {rows} paths")
+
+
+def leaves(tree: Any) -> Iterator[Tensor]:
+    """All tensors of a nesting."""
+    found: list[Tensor] = []
+    mapped(tree, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return iter(found)

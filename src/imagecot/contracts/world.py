@@ -1,0 +1,40 @@
+"""What prompts are about, and who judges them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from imagecot.contracts.detector import Detector
+
+Metadata = dict[str, Any]  # a prompt and its requirement, as GenEval writes them: tag, prompt, include, exclude
+
+
+@runtime_checkable
+class World(Protocol):
+    """Prompts, classes and judges that belong together.
+
+    name     how it is named in commands and recipes
+    classes  what its prompts may ask for
+    judges   names of its detectors; by the first its scores are
+    words    those that its generators were trained on, None where they know any
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    judges: tuple[str, ...]
+    words: frozenset[str] | None
+
+    def prompts(self) -> list[Metadata]:
+        """The prompts that it is tested by, which no training may see."""
+        ...
+
+    def training_prompts(self, per_task: int, seed: int) -> list[Metadata]:
+        """Other prompts of its kind, at most `per_task` of each task."""
+        ...
+
+    def load_judges(self, name: str, colors: str | None = None) -> "Sequence[Detector]":
+        """Load a detector by its name, then the others that this world judges by.
+
+        colors  the model that names colours, for detectors that only find objects
+        """
+        ...
