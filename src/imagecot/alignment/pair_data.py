@@ -1,33 +1,28 @@
 """Preference pairs as the codes that a generator is trained on, from curated Parquet or the paper's `dpo.jsonl`."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, ImageOps
-from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
-from imagecot import interruption
 from imagecot.contracts.correction import Asked, Correction
+from imagecot.contracts.prompts import Reader
 from imagecot.curation.dataset import BEFORE, TOLD
 from imagecot.curation.pairs import read_pairs
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.files import make_folder, make_own_folder
 from imagecot.generators.showo import MagvitV2
 from imagecot.images import from_picture, open_picture
-from imagecot.contracts.prompts import Reader
 from imagecot.prompts import check_prompt
 from imagecot.reading import Foreign, read_bytes, read_records
 from imagecot.training.output import digest_of, shards_of
-from imagecot.training.state import read_state, refusing_damage, write_state
+from imagecot.training.parts import check_codes, digest, fingerprint, in_parts
 
-_A_PART = 256  # what a killed run computes again at most
 _SIDES = ("chosen", "rejected")
-_AGAIN = "delete it to compute it again"
 _ADVICE = "correct or remove the line"
 Row = dict[str, Any]
 
@@ -135,46 +130,6 @@ def load_pairs(source: Path, tokenizer: MagvitV2, cache: Path, reader: Reader | 
     return Pairs([row["id"] for row in rows], [row["prompt"] for row in rows], corrections, chosen, rejected)
 
 
-def in_parts(folder: Path, count: int, compute: Callable[[int, int], Tensor], what: str, size: int = _A_PART) -> Tensor:
-    """Compute a tensor of `count` rows by `compute(first, last)`, `size` rows at a time, each kept in `folder`.
-
-    ImagecotError for a part that is damaged.
-    """
-    make_folder(folder.parent)
-    make_own_folder(folder)
-    parts: list[Tensor] = []
-    for first in track(range(0, count, size), description=what, transient=True):
-        interruption.check()
-        file, last = folder / f"{first:07d}.pt", min(first + size, count)
-        if not file.exists():
-            write_state(file, compute(first, last).cpu())
-        part = read_state(file, _AGAIN)
-        with refusing_damage(file, _AGAIN):
-            row = (parts or [part])[0].shape[1:]
-            if not isinstance(part, Tensor) or part.shape != (last - first, *row):
-                raise ValueError(f"it is no tensor of {last - first} rows")
-        parts.append(part)
-    return torch.cat(parts)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of the weights of a model."""
-    total = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        total.update(name.encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return total.hexdigest()
-
-
-def digest(*parts: bytes | str) -> str:
-    """A short name for what is computed from `parts`."""
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(part.encode() if isinstance(part, str) else part)
-        total.update(b"\0")
-    return total.hexdigest()[:16]
-
-
 def _read_jsonl(file: Path) -> list[Row]:
     advice = "a line needs prompt, chosen and rejected as text, the latter two as paths of pictures"
     return [
@@ -229,7 +184,7 @@ def _encoded(rows: Sequence[Row], tokenizer: MagvitV2, cache: Path) -> Tensor:
     key = digest(*_digests(rows), fingerprint(tokenizer))
     folder = cache / f"codes-{key}"
     codes = in_parts(folder, len(images), lambda a, b: _encode(tokenizer, images[a:b]), "encoding pictures").long()
-    check_codes(codes, tokenizer, folder)
+    check_codes(codes, tokenizer.config.num_codes, tokenizer.config.codebook_size, folder)
     return codes
 
 
@@ -248,13 +203,6 @@ def _refuse_alike(rows: Sequence[Row], alike: Sequence[bool]) -> None:
             f"{same[0]}: chosen and rejected are the same image, which teaches nothing"
             f"{f', as in {len(same) - 1} more' if same[1:] else ''}; {_ADVICE}."
         )
-
-
-def check_codes(codes: Tensor, tokenizer: MagvitV2, kept: Path) -> None:
-    """Raise ImagecotError where codes (B, N) that were kept are not those of the image tokenizer."""
-    size = tokenizer.config
-    if codes.shape[1:] != (size.num_codes,) or not 0 <= int(codes.min()) <= int(codes.max()) < size.codebook_size:
-        raise ImagecotError(f"{kept} is damaged (its codes are not those of the image tokenizer); {_AGAIN}.")
 
 
 @torch.no_grad()

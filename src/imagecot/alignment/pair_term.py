@@ -12,12 +12,13 @@ from torch import Tensor
 from imagecot import interruption
 from imagecot.alignment.alignment import MOST_PAIRS, Alignment
 from imagecot.alignment.likelihood import log_likelihood, mask_draws
-from imagecot.alignment.pair_data import Pairs, digest, fingerprint, in_parts, load_pairs
+from imagecot.alignment.pair_data import Pairs, load_pairs
 from imagecot.alignment.policy import Policy
 from imagecot.alignment.preference import dpo_loss
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.reward_models.finetune import epoch_order, is_held_out
+from imagecot.training.parts import digest, fingerprint, in_parts
 
 _HELD_OUT_VISIT = -1  # the visit whose masks the pairs of the evaluation have
 

@@ -15,7 +15,6 @@ from pydantic import AfterValidator, BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.alignment.pair_data import check_codes, digest, fingerprint, in_parts
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds
 from imagecot.files import write_folder, write_text
@@ -26,6 +25,7 @@ from imagecot.precision import has_bfloat16
 from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Name, Place, Seed, Share, Weight, sizes_of
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.output import Output, digest_of, open_output
+from imagecot.training.parts import check_codes, digest, fingerprint, in_parts
 from imagecot.weights import find_weights, load_into, load_state_dict, save_checkpoint
 from imagecot.worlds.drawn.captions import caption, held_out_prompts, with_colors
 from imagecot.worlds.drawn.dataset import Example, Pool
@@ -77,7 +77,7 @@ def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, batch: int = 200) 
 
     folder = cache / f"codes-{digest(fingerprint(tokenizer), pool.folder.name, str(len(pool)))}"
     codes = in_parts(folder, len(pool), compute, "encoding pictures", batch)
-    check_codes(codes, tokenizer, folder)
+    check_codes(codes, tokenizer.config.num_codes, tokenizer.config.codebook_size, folder)
     return codes
 
 

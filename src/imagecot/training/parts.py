@@ -1,0 +1,63 @@
+"""What a training computes once and keeps: tensors in parts, under a name that says what they were computed from."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from imagecot import interruption
+from imagecot.errors import ImagecotError
+from imagecot.files import make_folder, make_own_folder
+from imagecot.training.state import read_state, refusing_damage, write_state
+
+_A_PART = 256  # what a killed run computes again at most
+_AGAIN = "delete it to compute it again"
+
+
+def in_parts(folder: Path, count: int, compute: Callable[[int, int], Tensor], what: str, size: int = _A_PART) -> Tensor:
+    """Compute a tensor of `count` rows by `compute(first, last)`, `size` rows at a time, each kept in `folder`.
+
+    ImagecotError for a part that is damaged.
+    """
+    make_folder(folder.parent)
+    make_own_folder(folder)
+    parts: list[Tensor] = []
+    for first in track(range(0, count, size), description=what, transient=True):
+        interruption.check()
+        file, last = folder / f"{first:07d}.pt", min(first + size, count)
+        if not file.exists():
+            write_state(file, compute(first, last).cpu())
+        part = read_state(file, _AGAIN)
+        with refusing_damage(file, _AGAIN):
+            row = (parts or [part])[0].shape[1:]
+            if not isinstance(part, Tensor) or part.shape != (last - first, *row):
+                raise ValueError(f"it is no tensor of {last - first} rows")
+        parts.append(part)
+    return torch.cat(parts)
+
+
+def check_codes(codes: Tensor, positions: int, codebook: int, kept: Path) -> None:
+    """Raise ImagecotError where codes that were kept are not (B, positions), each below `codebook`."""
+    if codes.shape[1:] != (positions,) or not 0 <= int(codes.min()) <= int(codes.max()) < codebook:
+        raise ImagecotError(f"{kept} is damaged (its codes are not those of the image tokenizer); {_AGAIN}.")
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the weights of a model."""
+    total = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def digest(*parts: bytes | str) -> str:
+    """A short name for what is computed from `parts`."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else part)
+        total.update(b"\0")
+    return total.hexdigest()[:16]
