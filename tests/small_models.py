@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,8 +15,11 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import UNDECIDED, Paths
-from imagecot.contracts.randomness import CODES, uniforms
+from imagecot.contracts.questions import Question
+from imagecot.contracts.randomness import Stream, uniforms
+from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.generators.showo import Showo
 from imagecot.weights import load_into
 from plain_decoder import CONFIG, DATA, tiny_magvitv2, tiny_prompting, tiny_showo
@@ -62,36 +66,44 @@ def write_verifier(folder: Path) -> Path:
 class Brightness:
     """A verifier whose P(yes) is the mean of the image; each answer costs 7 tokens."""
 
-    def __init__(self) -> None:
-        self.judge_calls = self.tokens_judged = 0
+    settings: ClassVar[dict[str, object]] = {}
 
-    def check_prompt(self, prompt: str) -> None:
-        """Reads all of them."""
+    def __init__(self) -> None:
+        self.usage = Usage()
 
     def ask(self, images: Tensor, prompts: list[str], question: object, after: object = None) -> Tensor:
-        self.judge_calls += len(images)
-        self.tokens_judged += 7 * len(images)
+        self.usage += Usage(judge_calls=len(images), tokens_judged=7 * len(images))
         return images.mean(dim=(1, 2, 3))
+
+    def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
+        return self.ask(images, prompts, question), Conversation(question)
 
 
 class Flat:
     """A generator of flat 4 x 4 pictures, whose shade is the first random number of the last step."""
 
+    paths_per_pass = 1000
+    canvas = Canvas((1, 1), 256, (4, 4))
+    settings: ClassVar[dict[str, object]] = {}
+
     def __init__(self, steps: int = 2, rows_per_path: int = 1) -> None:
         self.steps, self.rows_per_path = steps, rows_per_path
         self.batches: list[int] = []  # paths of each call of advance
 
-    def check_prompt(self, prompt: str) -> None:
-        """Reads all of them."""
-
     def start(self, prompts: list[str], seeds: Tensor) -> Paths:
         codes = torch.full((len(seeds), 1), UNDECIDED)
-        return Paths(codes, codes, seeds, torch.zeros_like(seeds), 0, self.steps)
+        return Paths(codes, seeds, torch.zeros_like(seeds), 0, self.steps)
+
+    def resume(self, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
+        return dataclasses.replace(self.start(prompts, seeds), codes=codes, step=step)
 
     def advance(self, paths: Paths) -> Paths:
         self.batches.append(len(paths))
-        codes = (uniforms(paths.seeds, paths.step, CODES, 1) * 256).long()
-        return dataclasses.replace(paths, codes=codes, proposed=codes, step=paths.step + 1)
+        codes = (uniforms(paths.seeds, paths.step, Stream.CODES, 1) * 256).long()
+        return dataclasses.replace(paths, codes=codes, step=paths.step + 1)
 
     def preview(self, paths: Paths) -> Tensor:
-        return (paths.proposed / 255.0)[:, :, None, None].expand(-1, 3, 4, 4)
+        return self.decode(paths.codes)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return (codes / 255.0)[:, :, None, None].expand(-1, 3, 4, 4)

@@ -28,7 +28,8 @@ def mapped(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if is_dataclass(tree) and not isinstance(tree, type):
         return replace(tree, **{entry.name: mapped(getattr(tree, entry.name), function) for entry in fields(tree)})
     raise TypeError(
-        f"what belongs to each path must be made of tensors, not of {type(tree).__name__}; keep what all share in `shared`"
+        f"what belongs to each path must be made of tensors, not of {type(tree).__name__}; what all share belongs in "
+        "`shared`"
     )
 
 

@@ -7,10 +7,10 @@ their wording and close variants, and leaves out what it does not understand.
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from imagecot.contracts.reflection import without_answer
+from imagecot.contracts.reflection import Reflection, without_answer
 from imagecot.errors import ImagecotError
 from imagecot.geneval.prompts import COLORS, NUMBER_WORDS, OBJECT_NAMES, RELATIONS, plural, with_article
 
@@ -175,6 +175,17 @@ def parse(text: str) -> list[Discrepancy]:
                 found.setdefault((kind, discrepancy.object), discrepancy)
                 break
     return list(found.values())
+
+
+def understood(reflection: Reflection) -> list[Discrepancy]:
+    """What of the reasons could be understood."""
+    return parse(reflection.reasons)
+
+
+def described(reflection: Reflection) -> dict[str, Any]:
+    """All of a reflection as JSON knows it, with what was understood and what is odd, for people."""
+    found = [asdict(discrepancy) for discrepancy in understood(reflection)]
+    return {**asdict(reflection), "discrepancies": found, "problem": reflection.problem}
 
 
 def _digits(word: str) -> str:

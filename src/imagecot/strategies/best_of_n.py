@@ -1,14 +1,32 @@
 """best-of-n: n paths run to their end; the highest P(yes) to the ORM question wins (paper, section 3.1)."""
 
-from imagecot.strategies.run import Run
-from imagecot.contracts.search import Candidate
+from collections.abc import Sequence
+
+from imagecot.contracts.paths import Paths
+from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
+from imagecot.strategies.options import NoSettings
 from imagecot.strategies.trace import ranked
 
-NEEDS_VERIFIER = True
-assess = None  # every path runs to its end
 
+class BestOfN:
+    """All paths run to their end, and the verifier picks one of the images."""
 
-def choose(run: Run) -> tuple[list[Candidate], int]:
-    """Return all candidates and the index of the best; of equal scores the first wins."""
-    candidates = run.in_groups()
-    return candidates, ranked(candidates)[0]
+    Settings = NoSettings
+    needs = frozenset({"verifier"})
+
+    def paths(self, n: int) -> int:
+        """As many as are asked for."""
+        return n
+
+    def choose(self, run: Run) -> Choice:
+        """Return all candidates, and the best of them; of equal scores the first."""
+        candidates = run.in_groups(self.assess)
+        return Choice(candidates, ranked(candidates)[0])
+
+    def assess(self, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+        """Stop nothing."""
+        return []
+
+    def replay(self, recorded: Sequence[PathRecord], settings: NoSettings) -> Choice:
+        """Take the path of the highest score, of equal ones the first."""
+        return Choice(recorded, max(range(len(recorded)), key=lambda k: (recorded[k].score or 0.0, -k)))

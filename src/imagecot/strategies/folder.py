@@ -6,7 +6,7 @@ from typing import Any
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import is_temporary
-from imagecot.identity import read_identity, refuse_other
+from imagecot.identity import Identity, read_identity, refuse_other
 from imagecot.strategies.trace import TRACE, Trace
 
 PARTIAL, RUN = "partial", "run.json"
@@ -33,15 +33,22 @@ def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
     if (folder / PARTIAL).is_symlink():
         raise ImagecotError(f"{folder / PARTIAL} is a link, and nothing is written through one; remove it.")
     if TRACE in names:
-        refuse_other(folder, read_identity(folder / TRACE), identity)
+        refuse_other(folder, *_comparable(read_identity(folder / TRACE), identity))
         trace = Trace.load(folder)
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)  # left where a run was killed at its very end
         return trace
     if names == {PARTIAL} and not any((folder / PARTIAL).glob("*.safetensors")):
         return None  # a run that failed before anything was finished
     if PARTIAL in names:
-        refuse_other(folder, read_identity(folder / PARTIAL / RUN), identity)
+        refuse_other(folder, *_comparable(read_identity(folder / PARTIAL / RUN), identity))
         return None
     raise UsageError(
         f"{folder} is not empty and holds no run of imagecot; choose another folder or delete what is there."
     )
+
+
+def _comparable(there: Identity, asked: Identity) -> tuple[Identity, Identity]:
+    """Both identities, without the settings of models that earlier versions did not record."""
+    if "model_settings" not in there:
+        asked = {name: value for name, value in asked.items() if name != "model_settings"}
+    return there, asked

@@ -1,12 +1,14 @@
 """The lines of `trace.jsonl`: what each must hold, so that a damaged or foreign one is told."""
 
-from typing import Annotated, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
 from imagecot.contracts.reflection import Reflection
-from imagecot.reading import Schema
 from imagecot.contracts.search import Candidate, Cost, Verdict
+from imagecot.reading import Schema
+from imagecot.reflection.discrepancies import described
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -18,6 +20,7 @@ class CostLine(Schema):
     """What was spent, as of `Cost`."""
 
     seconds: Annotated[float, Field(ge=0)]
+    judge_seconds: Annotated[float, Field(ge=0)] = 0.0
     generator_rows: Count
     previews: Count
     judge_calls: Count
@@ -78,6 +81,23 @@ class CandidateLine(Schema):
         )
 
 
+def as_line(candidate: Candidate) -> dict[str, Any]:
+    """Everything of a candidate but pictures and codes, as `CandidateLine` reads it."""
+    values: dict[str, Any] = {
+        "seed": candidate.seed,
+        "truncated_at": candidate.truncated_at,
+        "first_clear": candidate.first_clear,
+        "resumed_at": candidate.resumed_at,
+        "score": candidate.score,
+        "verdicts": [asdict(verdict) for verdict in candidate.verdicts],
+    }
+    if candidate.round:
+        values |= {"round": candidate.round, "corrects": candidate.corrects}
+    if candidate.reflection is not None:
+        values["reflection"] = described(candidate.reflection)
+    return values
+
+
 class RunLine(Schema):
     """The first line: what was asked for."""
 
@@ -91,6 +111,7 @@ class RunLine(Schema):
     steps: Step
     settings: dict[str, JsonValue]
     weights: dict[str, str]
+    model_settings: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     versions: dict[str, str]
 
 

@@ -1,35 +1,33 @@
 """Many searches at once: their paths fill common batches, and each finds what it would find alone."""
 
-import importlib
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
+from imagecot.contracts.generator import Generator
 from imagecot.contracts.randomness import path_seeds
+from imagecot.contracts.search import Batched, Cost, Strategy
+from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
-from imagecot.strategies import STRATEGIES, Settings, search
+from imagecot.strategies.request import Request
 from imagecot.strategies.run import LARGEST_GROUP, Run
+from imagecot.strategies.search import carry_out
 from imagecot.strategies.together import draw_together
-from imagecot.contracts.search import Cost
 from imagecot.strategies.trace import Trace
-
-if TYPE_CHECKING:
-    from imagecot.contracts.generator import Generator
-    from imagecot.contracts.verifier import Verifier
 
 
 def search_many(
     prompts: Sequence[str],
     seeds: Sequence[int],
     *,
-    generator: "Generator",
-    verifier: "Verifier | None" = None,
-    strategy: str = "best-of-n",
+    generator: Generator,
+    verifier: Verifier | None = None,
+    strategy: str | Strategy = "best-of-n",
     n: int = 20,
-    first_step: int = 1,
-    keep: float = 0.0,
+    corrector: Generator | None = None,
+    **options: Any,
 ) -> list[Trace]:
     """Return the trace of `search` for each prompt and its seed; the arguments are those of `search`.
 
@@ -41,42 +39,40 @@ def search_many(
     """
     if len(prompts) != len(seeds):
         raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give a seed for each prompt.")
-    settings = [
-        Settings(prompt, generator, verifier, strategy, n, seed, first_step, keep)
+    requests = [
+        Request(prompt, generator, verifier, strategy, n, seed, options, corrector)
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
-    if not settings:
+    if not requests:
         return []
-    module = importlib.import_module(STRATEGIES[strategy])
-    paths_each = settings[0].paths
-    if not hasattr(module, "assess") or paths_each > LARGEST_GROUP // 2:
-        return [
-            search(
-                prompt,
-                generator=generator,
-                verifier=verifier,
-                strategy=strategy,
-                n=n,
-                seed=seed,
-                first_step=first_step,
-                keep=keep,
-            )
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
-    at_once = LARGEST_GROUP // paths_each
+    each = requests[0].paths
+    if not isinstance(requests[0].search, Batched) or each > LARGEST_GROUP // 2:
+        return [carry_out(request) for request in requests]
+    at_once = LARGEST_GROUP // each
+    return [
+        trace
+        for first in range(0, len(requests), at_once)
+        for trace in _together(requests[first : first + at_once], generator)
+    ]
+
+
+def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
+    """Search for all of these in one batch."""
+    search = requests[0].search
+    assert isinstance(search, Batched)
+    runs = [Run(request) for request in requests]
+    began = time.perf_counter()
+    owners = [k for k, run in enumerate(runs) for _ in range(run.n)]
+    starts = generator.start([runs[k].prompt for k in owners], torch.cat([path_seeds(run.seed, run.n) for run in runs]))
+    for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, search.assess), strict=True):
+        run.drawn = drawn
+    _share(runs, time.perf_counter() - began)
     traces = []
-    for first in range(0, len(settings), at_once):
-        group = settings[first : first + at_once]
-        runs = [setting.run() for setting in group]
+    for request, run in zip(requests, runs, strict=True):
         began = time.perf_counter()
-        owners = [k for k in range(len(runs)) for _ in range(paths_each)]
-        starts = generator.start(
-            [runs[k].prompt for k in owners], torch.cat([path_seeds(run.seed, run.n) for run in runs])
-        )
-        for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, module.assess), strict=True):
-            run.drawn = drawn
-        _share(runs, time.perf_counter() - began)
-        traces += [setting.trace(run, *module.choose(run)) for setting, run in zip(group, runs, strict=True)]
+        choice = request.search.choose(run)
+        run.cost += Cost(seconds=time.perf_counter() - began)
+        traces.append(request.trace(run, choice))
     return traces
 
 

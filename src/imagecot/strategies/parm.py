@@ -12,49 +12,101 @@ pools (lab log), this chooses better at fewer rows than noes that stop a path on
 """
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Annotated
 
 import torch
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
+from imagecot.bounds import MAX_SEED
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import CLARITY, POTENTIAL
-from imagecot.strategies.run import Run
-from imagecot.strategies.together import score
-from imagecot.contracts.search import Candidate, Cost
+from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
+from imagecot.strategies.options import OPTIONS
 from imagecot.strategies.trace import ranked
 
-NEEDS_VERIFIER = True
 YES = 0.5
 
 
-def choose(run: Run) -> tuple[list[Candidate], int]:
-    """Return all candidates and the index of the best that finished; of equal scores the first wins."""
-    candidates = run.in_groups(assess)
-    if all(candidate.truncated_at is not None for candidate in candidates):
-        resume_best(run, candidates)
-    return candidates, ranked(candidates)[0]
+class ParmSettings(BaseModel):
+    """When paths are asked, and which of them stop."""
+
+    model_config = OPTIONS
+
+    first_step: Annotated[int, Field(ge=1, le=MAX_SEED)] = Field(
+        1, description="The first step after which paths are looked at: earlier previews are not even decoded."
+    )
+    keep: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="Of the paths that become clear after the same step the share that runs on, those with most "
+        "potential; 0, the paper's rule, stops every no.",
+    )
+
+    @field_validator("first_step")
+    @classmethod
+    def _is_a_step(cls, value: int, info: ValidationInfo) -> int:
+        steps = (info.context or {}).get("steps")
+        if steps is not None and value != 1 and value >= steps:
+            raise ValueError(f"it must be from 1 to {steps - 1}")
+        return value
 
 
-def assess(run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
-    """Ask those of `candidates` (one a path) that were not clear yet; return the rows to stop."""
-    if paths.step < run.first_step:
-        return []
-    unclear = [row for row, candidate in enumerate(candidates) if candidate.first_clear is None]
-    if not unclear:
-        return []
-    asked = [candidates[row] for row in unclear]
-    images = run.preview(paths.select(unclear))
-    answers, conversation = run.begin(images, asked, paths.step, CLARITY)
-    clear = [k for k, p in enumerate(answers) if p >= YES]
-    if not clear:
-        return []
-    newly = [asked[k] for k in clear]
-    potential = run.ask(images[clear], newly, paths.step, POTENTIAL, conversation.select(torch.tensor(clear)))
-    for candidate in newly:
-        candidate.first_clear = paths.step
-    return [unclear[clear[k]] for k in without_potential(potential, run.keep)]
+class Parm:
+    """Paths without potential stop as soon as that can be seen, and the verifier picks one of the rest."""
+
+    Settings = ParmSettings
+    needs = frozenset({"verifier"})
+
+    def paths(self, n: int) -> int:
+        """As many as are asked for."""
+        return n
+
+    def choose(self, run: Run) -> Choice:
+        """Return all candidates, and the best that finished; of equal scores the first."""
+        candidates = run.in_groups(self.assess)
+        if all(candidate.truncated_at is not None for candidate in candidates):
+            _resume_best(run, candidates)
+        return Choice(candidates, ranked(candidates)[0])
+
+    def assess(self, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+        """Ask those of the candidates that were not clear yet; return the rows to stop."""
+        if paths.step < run.settings.first_step:
+            return []
+        unclear = [row for row, candidate in enumerate(candidates) if candidate.first_clear is None]
+        if not unclear:
+            return []
+        asked = [candidates[row] for row in unclear]
+        images = run.preview(paths if len(unclear) == len(paths) else paths.select(unclear))
+        answers, conversation = run.begin(images, asked, paths.step, CLARITY)
+        clear = [k for k, p in enumerate(answers) if p >= YES]
+        if not clear:
+            return []
+        newly = [asked[k] for k in clear]
+        potential = run.ask(images[clear], newly, paths.step, POTENTIAL, conversation.select(torch.tensor(clear)))
+        for candidate in newly:
+            candidate.first_clear = paths.step
+        return [unclear[clear[k]] for k in without_potential(potential, run.settings.keep)]
+
+    def replay(self, recorded: Sequence[PathRecord], settings: ParmSettings) -> Choice:
+        """Take the best path that is not stopped, else the one that was refused least.
+
+        What stops by a share to keep depends on the paths that become clear together, so on the group.
+        """
+        stopped = {k for k, path in enumerate(recorded) if path.stopped is not None}
+        if settings.keep:
+            together: dict[int, list[int]] = {}
+            for k, path in enumerate(recorded):
+                if path.first_clear is not None:
+                    together.setdefault(path.first_clear, []).append(k)
+            stopped = {
+                clear[k]
+                for clear in together.values()
+                for k in without_potential([recorded[k].potential or 0.0 for k in clear], settings.keep)
+            }
+        running = [k for k in range(len(recorded)) if k not in stopped]
+        if running:
+            return Choice(recorded, max(running, key=lambda k: (recorded[k].score or 0.0, -k)))
+        return Choice(recorded, max(range(len(recorded)), key=lambda k: (recorded[k].potential or 0.0, -k)))
 
 
 def without_potential(potential: Sequence[float], keep: float) -> list[int]:
@@ -65,16 +117,11 @@ def without_potential(potential: Sequence[float], keep: float) -> list[int]:
     return worst_first[: len(potential) - math.ceil(keep * len(potential))]
 
 
-def resume_best(run: Run, candidates: list[Candidate]) -> None:
+def _resume_best(run: Run, candidates: list[Candidate]) -> None:
     """Finish the stopped path whose potential was refused least, from where it stopped (the first of equals)."""
-    began = time.perf_counter()
     best = max(candidates, key=lambda candidate: candidate.verdicts[-1].p_yes)
-    assert best.state is not None and best.truncated_at is not None
-    start = run.start(torch.tensor([best.seed]))
-    codes = best.state.to(start.codes)[None]
-    paths = replace(start, codes=codes, proposed=codes, step=best.truncated_at)
+    paths = run.resume(best)
     best.resumed_at, best.truncated_at = best.truncated_at, None
     while not paths.finished:
         paths = run.advance(paths, [best])
-    score(run, paths, [best])
-    run.cost += Cost(seconds=time.perf_counter() - began)
+    run.score(paths, [best])

@@ -8,33 +8,49 @@ In the paper one generator does both. Another one may correct (`corrector`), so 
 drawing, such as an aligned one, keeps doing that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from imagecot.contracts.correction import Correction
+from imagecot.contracts.paths import Paths
 from imagecot.contracts.randomness import fork_seeds
 from imagecot.contracts.reflection import Reflection
-from imagecot.strategies import parm
-from imagecot.strategies.parm import assess
-from imagecot.strategies.run import Run
-from imagecot.contracts.search import Candidate
+from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
+from imagecot.strategies.parm import Parm, ParmSettings
 from imagecot.strategies.trace import ranked
 
-__all__ = ["NEEDS_VERIFIER", "assess", "choose", "correct", "everything"]
-NEEDS_VERIFIER = True
 ROUNDS = 3
 # What the generator is told of a rejected candidate and the reflection on it; ablations tell less.
 Telling = Callable[[Candidate, Reflection], Correction]
 
 
-def choose(run: Run) -> tuple[list[Candidate], int]:
-    """Return the candidates of parm and of every round, and the index of the best that finished."""
-    candidates, best = parm.choose(run)
-    correct(run, candidates, best)
-    return candidates, ranked(candidates)[0]
+class ParmPlusPlus:
+    """As parm; then the verifier says what is wrong with the choice, and it is drawn again."""
+
+    Settings = ParmSettings
+    needs = frozenset({"verifier", "reflector", "corrector"})
+    _first = Parm()
+
+    def paths(self, n: int) -> int:
+        """As many as are asked for; the corrections come on top."""
+        return n
+
+    def choose(self, run: Run) -> Choice:
+        """Return the candidates of parm and of every round, and the best that finished."""
+        first = self._first.choose(run)
+        candidates = [*first.candidates]
+        correct(run, candidates, first.index)
+        return Choice(candidates, ranked(candidates)[0])
+
+    def assess(self, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+        """As of parm."""
+        return self._first.assess(run, paths, candidates)
+
+    def replay(self, recorded: Sequence[PathRecord], settings: ParmSettings) -> None:
+        """It draws paths of its own."""
 
 
 def everything(rejected: Candidate, reflection: Reflection) -> Correction:

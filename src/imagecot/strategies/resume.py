@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from imagecot.contracts.search import Candidate, Cost
 from imagecot.files import make_own_folder, write_text, write_whole
 from imagecot.strategies.folder import PARTIAL, RUN
-from imagecot.strategies.lines import CandidateLine, CostLine
-from imagecot.contracts.search import Candidate, Cost
+from imagecot.strategies.lines import CandidateLine, CostLine, as_line
 
 _CANDIDATES = TypeAdapter(list[CandidateLine])
 
@@ -45,7 +45,7 @@ class Partial:
             tensors[f"rows.{step}"] = torch.tensor(rows)
             tensors[f"codes.{step}"] = torch.stack([candidates[i].codes[step] for i in rows])
         metadata = {
-            "candidates": json.dumps([candidate.to_dict() for candidate in candidates]),
+            "candidates": json.dumps([as_line(candidate) for candidate in candidates]),
             "cost": json.dumps(asdict(cost)),
         }
         write_whole(self.folder / f"{unit}.safetensors", save(tensors, metadata))

@@ -1,9 +1,9 @@
 """What a strategy works with: the models with everything counted, the paths in groups, the resumption."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
@@ -11,58 +11,49 @@ from torch import Tensor
 
 from imagecot import interruption
 from imagecot.contracts.correction import Correction
-from imagecot.contracts.generator import Generator
+from imagecot.contracts.generator import Corrector, Generator, Predictor
 from imagecot.contracts.paths import Paths
-from imagecot.contracts.questions import REFLECTION
+from imagecot.contracts.questions import ORM, REFLECTION, Question
 from imagecot.contracts.randomness import path_seeds
+from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.search import Assess, Candidate, Cost, Verdict
+from imagecot.contracts.verifier import Conversation, Verifier
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.geneval.reading import read_prompt
 from imagecot.images import from_picture, to_pictures
-from imagecot.reflection.by_asking import examined
+from imagecot.reflection.reflect import reflect_on
+from imagecot.strategies.request import Request
 from imagecot.strategies.resume import Partial
-from imagecot.strategies.together import Assess, draw_together
-from imagecot.contracts.search import Candidate, Cost, Verdict
-from imagecot.strategies.trace import ranked, shown, shown_steps
-
-if TYPE_CHECKING:
-    from imagecot.contracts.questions import Question
-    from imagecot.contracts.reflection import Reflection
-    from imagecot.contracts.verifier import Conversation
-    from imagecot.contracts.verifier import Verifier
+from imagecot.strategies.together import draw_together
+from imagecot.strategies.trace import Seen, ranked, shown, shown_steps
 
 LARGEST_GROUP = 256  # paths in progress at once
 KEPT_IMAGES = 256  # images of the best so many candidates stay in memory
 Progress = Callable[[int, int], None]
+Answered = tuple[Tensor, Conversation | None]
 
 
 @dataclass
 class Run:
-    """One search in progress.
+    """One search in progress (`imagecot.contracts.Run`).
 
-    progress    called with the steps of paths done, and those in all
-    first_step  the first step after which a strategy may ask whether a path shall stop
-    keep        the share of the paths that became clear after the same step that runs on; 0 is the paper's rule
-    corrector   who draws again what is wrong, where that is not the generator
-    drawn       candidates that were drawn already, in a batch with those of other searches
-    cost        what has been spent so far
+    progress  called with the steps of paths done, and those in all
+    drawn     candidates that were drawn already, in a batch with those of other searches
+    cost      what has been spent so far, without the seconds of what is going on
     """
 
-    prompt: str
-    generator: Generator
-    verifier: "Verifier | None"
-    n: int
-    seed: int
+    request: Request
     partial: Partial | None = None
     progress: Progress | None = None
-    first_step: int = 1
-    keep: float = 0.0
-    corrector: Generator | None = None
     drawn: list[Candidate] | None = None
     cost: Cost = field(default_factory=Cost)
     done: int = 0
     _start: Paths | None = None
 
     def __post_init__(self) -> None:
+        self.prompt, self.seed, self.n = self.request.prompt, self.request.seed, self.request.paths
+        self.generator: Generator = self.request.generator
+        self.verifier: Verifier | None = self.request.verifier
+        self.settings: Any = self.request.settings
         self.shown_steps = frozenset(shown_steps(self.generator.steps))
 
     def in_groups(self, assess: Assess | None = None) -> list[Candidate]:
@@ -75,40 +66,25 @@ class Run:
             _forget(self.drawn)
             return self.drawn
         seeds = path_seeds(self.seed, self.n)
-        size = self._group_size()
+        # More than one forward pass takes brings nothing, and a smaller group is lost less when interrupted.
+        size = min(LARGEST_GROUP, self.generator.paths_per_pass)
         candidates: list[Candidate] = []
         for first in range(0, self.n, size):
             group = seeds[first : first + size]
             unit = f"paths-{first:06d}-{first + len(group):06d}"
-            candidates += self.once(unit, lambda group=group: self.draw(self.start(group), assess))  # type: ignore[misc]
+            candidates += self.once(unit, lambda group=group: self._draw(self.start(group), assess))  # type: ignore[misc]
             _forget(candidates)
             self._report((first + len(group)) * self.generator.steps)
         return candidates
 
-    def draw(self, paths: Paths, assess: Assess | None = None) -> list[Candidate]:
-        """Take paths to their end, stop those that `assess` gives up, and score the others."""
+    def _draw(self, paths: Paths, assess: Assess | None) -> list[Candidate]:
         return draw_together(self.generator, [self], paths, [0] * len(paths), assess)[0]
 
-    def redraw(self, correction: Correction, seeds: Tensor) -> list[Candidate]:
-        """Draw paths of seeds (B,) to their end that correct a rejected image, and score them."""
-        drawer = self.corrector or self.generator
-        return draw_together(
-            drawer, [self], drawer.start([self.prompt], seeds, history=[correction]), [0] * len(seeds)
-        )[0]
-
-    def once(self, unit: str, draw: Callable[[], list[Candidate]]) -> list[Candidate]:
-        """Do a unit of work and keep its candidates, or read back those that an interrupted run kept."""
-        found = self.partial.load(unit) if self.partial else None
-        if found:
-            drawn, spent = found
-            self.cost += spent
-            return drawn
-        before, began = self.cost, time.perf_counter()
-        drawn = draw()
-        self.cost += Cost(seconds=time.perf_counter() - began)
-        if self.partial:
-            self.partial.save(unit, drawn, self.cost - before)
-        return drawn
+    def start(self, seeds: Tensor) -> Paths:
+        """Return paths of seeds (B,) at step 0. The text is encoded once: all fork from one path."""
+        if self._start is None:
+            self._start = self.generator.start([self.prompt], seeds[:1])
+        return self._start.select([0] * len(seeds), seeds=seeds)
 
     def advance(self, paths: Paths, candidates: list[Candidate]) -> Paths:
         """Return the paths one step further; `candidates`, one a path, record codes for the picture."""
@@ -119,29 +95,63 @@ class Run:
     def note(self, drawer: Generator, paths: Paths, candidates: list[Candidate]) -> None:
         """Count one step that `drawer` did of `paths`, and record their codes for the picture."""
         self.cost += Cost(generator_rows=len(paths) * drawer.rows_per_path)
-        if paths.step in self.shown_steps:
-            for candidate, codes in zip(candidates, paths.proposed.to("cpu", torch.int32), strict=True):
-                candidate.codes[paths.step] = codes
+        foreseen = isinstance(drawer, Predictor)
+        # What has to be taken up again to be seen belongs to the generator that drew it.
+        if paths.step in self.shown_steps and (foreseen or paths.finished or drawer is self.generator):
+            codes = drawer.predicted(paths) if isinstance(drawer, Predictor) else paths.codes
+            for candidate, one in zip(candidates, codes.to("cpu", torch.int32), strict=True):
+                candidate.codes[paths.step] = one
         self._report(self.done + len(paths))
+
+    def resume(self, candidate: Candidate) -> Paths:
+        """Return the path of a candidate that was given up, as it was then."""
+        assert candidate.state is not None and candidate.truncated_at is not None
+        seeds = torch.tensor([candidate.seed])
+        return self.generator.resume([self.prompt], seeds, candidate.state[None], candidate.truncated_at)
+
+    def redraw(self, correction: Correction, seeds: Tensor) -> list[Candidate]:
+        """Draw paths of seeds (B,) to their end that correct a rejected image, and score them."""
+        drawer = self.request.corrector or self.generator
+        assert isinstance(drawer, Corrector)  # as the request has made sure
+        paths = drawer.correct([self.prompt], seeds, [correction])
+        return draw_together(drawer, [self], paths, [0] * len(seeds))[0]
+
+    def once(self, unit: str, draw: Callable[[], list[Candidate]]) -> list[Candidate]:
+        """Do a unit of work and keep its candidates, or read back those that an interrupted run kept."""
+        found = self.partial.load(unit) if self.partial else None
+        if found:
+            drawn, spent = found
+            self.cost += spent
+            return drawn
+        before, began = self.cost, time.perf_counter()
+        drawn = draw()
+        if self.partial:
+            self.partial.save(unit, drawn, self.cost - before + Cost(seconds=time.perf_counter() - began))
+        return drawn
 
     def preview(self, paths: Paths) -> Tensor:
         """Return the images (B, 3, H, W) in [0, 1] that the paths predict now."""
         self.cost += Cost(previews=len(paths))
         return self.generator.preview(paths)
 
-    def start(self, seeds: Tensor) -> Paths:
-        """Return paths of seeds (B,) at step 0. The text is encoded once: all fork from one path."""
-        if self._start is None:
-            self._start = self.generator.start([self.prompt], seeds[:1])
-        return self._start.select([0] * len(seeds), seeds=seeds)
+    def score(self, paths: Paths, candidates: list[Candidate]) -> None:
+        """Decode finished paths into the images of `candidates`, and ask the ORM question where there is a verifier."""
+        self.cost += Cost(previews=len(paths))
+        images = self.generator.decode(paths.codes)
+        for candidate, picture in zip(candidates, to_pictures(images), strict=True):
+            candidate.image = picture
+        if self.verifier is not None:
+            answers = self.ask(images, candidates, paths.step, ORM)
+            for candidate, p in zip(candidates, answers, strict=True):
+                candidate.score = p
 
     def ask(
         self,
         images: Tensor,
         candidates: list[Candidate],
         step: int,
-        question: "Question",
-        after: "Conversation | None" = None,
+        question: Question,
+        after: Conversation | None = None,
     ) -> list[float]:
         """Return P(yes) for images (B, 3, H, W), noted as verdicts of `candidates` after `step` steps.
 
@@ -152,8 +162,8 @@ class Run:
         )[0]
 
     def begin(
-        self, images: Tensor, candidates: list[Candidate], step: int, question: "Question"
-    ) -> "tuple[list[float], Conversation]":
+        self, images: Tensor, candidates: list[Candidate], step: int, question: Question
+    ) -> tuple[list[float], Conversation]:
         """Like `ask`, and return the conversations too."""
         answers, conversation = self._judged(
             lambda v: v.begin(images, [self.prompt], question), candidates, step, question
@@ -161,21 +171,14 @@ class Run:
         assert conversation is not None
         return answers, conversation
 
-    def reflect(self, candidate: Candidate) -> "Reflection":
-        """Ask what is wrong with the image of a finished candidate; the answer's P(yes) joins its verdicts.
-
-        Where the prompt can be read the reasons are found by asking about its parts, else the verifier writes them.
-        """
+    def reflect(self, candidate: Candidate) -> Reflection:
+        """Ask what is wrong with the image of a finished candidate; the answer's P(yes) joins its verdicts."""
         assert candidate.image is not None
         images = from_picture(candidate.image)[None]
-        requirement = read_prompt(self.prompt)
         said: list[Reflection] = []
 
-        def ask(verifier: "Verifier") -> "tuple[Tensor, None]":
-            if requirement is None:
-                said.extend(verifier.reflect(images, [self.prompt]))
-            else:
-                said.append(examined(verifier, images, self.prompt, requirement, candidate.seed))
+        def ask(verifier: Verifier) -> Answered:
+            said.append(reflect_on(verifier, images, self.prompt, candidate.seed))
             return torch.tensor([said[0].p_yes], dtype=torch.float64), None
 
         self._judged(ask, [candidate], self.generator.steps, REFLECTION)
@@ -183,41 +186,45 @@ class Run:
 
     def _judged(
         self,
-        ask: "Callable[[Verifier], tuple[Tensor, Conversation | None]]",
+        ask: Callable[[Verifier], Answered],
         candidates: list[Candidate],
         step: int,
-        question: "Question",
-    ) -> "tuple[list[float], Conversation | None]":
+        question: Question,
+    ) -> tuple[list[float], Conversation | None]:
         if self.verifier is None:
             raise UsageError("this search needs a verifier; name one, or search with single.")
-        calls, tokens = self.verifier.judge_calls, self.verifier.tokens_judged
+        before, began = self.verifier.usage, time.perf_counter()
         p_yes, conversation = ask(self.verifier)
         answers = p_yes.tolist()
+        used = self.verifier.usage - before
         self.cost += Cost(
-            judge_calls=self.verifier.judge_calls - calls,
-            tokens_judged=self.verifier.tokens_judged - tokens,
+            judge_seconds=used.seconds or time.perf_counter() - began,
+            judge_calls=used.judge_calls,
+            tokens_judged=used.tokens_judged,
         )
-        if not all(0.0 <= p <= 1.0 for p in answers):
-            raise ImagecotError("the verifier's answer is not a probability; its weights are damaged.")
+        if len(answers) != len(candidates) or not all(0.0 <= p <= 1.0 for p in answers):
+            raise ImagecotError("the verifier's answer is not a probability for each image; its weights are damaged.")
         for candidate, p in zip(candidates, answers, strict=True):
             candidate.verdicts.append(Verdict(step, question.name, p))
         return answers, conversation
 
-    def decoder(self) -> Callable[[Tensor], list[Image.Image]]:
-        """Return a function from codes (B, N) to images, which needs nothing else of the run."""
+    def pictures(self) -> Callable[[Sequence[Seen]], list[Image.Image]]:
+        """Return a function from what was recorded of paths to what they showed; it needs nothing else of the run."""
         generator, prompt = self.generator, self.prompt
 
-        def decode(codes: Tensor) -> list[Image.Image]:
-            start = generator.start([prompt], torch.zeros(1, dtype=torch.int64))
-            codes = codes.to(start.codes)
-            paths = replace(start.select([0] * len(codes)), codes=codes, proposed=codes, step=start.steps)
-            return to_pictures(generator.preview(paths))
+        def look(seen: Sequence[Seen]) -> list[Image.Image]:
+            if isinstance(generator, Predictor):
+                return to_pictures(generator.decode(torch.stack([one.codes for one in seen])))
+            found: dict[int, Image.Image] = {}
+            for step in sorted({one.step for one in seen}):
+                rows = [k for k, one in enumerate(seen) if one.step == step]
+                codes = torch.stack([seen[k].codes for k in rows]).long()
+                seeds = torch.tensor([seen[k].seed for k in rows])
+                paths = generator.resume([prompt], seeds, codes, step)
+                found |= zip(rows, to_pictures(generator.preview(paths)), strict=True)
+            return [found[k] for k in range(len(seen))]
 
-        return decode
-
-    def _group_size(self) -> int:
-        # More than one forward pass takes brings nothing, and a smaller group is lost less when interrupted.
-        return min(LARGEST_GROUP, getattr(self.generator, "paths_per_pass", LARGEST_GROUP))
+        return look
 
     def _report(self, done: int) -> None:
         interruption.check()

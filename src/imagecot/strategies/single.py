@@ -1,12 +1,30 @@
 """single: one path and no choice; a verifier, where there is one, says what it thinks of the image."""
 
-from imagecot.strategies.run import Run
-from imagecot.contracts.search import Candidate
+from collections.abc import Sequence
 
-NEEDS_VERIFIER = False
-assess = None  # the path runs to its end
+from imagecot.contracts.paths import Paths
+from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
+from imagecot.strategies.options import NoSettings
 
 
-def choose(run: Run) -> tuple[list[Candidate], int]:
-    """Return the one candidate, and 0, its index."""
-    return run.in_groups(), 0
+class Single:
+    """One path, whatever comes of it."""
+
+    Settings = NoSettings
+    needs: frozenset[str] = frozenset()
+
+    def paths(self, n: int) -> int:
+        """One."""
+        return 1
+
+    def choose(self, run: Run) -> Choice:
+        """Return the one candidate."""
+        return Choice(run.in_groups(self.assess), 0)
+
+    def assess(self, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+        """Stop nothing."""
+        return []
+
+    def replay(self, recorded: Sequence[PathRecord], settings: NoSettings) -> Choice:
+        """Take the first path."""
+        return Choice(recorded, 0)

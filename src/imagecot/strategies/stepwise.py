@@ -4,32 +4,42 @@ The paper's process reward model at test time (section 3.2). A candidate is the 
 verdicts are one a step; those that were kept share what came before.
 """
 
-import time
+from collections.abc import Sequence
 
 import torch
 
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import PRM
 from imagecot.contracts.randomness import fork_seeds, path_seeds
+from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
 from imagecot.images import to_pictures
-from imagecot.strategies.run import LARGEST_GROUP, Run
-from imagecot.contracts.search import Candidate, Cost
+from imagecot.strategies.options import NoSettings
+from imagecot.strategies.run import LARGEST_GROUP
 from imagecot.strategies.trace import ranked
 
-NEEDS_VERIFIER = True
 
+class Stepwise:
+    """At each step the best of n continuations of one path is kept."""
 
-def choose(run: Run) -> tuple[list[Candidate], int]:
-    """Return the n continuations of the last step and the index of the one that was kept."""
-    began = time.perf_counter()
-    kept = run.start(path_seeds(run.seed, 1))
-    candidates = [Candidate(0) for _ in range(run.n)]
-    while not kept.finished:
-        # The source of a continuation's randomness is the kept path's seed, the step and k.
-        seeds = fork_seeds(kept.seeds, run.n) if run.n > 1 else kept.seeds
-        kept = _best_continuation(run, kept, seeds, candidates)
-    run.cost += Cost(seconds=time.perf_counter() - began)
-    return candidates, ranked(candidates)[0]
+    Settings = NoSettings
+    needs = frozenset({"verifier"})
+
+    def paths(self, n: int) -> int:
+        """As many continuations of every step as paths are asked for."""
+        return n
+
+    def choose(self, run: Run) -> Choice:
+        """Return the n continuations of the last step, and the one that was kept."""
+        kept = run.start(path_seeds(run.seed, 1))
+        candidates = [Candidate(0) for _ in range(run.n)]
+        while not kept.finished:
+            # The source of a continuation's randomness is the kept path's seed, the step and k.
+            seeds = fork_seeds(kept.seeds, run.n) if run.n > 1 else kept.seeds
+            kept = _best_continuation(run, kept, seeds, candidates)
+        return Choice(candidates, ranked(candidates)[0])
+
+    def replay(self, recorded: Sequence[PathRecord], settings: NoSettings) -> None:
+        """It draws paths of its own."""
 
 
 def _best_continuation(run: Run, kept: Paths, seeds: torch.Tensor, candidates: list[Candidate]) -> Paths:

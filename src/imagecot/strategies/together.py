@@ -1,19 +1,14 @@
 """The paths of one search, or of several, in one batch: each search judges its own, survivors share it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import Paths
-from imagecot.contracts.questions import ORM
-from imagecot.images import to_pictures
-from imagecot.contracts.search import Candidate
+from imagecot.contracts.search import Assess, Candidate
 
 if TYPE_CHECKING:
     from imagecot.strategies.run import Run
-
-# After a step: the rows to stop, of the paths of a search and the candidates that they are.
-Assess = Callable[["Run", Paths, list[Candidate]], list[int]]
 
 
 def draw_together(
@@ -30,7 +25,7 @@ def draw_together(
         paths = generator.advance(paths)
         stopped: set[int] = set()
         for k, rows in _by_owner(owners, alive).items():
-            own, part = [candidates[alive[row]] for row in rows], paths.select(rows)
+            own, part = [candidates[alive[row]] for row in rows], _part(paths, rows)
             runs[k].note(generator, part, own)
             # After the last step nothing is left to save: the ORM question judges what never was stopped.
             if assess and not paths.finished:
@@ -42,22 +37,18 @@ def draw_together(
             kept = [row for row in range(len(alive)) if row not in stopped]
             paths, alive = paths.select(kept), [alive[row] for row in kept]
     for k, rows in _by_owner(owners, alive).items():
-        score(runs[k], paths.select(rows), [candidates[alive[row]] for row in rows])
+        runs[k].score(_part(paths, rows), [candidates[alive[row]] for row in rows])
     return [[c for c, owner in zip(candidates, owners, strict=True) if owner == k] for k in range(len(runs))]
 
 
-def score(run: "Run", paths: Paths, candidates: list[Candidate]) -> None:
-    """Decode finished paths into the images of `candidates`, and ask the ORM question where there is a verifier."""
-    images = run.preview(paths)
-    for candidate, picture in zip(candidates, to_pictures(images), strict=True):
-        candidate.image = picture
-    if run.verifier is not None:
-        for candidate, p in zip(candidates, run.ask(images, candidates, paths.step, ORM), strict=True):
-            candidate.score = p
+def _part(paths: Paths, rows: list[int]) -> Paths:
+    """The paths at some rows in their order; nothing is copied where that is all of them."""
+    return paths if len(rows) == len(paths) else paths.select(rows)
 
 
-def _by_owner(owners: Sequence[int], alive: list[int]) -> dict[int, list[int]]:
+def _by_owner(owners: Sequence[int], alive: Sequence[int]) -> dict[int, list[int]]:
+    """The rows in progress of each run."""
     rows: dict[int, list[int]] = {}
-    for row, path in enumerate(alive):
-        rows.setdefault(owners[path], []).append(row)
+    for row, candidate in enumerate(alive):
+        rows.setdefault(owners[candidate], []).append(row)
     return rows

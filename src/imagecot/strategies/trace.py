@@ -9,7 +9,7 @@ import io
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +18,7 @@ from PIL import Image
 
 from imagecot import __version__
 from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.search import Candidate, Cost
 from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, write_text, write_whole
 from imagecot.images import open_picture
@@ -30,6 +31,15 @@ TRACE, IMAGE, STEPS = "trace.jsonl", "image.png", "steps.png"
 SHOWN_PATHS = 8
 SHOWN_TRUNCATED = 3
 SHOWN_CORRECTIONS = 2  # of a round of reflection
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was recorded of a path at a step: its codes (N,), as they were predicted or decided."""
+
+    seed: int
+    step: int
+    codes: "Tensor"
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,12 @@ class Trace:
     """One search: what was asked for, every path, the choice and the cost.
 
     generator, verifier  names of the models; verifier is None where nothing was judged
-    steps, settings      steps of a path, and the generator's other settings
+    steps, settings      steps of a path, and the other settings of generator and search
     weights              SHA-256 of the weight files, by role, where they are known
+    model_settings       settings of verifier and corrector, by role
     chosen               index of the choice among `candidates`
     cost, picture_cost   of the search, and of the picture of the steps
-    decode               maps codes (B, N) to images, for that picture
+    look                 maps what was recorded of paths to their previews, for that picture
     """
 
     prompt: str
@@ -91,7 +102,8 @@ class Trace:
     chosen: int
     cost: Cost
     picture_cost: Cost = field(default_factory=Cost)
-    decode: "Callable[[Tensor], list[Image.Image]] | None" = field(default=None, repr=False, compare=False)
+    model_settings: dict[str, Any] = field(default_factory=dict)
+    look: "Callable[[Sequence[Seen]], list[Image.Image]] | None" = field(default=None, repr=False, compare=False)
     _picture: Image.Image | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -137,30 +149,29 @@ class Trace:
         return self._picture
 
     def _decode_previews(self) -> int:
-        """Decode the recorded codes of the shown paths, all in one batch; return how many."""
-        import torch
-
+        """Decode what was recorded of the shown paths, all in one batch; return how many images that were."""
         wanted = [
-            (candidate, step, codes)
+            (candidate, Seen(candidate.seed, step, codes))
             for candidate in (self.candidates[i] for i in shown(self.candidates))
             for step, codes in candidate.codes.items()
             if step not in candidate.previews and (step < self.steps or candidate.image is None)
         ]
-        if not wanted or self.decode is None:
+        if not wanted or self.look is None:
             return 0
-        images = self.decode(torch.stack([codes for _, _, codes in wanted]))
-        for (candidate, step, _), image in zip(wanted, images, strict=True):
-            candidate.previews[step] = image
+        for (candidate, seen), image in zip(wanted, self.look([seen for _, seen in wanted]), strict=True):
+            candidate.previews[seen.step] = image
         return len(wanted)
 
     def save(self, folder: str | Path) -> None:
         """Write `image.png`, `steps.png` and `trace.jsonl`; ImagecotError where that is not possible."""
+        from imagecot.strategies.lines import as_line
+
         folder = make_folder(Path(folder))
         write_whole(folder / IMAGE, _png(self.image))
         write_whole(folder / STEPS, _png(self.picture))
         lines = [
             {"kind": "run", **self.identity, "versions": versions()},
-            *({"kind": "path", "index": i, **c.to_dict()} for i, c in enumerate(self.candidates)),
+            *({"kind": "path", "index": i, **as_line(c)} for i, c in enumerate(self.candidates)),
             {
                 "kind": "choice",
                 "chosen": self.chosen,
@@ -203,7 +214,18 @@ class Trace:
         return trace
 
 
-IDENTITY = ("prompt", "strategy", "generator", "verifier", "n", "seed", "steps", "settings", "weights")
+IDENTITY = (
+    "prompt",
+    "strategy",
+    "generator",
+    "verifier",
+    "n",
+    "seed",
+    "steps",
+    "settings",
+    "weights",
+    "model_settings",
+)
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,8 @@ from imagecot.errors import ImagecotError
 
 NUM_SPECIAL_TOKENS = 10  # [PAD] and the nine task and boundary tokens between the text ids and the image codes
 _GROUPS = 32  # of channels that are normalised together
+MOST_STEPS = 10_000
+MOST = 1_000.0  # of guidance and temperature
 _MOST_LEVELS = 8
 _MOST_WEIGHTS = 10**11
 _LONGEST_NAME = 4096

@@ -1,23 +1,24 @@
-"""Masked decoding: in each step all image codes are predicted, the surest are kept, the others masked again.
+"""Show-o as a generator of paths: its sampling loop (`t2i_generate`), of which only what the result depends on is done.
 
-The sampling loop is Show-o's (`t2i_generate`), which is MaskGIT's (Chang et al., 2022). Only what the result
-depends on is computed: text once a prompt, image rows only, the head at masked positions and for codes only.
+Text is computed once a prompt, image rows only, the head at masked positions and for codes only.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from imagecot.contracts import randomness
 from imagecot.contracts.correction import Asked, Correction, without_words
+from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import UNDECIDED, Paths
+from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.errors import UsageError
-from imagecot.generators import MOST, MOST_STEPS
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
+from imagecot.generators.masked.step import decode_step, draw_by_inverse
+from imagecot.generators.showo.config import MOST, MOST_STEPS
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo
 from imagecot.generators.showo.prefix import Prefix, encode_prefixes, image_states
@@ -26,69 +27,18 @@ from imagecot.memory import available_bytes, in_parts
 from imagecot.prompts import check_prompts
 
 _CPU_BUDGET = 2**29
-
-
-def draw_by_inverse(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Draw one category a row in proportion to weights (M, C), from one uniform in [0, 1) a row (M,)."""
-    # Running sums are slow, plain ones are not: find the block of categories first, then the category in it.
-    width = 1 << weights.shape[1].bit_length() // 2
-    lacking = -weights.shape[1] % width
-    blocks = (F.pad(weights, (0, lacking)) if lacking else weights).unflatten(1, (-1, width))
-    totals = blocks.sum(dim=2).cumsum(dim=1)
-    target = uniform[:, None] * totals[:, -1:]
-    block = _first_above(totals, target)
-    within = blocks.gather(1, block[:, :, None].expand(-1, -1, width))[:, 0].cumsum(dim=1)
-    inside = _first_above(within, target - F.pad(totals, (1, 0)).gather(1, block))
-    return (block * width + inside)[:, 0]
-
-
-def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
-    """Return (M, 1), where sums (M, C) first exceed target (M, 1): never an entry that added nothing."""
-    first = torch.searchsorted(cumulative, target, right=True)
-    # Rounding may have put the target at the end.
-    return torch.minimum(first, torch.searchsorted(cumulative, cumulative[:, -1:].contiguous()))
-
-
-def decode_step(
-    logits: Tensor,
-    codes: Tensor,
-    draw: Callable[[Tensor], Tensor],
-    mask_uniform: Tensor,
-    temperature: float,
-    num_masked: int,
-) -> tuple[Tensor, Tensor]:
-    """Predict all codes and say which to mask again.
-
-    logits        (M, C), guided, at the M positions where codes (B, N) is UNDECIDED, in row-major order
-    draw          maps probabilities (M, C) to the drawn codes (M,)
-    mask_uniform  (B, N) uniforms in [0, 1) of the Gumbel noise on the confidences
-    temperature   strength of that noise
-    num_masked    the schedule's count; at least 1 stays masked and at least one position is decided
-
-    Returns the complete codes (B, N) and the positions (B, N) to mask: those whose confidence is strictly
-    below the cut-off, so that ties mask fewer.
-    """
-    unknown = codes == UNDECIDED
-    probabilities = logits.float().softmax(dim=1)
-    drawn = draw(probabilities)
-    probability = probabilities.gather(1, drawn[:, None])[:, 0]
-    proposed = codes.masked_scatter(unknown, drawn)
-
-    noise = -(-mask_uniform[unknown].clamp(min=1e-20).log()).clamp(min=1e-20).log()
-    confidence = torch.full(codes.shape, torch.inf, device=codes.device)
-    confidence[unknown] = probability.clamp(min=1e-20).log() + temperature * noise
-    count = (unknown.sum(dim=1) - 1).clamp(max=num_masked).clamp(min=1)
-    cut_off = confidence.sort(dim=1).values.gather(1, count[:, None])
-    return proposed, confidence < cut_off
+_SETTINGS = ("guidance_scale", "temperature", "schedule", "reference_temperature", "precision")
 
 
 @dataclass(frozen=True)
-class _Context:
+class Started:
     """What a batch of paths starts from: a prefix for each prompt and correction, and what guidance goes against.
 
+    asked    the prompts and corrections themselves
     against  for each prefix that of the empty prompt, with the same rejected image; None without guidance
     """
 
+    asked: list[Asked]
     prefixes: list[Prefix]
     against: list[Prefix] | None
 
@@ -103,6 +53,8 @@ class ShowoGenerator:
     memory_budget bounds, in bytes, the activations of one forward pass; larger batches are split. By default half of
     what is free on a GPU, on a CPU at most half a gigabyte, because larger batches are no faster there.
     precision is the name of the number format that the transformer was loaded in, for the record.
+
+    Paths keep in `own` the codes (B, N) that the last step predicted, UNDECIDED before the first one.
     """
 
     model: Showo
@@ -129,6 +81,25 @@ class ShowoGenerator:
         if self.memory_budget is not None and (type(self.memory_budget) is not int or self.memory_budget < 1):
             raise UsageError(f"memory_budget must be a number of bytes, at least 1, not {self.memory_budget!r}.")
         get_schedule(self.schedule)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Everything but steps and weights that changes what is drawn."""
+        return {name: getattr(self, name) for name in _SETTINGS}
+
+    @property
+    def canvas(self) -> Canvas:
+        """The square of image codes."""
+        side, size = self.model.config.grid_size, self.image_tokenizer.config.image_size
+        return Canvas((side, side), self.model.config.codebook_size, (size, size))
+
+    def adjusted(self, **settings: Any) -> Self:
+        """The same weights under other settings; UsageError for one that there is not, or that cannot be."""
+        known = [entry.name for entry in fields(self)[3:]]
+        for name in settings:
+            if name not in known:
+                raise UsageError(f"Show-o has no setting {name!r}; it has {', '.join(known)}.")
+        return replace(self, **settings)
 
     @property
     def rows_per_path(self) -> int:
@@ -163,29 +134,50 @@ class ShowoGenerator:
                 f"{self.prompting.max_text_ids}; shorten it."
             )
 
-    @torch.no_grad()
-    def start(self, prompts: list[str], seeds: Tensor, *, history: Sequence[Correction] | None = None) -> Paths:
+    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
         """Return paths at step 0, all masked: one for each of seeds (B,), of the one prompt or of B prompts.
 
-        history  what is wrong with an image of the prompt and shall be drawn again: one for all paths or one for
-                 each. The path then begins `t2i, bos, prompt and reasons, eos, soi, rejected image, eoi`. Guidance goes
-                 against the empty prompt and the same rejected image, so it strengthens what prompt and reasons say and
-                 not what was wrong (measured against the empty prompt alone, lab log).
-
-        UsageError for a prompt that is empty or too long, or where the numbers of prompts, corrections and seeds do
-        not go together.
+        UsageError for a prompt that is empty or too long, or where prompts and seeds do not go together.
         """
         check_prompts(prompts, self)
         if len(prompts) not in (1, len(seeds)):
             raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many.")
-        if history is not None and len(history) not in (1, len(seeds)):
-            raise UsageError(f"{len(history)} corrections do not go with {len(seeds)} seeds; give one or as many.")
+        return self._start([*prompts], seeds)
+
+    def correct(self, prompts: list[str], seeds: Tensor, corrections: Sequence[Correction]) -> Paths:
+        """Return paths at step 0 that draw an image of a prompt again, of which is told what was wrong.
+
+        corrections  one for all paths or one for each
+
+        A path begins `t2i, bos, prompt and reasons, eos, soi, rejected image, eoi`. Guidance goes against the empty
+        prompt and the same rejected image, so it strengthens what prompt and reasons say and not what was wrong
+        (measured against the empty prompt alone, lab log).
+        """
+        check_prompts(prompts, self)
+        for what, given in (("prompts", prompts), ("corrections", corrections)):
+            if len(given) not in (1, len(seeds)):
+                raise UsageError(f"{len(given)} {what} do not go with {len(seeds)} seeds; give one or as many.")
+        count = max(len(prompts), len(corrections))
+        return self._start(
+            [(prompts[k % len(prompts)], corrections[k % len(corrections)]) for k in range(count)], seeds
+        )
+
+    def resume(self, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
+        """Enter paths again that had codes (B, N), UNDECIDED where masked, after `step` steps.
+
+        What was predicted beyond the decided codes is not known any more: there is no preview before the next step,
+        unless all codes are decided.
+        """
+        start = self.start(prompts, seeds)
+        codes = codes.to(start.codes)
+        if codes.shape != start.codes.shape or not 0 <= step <= self.steps:
+            raise UsageError(f"codes {tuple(codes.shape)} after step {step} are none of this generator's paths.")
+        return replace(start, codes=codes, own=codes, step=step)
+
+    @torch.no_grad()
+    def _start(self, asked: list[Asked], seeds: Tensor) -> Paths:
+        """Paths of what was asked for: one for all, or one for each of seeds (B,)."""
         self._check_settings()
-        count = max(len(prompts), len(history or ()))
-        repeated = [prompts[i % len(prompts)] for i in range(count)]
-        asked: list[Asked] = [*repeated]
-        if history:
-            asked = [(prompt, history[i % len(history)]) for i, prompt in enumerate(repeated)]
         distinct = list(dict.fromkeys(asked))
         texts = [self.prompting.prefix(one) for one in distinct]
         against = [self.prompting.prefix(without_words(one)) for one in distinct] if self.guidance_scale else []
@@ -193,17 +185,16 @@ class ShowoGenerator:
         different = [text for k, text in enumerate(against) if text not in against[:k]]
         encoded = encode_prefixes(self.model, texts + different)
         prefixes, empty = encoded[: len(texts)], encoded[len(texts) :]
-        shared = [empty[different.index(text)] for text in against] or None
         index = torch.tensor([distinct.index(one) for one in asked], device=self.model.device)
         codes = torch.full((len(seeds), self.model.config.num_vq_tokens), UNDECIDED, device=self.model.device)
         return Paths(
             codes=codes,
-            proposed=codes,
             seeds=seeds.to(self.model.device, torch.int64),
             prompt_index=index.expand(len(seeds)).clone(),
             step=0,
             steps=self.steps,
-            context=_Context(prefixes, shared),
+            shared=Started(distinct, prefixes, [empty[different.index(text)] for text in against] or None),
+            own=codes,
         )
 
     @torch.no_grad()
@@ -217,11 +208,10 @@ class ShowoGenerator:
         def predict(part: slice) -> tuple[Tensor, Tensor]:
             codes, seeds = paths.codes[part], paths.seeds[part]
             uniform, mask_uniform = (
-                randomness.uniforms(seeds, paths.step, stream, codes.shape[1])
-                for stream in (randomness.Stream.CODES, randomness.Stream.MASKING)
+                uniforms(seeds, paths.step, stream, codes.shape[1]) for stream in (Stream.CODES, Stream.MASKING)
             )
             chosen = uniform[codes == UNDECIDED]
-            logits = self.guided_logits(codes, paths.prompt_index[part], paths.context)
+            logits = self.guided_logits(codes, paths.prompt_index[part], paths.shared)
             draw = partial(draw_by_inverse, uniform=chosen)
             return decode_step(logits, codes, draw, mask_uniform, temperature, planned)
 
@@ -229,9 +219,9 @@ class ShowoGenerator:
         proposed, masked = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         step = paths.step + 1
         decided = proposed if step == paths.steps else proposed.masked_fill(masked, UNDECIDED)
-        return replace(paths, codes=decided, proposed=proposed, step=step)
+        return replace(paths, codes=decided, own=proposed, step=step)
 
-    def guided_logits(self, codes: Tensor, prompt_index: Tensor, context: _Context) -> Tensor:
+    def guided_logits(self, codes: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
         """Return float32 logits (M, codebook_size) at the M masked positions of codes (B, N), row by row.
 
         Rows of the same prompt and codes, as all are at the first step and forks of one path are, are computed once.
@@ -239,38 +229,66 @@ class ShowoGenerator:
         asked = torch.cat([prompt_index[:, None], codes], dim=1)
         distinct, row = asked.unique(dim=0, return_inverse=True)
         if len(distinct) == len(codes):
-            return self._logits(codes, prompt_index, context)
+            return self._logits(codes, prompt_index, started)
         codes = distinct[:, 1:]
         counts = (codes == UNDECIDED).sum(dim=1)
-        logits = self._logits(codes, distinct[:, 0], context).split(counts.tolist())
+        logits = self._logits(codes, distinct[:, 0], started).split(counts.tolist())
         return torch.cat([logits[k] for k in row.tolist()])
 
-    def _logits(self, codes: Tensor, prompt_index: Tensor, context: _Context) -> Tensor:
+    def _logits(self, codes: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
         ids = self.prompting.image_block(self.prompting.image_ids(codes))
         wanted = codes == UNDECIDED
         which, counts = (found.tolist() for found in prompt_index.unique_consecutive(return_counts=True))
-        prefixes = [(context.prefixes[i], count) for i, count in zip(which, counts, strict=True)]
-        if context.against is None:
+        prefixes = [(started.prefixes[i], count) for i, count in zip(which, counts, strict=True)]
+        if started.against is None:
             return self.model.code_logits(image_states(self.model, ids, prefixes, wanted)).float()
         against: list[tuple[Prefix, int]] = []
         for i, count in zip(which, counts, strict=True):
-            before = against.pop()[1] if against and against[-1][0] is context.against[i] else 0
-            against.append((context.against[i], before + count))
+            before = against.pop()[1] if against and against[-1][0] is started.against[i] else 0
+            against.append((started.against[i], before + count))
         states = image_states(self.model, torch.cat([ids, ids]), [*prefixes, *against], torch.cat([wanted, wanted]))
         conditional, unconditional = states.float().chunk(2)
         # The head is affine and the weights add up to 1: guiding the states guides the logits, at half cost.
         guided = (1 + self.guidance_scale) * conditional - self.guidance_scale * unconditional
         return self.model.code_logits(guided.to(states.dtype)).float()
 
-    @torch.no_grad()
+    def remask(self, paths: Paths, undecided: Tensor) -> Paths:
+        """Return the paths with the codes at `undecided` (B, N) bool masked, at the step that draws about so many.
+
+        That is the last step before which the schedule leaves at least as many codes masked as in any of the paths.
+        """
+        codes = paths.codes.masked_fill(undecided.to(paths.codes.device), UNDECIDED)
+        masked, schedule = int((codes == UNDECIDED).sum(dim=1).max()), get_schedule(self.schedule)
+        step = paths.steps if masked == 0 else 0
+        for done in range(1, paths.steps):
+            if 0 < masked <= masked_count(schedule, done - 1, paths.steps, codes.shape[1]):
+                step = done
+        return replace(paths, codes=codes, own=codes, step=step)
+
+    def predicted(self, paths: Paths) -> Tensor:
+        """Return the complete codes (B, N) that the last step predicted; ValueError where there was none."""
+        if bool((paths.own == UNDECIDED).any()):
+            raise ValueError("paths have nothing to show before their first step")
+        proposed: Tensor = paths.own
+        return proposed
+
     def preview(self, paths: Paths) -> Tensor:
         """Return the images (B, 3, H, W) in [0, 1] of the codes that the last step predicted."""
-        if paths.step == 0:
-            raise ValueError("paths have nothing to show before their first step")
+        return self.decode(self.predicted(paths))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the images (B, 3, H, W) in [0, 1] of complete codes (B, N)."""
+        codes = codes.to(self.model.device, torch.int64)
         size = self.image_tokenizer.config.image_size
         per_image = 8 * self.image_tokenizer.config.channels * (size // self.image_tokenizer.config.patch_size) ** 2 * 4
 
         def decode(part: slice) -> Tensor:
-            return self.image_tokenizer.decode_codes(paths.proposed[part]).float()
+            return self.image_tokenizer.decode_codes(codes[part]).float()
 
-        return torch.cat(in_parts(decode, len(paths), self._fitting(per_image)))
+        return torch.cat(in_parts(decode, len(codes), self._fitting(per_image)))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Return codes (B, N) int64 of images (B, 3, H, W) in [0, 1] of the canvas' size."""
+        return self.image_tokenizer.codes(images.to(self.model.device)).long()

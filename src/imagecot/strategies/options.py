@@ -1,0 +1,71 @@
+"""The options of a strategy: its own `Settings`, what the verifier advises, and what the user says."""
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from imagecot.contracts.search import Strategy
+from imagecot.errors import UsageError
+from imagecot.reading import phrases
+
+OPTIONS = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+"""How the `Settings` of a strategy are configured: no unknown options, no other types, only finite numbers."""
+
+
+class NoSettings(BaseModel):
+    """Of a strategy without options."""
+
+    model_config = OPTIONS
+
+
+def settings_of(
+    strategy: Strategy, name: str, given: Mapping[str, Any], advice: Mapping[str, Any], steps: int | None = None
+) -> BaseModel:
+    """Return the settings of a strategy: its defaults, then the advice, then what is given.
+
+    name    of the strategy, for messages
+    advice  of the verifier; what of it does not fit a generator of these steps is left out
+    steps   of a path, which bound some settings; None where they are not known yet
+
+    UsageError for an option that the strategy has not, or a value that it cannot have.
+    """
+    known = list(strategy.Settings.model_fields)
+    for option in given:
+        if option not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"{name} has no option {option!r}; {has}.")
+    context = {"steps": steps}
+    advised = {option: value for option, value in advice.items() if option in known and option not in given}
+    for option in wrong_options(strategy, advised, context):
+        advised.pop(option, None)
+    try:
+        return strategy.Settings.model_validate(advised | _plain(given), context=context)
+    except ValidationError as error:
+        raise UsageError(f"the options of {name} cannot be: {phrases(error)}.") from None
+
+
+def wrong_options(strategy: Strategy, values: Mapping[str, Any], context: Mapping[str, Any]) -> list[str]:
+    """The options whose values a strategy does not take."""
+    try:
+        strategy.Settings.model_validate(dict(values), context=dict(context))
+    except ValidationError as error:
+        return [str(detail["loc"][0]) if detail["loc"] else next(iter(values)) for detail in error.errors()]
+    return []
+
+
+def told(settings: BaseModel) -> dict[str, Any]:
+    """The settings that differ from the strategy's defaults, as an identity holds them."""
+    return settings.model_dump(mode="json", exclude_defaults=True)
+
+
+def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of other libraries as Python's own."""
+    return {name: _number(value) for name, value in given.items()}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value

@@ -1,0 +1,146 @@
+"""What is asked for in a search, checked before anything is drawn, and the identity of its result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from imagecot import registry
+from imagecot.bounds import MOST_PATHS, check_seed, check_whole
+from imagecot.contracts.generator import Corrector, Generator
+from imagecot.contracts.search import Choice, Strategy
+from imagecot.contracts.verifier import Advised, Verifier
+from imagecot.errors import UsageError
+from imagecot.prompts import check_prompt, check_prompts
+from imagecot.reflection.reflect import check_reflects
+from imagecot.strategies.options import settings_of, told
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from imagecot.strategies.run import Run
+    from imagecot.strategies.trace import Trace
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for in a search; UsageError where that cannot be done.
+
+    strategy  how it is named, or the search itself
+    options   of the strategy, those that were given
+    names     of the models, for the trace; by default those of their classes
+    weights   SHA-256 of their weights, by role
+    """
+
+    prompt: str
+    generator: Generator
+    verifier: Verifier | None
+    strategy: str | Strategy
+    n: int
+    seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    corrector: Generator | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_prompt(self.prompt)
+        check_paths(self.n)
+        check_seed(self.seed)
+        _ = self.settings
+        self._check_models(self.search.needs)
+        check_prompts([self.prompt], self.generator, self.verifier, self.corrector)
+
+    @cached_property
+    def search(self) -> Strategy:
+        """The strategy itself."""
+        return find_strategy(self.strategy)
+
+    @cached_property
+    def settings(self) -> "BaseModel":
+        """Its settings: what is given, else what the verifier advises, else the paper's."""
+        advice: Mapping[str, Any] = (
+            self.verifier.advice.get(self.name, {}) if isinstance(self.verifier, Advised) else {}
+        )
+        return settings_of(self.search, self.name, self.options, advice, self.generator.steps)
+
+    @property
+    def name(self) -> str:
+        """How the strategy is called."""
+        return self.strategy if isinstance(self.strategy, str) else type(self.strategy).__name__
+
+    @property
+    def paths(self) -> int:
+        """How many paths are drawn."""
+        return self.search.paths(self.n)
+
+    def _check_models(self, needs: frozenset[str]) -> None:
+        """Raise UsageError where the strategy needs what is not there, or has no use for what is."""
+        corrector = self.corrector
+        if "verifier" in needs and self.verifier is None:
+            raise UsageError(f"{self.name} needs a verifier; name one, or search with single.")
+        if corrector is not None and "corrector" not in needs:
+            raise UsageError(f"{self.name} corrects nothing; leave the corrector out, or search with parm++.")
+        if "corrector" in needs and not isinstance(corrector or self.generator, Corrector):
+            role = "corrector" if corrector else "generator"
+            raise UsageError(
+                f"{self.name} draws wrong images again, which this {role} cannot; name a corrector that can and has "
+                "the same image codes, or take another search."
+            )
+        if corrector is not None and corrector.steps != self.generator.steps:
+            raise UsageError(
+                f"the corrector takes {corrector.steps} steps and the generator {self.generator.steps}; set both alike."
+            )
+        if corrector is not None and corrector.canvas != self.generator.canvas:
+            raise UsageError("the corrector has other image codes than the generator; name one with the same.")
+        if "reflector" in needs and self.verifier is not None:
+            check_reflects(self.verifier, self.prompt)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What defines the trace: equal identities give equal results."""
+        models = {"verifier": self.verifier, "corrector": self.corrector}
+        settings = {role: dict(model.settings) for role, model in models.items() if model is not None}
+        corrector = {"corrector": self._called("corrector", self.corrector)} if self.corrector else {}
+        return {
+            "prompt": self.prompt,
+            "strategy": self.name,
+            "generator": self._called("generator", self.generator),
+            "verifier": self._called("verifier", self.verifier) if self.verifier is not None else None,
+            "n": self.paths,
+            "seed": self.seed,
+            "steps": self.generator.steps,
+            "settings": {**self.generator.settings, **told(self.settings), **corrector},
+            "weights": dict(self.weights),
+            "model_settings": {role: found for role, found in settings.items() if found},
+        }
+
+    def _called(self, role: str, model: object) -> str:
+        return self.names.get(role, type(model).__name__)
+
+    def trace(self, run: "Run", choice: Choice) -> "Trace":
+        """Return what the search left."""
+        from imagecot.strategies.trace import Trace
+
+        return Trace(
+            **self.identity,
+            candidates=[*choice.candidates],
+            chosen=choice.index,
+            cost=run.cost,
+            look=run.pictures(),
+        )
+
+
+def check_paths(n: object) -> int:
+    """Return a number of paths; UsageError for what is none."""
+    if isinstance(n, int) and n < 1:
+        raise UsageError(f"a search needs at least 1 path, not {n}; give a positive number.")
+    return check_whole(n, "the number of paths", 1, MOST_PATHS)
+
+
+def find_strategy(strategy: object) -> Strategy:
+    """Return a search, given itself or by its name; UsageError for a name that none has, or for what is no search."""
+    if not isinstance(strategy, str) and isinstance(strategy, Strategy):
+        return strategy
+    found: Strategy = registry.load("search", strategy)
+    return found

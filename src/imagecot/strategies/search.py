@@ -1,0 +1,86 @@
+"""`search`: draw paths of a prompt, let a strategy choose, and keep what happened."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.search import Cost, Strategy
+from imagecot.contracts.verifier import Verifier
+from imagecot.errors import ImagecotError
+from imagecot.strategies.folder import open_folder
+from imagecot.strategies.request import Request
+from imagecot.strategies.resume import Partial
+from imagecot.strategies.run import Run
+from imagecot.strategies.trace import Trace
+
+Progress = Callable[[int, int], None]
+
+
+def search(
+    prompt: str,
+    *,
+    generator: Generator,
+    verifier: Verifier | None = None,
+    strategy: str | Strategy = "best-of-n",
+    n: int = 20,
+    seed: int = 0,
+    progress: Progress | None = None,
+    folder: str | Path | None = None,
+    names: Mapping[str, str] | None = None,
+    weights: Mapping[str, str] | None = None,
+    corrector: Generator | None = None,
+    **options: Any,
+) -> Trace:
+    """Draw n paths of a prompt and choose one of them.
+
+    strategy   a name (`imagecot.registry.names("search")`), `package.module:Class`, or a search itself
+    n          number of paths (always 1 for single; the corrections of parm++ come on top)
+    seed       the k-th path's own seed derives from it and k alone
+    progress   called with the path steps done, and those in all
+    folder     where the trace is saved; an interrupted run is resumed there, a finished one read back
+    names      of the models, for the trace: {"generator": ..., "verifier": ..., "corrector": ...}
+    weights    SHA-256 of their weights, for the trace
+    corrector  who draws again what parm++ rejects, instead of the generator; both have the same image codes
+    options    the strategy's own, such as first_step=6 and keep=0.4 of parm. What is not given is what the verifier
+               advises, else the paper's
+
+    UsageError for a prompt that is empty or that a model cannot read whole, n below 1, a seed beyond 64 bits, an
+    unknown strategy or option, a model that is missing or cannot do what the strategy needs, or a folder that holds
+    something else; ImagecotError where the folder cannot be written.
+    """
+    request = Request(
+        prompt, generator, verifier, strategy, n, seed, options, corrector, names=names or {}, weights=weights or {}
+    )
+    if folder is None:
+        return carry_out(request, progress=progress)
+    return _search_in(Path(folder), request, progress)
+
+
+def carry_out(request: Request, partial: Partial | None = None, progress: Progress | None = None) -> Trace:
+    """Search, and return what it left."""
+    run = Run(request, partial, progress)
+    began = time.perf_counter()
+    choice = request.search.choose(run)
+    run.cost += Cost(seconds=time.perf_counter() - began)
+    return request.trace(run, choice)
+
+
+def _search_in(folder: Path, request: Request, progress: Progress | None) -> Trace:
+    """Search, and leave the trace in a folder; what is finished or begun there is taken over."""
+    finished = open_folder(folder, request.identity)
+    if finished is not None:
+        return finished
+    partial = Partial(folder, request.identity)
+    try:
+        trace = carry_out(request, partial, progress)
+        trace.save(folder)
+    except ImagecotError:
+        # The same search in another process may have finished first, and removed the parts of both.
+        finished = open_folder(folder, request.identity)
+        if finished is None:
+            raise
+        return finished
+    partial.remove()
+    return trace
