@@ -1,11 +1,14 @@
 """best-of-n: n paths run to their end; the highest P(yes) to the ORM question wins (paper, section 3.1)."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from imagecot.contracts.paths import Paths
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
 from imagecot.strategies.options import NoSettings
 from imagecot.strategies.trace import ranked
+
+if TYPE_CHECKING:
+    from imagecot.contracts.paths import Paths
 
 
 class BestOfN:
@@ -23,7 +26,7 @@ class BestOfN:
         candidates = run.in_groups(self.assess)
         return Choice(candidates, ranked(candidates)[0])
 
-    def assess(self, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+    def assess(self, run: Run, paths: "Paths", candidates: list[Candidate]) -> list[int]:
         """Stop nothing."""
         return []
 

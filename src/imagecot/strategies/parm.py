@@ -13,17 +13,18 @@ pools (lab log), this chooses better at fewer rows than noes that stop a path on
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from imagecot.bounds import MAX_SEED
-from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import CLARITY, POTENTIAL
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
 from imagecot.strategies.options import OPTIONS
 from imagecot.strategies.trace import ranked
+
+if TYPE_CHECKING:
+    from imagecot.contracts.paths import Paths
 
 YES = 0.5
 
@@ -68,8 +69,10 @@ class Parm:
             _resume_best(run, candidates)
         return Choice(candidates, ranked(candidates)[0])
 
-    def assess(self, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+    def assess(self, run: Run, paths: "Paths", candidates: list[Candidate]) -> list[int]:
         """Ask those of the candidates that were not clear yet; return the rows to stop."""
+        import torch
+
         if paths.step < run.settings.first_step:
             return []
         unclear = [row for row, candidate in enumerate(candidates) if candidate.first_clear is None]

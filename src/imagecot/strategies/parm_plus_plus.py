@@ -10,21 +10,22 @@ drawing, such as an aligned one, keeps doing that.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from imagecot.contracts.correction import Correction
-from imagecot.contracts.paths import Paths
-from imagecot.contracts.randomness import fork_seeds
-from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
 from imagecot.strategies.parm import Parm, ParmSettings
 from imagecot.strategies.trace import ranked
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imagecot.contracts.correction import Correction
+    from imagecot.contracts.paths import Paths
+    from imagecot.contracts.reflection import Reflection
+
 ROUNDS = 3
 # What the generator is told of a rejected candidate and the reflection on it; ablations tell less.
-Telling = Callable[[Candidate, Reflection], Correction]
+Telling = Callable[[Candidate, "Reflection"], "Correction"]
 
 
 class ParmPlusPlus:
@@ -45,7 +46,7 @@ class ParmPlusPlus:
         correct(run, candidates, first.index)
         return Choice(candidates, ranked(candidates)[0])
 
-    def assess(self, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+    def assess(self, run: Run, paths: "Paths", candidates: list[Candidate]) -> list[int]:
         """As of parm."""
         return self._first.assess(run, paths, candidates)
 
@@ -53,12 +54,14 @@ class ParmPlusPlus:
         """It draws paths of its own."""
 
 
-def everything(rejected: Candidate, reflection: Reflection) -> Correction:
+def everything(rejected: Candidate, reflection: "Reflection") -> "Correction":
     """The image and the reasons, as far as the verifier gave any."""
+    from imagecot.contracts.correction import Correction
+
     return Correction(codes_of(rejected), reflection.reasons)
 
 
-def codes_of(finished: Candidate) -> Tensor:
+def codes_of(finished: Candidate) -> "Tensor":
     """The codes (N,) of a finished candidate's image."""
     return finished.codes[max(finished.codes)]
 
@@ -79,6 +82,10 @@ def correct(run: Run, candidates: list[Candidate], current: int, tell: Telling =
 
 def _round(run: Run, rejected: Candidate, tell: Telling) -> list[Candidate]:
     """Return the candidate with the reflection on it, then what was drawn in its place: nothing after a yes."""
+    import torch
+
+    from imagecot.contracts.randomness import fork_seeds
+
     rejected.reflection = run.reflect(rejected)
     if rejected.reflection.accepted:
         return [rejected]

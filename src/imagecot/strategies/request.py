@@ -140,7 +140,12 @@ def check_paths(n: object) -> int:
 
 def find_strategy(strategy: object) -> Strategy:
     """Return a search, given itself or by its name; UsageError for a name that none has, or for what is no search."""
-    if not isinstance(strategy, str) and isinstance(strategy, Strategy):
+    if isinstance(strategy, str):
+        named: Strategy = registry.load("search", strategy)
+        return named
+    if isinstance(strategy, Strategy):
         return strategy
-    found: Strategy = registry.load("search", strategy)
-    return found
+    raise UsageError(
+        f"{type(strategy).__name__} is no search; give the name of one, or an object with what "
+        "imagecot.contracts.Strategy says."
+    )

@@ -1,10 +1,13 @@
 """single: one path and no choice; a verifier, where there is one, says what it thinks of the image."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from imagecot.contracts.paths import Paths
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
 from imagecot.strategies.options import NoSettings
+
+if TYPE_CHECKING:
+    from imagecot.contracts.paths import Paths
 
 
 class Single:
@@ -21,7 +24,7 @@ class Single:
         """Return the one candidate."""
         return Choice(run.in_groups(self.assess), 0)
 
-    def assess(self, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+    def assess(self, run: Run, paths: "Paths", candidates: list[Candidate]) -> list[int]:
         """Stop nothing."""
         return []
 

@@ -5,17 +5,17 @@ verdicts are one a step; those that were kept share what came before.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-
-from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import PRM
-from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
-from imagecot.images import to_pictures
 from imagecot.strategies.options import NoSettings
-from imagecot.strategies.run import LARGEST_GROUP
 from imagecot.strategies.trace import ranked
+
+if TYPE_CHECKING:
+    import torch
+
+    from imagecot.contracts.paths import Paths
 
 
 class Stepwise:
@@ -30,6 +30,8 @@ class Stepwise:
 
     def choose(self, run: Run) -> Choice:
         """Return the n continuations of the last step, and the one that was kept."""
+        from imagecot.contracts.randomness import fork_seeds, path_seeds
+
         kept = run.start(path_seeds(run.seed, 1))
         candidates = [Candidate(0) for _ in range(run.n)]
         while not kept.finished:
@@ -42,8 +44,11 @@ class Stepwise:
         """It draws paths of its own."""
 
 
-def _best_continuation(run: Run, kept: Paths, seeds: torch.Tensor, candidates: list[Candidate]) -> Paths:
+def _best_continuation(run: Run, kept: "Paths", seeds: "torch.Tensor", candidates: list[Candidate]) -> "Paths":
     """Advance the kept path under each of seeds (n,), a group at a time, and return the best continuation."""
+    from imagecot.images import to_pictures
+    from imagecot.strategies.run import LARGEST_GROUP
+
     best: Paths | None = None
     highest = -1.0
     for first in range(0, run.n, LARGEST_GROUP):

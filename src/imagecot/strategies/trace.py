@@ -14,17 +14,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from PIL import Image
-
 from imagecot import __version__
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Candidate, Cost
 from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, write_text, write_whole
-from imagecot.images import open_picture
 from imagecot.reading import Model, parse, read_lines
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 TRACE, IMAGE, STEPS = "trace.jsonl", "image.png", "steps.png"
@@ -104,7 +102,7 @@ class Trace:
     picture_cost: Cost = field(default_factory=Cost)
     model_settings: dict[str, Any] = field(default_factory=dict)
     look: "Callable[[Sequence[Seen]], list[Image.Image]] | None" = field(default=None, repr=False, compare=False)
-    _picture: Image.Image | None = field(default=None, repr=False, compare=False)
+    _picture: "Image.Image | None" = field(default=None, repr=False, compare=False)
 
     @property
     def choice(self) -> Candidate:
@@ -112,7 +110,7 @@ class Trace:
         return self.candidates[self.chosen]
 
     @property
-    def image(self) -> Image.Image:
+    def image(self) -> "Image.Image":
         """The chosen image."""
         assert self.choice.image is not None  # a search never chooses a path that it stopped
         return self.choice.image
@@ -137,7 +135,7 @@ class Trace:
         return {name: getattr(self, name) for name in IDENTITY}
 
     @property
-    def picture(self) -> Image.Image:
+    def picture(self) -> "Image.Image":
         """The picture of paths and steps; drawn, and its previews decoded, when first asked for."""
         if self._picture is None:
             from imagecot.strategies.picture import draw_steps
@@ -187,6 +185,7 @@ class Trace:
 
         ImagecotError where a file is missing or damaged.
         """
+        from imagecot.images import open_picture
         from imagecot.strategies.lines import ChoiceLine, PathLine, RunLine
 
         folder = Path(folder)
@@ -235,7 +234,7 @@ def versions() -> dict[str, str]:
     return {"imagecot": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: "Image.Image") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
