@@ -18,6 +18,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 GENERATOR = (*WEIGHTS, *TOKENIZER)
 VERIFIER = ("*.json", "*.jinja", "*.safetensors", "pytorch_model*.bin", "merges.txt", "tokenizer.model")
 DETECTOR = (CONFIG, "*.safetensors", "*.index.json")
+FILES = {"generator": GENERATOR, "verifier": VERIFIER, "detector": DETECTOR}
 CLIP = (*DETECTOR, "tokenizer*.json", "vocab.json", "merges.txt")
 _TEXT = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them makes a tokenizer
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -30,7 +31,7 @@ def check_name(role: str, name: object) -> str:
         raise UsageError(f"a {role} is named by text or a path, not {type(name).__name__}.")
     text = str(name) if isinstance(name, Path) else name
     if not text.strip() or len(text) > _LONGEST or not text.isprintable():
-        raise UsageError(f"{text[:60]!r} is no name of a {role}; give a folder, a hub id or a shipped name.")
+        raise UsageError(f"there is no {role} {text[:60]!r}; give a folder, a hub id or a shipped name.")
     return text
 
 
@@ -46,7 +47,7 @@ def locate(name: str) -> Path | None:
         return folder
     if "/" not in name and is_checkpoint(CHECKPOINTS / name):
         return CHECKPOINTS / name
-    asked = _hub_id(name)
+    asked = hub_id(name)
     snapshot = _cached(asked[0]) if asked else None
     if asked and snapshot and is_folder(snapshot / asked[1]):
         return snapshot / asked[1]
@@ -60,7 +61,7 @@ def find(name: str, patterns: Sequence[str]) -> Path | None:
 
     None where the name can be nothing of these; ImagecotError where the hub cannot be reached.
     """
-    found, asked = locate(name), _hub_id(name)
+    found, asked = locate(name), hub_id(name)
     if asked is None or found == Path(name):
         return found
     return _fetch(*asked, patterns)
@@ -77,8 +78,11 @@ def related(folder: Path, name: str, look: Callable[[str], Path | None]) -> Path
     return next((place for place in near if is_checkpoint(place)), None) or look(name)
 
 
-def _hub_id(name: str) -> tuple[str, str] | None:
-    """The repository and the folder in it, "" for the whole, that a hub id names; None for another name."""
+def hub_id(name: str) -> tuple[str, str] | None:
+    """The repository and the folder in it, "" for the whole, that `owner/name` or `owner/name:folder` names.
+
+    None for a name that is no hub id, whatever there is.
+    """
     repository, _, part = name.partition(":")
     if not _ID.fullmatch(repository) or part.startswith("/") or ".." in part.split("/"):
         return None

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -14,11 +15,9 @@ from imagecot import hub
 from imagecot.adapters import lineage
 from imagecot.checkpoint import ADAPTER, AGAIN, CONFIG, find_weights, is_file, read_config
 from imagecot.errors import ImagecotError
-from imagecot.generators import HUB_GENERATORS
-from imagecot.hub import DETECTOR, GENERATOR, VERIFIER, WEIGHTS, find, locate, related
+from imagecot.families import FAMILIES, kinds_of
+from imagecot.hub import FILES, WEIGHTS, find, locate, related
 from imagecot.reading import Foreign, parse_object
-
-__all__ = ["HUB_MODELS", "Model", "kind_of", "known", "known_words", "list_models", "locate", "shipped", "weights_of"]
 
 SETTINGS = "generation_config.json"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
@@ -28,10 +27,14 @@ _LONGEST_HEADER = 100_000_000  # bytes; more than safetensors reads
 
 @dataclass(frozen=True)
 class Model:
-    """A row of `imagecot models`. size is in bytes on disk; None where nothing is there, or not known."""
+    """A row of `imagecot models`.
+
+    kinds  its roles, or what part of a model it is
+    size   in bytes on disk; None where nothing is there, or not known
+    """
 
     name: str
-    kind: str
+    kinds: tuple[str, ...]
     parameters: str | None
     licence: str | None
     size: int | None
@@ -42,42 +45,41 @@ class Model:
         return self.size is not None
 
 
-# name -> kind, parameters, licence where its page states one that is known here
+# name -> kind, parameters, licence where its page states one that is known here. Of a repository with several models a
+# folder is named behind a colon: the paper's fine-tuned ORM, and its PARM.
 HUB_MODELS: dict[str, tuple[str, str | None, str | None]] = {
-    **{name: ("generator", "1.4 B", None) for name in HUB_GENERATORS},
+    "showlab/show-o": ("generator", "1.4 B", None),
+    "showlab/show-o-512x512": ("generator", "1.4 B", None),
     "showlab/magvitv2": ("image tokenizer", "95.4 M", None),
     "llava-hf/llava-onevision-qwen2-7b-ov-hf": ("verifier", "8.0 B", "apache-2.0"),
     "lmms-lab/llava-onevision-qwen2-7b-ov": ("verifier", "8.0 B", "apache-2.0"),
     "ZiyuG/Image-Generation-CoT:orm_ft": ("verifier", "8.0 B", None),
     "ZiyuG/Image-Generation-CoT:parm": ("verifier", "8.0 B", None),
+    "facebook/mask2former-swin-small-coco-instance": ("detector", None, None),
 }
 SHIPPED_LICENCE = "apache-2.0"
 
 
-def kind_of(folder: Path) -> str | None:
-    """Say what a checkpoint folder holds by its config.json; None where that cannot be told."""
+def kinds_of_folder(folder: Path) -> tuple[str, ...]:
+    """What a checkpoint folder holds by its config.json, or its base's: all its roles; empty where nobody can tell."""
     try:
-        return _kind(lineage(folder, locate)[0])
+        return kinds_of(read_config(lineage(folder, locate)[0]))
     except ImagecotError:
-        return None
+        return ()
 
 
-def _kind(folder: Path) -> str | None:
-    """What a folder of whole weights holds."""
-    config = read_config(folder)
-    if "llm_vocab_size" in config:
-        return "generator"
-    if "code_bits" in config:
-        return "image tokenizer"
-    if config.get("model_type") == "pictogram-detector":
-        return "detector"
-    # LLaVA-NeXT, in which the paper's verifiers are published, has the second.
-    return "verifier" if "vision_config" in config or "mm_vision_tower" in config else None
+def base_config(name: str) -> dict[str, Any]:
+    """The config.json of a model that is on disk, or of its base; empty where there is none that can be read."""
+    folder = locate(name)
+    try:
+        return read_config(lineage(folder, locate)[0]) if folder is not None else {}
+    except ImagecotError:
+        return {}
 
 
 def shipped(kind: str) -> list[str]:
     """Return the names of the checkpoints of one kind that the package contains."""
-    return [folder.name for folder in _shipped_folders() if kind_of(folder) == kind]
+    return [folder.name for folder in _shipped_folders() if kind in kinds_of_folder(folder)]
 
 
 def _shipped_folders() -> list[Path]:
@@ -100,27 +102,26 @@ def weights_of(role: str, name: str) -> dict[str, str]:
     They are those of the files that are loaded; what the hub's cache lacks is fetched. Empty where there is no such
     model; ImagecotError where a part of it is missing or damaged.
     """
-
-    patterns = VERIFIER if role.startswith("verifier") else DETECTOR if role.startswith("detector") else GENERATOR
+    kind = next((kind for kind in FAMILIES if role.startswith(kind)), "generator")
 
     def look(wanted: str) -> Path | None:
-        return find(wanted, patterns)
+        return find(wanted, FILES[kind])
 
     folder = look(name)
     if folder is None:
         return {}
     parts = lineage(folder, look)
-    draws = _kind(parts[0]) == "generator"
+    draws = kind == "generator" and kind in kinds_of(read_config(parts[0]))
     digests: dict[str, str] = {}
     for level, part in zip(reversed(range(len(parts))), parts, strict=True):
         mine = role + "_base" * level
         owner = "" if role.startswith("generator") else f"{mine}_"
-        digests[mine] = _digest(find_weights(part))
+        digests[mine] = digest_of(find_weights(part))
         if draws and is_file(part / SETTINGS):
-            digests[f"{owner}generation_config"] = _digest([part / SETTINGS])
+            digests[f"{owner}generation_config"] = digest_of([part / SETTINGS])
         if draws and part is parts[0]:
             place = _image_tokenizer(part)
-            digests |= {f"{owner}image_tokenizer": _digest(find_weights(place))} if place else {}
+            digests |= {f"{owner}image_tokenizer": digest_of(find_weights(place))} if place else {}
     return digests
 
 
@@ -130,7 +131,7 @@ def _image_tokenizer(folder: Path) -> Path | None:
     return related(folder, name, lambda wanted: find(wanted, WEIGHTS)) if isinstance(name, str) else None
 
 
-def _digest(files: Sequence[Path]) -> str:
+def digest_of(files: Sequence[Path]) -> str:
     """Return the SHA-256 of a file as sha256sum prints it; of several files, that of their digests."""
     digests = []
     for file in files:
@@ -147,13 +148,7 @@ def _digest(files: Sequence[Path]) -> str:
 
 def known_words(name: str) -> frozenset[str] | None:
     """Return the words that a generator was trained on: `known_words` in its config.json, None without."""
-    folder = locate(name)
-    if folder is None:
-        return None
-    try:
-        words = read_config(lineage(folder, locate)[0]).get("known_words")
-    except ImagecotError:
-        return None
+    words = base_config(name).get("known_words")
     return frozenset(str(word).lower() for word in words) if isinstance(words, list) else None
 
 
@@ -161,13 +156,15 @@ def list_models() -> list[Model]:
     """Return the shipped models, then those of the hub, with what is known of each."""
     rows = []
     for folder in _shipped_folders():
-        kind = kind_of(folder) or "unknown"
-        rows.append(Model(folder.name, kind, _parameters(folder), SHIPPED_LICENCE, _size(folder)))
+        rows.append(Model(folder.name, kinds_of_folder(folder), _parameters(folder), SHIPPED_LICENCE, _size(folder)))
     for name, (kind, parameters, licence) in HUB_MODELS.items():
         here = locate(name)
-        rows.append(Model(name, kind, parameters, licence, _size(here) if here else None))
-    order = {"generator": 0, "image tokenizer": 1, "verifier": 2}
-    return sorted(rows, key=lambda row: order.get(row.kind, 3))
+        kinds = (kinds_of_folder(here) if here else ()) or (kind,)
+        rows.append(Model(name, kinds, parameters, licence, _size(here) if here else None))
+    order = ["generator", "image tokenizer", "verifier"]
+    return sorted(
+        rows, key=lambda row: order.index(row.kinds[0]) if row.kinds and row.kinds[0] in order else len(order)
+    )
 
 
 def _size(folder: Path) -> int | None:

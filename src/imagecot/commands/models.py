@@ -5,7 +5,7 @@ from rich.table import Table
 
 
 def models() -> None:
-    """List the generators and verifiers that can be named, and whether they are on disk."""
+    """List the models that can be named, what they are, and whether they are on disk."""
     from imagecot.models import list_models
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -18,7 +18,7 @@ def models() -> None:
     for row in list_models():
         table.add_row(
             row.name,
-            row.kind,
+            ", ".join(row.kinds) or "unknown",
             row.parameters or "unknown",
             _size(row.size) if row.size is not None else "no",
             row.licence or "see its page",

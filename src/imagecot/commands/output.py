@@ -1,13 +1,12 @@
 """What all commands share on the terminal: standard error for people, standard output for results."""
 
-import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from imagecot.errors import UsageError
+from imagecot.errors import nearest as nearest
 from imagecot.naming import printable
 from imagecot.precision import check_precision, has_bfloat16
 
@@ -40,22 +39,15 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def completion(kind: str) -> Callable[[], list[str]]:
-    """Return what completes the name of a model of this kind; nothing is looked up before somebody asks."""
+def completion(role: str) -> Callable[[], list[str]]:
+    """Return what completes a name in this role; nothing is looked up before somebody asks."""
 
     def names() -> list[str]:
-        from imagecot.models import known
+        from imagecot import registry
 
-        return known(kind)
+        return registry.names(role)
 
     return names
-
-
-def nearest(what: str, name: str, names: list[str], others: str = "") -> UsageError:
-    """Return the UsageError of a name that does not exist, with the nearest one, all of them and `others`."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return UsageError(f"there is no {what} {name!r}{hint}; choose one of {', '.join(names)}{others}.")
 
 
 def usable(precision: str | None) -> str | None:
@@ -68,9 +60,9 @@ def usable(precision: str | None) -> str | None:
 
 
 def check_models(**named: str | None) -> None:
-    """Raise UsageError for a name, by its role, that is no model here and cannot be one of the hub."""
-    from imagecot.models import known, locate
+    """Raise UsageError for a name, by its role, that can be no model."""
+    from imagecot import registry
 
     for role, name in named.items():
-        if name is not None and locate(name) is None and name.partition(":")[0].count("/") != 1:
-            raise nearest(role, name, known(role), ", or give a folder or another hub id")
+        if name is not None:
+            registry.check(role, name)

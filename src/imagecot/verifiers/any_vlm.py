@@ -1,7 +1,6 @@
 """Any image-text-to-text model of transformers as a verifier, through its own processor and chat template."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from imagecot.contracts.questions import POTENTIAL, REFLECTION, Question
-from imagecot.verifiers.chat import check_room, refuse_marks
-from imagecot.contracts.reflection import ANSWER_TOKENS, Reflection
-from imagecot.contracts.verifier import Conversation
+from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import NO_LENGTH, foreign
+from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
+from imagecot.verifiers.wording import Habits
 
 _ROWS = 8  # images of one forward pass
-
-
-@dataclass(frozen=True)
-class Shown(Conversation):
-    """What a first turn was asked about: its keys and values are not kept, a follow-up reads it again."""
-
-    images: Tensor
-    prompts: list[str]
-
-    def select(self, indices: Tensor) -> "Shown":
-        """As `Conversation.select`."""
-        indices = indices.cpu()
-        prompts = [self.prompts[i] for i in torch.arange(len(self))[indices].tolist()]
-        return Shown(self.question, (), self.mask[indices], self.images[indices], prompts)
 
 
 class AnyVlm:
@@ -39,12 +25,15 @@ class AnyVlm:
 
     P(yes) is the softmax over two logits at the last position: log-sum-exp over the spellings "yes" and "Yes",
     with and without a blank before them (some chats end in "Assistant:"), and the same for no; a spelling that
-    is no single token does not take part.
+    is no single token does not take part. Keys and values are not kept, a follow-up reads all again: conversations have
+    in `own` the images (B, 3, H, W) and the place (B,) of each one's prompt among those in `shared`.
+
+    habits  how it asks in its own words and likes to be searched with
     """
 
-    def __init__(self, model: Any, processor: Any) -> None:
-        self.model, self.processor = model.eval(), processor
-        self.judge_calls = self.tokens_judged = 0
+    def __init__(self, model: Any, processor: Any, habits: Habits | None = None) -> None:
+        self.model, self.processor, self.habits = model.eval(), processor, habits or Habits()
+        self.usage = Usage()
         tokenizer = processor.tokenizer
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         self._marks = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
@@ -56,6 +45,16 @@ class AnyVlm:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The number format, and the wording where that is not the paper's."""
+        return self.habits.settings(str(self.model.dtype).removeprefix("torch."))
+
+    @property
+    def advice(self) -> Mapping[str, Mapping[str, Any]]:
+        """The settings that it likes to be searched with, by the names of searches."""
+        return self.habits.advice
 
     def check_prompt(self, prompt: str) -> None:
         """Raise UsageError for a prompt with a mark of the chat in it, or too long for a question about it."""
@@ -70,10 +69,12 @@ class AnyVlm:
 
         UsageError for an image batch or prompts of the wrong shape, or a conversation that does not fit.
         """
+        question = self.habits.said(question)
         if after is not None:
-            if not isinstance(after, Shown) or question.follows != after.question:
+            if question.follows != after.question:
                 raise UsageError(f"{question.name} is no follow-up of {after.question.name}; ask it without `after`.")
-            images, prompts = after.images, after.prompts
+            images, place = after.own
+            prompts = [after.shared[i] for i in place.tolist()]
         prompts = self._checked(images, prompts)
         parts = [
             self._ask(images[i : i + _ROWS], prompts[i : i + _ROWS], question) for i in range(0, len(images), _ROWS)
@@ -92,8 +93,8 @@ class AnyVlm:
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
         answers = self.ask(images, prompts, question)
-        prompts = prompts if len(prompts) == len(images) else prompts * len(images)
-        return answers, Shown(question, (), torch.ones(len(images), 0, dtype=torch.bool), images, prompts)
+        place = torch.arange(len(images), device=images.device) % max(1, len(prompts))
+        return answers, Conversation(self.habits.said(question), (images, place), list(prompts))
 
     @torch.no_grad()
     def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
@@ -112,7 +113,7 @@ class AnyVlm:
             ends = self.model.generation_config.eos_token_id
             complete = len(written) < ANSWER_TOKENS or int(written[-1]) in (ends if isinstance(ends, list) else [ends])
             text = self.processor.tokenizer.decode(written, skip_special_tokens=True)
-            self.tokens_judged += len(written)
+            self.usage += Usage(tokens_judged=len(written))
             found.append(Reflection(text.strip(), float(self._p_yes(out.logits[0].float())), complete))
         return found
 
@@ -128,11 +129,11 @@ class AnyVlm:
     def _inputs(self, images: Tensor, prompts: list[str], question: Question) -> Any:
         """Lay out a request and count it."""
         inputs = self._laid_out(images, prompts, question).to(self.device, self.model.dtype)
-        self.judge_calls += len(prompts)
-        self.tokens_judged += int(inputs["attention_mask"].sum())
+        self.usage += Usage(judge_calls=len(prompts), tokens_judged=int(inputs["attention_mask"].sum()))
         return inputs
 
     def _laid_out(self, images: Tensor, prompts: list[str], question: Question) -> Any:
+        question = self.habits.said(question)
         levels = (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
         pictures = [Image.fromarray(picture) for picture in levels]
         inputs: Any = self.processor.apply_chat_template(
@@ -143,14 +144,14 @@ class AnyVlm:
             return_tensors="pt",
             processor_kwargs={"padding": True, "padding_side": "left"},
         )
-        answer = ANSWER_TOKENS if question is REFLECTION else 0
+        answer = ANSWER_TOKENS if question.name == REFLECTION.name else 0
         check_room(int(inputs["attention_mask"].sum(1).max()) + answer, self.model.config.get_text_config())
         return inputs
 
     def _chat(self, question: Question, prompt: str, picture: Image.Image) -> list[dict[str, Any]]:
         """Return the messages of a question; one that follows another stands behind that one's yes."""
         refuse_marks(prompt, self._marks)
-        text = {"type": "text", "text": question.template.replace("{prompt}", prompt).strip()}
+        text = {"type": "text", "text": question.about(prompt).strip()}
         if question.follows is None:
             return [{"role": "user", "content": [{"type": "image", "image": picture}, text]}]
         yes = {"role": "assistant", "content": [{"type": "text", "text": "yes"}]}

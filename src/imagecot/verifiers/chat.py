@@ -15,6 +15,7 @@ CHAT_AGAIN = "<|im_end|>\n<|im_start|>user\n"
 CHAT_END = "<|im_end|>"
 ANSWERED_YES = "yes" + CHAT_AGAIN
 IMAGE_TOKEN = "<image>"
+ANSWER_TOKENS = 96  # a reflection ends here where the verifier does not end it
 
 RELEASED_CLARITY = Question(
     "clarity",

@@ -1,8 +1,8 @@
 """LLaVA-OneVision checkpoints as LLaVA-NeXT writes them: the paper's ORM and PARM, and the model they start from.
 
 Names of tensors and fields of config.json are translated to those of transformers. The released code asks each
-of these checkpoints in the same words, and shows it one view of the image ('pad', whatever `image_aspect_ratio`
-says): so does `ReleasedVerifier`.
+of these checkpoints in the same words (`RELEASED`), and shows it one view of the image ('pad', whatever
+`image_aspect_ratio` says).
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,12 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
 
-from imagecot.contracts.questions import CLARITY, POTENTIAL, Question
-from imagecot.verifiers.chat import RELEASED_CLARITY, RELEASED_POTENTIAL
-from imagecot.contracts.verifier import Conversation
 from imagecot.errors import ImagecotError
 from imagecot.foreign import check_sizes, foreign
-from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+from imagecot.verifiers.chat import RELEASED_CLARITY, RELEASED_POTENTIAL
 from imagecot.weights import load_state_dict
 
 # `mm_vision_tower`: the sizes, which config.json does not repeat. LLaVA-NeXT deletes the last of 27 layers.
@@ -48,19 +45,8 @@ _TEXT = (
 )
 _TABLES = ("model.language_model.embed_tokens.weight", "lm_head.weight")
 _MOST_BEYOND = 10_000  # rows by which the image's id may lie behind the vocabulary, whose tensors are padded to it
-_WORDS = {CLARITY: RELEASED_CLARITY, POTENTIAL: RELEASED_POTENTIAL}
-
-
-class ReleasedVerifier(LlavaOnevisionVerifier):
-    """Asks the questions of the paper in the words of the released code, which PARM was fine-tuned on."""
-
-    def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
-        """As `LlavaOnevisionVerifier.ask`."""
-        return super().ask(images, prompts, _WORDS.get(question, question), after)
-
-    def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
-        """As `LlavaOnevisionVerifier.begin`."""
-        return super().begin(images, prompts, _WORDS.get(question, question))
+# What the released code asks, which PARM was fine-tuned on.
+RELEASED = {question.name: question.template for question in (RELEASED_CLARITY, RELEASED_POTENTIAL)}
 
 
 def is_llava_next(config: Mapping[str, Any]) -> bool:

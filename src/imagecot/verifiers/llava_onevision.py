@@ -4,6 +4,7 @@ Only what the answer needs is computed: one view of the image, the language mode
 position the rows of the head that spell yes or no.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,12 +13,23 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
-from imagecot.verifiers.chat import ANSWERED_YES, CHAT_END, CHAT_START, IMAGE_TOKEN, check_room, refuse_marks
-from imagecot.contracts.reflection import ANSWER_TOKENS, Reflection
-from imagecot.contracts.verifier import Conversation
+from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.memory import available_bytes, in_parts
+from imagecot.verifiers.chat import (
+    ANSWER_TOKENS,
+    ANSWERED_YES,
+    CHAT_END,
+    CHAT_START,
+    IMAGE_TOKEN,
+    check_room,
+    conversation,
+    refuse_marks,
+    turn,
+)
 from imagecot.verifiers.vision import encode, prepare
+from imagecot.verifiers.wording import Habits
 
 _BYTES = 1 << 31
 
@@ -26,12 +38,15 @@ class LlavaOnevisionVerifier:
     """A verifier around transformers' `LlavaOnevisionForConditionalGeneration` and its tokenizer.
 
     P(yes) is the softmax over two logits: log-sum-exp over the spellings "yes" and "Yes", and the same for
-    no; a spelling that is no single token of the tokenizer does not take part.
+    no; a spelling that is no single token of the tokenizer does not take part. Conversations keep in `own` the keys and
+    values of each layer, and the mask (B, L) of the tokens that were read.
+
+    habits  how it asks in its own words and likes to be searched with
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.judge_calls = self.tokens_judged = self.images_encoded = 0
+    def __init__(self, model: Any, tokenizer: Any, habits: Habits | None = None) -> None:
+        self.model, self.tokenizer, self.habits = model.eval(), tokenizer, habits or Habits()
+        self.usage = Usage()
         self._image = model.config.image_token_index
         self._start = self._tokens(CHAT_START)
         self._marks = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
@@ -43,6 +58,16 @@ class LlavaOnevisionVerifier:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The number format, and the wording where that is not the paper's."""
+        return self.habits.settings(str(self.model.dtype).removeprefix("torch."))
+
+    @property
+    def advice(self) -> Mapping[str, Mapping[str, Any]]:
+        """The settings that it likes to be searched with, by the names of searches."""
+        return self.habits.advice
 
     def check_prompt(self, prompt: str) -> None:
         """Raise UsageError for a prompt with a mark of the chat in it, or too long for a question about it."""
@@ -58,6 +83,7 @@ class LlavaOnevisionVerifier:
 
         UsageError for an image batch or prompts of the wrong shape, or a conversation that does not fit.
         """
+        question = self.habits.said(question)
         if after is None:
             return self._first(images, prompts, question, keep=False)[0]
         if question.follows != after.question:
@@ -66,7 +92,7 @@ class LlavaOnevisionVerifier:
 
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
-        return self._first(images, prompts, question, keep=True)
+        return self._first(images, prompts, self.habits.said(question), keep=True)
 
     @torch.no_grad()
     def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
@@ -82,8 +108,8 @@ class LlavaOnevisionVerifier:
     def text(self, question: Question, prompt: str) -> list[int]:
         """The ids behind the image when a question is asked from scratch; UsageError for a prompt that cannot be."""
         refuse_marks(prompt, self._marks)
-        ids = self._tokens(conversation(question, prompt))
-        answer = ANSWER_TOKENS if question is REFLECTION else 0
+        ids = self._tokens(conversation(self.habits.said(question), prompt))
+        answer = ANSWER_TOKENS if question.name == REFLECTION.name else 0
         check_room(len(self._start) + self._rows + len(ids) + answer, self.model.config.text_config)
         return ids
 
@@ -144,9 +170,7 @@ class LlavaOnevisionVerifier:
         if len(texts) < len(images):
             texts = texts * len(images)
         ids, mask = self.layout(texts)
-        self.judge_calls += len(texts)
-        self.images_encoded += len(texts)
-        self.tokens_judged += int(mask.sum())
+        self.usage += Usage(judge_calls=len(texts), tokens_judged=int(mask.sum()))
         return ids, mask
 
     @torch.no_grad()
@@ -157,23 +181,23 @@ class LlavaOnevisionVerifier:
             return self._read(self.embed(images[part], ids[part]), mask[part], None, keep)
 
         parts = in_parts(read, len(ids), self._micro_batch(ids.shape[1]))
-        conversation = Conversation(question, _concatenate([cache for _, cache in parts]), mask) if keep else None
-        return torch.cat([torch.empty(0), *(answers for answers, _ in parts)]), conversation
+        read_before = Conversation(question, (_concatenate([cache for _, cache in parts]), mask)) if keep else None
+        return torch.cat([torch.empty(0), *(answers for answers, _ in parts)]), read_before
 
     @torch.no_grad()
     def _follow(self, question: Question, after: Conversation) -> Tensor:
         text = torch.tensor(self._tokens(ANSWERED_YES + turn(question, "")), device=self.device)
-        n = len(after)
+        past, mask = after.own
+        n = len(mask)
         embeds = self.model.model.language_model.embed_tokens(text).expand(n, -1, -1)
-        mask = F.pad(after.mask, (0, len(text)), value=True)
+        mask = F.pad(mask, (0, len(text)), value=True)
 
         def read(part: slice) -> Tensor:
-            cache = tuple((keys[part], values[part]) for keys, values in after.cache)
+            cache = tuple((keys[part], values[part]) for keys, values in past)
             return self._read(embeds[part], mask[part], cache, keep=False)[0]
 
         answers = in_parts(read, n, self._micro_batch(mask.shape[1]))
-        self.judge_calls += n
-        self.tokens_judged += n * len(text)
+        self.usage += Usage(judge_calls=n, tokens_judged=n * len(text))
         return torch.cat([torch.empty(0), *answers])
 
     def _read(self, embeds: Tensor, mask: Tensor, past: Any, keep: bool) -> tuple[Tensor, Any]:
@@ -209,7 +233,7 @@ class LlavaOnevisionVerifier:
                 row += [one] if alive else []
             embeds = self.model.model.language_model.embed_tokens(token)[:, None]
             mask = F.pad(mask, (0, 1), value=True)
-        self.tokens_judged += sum(len(row) for row in rows)
+        self.usage += Usage(tokens_judged=sum(len(row) for row in rows))
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
         answers = zip(texts, p_yes.tolist(), going.tolist(), strict=True)
         return [Reflection(text, p, not endless) for text, p, endless in answers]

@@ -1,0 +1,108 @@
+"""Families of checkpoints: how a config.json shows what a folder holds, and what loads it in which role.
+
+A folder may have several roles, such as one that draws and judges; the role asked for decides what it is loaded as. A
+new family is a line in FAMILIES and a function that loads it. Nothing here imports a model.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagecot.checkpoint import CONFIG, read_config
+from imagecot.errors import UsageError
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk.
+
+    name   as it was asked for
+    parts  the folders that make it: its base, then the adapters on it; of a weight file the file alone
+    """
+
+    name: str
+    parts: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of checkpoints in one role.
+
+    claims  whether a config.json is one of it; None where only its loader can tell
+    loader  `module:function`, called with a `Checkpoint`, a device and a dtype (both may be None)
+    suffix  of a weight file that is one of it without any config.json; empty for none
+    """
+
+    name: str
+    claims: Callable[[Config], bool | None]
+    loader: str
+    suffix: str = ""
+
+    def load(self, checkpoint: Checkpoint, device: Any, dtype: Any) -> Any:
+        """Load a checkpoint of this family."""
+        module, _, function = self.loader.partition(":")
+        return getattr(importlib.import_module(module), function)(checkpoint, device, dtype)
+
+
+_LLAVA = "imagecot.verifiers.loading:load_llava"
+FAMILIES: dict[str, tuple[Family, ...]] = {
+    "generator": (
+        Family(
+            "Show-o",
+            lambda config: "codebook_size" in config and "llm_vocab_size" in config,
+            "imagecot.generators.showo.loading:load",
+        ),
+    ),
+    "verifier": (
+        Family("LLaVA-NeXT", lambda config: "mm_vision_tower" in config, _LLAVA),
+        Family("LLaVA-OneVision", lambda config: config.get("model_type") == "llava_onevision", _LLAVA),
+        # The list of transformers is long to load, and not all of its models say `vision_config`.
+        Family(
+            "vision-language",
+            lambda config: "vision_config" in config or None,
+            "imagecot.verifiers.loading:load_any_vlm",
+        ),
+    ),
+    "detector": (
+        Family(
+            "pictogram detector",
+            lambda config: config.get("model_type") == "pictogram-detector",
+            "imagecot.worlds.detectors:load_pictograms",
+        ),
+        Family(
+            "Mask2Former",
+            lambda config: config.get("model_type") == "mask2former",
+            "imagecot.worlds.detectors:load_mask2former",
+            suffix=".pth",
+        ),
+    ),
+}
+# What has no role of its own but is a part of a model that has.
+_PARTS: dict[str, Callable[[Config], bool]] = {"image tokenizer": lambda config: "code_bits" in config}
+
+
+def kinds_of(config: Config) -> tuple[str, ...]:
+    """What a folder is by its config.json: all its roles, or what part of a model it is; empty where nobody knows."""
+    roles = [role for role, families in FAMILIES.items() if any(family.claims(config) for family in families)]
+    return tuple(roles or [part for part, claims in _PARTS.items() if claims(config)])
+
+
+def family_of(role: str, folder: Path) -> Family:
+    """The family of a folder of whole weights in a role; UsageError where it has none in it."""
+    config = read_config(folder)
+    said = [(family.claims(config), family) for family in FAMILIES[role]]
+    for answer in (True, None):
+        for claims, family in said:
+            if claims is answer:
+                return family
+    names = " or ".join(family.name for family in FAMILIES[role])
+    raise UsageError(f"{folder} is not a {names} checkpoint by its {CONFIG}; pass a {role}.")
+
+
+def family_of_file(role: str, file: Path) -> Family | None:
+    """The family of which a weight file alone is one; None for any other file."""
+    return next((family for family in FAMILIES[role] if family.suffix and file.suffix == family.suffix), None)

@@ -1,0 +1,173 @@
+"""Objects of other people's modules: `package.module:Class`, and entry points of installed packages.
+
+What is named is a class or a function that makes an object, or the object itself. The current folder can be imported
+from, as with other tools that take such a name.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from imagecot.errors import ImagecotError, UsageError, first_line
+from imagecot.memory import is_out_of_memory
+from imagecot.naming import printable
+
+_NAME = re.compile(r"(?:[^\W\d]\w*\.)*[^\W\d]\w*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_LONGEST = 300  # characters that are told of an exception
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a name stands for: an attribute of a module.
+
+    name    as it was asked for
+    target  `package.module:attribute`
+    """
+
+    name: str
+    target: str
+
+    @property
+    def module(self) -> str:
+        """The module's name."""
+        return self.target.partition(":")[0]
+
+    def find(self) -> Any:
+        """Import the module and return what is named.
+
+        UsageError where there is no such module or attribute; ImagecotError for whatever the module raises.
+        """
+        module, _, path = self.target.partition(":")
+        self.check()
+        with _raised_by(f"{self.name} cannot be imported"), _current_folder_first():
+            found: Any = importlib.import_module(module)
+        for attribute in filter(None, path.split(".")):
+            with _raised_by(f"{attribute} of {module} cannot be had"):
+                if not hasattr(found, attribute):
+                    raise UsageError(f"{self.name}: {module} has no {attribute!r}; check its spelling.")
+                found = getattr(found, attribute)
+        return found
+
+    def check(self) -> None:
+        """UsageError where there is no such module; nothing but the packages that it is in is imported for that."""
+        with _raised_by(f"{self.name} cannot be imported"), _current_folder_first():
+            parts = self.module.split(".")
+            for module in (".".join(parts[: end + 1]) for end in range(len(parts))):
+                if module not in sys.modules and importlib.util.find_spec(module) is None:
+                    raise UsageError(
+                        f"{self.name}: there is no module {module!r} in the current folder or installed; check its "
+                        "spelling, or install it."
+                    )
+
+    def make(self, protocol: type, given: Mapping[str, Any]) -> Any:
+        """Return the object: what is named, or what the class or function makes.
+
+        protocol  what makes an object of a module one that need not be called
+        given     arguments by name, of which the class or function gets those that it takes; None is not given
+
+        UsageError where it takes no `dtype` but one is given, or needs others; ImagecotError for whatever it raises.
+        """
+        found = self.find()
+        with _raised_by(f"{self.name} cannot be used"):
+            if not isinstance(found, type) and isinstance(found, protocol):
+                return found
+            if not callable(found):
+                raise UsageError(f"{self.name} is neither a class nor a function, but a {type(found).__name__}.")
+        arguments = self._arguments(found, {name: value for name, value in given.items() if value is not None})
+        with _raised_by(f"{self.name} cannot be made"):
+            return found(**arguments)
+
+    def _arguments(self, found: Any, given: dict[str, Any]) -> dict[str, Any]:
+        """Those of the given arguments that a class or function takes."""
+        try:
+            signature = inspect.signature(found)
+        except (TypeError, ValueError):  # some of those that are not written in Python have none
+            return {}
+        parameters = signature.parameters.values()
+        named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        taken = {name: value for name, value in given.items() if anything or name in named}
+        if "dtype" in given and "dtype" not in taken:
+            raise UsageError(f"{self.name} takes no dtype, so it has one number format; leave the precision out.")
+        try:
+            signature.bind(**taken)
+        except TypeError as error:
+            raise UsageError(
+                f"{self.name} cannot be made without arguments ({first_line(error)}); give them defaults, or name a "
+                "function that makes one."
+            ) from None
+        return taken
+
+    def digest(self) -> str | None:
+        """SHA-256 of the source file of what is named; None where it has none. Imports the module."""
+        found = self.find()
+        home = found if isinstance(found, type) or inspect.isfunction(found) else None
+        module = sys.modules.get(str(home.__module__) if home is not None else self.module)
+        file = getattr(module, "__file__", None)
+        if file is None or not Path(file).is_file():
+            return None
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def code_named(name: str) -> Code | None:
+    """What `package.module:Class` stands for; None for a name that is not of this form."""
+    return Code(name, name) if _NAME.fullmatch(name) else None
+
+
+def entry_point(group: str, name: str) -> Code | None:
+    """What an installed package calls by this name in a group of entry points; None where none does."""
+    return next((Code(name, _target(point)) for point in metadata.entry_points(group=group, name=name)), None)
+
+
+def entry_points(group: str) -> list[str]:
+    """The names that installed packages give in a group of entry points."""
+    return sorted({point.name for point in metadata.entry_points(group=group)})
+
+
+def _target(point: metadata.EntryPoint) -> str:
+    return f"{point.module}:{point.attr}" if point.attr else f"{point.module}:"
+
+
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Let modules of the current folder be found before all others, and afterwards behind them."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+        if here not in sys.path:
+            sys.path.append(here)  # for what the module itself imports later
+
+
+@contextmanager
+def _raised_by(what: str) -> Iterator[None]:
+    """Turn whatever other people's code raises inside into an ImagecotError: `what (exception)`."""
+    try:
+        yield
+    except ImagecotError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ImagecotError(f"{what} ({told(error)}); mend it, or name another.") from error
+
+
+def told(error: BaseException) -> str:
+    """What an exception is and says, in one printable line."""
+    said = printable(first_line(error)).rstrip(".")
+    kind = type(error).__name__
+    text = kind if said == kind else f"{kind}: {said}"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -1,0 +1,271 @@
+"""Names of generators, verifiers, detectors, searches and worlds: one table, read by every command, recipe and function.
+
+A name is one of the table or of a shipped checkpoint, a folder, a hub id (`owner/name`, `owner/name:folder`),
+`package.module:Class`, or what an installed package calls so in the role's group of entry points. A verifier that is
+served (a URL) is not supported yet. A folder may have several roles: the one that is asked for decides.
+"""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagecot.errors import ImagecotError, UsageError, nearest
+from imagecot.imported import Code, code_named, entry_point, entry_points, told
+
+if TYPE_CHECKING:
+    from imagecot.search_config import SearchDefaults
+
+
+@dataclass(frozen=True)
+class Role:
+    """What can be named in one role.
+
+    protocol     the protocol of `imagecot.contracts` that an object meets
+    group        entry points of installed packages
+    classes      our own classes by their names
+    folders      where other names of shipped checkpoints stand, a mapping
+    checkpoints  whether a folder or a hub id can be named
+    older        how names were spelt before
+    """
+
+    protocol: str
+    group: str
+    classes: Mapping[str, str] = field(default_factory=dict)
+    folders: str = ""
+    checkpoints: bool = False
+    older: Mapping[str, str] = field(default_factory=dict)
+
+
+ROLES: dict[str, Role] = {
+    "generator": Role("Generator", "imagecot.generators", checkpoints=True),
+    "verifier": Role("Verifier", "imagecot.verifiers", checkpoints=True),
+    "detector": Role(
+        "Detector", "imagecot.detectors", folders="imagecot.worlds.drawn.shipped:DETECTORS", checkpoints=True
+    ),
+    "search": Role(
+        "Strategy",
+        "imagecot.searches",
+        classes={
+            "single": "imagecot.strategies.single:Single",
+            "best-of-n": "imagecot.strategies.best_of_n:BestOfN",
+            "stepwise": "imagecot.strategies.stepwise:Stepwise",
+            "parm": "imagecot.strategies.parm:Parm",
+            "parm++": "imagecot.strategies.parm_plus_plus:ParmPlusPlus",
+        },
+    ),
+    "world": Role(
+        "World",
+        "imagecot.worlds",
+        classes={"drawn": "imagecot.worlds.drawn.world:Drawn", "geneval": "imagecot.worlds.geneval:GenEval"},
+        older={"tiny": "drawn"},
+    ),
+}
+_ANY_WORLD = "geneval"  # of a generator that says nothing
+# By what a config.json shows its world in folders that are older than their `search_config.json`.
+_SIGNS = {"drawn": "imagecot.worlds.drawn.older:drew_pictograms"}
+
+
+def load(role: str, name: str | Path, *, device: Any = None, dtype: Any = None) -> Any:
+    """Load what a name stands for in a role of ROLES.
+
+    device  of a model: the GPU where there is one, else the CPU
+    dtype   of a model's weights, as a type or one of `imagecot.precision.PRECISIONS`; by default the loader's choice
+
+    A class or function of another module is called with those of the two that it takes and that are given, just as they
+    are. What it makes must meet the role's protocol.
+
+    UsageError for a name that is nothing of these, an object that lacks something of the protocol, or a dtype that is
+    not taken; ImagecotError where a checkpoint cannot be had or read, and for whatever other people's code raises.
+    """
+    text = check(role, name)
+    code = _code(role, text)
+    if code is None:
+        return _load_checkpoint(role, text, device, dtype)
+    protocol = _protocol(role)
+    found = code.make(protocol, {"device": device, "dtype": dtype})
+    return _meeting(found, role, text, protocol) if is_code(role, text) else found
+
+
+def check(role: str, name: object) -> str:
+    """Return the name as text; UsageError, with the nearest known name, for one that can be nothing in a role.
+
+    role  one of ROLES, or what somebody in that role is called: `verifier_base`, `corrector` (a generator)
+
+    Nothing is loaded: whether the hub has such a model, and whether a class is what it should be, shows `load`.
+    """
+    from imagecot.hub import check_name, hub_id, locate
+
+    spec, text = ROLES[_role(role)], check_name(role, name)
+    code = _code(role, text)
+    if code is not None:
+        code.check()
+        return text
+    if "://" in text:
+        raise UsageError(f"{text} is a URL, and a {role} that is served is not supported yet; name one that runs here.")
+    if spec.checkpoints:
+        from imagecot.models import HUB_MODELS
+
+        parts = [known for known in HUB_MODELS if known.startswith(f"{text}:")]
+        if parts:
+            raise UsageError(f"{text} holds more than one model; name one: {', '.join(parts)}.")
+        if text in _folders(role) or locate(text) is not None or hub_id(text) is not None or _is_weights(role, text):
+            return text
+    others = "a folder, another hub id or module:Class" if spec.checkpoints else "module:Class"
+    raise nearest(role, text, names(_role(role)), f", or give {others}")
+
+
+def names(role: str) -> list[str]:
+    """All names that are known in a role: of the table, of shipped checkpoints, the hub, and installed packages."""
+    spec, aliases = ROLES[role], _folders(role)
+    found = [*spec.classes, *aliases]
+    if spec.checkpoints:
+        from imagecot.models import known
+
+        found += [name for name in known(role) if name not in aliases.values()]
+    return list(dict.fromkeys([*found, *entry_points(spec.group)]))
+
+
+def is_code(role: str, name: str) -> bool:
+    """Whether a name stands for other people's code, whose answers and settings are known only once it is loaded."""
+    spec = ROLES[_role(role)]
+    return spec.older.get(name, name) not in spec.classes and _code(role, name) is not None
+
+
+def digests(role: str, name: str) -> dict[str, str]:
+    """SHA-256 of what a name stands for: of all weights and settings of a checkpoint, or of a class's source file.
+
+    role  as of `check`; the keys are made of it
+
+    They are those of the files that are loaded; what the hub's cache lacks is fetched. Empty for our own classes, and
+    where there is no such model; ImagecotError where a part is missing or damaged, or a module cannot be imported.
+    """
+    from imagecot.models import weights_of
+
+    code = _code(role, name)
+    if code is not None:
+        digest = code.digest() if is_code(role, name) else None
+        return {role: digest} if digest else {}
+    if _is_weights(role, name):
+        from imagecot.models import digest_of
+
+        return {role: digest_of([Path(name)])}
+    return weights_of(role, _folders(role).get(name, name))
+
+
+def folder_of(role: str, name: str | Path) -> Path:
+    """The folder of a checkpoint by its name; errors as of `load`."""
+    from imagecot.hub import FILES, find
+
+    text = check(role, name)
+    folder = find(_folders(role).get(text, text), FILES[_role(role)])
+    if folder is None:
+        raise UsageError(f"{text} is no checkpoint; give a folder, a shipped name or a hub id.")
+    return folder
+
+
+def search_defaults(name: str) -> "SearchDefaults":
+    """How a model that is on disk likes to be searched with; of other people's code nothing is known before."""
+    from imagecot.search_config import search_defaults
+
+    return search_defaults(name)
+
+
+def advice(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """The settings that a verifier likes to be searched with, by the names of searches."""
+    return search_defaults(name).searches
+
+
+def world_of(name: str) -> str:
+    """The name of a generator's world: as it says itself, or an older folder shows; else that of all photos."""
+    said = search_defaults(name).world
+    if said is not None:
+        return said
+    from imagecot.models import base_config
+
+    config = base_config(name)
+    return next((world for world, sign in _SIGNS.items() if _named(sign)(config)), _ANY_WORLD)
+
+
+def _role(label: str) -> str:
+    """The role of ROLES that somebody has who is called so."""
+    return next((role for role in ROLES if label.startswith(role)), "generator")
+
+
+def _folders(role: str) -> Mapping[str, str]:
+    """Other names of shipped checkpoints in a role."""
+    place = ROLES[_role(role)].folders
+    found: Mapping[str, str] = _named(place) if place else {}
+    return found
+
+
+def _named(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _protocol(role: str) -> type:
+    found: type = _named(f"imagecot.contracts:{ROLES[role].protocol}")
+    return found
+
+
+def _code(role: str, name: str) -> Code | None:
+    """The class that a name stands for, ours or others'; None where it can only be a checkpoint, or nothing."""
+    spec = ROLES[_role(role)]
+    ours = spec.classes.get(spec.older.get(name, name))
+    if ours is not None:
+        return Code(name, ours)
+    if spec.checkpoints:
+        from imagecot.checkpoint import is_checkpoint
+        from imagecot.hub import locate
+
+        here = locate(name) if "/" not in name else Path(name)
+        if name in _folders(role) or (here is not None and is_checkpoint(here)):
+            return None
+    return code_named(name) or (entry_point(spec.group, name) if "/" not in name else None)
+
+
+def _is_weights(role: str, name: str) -> bool:
+    """Whether a name is that of a file of weights that some family of the role reads without a folder."""
+    from imagecot.checkpoint import is_file
+    from imagecot.families import family_of_file
+
+    return ROLES[_role(role)].checkpoints and is_file(Path(name)) and bool(family_of_file(_role(role), Path(name)))
+
+
+def _load_checkpoint(role: str, name: str, device: Any, dtype: Any) -> Any:
+    """Load what a checkpoint is in a role."""
+    from imagecot.adapters import lineage
+    from imagecot.families import Checkpoint, family_of, family_of_file
+    from imagecot.hub import FILES, find
+
+    if _is_weights(role, name):
+        family = family_of_file(role, Path(name))
+        assert family is not None
+        return family.load(Checkpoint(name, (Path(name),)), device, dtype)
+    parts = lineage(folder_of(role, name), lambda wanted: find(wanted, FILES[role]))
+    return family_of(role, parts[0]).load(Checkpoint(name, tuple(parts)), device, dtype)
+
+
+def _meeting(found: Any, role: str, name: str, protocol: type) -> Any:
+    """Return an object that meets a protocol; UsageError naming what it lacks, ImagecotError for what it raises."""
+    members = [member for member in {**vars(protocol), **protocol.__annotations__} if not member.startswith("_")]
+    nothing = object()
+    lacking = [member for member in members if inspect.getattr_static(found, member, nothing) is nothing]
+    for member in members:
+        if member in lacking:
+            continue
+        try:
+            value = getattr(found, member)
+        except Exception as error:
+            raise ImagecotError(f"{name}: its {member} cannot be had ({told(error)}); mend it.") from error
+        if inspect.isfunction(vars(protocol).get(member)) and not callable(value):
+            lacking.append(member)
+    if lacking:
+        raise UsageError(
+            f"{name} is no {role}: it has no {', '.join(lacking)}; imagecot.contracts.{protocol.__name__} says what "
+            "that is."
+        )
+    return found

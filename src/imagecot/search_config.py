@@ -1,0 +1,107 @@
+"""How a checkpoint likes to be searched with: `search_config.json` in its folder, which travels with the weights.
+
+What a folder does not say its base says, where it is an adapter. None of it changes the weights, so it is no part of
+their SHA-256; what a search takes from it stands in the trace with all other settings.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from imagecot.adapters import lineage
+from imagecot.checkpoint import AGAIN, is_file
+from imagecot.contracts.questions import QUESTIONS
+from imagecot.files import write_whole
+from imagecot.hub import locate
+from imagecot.reading import Schema, read_record
+
+SEARCH_CONFIG = "search_config.json"
+
+Name = Annotated[str, Field(min_length=1, max_length=4096)]
+Value = bool | int | float | str | None
+_FOLLOWING = {question.name for question in QUESTIONS if question.follows is not None}
+
+
+@dataclass(frozen=True)
+class SearchDefaults:
+    """What goes where a user says nothing.
+
+    Of a verifier: searches, the settings it likes to be searched with, by the names of searches; questions, the wording
+    it was trained on where that is not the paper's, by the names of questions.
+    Of a generator: search, the one that is taken; verifiers, who judges in each search; corrector, who draws again what
+    is wrong; world, what its prompts are about.
+    """
+
+    searches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    questions: Mapping[str, str] = field(default_factory=dict)
+    search: str | None = None
+    verifiers: Mapping[str, str] = field(default_factory=dict)
+    corrector: str | None = None
+    world: str | None = None
+
+
+class SearchConfig(Schema):
+    """The fields of `search_config.json`, as of `SearchDefaults`; a null is said, and not left to the base."""
+
+    searches: dict[Name, dict[Name, Value]] = Field(default_factory=dict)
+    questions: dict[Name, Name] = Field(default_factory=dict)
+    search: Name | None = None
+    verifiers: dict[Name, Name] = Field(default_factory=dict)
+    corrector: Name | None = None
+    world: Name | None = None
+
+    @field_validator("questions")
+    @classmethod
+    def _askable(cls, value: dict[str, str]) -> dict[str, str]:
+        known = {question.name for question in QUESTIONS}
+        for name, template in value.items():
+            if name not in known:
+                raise ValueError(f"there is no question {name[:60]!r}; they are {', '.join(sorted(known))}")
+            if ("{prompt}" in template) == (name in _FOLLOWING):
+                need = "no {prompt}, which was said before" if name in _FOLLOWING else "{prompt} where the prompt goes"
+                raise ValueError(f"the template of {name} must have {need}")
+        return value
+
+
+def read_search_config(folder: Path) -> SearchConfig | None:
+    """Read the file of one folder; None where there is none, ImagecotError, naming the field, where it is damaged."""
+    file = folder / SEARCH_CONFIG
+    return read_record(file, SearchConfig, advice=f"mend it, or {AGAIN}") if file.exists() else None
+
+
+def defaults_of(parts: list[Path]) -> SearchDefaults:
+    """What the folders of a model say, its base first: each field by the last folder that has it."""
+    said: dict[str, Any] = {}
+    for folder in parts:
+        config = read_search_config(folder)
+        said |= {name: getattr(config, name) for name in config.model_fields_set} if config else {}
+    return SearchDefaults(**said)
+
+
+def search_defaults(name: str, look: Callable[[str], Path | None] = locate) -> SearchDefaults:
+    """What a model that is on disk says, by its name; without any file, or where nothing is on disk, nothing.
+
+    ImagecotError where a file is damaged, or the base of an adapter is missing.
+    """
+    folder = look(name)
+    return defaults_of(lineage(folder, look)) if folder is not None else SearchDefaults()
+
+
+def copy_search_config(base: str | Path, folder: Path) -> None:
+    """Give a folder of whole weights what the model that they were trained from says of searching.
+
+    base  its name or folder; of an adapter its base speaks too
+
+    An adapter needs no file: it reads that of its base. What the folder says itself is kept. ImagecotError where a file
+    is damaged or cannot be written.
+    """
+    if is_file(folder / SEARCH_CONFIG):
+        return
+    said = search_defaults(str(base))
+    given = {entry.name: getattr(said, entry.name) for entry in fields(said)}
+    config = SearchConfig.model_validate(given)
+    if config != SearchConfig():
+        write_whole(folder / SEARCH_CONFIG, f"{config.model_dump_json(indent=2, exclude_defaults=True)}\n".encode())

@@ -1,0 +1,134 @@
+"""Loading verifiers: model and tokenizer or processor, in a number format, with what the checkpoint says of searching."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imagecot.adapters import merge
+from imagecot.checkpoint import CONFIG, read_config
+from imagecot.contracts.questions import ORM
+from imagecot.contracts.verifier import Usage
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.families import Checkpoint
+from imagecot.foreign import NO_LENGTH, first, foreign, load_model
+from imagecot.foreign import load_tokenizer as load_any_tokenizer
+from imagecot.precision import as_device, loaded_as, quantize
+from imagecot.search_config import defaults_of
+from imagecot.verifiers import llava_next
+from imagecot.verifiers.any_vlm import AnyVlm, is_vlm, load_processor
+from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier, check_image
+from imagecot.verifiers.wording import Habits, worded
+
+_PROBED = 10**9  # weights of a verifier that is asked a question for a try on a CPU, where a larger one takes minutes
+_TOGETHER = f"see that {CONFIG} and the tokenizer belong to the weights"
+
+Device = str | torch.device | None
+Dtype = torch.dtype | str | None
+Build = Callable[[Any, Path, Habits], Any]
+
+
+def load_llava(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> LlavaOnevisionVerifier:
+    """Load a LLaVA-OneVision as transformers or LLaVA-NeXT write it; adapters are merged.
+
+    UsageError for a device or type that is not there; ImagecotError where the checkpoint cannot be had or read, or
+    cannot answer a question.
+    """
+
+    def build(model: Any, folder: Path, habits: Habits) -> LlavaOnevisionVerifier:
+        tokenizer = _load_tokenizer(folder)
+        check_image(model, tokenizer)
+        return LlavaOnevisionVerifier(model, tokenizer, habits)
+
+    found: LlavaOnevisionVerifier = _load(checkpoint, device, dtype, build)
+    return found
+
+
+def load_any_vlm(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> AnyVlm:
+    """Load another image-text-to-text model of transformers; as `load_llava`, UsageError too where it is none."""
+    folder = checkpoint.parts[0]
+    if not is_vlm(read_config(folder)):
+        raise UsageError(f"{folder} is not a vision-language checkpoint by its config.json; pass a verifier.")
+
+    def build(model: Any, folder: Path, habits: Habits) -> AnyVlm:
+        return AnyVlm(model, load_processor(folder), habits)
+
+    found: AnyVlm = _load(checkpoint, device, dtype, build)
+    return found
+
+
+def _load(checkpoint: Checkpoint, device: Device, dtype: Dtype, build: Build) -> Any:
+    """Load the model, build a verifier around it, merge the adapters, and see that it answers."""
+    device = as_device(device)
+    number_format = loaded_as(dtype, device)
+    base, *adapters = checkpoint.parts
+    values, said = read_config(base), defaults_of(list(checkpoint.parts))
+    precision = "int8" if dtype == "int8" else str(number_format).removeprefix("torch.")
+    released = llava_next.RELEASED if llava_next.is_llava_next(values) else {}
+    habits = Habits(precision, worded(released | dict(said.questions)), said.searches)
+    model: Any = _load_model(base, values, number_format).to(device)
+    with foreign(f"{base} is no verifier", _TOGETHER):
+        verifier = build(model, base, habits)
+    for folder in adapters:
+        verifier.model = merge(verifier.model, folder)
+    if dtype == "int8":
+        verifier.model.model = quantize(verifier.model.model)
+    _try(verifier, base)
+    return verifier
+
+
+def _try(verifier: Any, folder: Path) -> None:
+    """Ask a question about a grey image; ImagecotError where that fails, which then is the checkpoint's fault.
+
+    What config.json, tokenizer and processor say may go together with the weights and not with each other.
+    """
+    if verifier.device.type == "cpu" and sum(p.numel() for p in verifier.model.parameters()) > _PROBED:
+        return
+    with foreign(f"{folder} cannot answer a question", _TOGETHER):
+        p_yes = verifier.ask(torch.full((1, 3, 64, 64), 0.5), ["a cat"], ORM)
+        if not bool(torch.isfinite(p_yes).all()):
+            raise ValueError("its answers are no numbers")
+    verifier.usage = Usage()
+
+
+def _load_model(folder: Path, values: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
+    from transformers import AutoModelForImageTextToText, LlavaOnevisionForConditionalGeneration
+
+    if llava_next.is_llava_next(values):
+        config, state = llava_next.read(folder, values, dtype)
+        given = {"config": config, "state_dict": state}
+        model, report = load_model(LlavaOnevisionForConditionalGeneration, folder, dtype, **given)
+    else:
+        model, report = load_model(AutoModelForImageTextToText, folder, dtype)
+    # Of the many other families some publish tensors that their model leaves alone.
+    ours = isinstance(model, LlavaOnevisionForConditionalGeneration)
+    problems = [
+        f"{what} {len(report[key])} tensor(s), such as {first(report[key])}"
+        for what, key in (
+            ("lack", "missing_keys"),
+            ("have unknown", "unexpected_keys"),
+            ("misfit", "mismatched_keys"),
+        )
+        if report.get(key) and (ours or key != "unexpected_keys")
+    ]
+    if problems:
+        raise ImagecotError(f"the weights in {folder} do not fit its config.json: they {'; they '.join(problems)}.")
+    return model
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    names = {file.name for file in folder.iterdir()}
+    if "tokenizer.json" not in names and not names >= {"vocab.json", "merges.txt"}:
+        raise ImagecotError(f"{folder} has no tokenizer.json; pass a folder that holds a complete checkpoint.")
+    # transformers' choice of a tokenizer reads config.json too, and does not know LLaVA-NeXT's.
+    if names >= {"tokenizer.json", "tokenizer_config.json"} and not llava_next.is_llava_next(read_config(folder)):
+        return load_any_tokenizer(folder)
+    with foreign(f"the tokenizer in {folder} cannot be read", "copy it again"):
+        if "tokenizer.json" in names:
+            return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        tokenizer: Any = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer.model_max_length = NO_LENGTH
+        return tokenizer

@@ -1,0 +1,43 @@
+"""How a verifier was trained to be asked and likes to be searched with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from imagecot.contracts.questions import QUESTIONS, Question
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What a checkpoint brings beside its weights.
+
+    precision  the name of the number format that the model was loaded in; None for that of its weights
+    wording    the paper's questions, and what is asked in their place
+    advice     settings of searches, by their names
+    """
+
+    precision: str | None = None
+    wording: Mapping[Question, Question] = field(default_factory=dict)
+    advice: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def said(self, question: Question) -> Question:
+        """The question in the wording of this verifier; one that follows another follows it as it was asked."""
+        if question in self.wording:
+            return self.wording[question]
+        return replace(question, follows=self.said(question.follows)) if question.follows else question
+
+    def settings(self, precision: str) -> dict[str, Any]:
+        """The settings of a verifier: its number format, here that of the weights, and the wording if it has its own."""
+        own = {question.name: said.template for question, said in self.wording.items()}
+        return {"precision": self.precision or precision} | ({"questions": own} if own else {})
+
+
+def worded(templates: Mapping[str, str]) -> dict[Question, Question]:
+    """The paper's questions, and what is asked in their place where `templates` has another wording by their names."""
+    wording: dict[Question, Question] = {}
+    for question in QUESTIONS:  # one that follows another stands behind it
+        follows = question.follows and wording.get(question.follows, question.follows)
+        said = Question(question.name, templates.get(question.name, question.template), follows)
+        if said != question:
+            wording[question] = said
+    return wording
