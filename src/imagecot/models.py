@@ -161,10 +161,8 @@ def list_models() -> list[Model]:
         here = locate(name)
         kinds = (kinds_of_folder(here) if here else ()) or (kind,)
         rows.append(Model(name, kinds, parameters, licence, _size(here) if here else None))
-    order = ["generator", "image tokenizer", "verifier"]
-    return sorted(
-        rows, key=lambda row: order.index(row.kinds[0]) if row.kinds and row.kinds[0] in order else len(order)
-    )
+    order = {"generator": 0, "image tokenizer": 1, "verifier": 2}
+    return sorted(rows, key=lambda row: min((order.get(kind, 3) for kind in row.kinds), default=3))
 
 
 def _size(folder: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""Names of generators, verifiers, detectors, searches and worlds: one table, read by every command, recipe and function.
+"""Names of generators, verifiers, detectors, searches and worlds: one table for commands, recipes and functions.
 
 A name is one of the table or of a shipped checkpoint, a folder, a hub id (`owner/name`, `owner/name:folder`),
 `package.module:Class`, or what an installed package calls so in the role's group of entry points. A verifier that is

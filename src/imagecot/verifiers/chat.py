@@ -1,6 +1,7 @@
 """The chat in which LLaVA reads a question: the image stands before the text of the first turn.
 
-`RELEASED_CLARITY` and `RELEASED_POTENTIAL` are what the released PARM was fine-tuned on, blanks and full stops included.
+`RELEASED_CLARITY` and `RELEASED_POTENTIAL` are what the released PARM was fine-tuned on, blanks and full stops
+included.
 """
 
 from collections.abc import Sequence

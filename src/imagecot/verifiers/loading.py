@@ -1,4 +1,4 @@
-"""Loading verifiers: model and tokenizer or processor, in a number format, with what the checkpoint says of searching."""
+"""Loading verifiers: model, tokenizer or processor, and how the checkpoint likes to be searched with."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -27,7 +27,7 @@ class Habits:
         return replace(question, follows=self.said(question.follows)) if question.follows else question
 
     def settings(self, precision: str) -> dict[str, Any]:
-        """The settings of a verifier: its number format, here that of the weights, and the wording if it has its own."""
+        """The settings of a verifier whose weights are of a number format; with the wording if it has its own."""
         own = {question.name: said.template for question, said in self.wording.items()}
         return {"precision": self.precision or precision} | ({"questions": own} if own else {})
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot import registry
 from imagecot.errors import UsageError
-from imagecot.generators import find_checkpoint
 from imagecot.generators.showo import MagvitV2
 from imagecot.geneval.prompts import COLORS
 from imagecot.recipe_fields import RECIPE, Count, Name, Place, Positive, Real, Seed
@@ -268,7 +268,7 @@ def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
     held_out = Pool(recipe.data, recipe.test_examples, recipe.test_seed)
     tokenizer, codes = None, torch.empty(0)
     if recipe.tokenizer:
-        tokenizer = MagvitV2.from_pretrained(find_checkpoint(recipe.tokenizer, []), dtype=torch.float32)
+        tokenizer = MagvitV2.from_pretrained(registry.folder_of("generator", recipe.tokenizer), dtype=torch.float32)
         _check_annotated(annotated, tokenizer, recipe)
         if not annotated:
             codes = encode_pool(tokenizer, pool, output.prepare())
