@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -54,6 +54,8 @@ Rate = Annotated[float, _real(ge=0, le=1000)]  # of learning
 PositiveRate = Annotated[float, _real(gt=0, le=1000)]
 Share = Annotated[float, _real(ge=0, le=1)]
 ShareBelowOne = Annotated[float, _real(ge=0, lt=1)]
+# Of a training, in the words of accelerate; to YAML a bare no is false.
+MixedPrecision = Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda said: "no" if said is False else said)]
 
 Width = Annotated[int, _whole(1, 20_000)]
 Layers = Annotated[int, _whole(1, 200)]

@@ -13,6 +13,7 @@ from imagecot.recipe_fields import (
     Epochs,
     Few,
     Flag,
+    MixedPrecision,
     Positive,
     PositiveRate,
     Seed,
@@ -21,7 +22,7 @@ from imagecot.recipe_fields import (
     Weight,
     Whole,
 )
-from imagecot.reward_models.finetune import Lora, MixedPrecision
+from imagecot.training.lora import Lora
 
 MOST_PAIRS = 100_000_000  # that a training visits
 
@@ -32,7 +33,7 @@ class Alignment(BaseModel):
     beta, loss, label_smoothing  see `preference.dpo_loss`
     likelihood                   weight of the chosen images' negative log-likelihood in nats a code, which keeps a
                                  round from making chosen and rejected images both less likely (Pang et al., 2024)
-    draws                        masks by which the log-probability of an image is estimated
+    draws                        masks by which the log-probability of an image is estimated, where it is
     steps                        instead of `epochs` over the pairs
     held_out                     share of the prompts whose pairs are for evaluation only
     pictures                     how many fixed prompts are drawn at each evaluation

@@ -19,19 +19,19 @@ from torch import Tensor
 from imagecot import interruption
 from imagecot.alignment.aligned import write_aligned
 from imagecot.alignment.alignment import Alignment
-from imagecot.alignment.likelihood import log_likelihood, mask_draws
 from imagecot.alignment.online import Online, draw, online_loss, read_prompt_texts, rewards
 from imagecot.alignment.pair_data import content_of
 from imagecot.alignment.pair_term import PairTerm, pair_terms
 from imagecot.alignment.policy import Policy, load_policy
+from imagecot.contracts.generator import Generator
 from imagecot.contracts.randomness import prompt_seed
+from imagecot.contracts.scorer import Draws
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
-from imagecot.generators.showo import ShowoGenerator
 from imagecot.recipe_fields import RECIPE, Name, Place
-from imagecot.reward_models.finetune import epoch_order, schedule
 from imagecot.training.loop import Curves
+from imagecot.training.order import epoch_order, schedule
 from imagecot.training.output import Output, digest_of, open_output
 from imagecot.training.pictures import save_grid, spread_over
 from imagecot.training.state import resume, save_state
@@ -75,9 +75,11 @@ class _Guidance:
         """Loss and what describes it, of the draw `number`, and what a message calls that."""
         some = _some_prompts(self.prompts, self.online.prompts_a_step, number, self.seed)
         batch = f"{step} (the prompts {', '.join(repr(p) for p in some)})"
-        seed = prompt_seed(self.seed, f"draw {number}")
-        scores, reference, generator = self.policy.scores, self.policy.reference, self.policy.drawer()
-        return online_loss(self.online, scores, reference, generator, self.verifier, some, seed, batch), batch
+        generator = self.policy.drawer()
+        states = draw(generator, some, self.online.group, prompt_seed(self.seed, f"draw {number}"))
+        texts = [prompt for prompt in some for _ in range(self.online.group)]
+        reward = rewards(self.verifier, generator.preview(states[-1]), texts, self.online.reward, batch)
+        return online_loss(self.online, self.policy.scores, self.policy.reference, texts, states, reward), batch
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class _Run:
     shown: list[str]
 
 
-def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> ShowoGenerator:
+def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> Generator:
     """Align `recipe.base` and write it, or its adapter, to `recipe.output`; an interrupted run is resumed.
 
     verifier  who rewards, instead of loading the recipe's
@@ -109,7 +111,7 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> ShowoGener
     run = _start(recipe, output, verifier)
     policy, generator = run.policy, run.policy.generator
     _train(run)
-    generator.model.eval()
+    policy.model.eval()
     if policy.accelerator.is_main_process:
         how = "DPO" if settings.dpo_weight else "GRPO"
         guided_by = f" guided by the rewards of `{online.verifier}`" if online and run.guidance else ""
@@ -166,7 +168,7 @@ def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None) -> _Run
 
 def _train(run: _Run) -> None:
     """Do the steps that are left, with curves, evaluations and states."""
-    settings, accelerator, scores = run.settings, run.policy.accelerator, run.policy.scores
+    settings, accelerator, module = run.settings, run.policy.accelerator, run.policy.module
     folder, steps = run.output.prepare(), run.steps
     start = resume(accelerator, folder)
     curves = Curves(folder, start)
@@ -174,15 +176,15 @@ def _train(run: _Run) -> None:
         for other in folder.glob("pictures-*.png"):  # of a training that did not come to its first state
             other.unlink(missing_ok=True)
         curves.add(0, _evaluate(run, 0))
-    scores.train()
+    module.train()
     for step in track(range(start, steps), description="aligning", total=steps - start, transient=True):
         interruption.check()
         done = step + 1
         curves.add(done, _step(run, step))
         if done % settings.evaluate_every == 0 or done == steps:
-            scores.eval()
+            module.eval()
             curves.add(done, _evaluate(run, done))
-            scores.train()
+            module.train()
         if done % settings.save_every == 0 or done == steps:
             run.output.claim(accelerator.is_main_process)
             if accelerator.is_main_process:
@@ -193,13 +195,13 @@ def _train(run: _Run) -> None:
 def _step(run: _Run, step: int) -> dict[str, float]:
     """Move the weights once; what describes the losses, on average over all parts and processes."""
     settings, accelerator = run.settings, run.policy.accelerator
-    scores, optimizer = run.policy.scores, run.policy.optimizer
+    module, optimizer = run.policy.module, run.policy.optimizer
     for group in optimizer.param_groups:
         group["lr"] = settings.learning_rate * schedule(step, run.steps, settings.warmup_ratio)
     noted: dict[str, list[Tensor]] = {}
     for part in range(settings.accumulate):
         number = (step * settings.accumulate + part) * accelerator.num_processes + accelerator.process_index
-        with accelerator.accumulate(scores):
+        with accelerator.accumulate(module):
             if run.pairs:
                 places = range(number * settings.batch_size, (number + 1) * settings.batch_size)
                 found = run.pairs.at(places)
@@ -212,7 +214,7 @@ def _step(run: _Run, step: int) -> dict[str, float]:
                 accelerator.backward(run.guidance.online.weight * found["loss"])
                 _note(noted, "online", found)
             if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(scores.parameters(), settings.clip)
+                accelerator.clip_grad_norm_(module.parameters(), settings.clip)
             optimizer.step()
             optimizer.zero_grad()
     return {name: float(accelerator.reduce(torch.stack(v).mean(), "mean")) for name, v in noted.items()}
@@ -232,9 +234,8 @@ def _evaluate_pictures(run: _Run, done: int) -> dict[str, float]:
     settings, policy, online = run.settings, run.policy, run.settings.online
     paths = draw(policy.drawer(), run.shown, _PER_PROMPT, settings.seed)[-1]
     texts = [prompt for prompt in run.shown for _ in range(_PER_PROMPT)]
-    masks = mask_draws(paths.seeds, settings.draws, paths.codes.shape[1])
-    with policy.accelerator.autocast():
-        ours, theirs = (log_likelihood(by, texts, paths.codes, masks) for by in (policy.plain, policy.reference))
+    draws = Draws(paths.seeds, settings.draws)
+    ours, theirs = (by.log_likelihood(texts, paths.codes, draws) for by in (policy.plain, policy.reference))
     images = policy.generator.preview(paths)
     found = {"kl": float((ours - theirs).mean())}
     if run.verifier is not None and online:

@@ -17,10 +17,12 @@ from imagecot.alignment.alignment import Alignment
 from imagecot.alignment.dpo import DpoRecipe, train_dpo
 from imagecot.alignment.online import read_prompt_texts
 from imagecot.bounds import MOST_PATHS
+from imagecot.contracts.generator import Adjustable, Generator
 from imagecot.contracts.verifier import Verifier
 from imagecot.curation.dataset import RankingData, curate, read_rows
 from imagecot.curation.label import Labeller
 from imagecot.curation.pairs import make_pairs, write_pairs
+from imagecot.errors import UsageError
 from imagecot.files import make_folder, write_atomically
 from imagecot.generators import load_generator
 from imagecot.geneval.metadata import read_prompts
@@ -30,7 +32,7 @@ from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Batch, Count, Few, Name, Place, Seed, Weight
 from imagecot.training.output import FILE, TRAINING, Output, digest_of, is_finished, open_output
-from imagecot.worlds.choice import classes_of, detectors, held_out_of
+from imagecot.worlds.find import classes_of, held_out_of, load_judges
 
 _PATHS_A_UNIT = 160
 
@@ -144,19 +146,27 @@ def _draw_pairs(
         "seed": seed,
         "prompts": [m["prompt"] for m in requirements],
     }
-    model = load_generator(generator, dtype=recipe.precision)
+    model = _at_temperature(load_generator(generator, dtype=recipe.precision), generator, recipe.temperature)
     check_prompts([m["prompt"] for m in requirements], model)
     output.claim()
     data = RankingData(folder / "data", identity, len(units))
     if data.missing():
-        model.temperature = recipe.temperature
-        labeller = Labeller(model, detectors(recipe.detector)[0], recipe.paths, recipe.paths, seed)
+        labeller = Labeller(model, load_judges(recipe.detector)[0], recipe.paths, recipe.paths, seed)
         with Progress(transient=True) as bar:
             task = bar.add_task(f"drawing ({folder.name})", total=len(units))
             curate(data, units, labeller.orm, lambda done: bar.update(task, completed=done))
     data.finish("ORM ranking data", f"Drawn by {generator} (seed {seed}) and labelled by {recipe.detector}.")
     pairs = make_pairs(read_rows(folder / "data"), seed, recipe.per_prompt, recipe.pairs)
     write_pairs(folder / "pairs", pairs, {"kind": "pairs", "seed": seed, "per_prompt": recipe.per_prompt})
+
+
+def _at_temperature(generator: Generator, name: str, temperature: float) -> Generator:
+    """The generator at a temperature; one that has none draws as it does, which is called 1."""
+    if generator.settings.get("temperature", 1.0) == temperature:
+        return generator
+    if not isinstance(generator, Adjustable):
+        raise UsageError(f"{name} cannot draw at another temperature; leave out temperature.")
+    return generator.adjusted(temperature=temperature)
 
 
 def _copy_checkpoint(source: Path, target: Path) -> None:

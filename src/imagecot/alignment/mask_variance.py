@@ -1,4 +1,4 @@
-"""How noisy the margin of a preference pair is by the masks of `likelihood` and by those of the paper's code.
+"""How noisy the margin of a preference pair is by the masks of `mask_draws` and by those of the paper's code.
 
 from imagecot.alignment.mask_variance import measure
 print(measure("runs/tiny/dpo", "tiny", "runs/tiny/pairs"))
@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imagecot.alignment.likelihood import log_likelihood, variance
 from imagecot.alignment.pair_data import load_pairs
+from imagecot.contracts.correction import Asked
+from imagecot.errors import UsageError
 from imagecot.generators import load_generator
-from imagecot.generators.showo.scoring import ShowoScores
+from imagecot.generators.masked.likelihood import MaskedScorer, mean_estimate, variance
 
-Likelihood = Callable[[ShowoScores, list[str], Tensor, Tensor], Tensor]
+Estimate = Callable[[Tensor, Tensor], Tensor]  # of log-probabilities (B, K, N) under masks (B, K, N)
 
 
 def measure(
@@ -24,36 +25,44 @@ def measure(
 ) -> dict[str, float]:
     """Variances over mask draws, at equal cost, of the first `pairs` pairs' difference of log-ratios.
 
-    `shared` and `independent` as `likelihood.variance` says; `published` are independent masks whose masked codes are
-    summed, as in the paper's code, scaled so that its margins differ between pairs as much as ours. `signal` is the
-    variance of the margin between pairs.
+    `shared` and `independent` as `variance` says; `published` are independent masks whose masked codes are summed, as
+    in the paper's code, scaled so that its margins differ between pairs as much as ours. `signal` is the variance of
+    the margin between pairs. UsageError for generators that do not draw by masks.
     """
     trained, fixed = load_generator(policy), load_generator(reference)
+    for name, generator in ((policy, trained), (reference, fixed)):
+        if not isinstance(generator, MaskedScorer):
+            raise UsageError(f"{name} tells no log-probabilities of masked codes, so there are no masks to compare.")
     with tempfile.TemporaryDirectory() as cache:
-        found = load_pairs(Path(data), trained.image_tokenizer, Path(cache))
+        found = load_pairs(Path(data), trained, Path(cache))
     some = found.select(list(range(min(pairs, len(found)))))
-    models = [ShowoScores(generator.model, generator.prompting) for generator in (trained, fixed)]
 
-    def margin(likelihood: Likelihood) -> Callable[[Tensor, Tensor], Tensor]:
+    def margin(estimate: Estimate) -> Callable[[Tensor, Tensor], Tensor]:
         def by(chosen: Tensor, rejected: Tensor) -> Tensor:
-            sides = [(some.chosen, chosen), (some.rejected, rejected)]
             yes, no = (
-                likelihood(models[0], some.prompts, codes, masks) - likelihood(models[1], some.prompts, codes, masks)
-                for codes, masks in sides
+                estimate(_log_probs(trained, some.asked, codes, masks), masks)
+                - estimate(_log_probs(fixed, some.asked, codes, masks), masks)
+                for codes, masks in ((some.chosen, chosen), (some.rejected, rejected))
             )
             return yes - no
 
         return by
 
     positions = some.chosen.shape[1]
-    ours = variance(margin(log_likelihood), len(some), positions, draws, repeats, seed)
+    ours = variance(margin(mean_estimate), len(some), positions, draws, repeats, seed)
     theirs = variance(margin(_summed), len(some), positions, draws, repeats, seed)
     return ours | {"published": theirs["independent"] * ours["signal"] / theirs["signal"]}
 
 
 @torch.no_grad()
-def _summed(scores: ShowoScores, prompts: list[str], codes: Tensor, masks: Tensor) -> Tensor:
-    """Sum over the masked codes, mean over the draws: the score of the paper's code."""
+def _log_probs(generator: MaskedScorer, asked: list[Asked], codes: Tensor, masks: Tensor) -> Tensor:
+    """Log-probabilities (B, K, N) of codes (B, N) under each of their masks (B, K, N)."""
     draws = masks.shape[1]
-    each = scores([p for p in prompts for _ in range(draws)], codes.repeat_interleave(draws, 0), masks.flatten(0, 1))
-    return each.sum(1).view(-1, draws).mean(1)
+    repeated = [one for one in asked for _ in range(draws)]
+    rows = masks.flatten(0, 1)
+    return generator.masked_log_probs(repeated, codes.repeat_interleave(draws, 0), rows).view(masks.shape)
+
+
+def _summed(log_probs: Tensor, masks: Tensor) -> Tensor:
+    """Sum over the masked codes, mean over the draws: the score of the paper's code."""
+    return log_probs.sum(2).mean(1)

@@ -1,7 +1,7 @@
 """Preference pairs as the codes that a generator is trained on, from curated Parquet or the paper's `dpo.jsonl`."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,15 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from imagecot.contracts.correction import Asked, Correction
-from imagecot.contracts.prompts import Reader
+from imagecot.contracts.generator import Encoder, Generator
 from imagecot.curation.dataset import BEFORE, TOLD
 from imagecot.curation.pairs import read_pairs
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators.showo import MagvitV2
 from imagecot.images import from_picture, open_picture
-from imagecot.prompts import check_prompt
+from imagecot.prompts import check_prompt, check_prompts
 from imagecot.reading import Foreign, read_bytes, read_records
 from imagecot.training.output import digest_of, shards_of
-from imagecot.training.parts import check_codes, digest, fingerprint, in_parts
+from imagecot.training.parts import check_codes, digest, in_parts
 
 _SIDES = ("chosen", "rejected")
 _ADVICE = "correct or remove the line"
@@ -98,14 +97,19 @@ def content_of(source: Path) -> str:
     return digest(digest_of([source]), *_digests(rows))
 
 
-def load_pairs(source: Path, tokenizer: MagvitV2, cache: Path, reader: Reader | None = None) -> Pairs:
+def load_pairs(
+    source: Path, generator: Generator, cache: Path, *, known_as: str = "", device: torch.device | None = None
+) -> Pairs:
     """Read the pairs of a folder of `curate pairs`, or of a `dpo.jsonl` whose image paths start from its own folder.
 
-    reader  the generator that is trained, which is asked whether it can read every prompt
+    generator  what is trained: its codes, and the prompts that it can read
+    cache      keeps what was computed
+    known_as   tells the generator from others that encode images otherwise
+    device     of the codes
 
-    Images without codes are encoded by `tokenizer` once; `cache` keeps what was computed. UsageError where there are
-    no pairs, or a prompt that cannot be trained on; ImagecotError naming the line or image that cannot be read, and
-    for a pair of the same image twice, which teaches nothing.
+    Images without codes are encoded once. UsageError where there are no pairs, for a prompt that cannot be trained on,
+    or where codes are missing and the generator is no `Encoder`; ImagecotError naming the line or image that cannot be
+    read, and for a pair of the same image twice, which teaches nothing.
     """
     jsonl = source.suffix == ".jsonl"
     rows = _read_jsonl(source) if jsonl else [
@@ -113,16 +117,15 @@ def load_pairs(source: Path, tokenizer: MagvitV2, cache: Path, reader: Reader | 
     ]  # fmt: skip
     if not rows:
         raise UsageError(f"{source} has no pairs; curate some first.")
-    _check_prompts(rows, reader)
-    sizes = [tokenizer.config.num_codes, tokenizer.config.codebook_size]
+    _check_prompts(rows, generator)
+    sizes = [generator.canvas.positions, generator.canvas.codes]
     if all(row.get(f"{side}_codes") for row in rows for side in _SIDES):
         codes = [codes_of(rows, f"{side}_codes", *sizes) for side in _SIDES]
         _refuse_alike(rows, (codes[0] == codes[1]).all(1).tolist())
     else:
-        codes = list(_encoded(rows, tokenizer, cache).chunk(2))
+        codes = list(_encoded(rows, generator, cache, known_as).chunk(2))
     told = [row for row in rows if row.get(BEFORE)]
     before: Iterator[Tensor] = iter(codes_of(told, BEFORE, *sizes) if told else [])
-    device = next(tokenizer.parameters()).device
     chosen, rejected = (side.to(device) for side in codes)
     corrections = [
         Correction(next(before).to(device), row.get(TOLD) or "") if row.get(BEFORE) else None for row in rows
@@ -139,15 +142,15 @@ def _read_jsonl(file: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def _check_prompts(rows: Sequence[Row], reader: Reader | None) -> None:
+def _check_prompts(rows: Sequence[Row], generator: Generator) -> None:
     """Raise UsageError naming the row whose prompt, with what was told of the image before, cannot be trained on."""
     seen: set[str] = set()
     for row in rows:
         try:
             prompt = check_prompt(row["prompt"])
             text = " ".join(filter(None, (prompt, row.get(TOLD) if row.get(BEFORE) else "")))
-            if reader is not None and text not in seen:
-                reader.check_prompt(text)
+            if text not in seen:
+                check_prompts([text], generator)
             seen.add(text)
         except UsageError as error:
             raise UsageError(f"{row['name']}: {error}") from None
@@ -178,13 +181,18 @@ def _source(row: Row, side: str) -> _Source:
     return _Source(f"the {side} image of {row['name']}", image["bytes"])
 
 
-def _encoded(rows: Sequence[Row], tokenizer: MagvitV2, cache: Path) -> Tensor:
+def _encoded(rows: Sequence[Row], generator: Generator, cache: Path, known_as: str) -> Tensor:
     """Codes (2 P, N) int64 of all chosen, then all rejected images; named in `cache` by the content of all of them."""
+    if not isinstance(generator, Encoder):
+        raise UsageError(
+            f"{rows[0]['name']} has pictures without codes, and this generator finds no codes of pictures (it is no "
+            "Encoder); curate pairs with the generator that is trained."
+        )
     images = [_source(row, side) for side in _SIDES for row in rows]
-    key = digest(*_digests(rows), fingerprint(tokenizer))
-    folder = cache / f"codes-{key}"
-    codes = in_parts(folder, len(images), lambda a, b: _encode(tokenizer, images[a:b]), "encoding pictures").long()
-    check_codes(codes, tokenizer.config.num_codes, tokenizer.config.codebook_size, folder)
+    folder = cache / f"codes-{digest(*_digests(rows), known_as)}"
+    encode, size = generator.encode, generator.canvas.image
+    codes = in_parts(folder, len(images), lambda a, b: _encode(encode, images[a:b], size), "encoding pictures").long()
+    check_codes(codes, generator.canvas.positions, generator.canvas.codes, folder)
     return codes
 
 
@@ -206,9 +214,11 @@ def _refuse_alike(rows: Sequence[Row], alike: Sequence[bool]) -> None:
 
 
 @torch.no_grad()
-def _encode(tokenizer: MagvitV2, images: Sequence[_Source], batch: int = 32) -> Tensor:
-    """Codes (B, N) int16 of images, cut to a square and resized as the image tokenizer needs it."""
-    size, device = tokenizer.config.image_size, next(tokenizer.parameters()).device
-    fitted = [ImageOps.fit(image.picture(), (size, size), Image.Resampling.BICUBIC) for image in images]
+def _encode(
+    encode: Callable[[Tensor], Tensor], images: Sequence[_Source], size: tuple[int, int], batch: int = 32
+) -> Tensor:
+    """Codes (B, N) int32 of images, cut and resized to height and width."""
+    height, width = size
+    fitted = [ImageOps.fit(image.picture(), (width, height), Image.Resampling.BICUBIC) for image in images]
     found = torch.stack([from_picture(picture) for picture in fitted])
-    return torch.cat([tokenizer.codes(part.to(device)).to(torch.int16) for part in found.split(batch)])
+    return torch.cat([encode(part).to("cpu", torch.int32) for part in found.split(batch)])

@@ -1,7 +1,7 @@
 """The loss of preference pairs, with the reference's log-probabilities, which are computed once and kept on disk."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from imagecot import interruption
 from imagecot.alignment.alignment import MOST_PAIRS, Alignment
-from imagecot.alignment.likelihood import log_likelihood, mask_draws
 from imagecot.alignment.pair_data import Pairs, load_pairs
 from imagecot.alignment.policy import Policy
 from imagecot.alignment.preference import dpo_loss
+from imagecot.alignment.scores import Scores
 from imagecot.contracts.randomness import prompt_seed
+from imagecot.contracts.scorer import Draws
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.reward_models.finetune import epoch_order, is_held_out
+from imagecot.training.order import epoch_order, is_held_out
 from imagecot.training.parts import digest, fingerprint, in_parts
 
 _HELD_OUT_VISIT = -1  # the visit whose masks the pairs of the evaluation have
 
-Scores = Callable[..., Tensor]  # as `ShowoScores`
 Visit = tuple[int, int]  # epoch and pair
 
 
@@ -80,7 +80,7 @@ def pair_terms(
     The former has `per_step` visits for each step that the settings ask for; `folder` keeps what is computed once.
     ImagecotError where every pair is held out.
     """
-    pairs = load_pairs(data, policy.generator.image_tokenizer, folder, policy.generator)
+    pairs = load_pairs(data, policy.generator, folder, known_as=policy.known_as, device=policy.accelerator.device)
     _tell_of_alike(data, pairs)
     held_out = [is_held_out(prompt, settings.held_out) for prompt in pairs.prompts]
     own = [k for k, held in enumerate(held_out) if not held]
@@ -113,8 +113,8 @@ def _reference_table(settings: Alignment, pairs: Pairs, visits: list[Visit], pol
         batches = _batches(first, last, settings.batch_size)
         return torch.cat([_both_sides(policy.reference, pairs, [visits[k] for k in b], settings) for b in batches])
 
-    key = digest(fingerprint(policy.fixed.model), _fingerprint_of(pairs), repr(settings.draws), settings.precision)
-    key = digest(key, repr(visits), repr(settings.seed))
+    key = digest(fingerprint(policy.fixed), repr(policy.reference.scorer.settings), _fingerprint_of(pairs))
+    key = digest(key, repr(settings.draws), settings.precision, repr(visits), repr(settings.seed))
     table = in_parts(folder / f"reference-{key}", len(visits), compute, "scoring by the reference")
     if table.shape != (len(visits), 2) or not bool(torch.isfinite(table).all()):
         raise ImagecotError(
@@ -129,18 +129,17 @@ def _batches(first: int, last: int, size: int) -> list[range]:
 
 
 def _both_sides(scores: Scores, pairs: Pairs, visits: Sequence[Visit], settings: Alignment) -> Tensor:
-    """Log-probabilities (B, 2) of chosen and rejected images; a visit has its own masks."""
+    """Log-probabilities (B, 2) of chosen and rejected images; a visit has its own draws."""
     some = pairs.select([pair for _, pair in visits])
     names = [f"{epoch}:{pairs.ids[pair]}" for epoch, pair in visits]
     seeds = torch.tensor([prompt_seed(settings.seed, name) for name in names], device=some.chosen.device)
-    masks = mask_draws(seeds, settings.draws, some.chosen.shape[1])
-    codes = torch.cat([some.chosen, some.rejected])
-    return log_likelihood(scores, some.asked * 2, codes, torch.cat([masks, masks])).view(2, -1).T
+    draws = Draws(torch.cat([seeds, seeds]), settings.draws)
+    return scores.log_likelihood(some.asked * 2, torch.cat([some.chosen, some.rejected]), draws).view(2, -1).T
 
 
 def _fingerprint_of(pairs: Pairs) -> str:
     """What the log-probabilities of pairs depend on, as a short name."""
-    codes = torch.cat([pairs.chosen, pairs.rejected]).to(torch.int16).cpu().numpy().tobytes()
+    codes = torch.cat([pairs.chosen, pairs.rejected]).to(torch.int32).cpu().numpy().tobytes()
     before = [c and (c.reasons, c.codes is not None and c.codes.tolist()) for c in pairs.corrections]
     return digest(codes, *pairs.prompts, *pairs.ids, *([repr(before)] if any(before) else []))
 

@@ -1,102 +1,130 @@
 """The weights that alignment trains, as what draws and what scores, beside the reference that they are held against."""
 
-import copy
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
+from transformers import PreTrainedModel
 
 from imagecot import launch
-from imagecot.alignment.aligned import add_lora
 from imagecot.alignment.alignment import Alignment
-from imagecot.contracts.correction import Asked
+from imagecot.alignment.scores import Aligned, Forward, Reference, Trained
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.scorer import Scorer
+from imagecot.errors import UsageError
 from imagecot.generators import load_generator
-from imagecot.generators.showo import ShowoGenerator
-from imagecot.generators.showo.scoring import ShowoScores
+from imagecot.models import weights_of
+from imagecot.training.lora import add_adapter
+from imagecot.training.parts import digest
 from imagecot.training.state import seed_all
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Policy:
     """What is aligned.
 
+    known_as   a name for the generator that it was before, by its weights and settings
+    generator  draws and scores with the weights of now
+    model      its weights
     adapter    peft's model where low-rank updates alone are trained
-    plain      log-probabilities by the weights of now
-    scores     the same as accelerate has wrapped it, for losses
-    fixed      log-probabilities by the reference's weights
+    module     what scores, as accelerate has wrapped it
+    scores     by that module
+    plain      by the same weights, without gradient
+    reference  by the reference's weights
+    fixed      these weights
     drawer     returns what draws with the weights of now
     """
 
     accelerator: Any
-    generator: ShowoGenerator
+    known_as: str
+    generator: Aligned
+    model: nn.Module
     adapter: Any
-    plain: ShowoScores
-    scores: Any
+    module: Any
     optimizer: Any
-    fixed: ShowoScores
-    drawer: Callable[[], ShowoGenerator]
-
-    @torch.no_grad()
-    def reference(
-        self,
-        prompts: Sequence[Asked],
-        codes: Tensor,
-        masked: Tensor,
-        wanted: Tensor | None = None,
-        guidance: float = 0.0,
-    ) -> Tensor:
-        """Log-probabilities (R, N) by the reference in the precision of the training; arguments as of `ShowoScores`."""
-        with self.accelerator.autocast():
-            found: Tensor = self.fixed(prompts, codes, masked, wanted, guidance)
-        return found
+    scores: Trained
+    plain: Reference
+    reference: Reference
+    fixed: nn.Module
+    drawer: Callable[[], Generator]
 
 
 def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
-    """Load the generator `base` to be trained under accelerate, and the one that it is compared with."""
+    """Load the generator `base` to be trained under accelerate, and the one that it is compared with.
+
+    UsageError where one of them gives no log-probabilities, or the settings ask for what its weights cannot.
+    """
     from accelerate.utils import DistributedDataParallelKwargs
 
     buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = launch.accelerator(settings.precision, settings.accumulate, kwargs_handlers=[buffers])
     seed_all(settings.seed)
-    generator = load_generator(base, device=accelerator.device, dtype=torch.float32)
-    fixed = load_generator(reference, device=accelerator.device, dtype=torch.float32)
-    fixed.model.requires_grad_(False)
-    adapter = add_lora(generator.model, settings.lora, base) if settings.lora else None
-    if adapter is None:
-        generator.model.requires_grad_(False).showo.requires_grad_(True)
+    generator = load_aligned(base, accelerator.device)
+    compared = load_aligned(reference, accelerator.device)
+    fixed = compared.trainable().requires_grad_(False)
+    model = generator.trainable()
+    adapter = add_adapter(model, settings.lora, base, generator.adapted_layers) if settings.lora else None
     if settings.gradient_checkpointing:
-        generator.model.showo.activation_checkpointing_enable()
-    plain = ShowoScores(generator.model, generator.prompting)
+        _checkpoint_activations(model, base)
+    module: Any = Forward(generator, model)
     optimizer: Any = torch.optim.AdamW(
-        [p for p in plain.parameters() if p.requires_grad],
+        [p for p in module.parameters() if p.requires_grad],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
     )
-    scores, optimizer = accelerator.prepare(plain, optimizer)
+    module, optimizer = accelerator.prepare(module, optimizer)
     return Policy(
         accelerator=accelerator,
+        known_as=digest(repr(weights_of("generator", base)), repr(generator.settings)),
         generator=generator,
+        model=model,
         adapter=adapter,
-        plain=plain,
-        scores=scores,
+        module=module,
         optimizer=optimizer,
-        fixed=ShowoScores(fixed.model, fixed.prompting),
-        drawer=_drawing(generator, settings.precision),
+        scores=Trained(module),
+        plain=Reference(accelerator, generator),
+        reference=Reference(accelerator, compared),
+        fixed=fixed,
+        drawer=_drawing(generator, model, settings.precision),
     )
 
 
-def _drawing(generator: ShowoGenerator, precision: str) -> Callable[[], ShowoGenerator]:
+def load_aligned(name: str | Path, device: torch.device | None = None) -> Aligned:
+    """Load a generator in float32 that gives log-probabilities; UsageError where it does not."""
+    found: Any = load_generator(name, device=device, dtype=torch.float32)
+    if not isinstance(found, Scorer):
+        raise UsageError(f"{name} gives no log-probabilities of images (it is no Scorer), so it cannot be aligned.")
+    return found
+
+
+def _checkpoint_activations(model: nn.Module, base: str) -> None:
+    """Let every model of transformers inside compute its activations again in the backward pass."""
+    inner = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    whole = [module for module in inner if module.supports_gradient_checkpointing]
+    if not whole:
+        raise UsageError(
+            f"{base} has no part that can compute its activations again; leave out gradient_checkpointing."
+        )
+    covered: set[int] = set()
+    for module in whole:
+        if id(module) not in covered:
+            module.activation_checkpointing_enable()
+            covered |= {id(part) for part in module.modules()}
+
+
+def _drawing(generator: Aligned, model: nn.Module, precision: str) -> Callable[[], Generator]:
     """What draws with the weights of now: the generator, or in mixed precision a copy in half, as it is faster."""
     if precision == "no":
         return lambda: generator
-    half = copy.deepcopy(generator.model).to(torch.bfloat16 if precision == "bf16" else torch.float16).eval()
-    drawing = dataclasses.replace(generator, model=half)
+    drawing = generator.copy(torch.bfloat16 if precision == "bf16" else torch.float16)
+    half = drawing.trainable().eval()
 
     @torch.no_grad()
-    def current() -> ShowoGenerator:
-        for kept, trained in zip(half.parameters(), generator.model.parameters(), strict=True):
+    def current() -> Generator:
+        for kept, trained in zip(half.parameters(), model.parameters(), strict=True):
             kept.copy_(trained)
         return drawing
 

@@ -1,8 +1,8 @@
 """Self-correction of a generator: draw again from prompt, reasons and the rejected image (paper, section 3.4).
 
 Every picture is masked as in the training from scratch. Beside the correction groups plain pictures are drawn from
-their captions alone, so that plain generation is not forgotten; they come from the pool of the drawn world, or else are
-the accepted images of the groups.
+their captions alone, so that plain generation is not forgotten; they are the accepted images of the groups, or come
+from a world that has pictures of its own.
 """
 
 import random
@@ -16,23 +16,22 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.alignment.aligned import add_lora, write_aligned
+from imagecot.alignment.aligned import write_aligned
 from imagecot.alignment.pair_data import codes_of
 from imagecot.contracts.correction import Asked, Correction
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.curation.corrections import read_corrections
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
+from imagecot.generators.masked.masks import random_mask
 from imagecot.generators.showo import Prompting, ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
+from imagecot.generators.showo.shared_bits import SharedBits
 from imagecot.prompts import check_prompt
 from imagecot.recipe_fields import RECIPE, Count, Flag, Name, Place, Seed, ShareBelowOne, Whole
-from imagecot.reward_models.finetune import Lora
 from imagecot.training.loop import Losses, Optimization, fit, step_generator
-from imagecot.training.output import Output, open_output, shards_of
-from imagecot.worlds.drawn.dataset import Pool
-from imagecot.worlds.drawn.detector import load_detector
-from imagecot.worlds.drawn.training.generator import SharedBits, encode_pool, random_mask, scene_caption, task_scores
+from imagecot.training.lora import Lora, add_adapter
+from imagecot.training.output import open_output, shards_of
 
 Row = dict[str, Any]
 # Captions (B,) and codes (B, N) of plain pictures, for a draw of random numbers and for captions.
@@ -49,6 +48,11 @@ class PlainPool(BaseModel):
     seed: Seed = 1
 
 
+# Finds such pictures for a generator by a recipe; what is computed once is kept in the folder.
+Pictures = Callable[[ShowoGenerator, PlainPool, Path], Plain]
+Score = Callable[[ShowoGenerator, int], dict[str, float]]
+
+
 class SelfCorrectionRecipe(BaseModel):
     """A recipe of `imagecot train self-correction`: of all weights, or with `lora` of an adapter on `base`."""
 
@@ -61,29 +65,39 @@ class SelfCorrectionRecipe(BaseModel):
     plain_share: ShareBelowOne = Field(0.5, description="share of a batch that is plain generation")
     caption_dropout: ShareBelowOne = 0.1
     reasons_dropout: ShareBelowOne = Field(0.1, description="share of the groups that are shown without reasons")
-    prompts_per_task: Whole = Field(16, description="held-out prompts of the drawn world that are scored")
+    prompts_per_task: Whole = Field(16, description="held-out prompts of a task that are scored")
     lora: Lora | None = None
     compile: Flag = False
     optimization: Optimization
 
 
-def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
-    """Train, and write the averaged generator to `recipe.output`; an interrupted run is resumed."""
+def train_self_correction(
+    recipe: SelfCorrectionRecipe, pictures: Pictures | None = None, score: Score | None = None
+) -> ShowoGenerator:
+    """Train, and write the averaged generator to `recipe.output`; an interrupted run is resumed.
+
+    pictures  finds the plain pictures of a recipe that asks for some
+    score     scores a generator on so many prompts of each task, where a recipe asks for it
+
+    UsageError for a generator that is no Show-o, or where what the recipe asks for is not given.
+    """
     opt = recipe.optimization
+    if (recipe.plain and pictures is None) or (recipe.prompts_per_task and score is None):
+        raise UsageError("plain and prompts_per_task are of a world; leave out plain and set prompts_per_task=0.")
     files = {"groups": shards_of(recipe.groups), "plain.data": None}
     models = {"base": ("generator", recipe.base)}
     output = open_output(recipe.output, "self-correction", recipe, models=models, files=files)
-    if output.finished:
-        return load_generator(recipe.output)
-    generator = load_generator(recipe.base, dtype=torch.float32)
+    generator: Any = load_generator(recipe.output if output.finished else recipe.base, dtype=torch.float32)
     if not isinstance(generator, ShowoGenerator):
         raise UsageError(f"{recipe.base} is no Show-o; self-correction knows this architecture only.")
+    if output.finished:
+        return generator
     model = generator.model
     groups = _read_groups(recipe, generator)
-    plain = _plain_pictures(recipe, generator, groups, output)
+    plain = pictures(generator, recipe.plain, output.prepare()) if pictures and recipe.plain else groups.plain
     model.requires_grad_(True)
     torch.manual_seed(opt.seed)
-    adapter = add_lora(model, recipe.lora, recipe.base) if recipe.lora else None
+    adapter = add_adapter(model, recipe.lora, recipe.base, generator.adapted_layers) if recipe.lora else None
     trained = SharedBits(model, generator.image_tokenizer.quantize.embedding).to(model.device)
     nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
     if adapter:
@@ -93,9 +107,8 @@ def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
     loss = _Loss(recipe, generator.prompting, trained, groups, plain, _trunk(recipe, trained))
 
     def evaluate(averaged: nn.Module) -> dict[str, float]:
-        assert isinstance(averaged, SharedBits)
-        drawer = replace(generator, model=averaged.folded())
-        return task_scores(drawer, load_detector(), recipe.prompts_per_task)
+        assert isinstance(averaged, SharedBits) and score is not None
+        return score(replace(generator, model=averaged.folded()), recipe.prompts_per_task)
 
     scored = evaluate if recipe.prompts_per_task else None
     fit(trained, loss, opt, output.prepare(), evaluate=scored, title="self-correction", claim=output.claim)
@@ -160,9 +173,13 @@ class _Groups:
     rejected: Tensor
     accepted: Tensor
 
+    def plain(self, count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
+        """Accepted images as plain pictures of their prompts."""
+        index = torch.randint(len(self.rows), (count,), generator=draw)
+        return [self.rows[k]["prompt"] for k in index.tolist()], self.accepted[index]
+
 
 def _read_groups(recipe: SelfCorrectionRecipe, generator: ShowoGenerator) -> _Groups:
-    config = generator.model.config
     rows = [{**row, "name": f"the group {row['id']} of {recipe.groups}"} for row in read_corrections(recipe.groups)]
     if not rows:
         raise UsageError(f"{recipe.groups} has no groups; curate some first.")
@@ -171,7 +188,7 @@ def _read_groups(recipe: SelfCorrectionRecipe, generator: ShowoGenerator) -> _Gr
             generator.check_prompt(" ".join(filter(None, (check_prompt(row["prompt"]), row["reasons"]))))
         except UsageError as error:
             raise UsageError(f"{row['name']}: {error}") from None
-    sizes = (config.num_vq_tokens, config.codebook_size)
+    sizes = (generator.canvas.positions, generator.canvas.codes)
     rejected, accepted = (codes_of(rows, f"{side}_codes", *sizes) for side in ("rejected", "accepted"))
     return _Groups(rows, rejected, accepted)
 
@@ -192,21 +209,3 @@ def _trunk(recipe: SelfCorrectionRecipe, trained: SharedBits) -> Callable[[Tenso
 def _text(group: Row, recipe: SelfCorrectionRecipe, rng: random.Random) -> str:
     reasons = "" if rng.random() < recipe.reasons_dropout else group["reasons"]
     return " ".join(filter(None, (group["prompt"], reasons)))
-
-
-def _plain_pictures(recipe: SelfCorrectionRecipe, generator: ShowoGenerator, groups: _Groups, output: Output) -> Plain:
-    if recipe.plain is None:
-
-        def from_groups(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
-            index = torch.randint(len(groups.rows), (count,), generator=draw)
-            return [groups.rows[k]["prompt"] for k in index.tolist()], groups.accepted[index]
-
-        return from_groups
-    pool = Pool(recipe.plain.data, recipe.plain.examples, recipe.plain.seed)
-    codes = encode_pool(generator.image_tokenizer, pool, output.prepare())
-
-    def from_pool(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
-        index = torch.randint(len(pool), (count,), generator=draw).tolist()
-        return [scene_caption(pool[k], rng) for k in index], codes[index].long()
-
-    return from_pool

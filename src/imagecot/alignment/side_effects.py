@@ -1,49 +1,72 @@
-"""What an alignment did beside what it was trained for: to clean scenes, and to the variety of images of one prompt.
+"""What an alignment did beside what it was trained for: to clean pictures, and to the variety of images of one prompt.
 
 from imagecot.alignment.side_effects import measure
-print(measure("tiny"), measure("tiny-dpo"))
+from imagecot.worlds.drawn.captions import held_out_prompts
+from imagecot.worlds.drawn.clean import captioned_scenes
+
+captions, images = captioned_scenes(120)
+prompts = [metadata["prompt"] for metadata in held_out_prompts(4)]
+print(measure("tiny", captions, images, prompts), measure("tiny-dpo", captions, images, prompts))
 """
 
-import random
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from imagecot.alignment.likelihood import log_likelihood, mask_draws
-from imagecot.contracts.generator import Generator
+from imagecot.alignment.scores import Aligned
+from imagecot.contracts.generator import Encoder, Generator
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds, prompt_seed
+from imagecot.contracts.scorer import Draws, Scorer
+from imagecot.errors import UsageError
 from imagecot.generators import load_generator
-from imagecot.generators.showo.scoring import ShowoScores
-from imagecot.worlds.drawn.captions import caption, held_out_prompts
-from imagecot.worlds.drawn.dataset import Pool
-from imagecot.worlds.drawn.training.tokenizer import to_tensor
 
 
 @torch.no_grad()
 def measure(
-    name: str, *, scenes: int = 120, draws: int = 4, per_task: int = 4, paths: int = 8, data: Path = Path("runs/data"),
+    name: str,
+    captions: Sequence[str],
+    images: Tensor,
+    prompts: Sequence[str],
+    *,
+    draws: int = 4,
+    paths: int = 8,
     seed: int = 0,
-) -> dict[str, float]:  # fmt: skip
-    """Measure a Show-o of the drawn world.
+) -> dict[str, float]:
+    """Measure a generator, by its name.
 
-    Returns `clean`, the log-probability of clean scenes in nats a code (their reconstruction under masks), and
-    `variety`, the root mean square difference of two images of one held-out prompt, in [0, 1], each with `_se`, the
-    standard error over scenes or prompts.
+    captions, images  clean pictures (B, 3, H, W) in [0, 1] of the canvas' size, and what they show
+    prompts           of which the variety is measured
+    draws             masks of each picture, where its log-probability is estimated
+
+    Returns `clean`, the log-probability of the clean pictures in nats a code (of masked generators, their
+    reconstruction under masks), and `variety`, the root mean square difference of two images of one prompt, in [0, 1],
+    each with `_se`, the standard error over pictures or prompts.
+
+    UsageError for a generator that gives no log-probabilities, or finds no codes of pictures.
     """
     generator = load_generator(name)
-    pool = Pool(data, scenes, 9003)
-    codes = generator.image_tokenizer.codes(to_tensor(pool.images(range(scenes)))).long()
-    texts = [caption(pool[k].metadata, random.Random(k)) for k in range(scenes)]
-    masks = mask_draws(torch.arange(scenes) + seed, draws, codes.shape[1])
-    clean = log_likelihood(ShowoScores(generator.model, generator.prompting), texts, codes, masks) / codes.shape[1]
-    varied = torch.tensor([variety(generator, m["prompt"], paths, seed) for m in held_out_prompts(per_task)])
+    if not isinstance(generator, Scorer) or not isinstance(generator, Encoder):
+        raise UsageError(f"{name} gives no log-probabilities of pictures (it is no Scorer, or no Encoder).")
+    clean = _log_probs(generator, captions, generator.encode(images), Draws(torch.arange(len(images)) + seed, draws))
+    varied = torch.tensor([variety(generator, prompt, paths, seed) for prompt in prompts])
     return {
         "clean": float(clean.mean()),
         "clean_se": float(clean.std() / len(clean) ** 0.5),
         "variety": float(varied.mean()),
         "variety_se": float(varied.std() / len(varied) ** 0.5),
     }
+
+
+def _log_probs(generator: Aligned, captions: Sequence[str], codes: Tensor, draws: Draws, batch: int = 128) -> Tensor:
+    """Log-probabilities (B,) of complete codes (B, N), in nats a code."""
+    parts = []
+    for first in range(0, len(codes), batch):
+        part = slice(first, first + batch)
+        some = Draws(draws.seeds[part], draws.count)
+        parts.append(generator.log_likelihood(captions[part], codes[part], some))
+    return torch.cat(parts) / codes.shape[1]
 
 
 def variety(generator: Generator, prompt: str, paths: int, seed: int) -> float:

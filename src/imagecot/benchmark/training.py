@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from imagecot.alignment.likelihood import log_likelihood, mask_draws
 from imagecot.benchmark.timing import Result, in_turns
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import path_seeds
-from imagecot.generators.showo.scoring import ShowoScores
+from imagecot.contracts.scorer import Draws
+from imagecot.generators.masked.masks import mask_draws
 
 if TYPE_CHECKING:
     from imagecot.generators.showo import ShowoGenerator
@@ -25,7 +25,7 @@ def training(generator: "ShowoGenerator", prompt: str, batch: int, repeats: int,
     """
     model, prompting, config = generator.model, generator.prompting, generator.model.config
     before = model.showo.config._attn_implementation
-    scores = ShowoScores(model, prompting)
+    generator.trainable()
     seeds, prompts = path_seeds(0, batch), [prompt] * batch
     random = torch.Generator().manual_seed(0)
     codes = torch.randint(config.codebook_size, (batch, config.num_vq_tokens), generator=random).to(model.device)
@@ -38,7 +38,7 @@ def training(generator: "ShowoGenerator", prompt: str, batch: int, repeats: int,
 
     def gradient(mixed: bool) -> None:
         with torch.enable_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
-            (-log_likelihood(scores, prompts, codes, masks()).mean()).backward()
+            (-generator.log_likelihood(prompts, codes, Draws(seeds, 1)).mean()).backward()
         model.zero_grad(set_to_none=True)
 
     works = {"data": data, "float32": lambda: gradient(False), "bfloat16": lambda: gradient(True)}

@@ -23,7 +23,11 @@ TRAININGS = {
     "verifier (fine-tuning)": ("imagecot.reward_models.finetune", "FineTuneRecipe", "train_answers"),
     "dpo": ("imagecot.alignment.dpo", "DpoRecipe", "train_dpo"),
     "dpo (iterative)": ("imagecot.alignment.iterate", "IterativeRecipe", "train_iteratively"),
-    "self-correction": ("imagecot.alignment.self_correction", "SelfCorrectionRecipe", "train_self_correction"),
+    "self-correction": (
+        "imagecot.worlds.drawn.training.self_correction",
+        "SelfCorrectionRecipe",
+        "train_self_correction",
+    ),
     "detector": ("imagecot.worlds.drawn.training.detector", "DetectorRecipe", "train_detector"),
 }
 STUDIES = {

@@ -7,23 +7,19 @@ own configuration.
 
 import copy
 import math
-import random
-import warnings
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot import interruption, launch
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
-from imagecot.verifiers.chat import CHAT_END
 from imagecot.curation.dataset import REASONS, Row, answer, read_rows
 from imagecot.curation.label import CLEAR_AFTER, scaled
 from imagecot.errors import ImagecotError, UsageError
@@ -37,6 +33,7 @@ from imagecot.recipe_fields import (
     Epochs,
     Few,
     Flag,
+    MixedPrecision,
     Name,
     Place,
     Positive,
@@ -52,9 +49,12 @@ from imagecot.reflection.answers import answer_scores, found_and_said
 from imagecot.reflection.discrepancies import parse
 from imagecot.training.card import write_card
 from imagecot.training.loop import Curves
+from imagecot.training.lora import Lora, add_adapter, save_adapter
+from imagecot.training.order import epoch_order, is_held_out, schedule
 from imagecot.training.output import Output, open_output, shards_of
 from imagecot.training.state import resume, save_state, seed_all
 from imagecot.verifiers import load_verifier
+from imagecot.verifiers.chat import CHAT_END
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 
 _QUESTIONS: dict[str, Question] = {q.name: q for q in (ORM, PRM, CLARITY, POTENTIAL, REFLECTION)}
@@ -72,23 +72,13 @@ class Source(BaseModel):
     weight: Positive = Field(1.0, le=1000)
 
 
-# In the words of accelerate; to YAML a bare no is false.
-MixedPrecision = Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(lambda said: "no" if said is False else said)]
 ClarityLabel = Literal["static", "agreement"] | Few
-
-
-class Lora(BaseModel):
-    """Train low-rank updates of linear layers, of the language model and, where it has a rate, of the vision tower."""
-
-    model_config = RECIPE
-
-    r: Annotated[int, Field(strict=True, ge=1, le=4096)] = 16
-    alpha: Batch = 32
 
 
 class FineTuneRecipe(BaseModel):
     """A recipe of `imagecot train verifier` that starts from another verifier.
 
+    lora           low-rank updates of the language model and, where it has a rate, of the vision tower
     clarity_label  which previews count as clear: `static`, those of the paper's steps; `agreement`, those in which the
                    scorer sees what it sees in the final image; or those from a step of the generator's own on
     shift          pixels by which a training image is moved at most, at random: what it shows stays the same
@@ -179,11 +169,6 @@ def follows_clarity(row: Row, recipe: FineTuneRecipe) -> bool:
     return bool(row["step"] >= clear_from)
 
 
-def is_held_out(prompt: str, share: float) -> bool:
-    """Whether a prompt is kept for evaluation: a function of its text, so that no prompt is on both sides."""
-    return zlib.crc32(prompt.encode()) / 2**32 < share
-
-
 def mix(recipe: FineTuneRecipe) -> tuple[list[Row], list[Row], list[float]]:
     """Rows for training, rows held out, and the weight of each of the former."""
     train: list[Row] = []
@@ -203,14 +188,6 @@ def mix(recipe: FineTuneRecipe) -> tuple[list[Row], list[Row], list[float]]:
     if not train or not held:
         raise UsageError("the ranking data has too few prompts to keep some for evaluation; curate more prompts.")
     return train, held, weights
-
-
-def epoch_order(weights: Sequence[float], seed: int, epoch: int) -> list[int]:
-    """The rows of an epoch in order: each as often as its weight says, a fraction by chance."""
-    rng = random.Random(f"{seed}:{epoch}")
-    order = [k for k, weight in enumerate(weights) for _ in range(int(weight) + (rng.random() < weight % 1))]
-    rng.shuffle(order)
-    return order
 
 
 def images_of(rows: Sequence[Row], size: int) -> Tensor:
@@ -246,14 +223,6 @@ def parameter_groups(model: nn.Module, recipe: FineTuneRecipe) -> list[dict[str,
             rest.append(parameter)
     groups = [(rest, recipe.learning_rate), (vision, recipe.vision_learning_rate)]
     return [{"params": params, "lr": rate} for params, rate in groups if params]
-
-
-def schedule(step: int, steps: int, warmup_ratio: float) -> float:
-    """Linear warm-up, then a cosine to 0, as a factor of the learning rate (LLaVA's own recipe)."""
-    warmup = max(1, round(steps * warmup_ratio))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
 @torch.no_grad()
@@ -388,23 +357,6 @@ def _batch(
     # Each token is said behind the ones before it; nothing is said behind the last.
     ids, mask = verifier.layout([text + ids[:-1] for text, ids in zip(asked, said, strict=True)])
     return images, ids, mask, targets(said).to(ids.device)
-
-
-def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> Any:
-    """Add low-rank updates to the linear layers that `targets` matches, in place, and freeze the rest; peft's model."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=targets)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft asks it
-        adapter: Any = get_peft_model(model, config)
-    adapter.peft_config["default"].base_model_name_or_path = base
-    return adapter
-
-
-def save_adapter(adapter: Any, folder: Path) -> None:
-    """Write peft's files; embeddings, which are never trained here, are not looked for in the base or on the hub."""
-    adapter.save_pretrained(folder, save_embedding_layers=False)
 
 
 def _add_lora(verifier: LlavaOnevisionVerifier, lora: Lora, recipe: FineTuneRecipe) -> None:

@@ -6,18 +6,21 @@ Text is computed once a prompt, image rows only, the head at masked positions an
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imagecot.contracts.correction import Asked, Correction, without_words
 from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import Stream, uniforms
+from imagecot.contracts.scorer import Draws, Terms
 from imagecot.errors import UsageError
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
 from imagecot.generators.masked.step import decode_step, draw_by_inverse
+from imagecot.generators.showo import scoring
 from imagecot.generators.showo.config import MOST, MOST_STEPS
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo
@@ -34,13 +37,15 @@ _SETTINGS = ("guidance_scale", "temperature", "schedule", "reference_temperature
 class Started:
     """What a batch of paths starts from: a prefix for each prompt and correction, and what guidance goes against.
 
-    asked    the prompts and corrections themselves
-    against  for each prefix that of the empty prompt, with the same rejected image; None without guidance
+    asked           the prompts and corrections themselves
+    against         for each prefix that of the empty prompt, with the same rejected image; None without guidance
+    guidance_scale  of the paths
     """
 
     asked: list[Asked]
     prefixes: list[Prefix]
     against: list[Prefix] | None
+    guidance_scale: float
 
 
 @dataclass(eq=False)
@@ -53,6 +58,7 @@ class ShowoGenerator:
     memory_budget bounds, in bytes, the activations of one forward pass; larger batches are split. By default half of
     what is free on a GPU, on a CPU at most half a gigabyte, because larger batches are no faster there.
     precision is the name of the number format that the transformer was loaded in, for the record.
+    folder is where the weights were loaded from, whose own parts a checkpoint of other weights takes along.
 
     Paths keep in `own` the codes (B, N) that the last step predicted, UNDECIDED before the first one.
     """
@@ -67,6 +73,7 @@ class ShowoGenerator:
     reference_temperature: bool = False
     memory_budget: int | None = None
     precision: str = "float32"
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         self._check_settings()
@@ -95,7 +102,7 @@ class ShowoGenerator:
 
     def adjusted(self, **settings: Any) -> Self:
         """The same weights under other settings; UsageError for one that there is not, or that cannot be."""
-        known = [entry.name for entry in fields(self)[3:]]
+        known = [entry.name for entry in fields(self)[3:-1]]
         for name in settings:
             if name not in known:
                 raise UsageError(f"Show-o has no setting {name!r}; it has {', '.join(known)}.")
@@ -185,6 +192,7 @@ class ShowoGenerator:
         different = [text for k, text in enumerate(against) if text not in against[:k]]
         encoded = encode_prefixes(self.model, texts + different)
         prefixes, empty = encoded[: len(texts)], encoded[len(texts) :]
+        shared = [empty[different.index(text)] for text in against] or None
         index = torch.tensor([distinct.index(one) for one in asked], device=self.model.device)
         codes = torch.full((len(seeds), self.model.config.num_vq_tokens), UNDECIDED, device=self.model.device)
         return Paths(
@@ -193,7 +201,7 @@ class ShowoGenerator:
             prompt_index=index.expand(len(seeds)).clone(),
             step=0,
             steps=self.steps,
-            shared=Started(distinct, prefixes, [empty[different.index(text)] for text in against] or None),
+            shared=Started(distinct, prefixes, shared, self.guidance_scale),
             own=codes,
         )
 
@@ -292,3 +300,32 @@ class ShowoGenerator:
     def encode(self, images: Tensor) -> Tensor:
         """Return codes (B, N) int64 of images (B, 3, H, W) in [0, 1] of the canvas' size."""
         return self.image_tokenizer.codes(images.to(self.model.device)).long()
+
+    def masked_log_probs(self, asked: Sequence[Asked], codes: Tensor, hidden: Tensor) -> Tensor:
+        """Return log p(code | asked, codes not hidden) (R, N), 0 where nothing is hidden (R, N) bool."""
+        return scoring.log_probs(self.model, self.prompting, asked, codes, hidden, hidden)
+
+    def log_likelihood(self, asked: Sequence[Asked], codes: Tensor, draws: Draws) -> Tensor:
+        """Return the estimate of log p(image | asked) (B,) in nats of complete codes (B, N), without guidance."""
+        return scoring.log_likelihood(self, asked, codes, draws)
+
+    def step_terms(self, states: Sequence[Paths], draws: int) -> Terms:
+        """Return the terms of paths by their states from step 0 to the end, under the guidance they were drawn with."""
+        return scoring.step_terms(self, states, draws)
+
+    def trainable(self) -> nn.Module:
+        """The model, of which the transformer requires gradients."""
+        return scoring.trainable(self.model)
+
+    @property
+    def adapted_layers(self) -> str:
+        """The linear layers of the transformer, by a regular expression of their names."""
+        return scoring.ADAPTED_LAYERS
+
+    def copy(self, dtype: torch.dtype) -> "ShowoGenerator":
+        """A generator of the same settings with its own copy of the weights in another number format."""
+        return scoring.copied(self, dtype)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint folder with the weights of now."""
+        scoring.save(self, folder)

@@ -4,7 +4,6 @@ The codes of the whole pool are computed once. While training, the rows of the c
 (`SharedBits`).
 """
 
-import copy
 import json
 import random
 from pathlib import Path
@@ -18,8 +17,10 @@ from torch.nn import functional as F
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds
 from imagecot.files import write_folder, write_text
+from imagecot.generators.masked.masks import random_mask
 from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
+from imagecot.generators.showo.shared_bits import SharedBits
 from imagecot.geneval.prompts import TASKS
 from imagecot.precision import has_bfloat16
 from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Name, Place, Seed, Share, Weight, sizes_of
@@ -88,17 +89,6 @@ def scene_caption(example: Example, rng: random.Random) -> str:
     return caption(with_colors(example.metadata, example.scene), rng, plain=0)
 
 
-def random_mask(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Masks (B, N) of a share of each row's positions, at least one: cos(pi u / 2), u uniform (MaskGIT, section 3.2).
-
-    These are the shares that decoding with the cosine schedule meets, each as often.
-    """
-    ratio = torch.cos(torch.rand(shape[0], generator=generator) * torch.pi / 2)
-    count = (ratio * shape[1]).round().clamp(min=1)
-    rank = torch.rand(shape, generator=generator).argsort(1).argsort(1)
-    return rank < count[:, None]
-
-
 @torch.no_grad()
 def task_scores(
     generator: ShowoGenerator, detector: PictogramDetector, per_task: int, seed: int = 0
@@ -113,45 +103,6 @@ def task_scores(
         for task in TASKS
     }
     return {**scores, "overall": sum(scores.values()) / len(scores)}
-
-
-class SharedBits(nn.Module):
-    """A generator whose rows of codes are sums of a part per code and a part per bit of the code.
-
-    Two codes of lookup-free quantization that differ in a bit look alike, which a table of 2^bits free rows has to
-    learn code by code. The parts per bit are trained beside the table and added to it by `folded`, so what is saved is
-    a plain Show-o.
-    """
-
-    def __init__(self, model: Showo, entries: Tensor) -> None:
-        """Share the bits `entries` (C, bits), -1 or +1, between the code rows of `model`."""
-        super().__init__()
-        self.model = model
-        width, first = model.config.hidden_size, model.config.code_offset
-        self.embedding = nn.Parameter(torch.randn(entries.shape[1], width) * 0.02)
-        self.head = nn.Parameter(torch.zeros(entries.shape[1], width))
-        table = torch.zeros(model.config.vocab_size, entries.shape[1])
-        table[first : first + len(entries)] = entries
-        self.bits: Tensor
-        self.register_buffer("bits", table, persistent=False)
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """Embeddings (B, L, D) of ids (B, L)."""
-        return self.model.showo.model.embed_tokens(ids) + F.embedding(ids, self.bits) @ self.embedding
-
-    def code_logits(self, hidden: Tensor) -> Tensor:
-        """Logits (..., C) of the codes for hidden states (..., D)."""
-        config = self.model.config
-        entries = self.bits[config.code_offset : config.code_offset + config.codebook_size]
-        return self.model.code_logits(hidden) + F.linear(F.linear(hidden, self.head), entries)
-
-    @torch.no_grad()
-    def folded(self) -> Showo:
-        """A copy of the generator with the parts per bit added to its rows."""
-        model = copy.deepcopy(self.model)
-        model.showo.model.embed_tokens.weight += self.bits @ self.embedding
-        model.showo.lm_head.weight += self.bits @ self.head
-        return model.eval()
 
 
 def train_generator(recipe: GeneratorRecipe) -> Showo:

@@ -1,0 +1,1 @@
+"""What generators share that draw an image row by row of codes."""

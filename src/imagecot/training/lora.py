@@ -1,0 +1,45 @@
+"""Low-rank updates of linear layers, which peft adds to a model in place and writes as an adapter of its base."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+from torch import nn
+
+from imagecot.errors import UsageError
+from imagecot.recipe_fields import RECIPE, Batch
+
+
+class Lora(BaseModel):
+    """Train low-rank updates of linear layers, and leave all other weights as they are."""
+
+    model_config = RECIPE
+
+    r: Annotated[int, Field(strict=True, ge=1, le=4096)] = 16
+    alpha: Batch = 32
+
+
+def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> Any:
+    """Add low-rank updates to the linear layers that `targets` matches, in place, and freeze the rest; peft's model.
+
+    UsageError where it matches none.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=targets)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft asks it
+            adapter: Any = get_peft_model(model, config)
+    except ValueError as error:  # no layer of that name, or none of a kind that peft knows
+        raise UsageError(
+            f"{base} has no linear layers that an adapter could update ({targets}); leave out lora."
+        ) from error
+    adapter.peft_config["default"].base_model_name_or_path = base
+    return adapter
+
+
+def save_adapter(adapter: Any, folder: Path) -> None:
+    """Write peft's files; embeddings, which are never trained here, are not looked for in the base or on the hub."""
+    adapter.save_pretrained(folder, save_embedding_layers=False)
