@@ -21,15 +21,23 @@ _MANY = between(1, 100_000_000)
 Prompts = Annotated[Path, typer.Option(help="A file of `curate prompts`.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Where to write.", show_default=False)]
 Generator = Annotated[str, typer.Option(help="Who draws.", autocompletion=completion("generator"))]
-Detector = Annotated[str, typer.Option(help="Who labels: pictograms, or a Mask2Former.")]
+Detector = Annotated[
+    str,
+    typer.Option(help="Who labels: pictograms, a Mask2Former, or module:Class.", autocompletion=completion("detector")),
+]
 Paths = Annotated[int, typer.Option(help="Paths drawn for each prompt.", callback=PATHS)]
 Keep = Annotated[
     int,
     typer.Option(help="Images kept of each prompt, both labels alike where there are enough.", callback=PATHS),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same rows.", callback=SEED)]
-Temperature = Annotated[float, typer.Option(help="Strength of the decoding noise; the paper samples at a high one.")]
-
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        help="Strength of the decoding noise; the paper samples at a high one. Default: the generator's own.",
+        show_default=False,
+    ),
+]
 Precision = Annotated[str | None, typer.Option(help=f"Of the generator: {', '.join(PRECISIONS)}.", show_default=False)]
 
 _CONTINUES = "the same command continues where this run was"
@@ -39,7 +47,13 @@ _AGAIN = "run the same command again"
 @app.command()
 def prompts(
     out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
-    world: Annotated[str, typer.Option(help="tiny, everyday (200 objects), or a file with a name a line.")] = "tiny",
+    world: Annotated[
+        str,
+        typer.Option(
+            help="drawn (or tiny, as it once was called), geneval, module:Class, everyday (200 objects), or a file of names.",
+            autocompletion=completion("world"),
+        ),
+    ] = "drawn",
     per_task: Annotated[
         int, typer.Option(help="Prompts of each of the six tasks, at most.", callback=between(1, 100_000))
     ] = 200,
@@ -49,25 +63,20 @@ def prompts(
 
     Example:
 
-      imagecot curate prompts --world tiny --per-task 100 --out runs/prompts.jsonl
+      imagecot curate prompts --world drawn --per-task 100 --out runs/prompts.jsonl
     """
-    from imagecot.curation import prompts as made
-    from imagecot.geneval.prompts import load_benchmark_prompts
+    from imagecot.curation.prompts import prompts_of, write_prompts
 
     with continuing(_AGAIN):
-        if world == "tiny":
-            found = made.pictogram_prompts(per_task, seed)
-        else:
-            vocabulary = made.everyday_objects() if world == "everyday" else made.read_names(Path(world))
-            found = made.training_prompts(vocabulary, per_task, seed, [m["prompt"] for m in load_benchmark_prompts()])
-        made.write_prompts(found, out)
+        found = prompts_of(world, per_task, seed)
+        write_prompts(found, out)
     typer.echo(f"{len(found)} prompts: {out}")
 
 
 @app.command()
 def orm(
     prompts: Prompts, out: Out, generator: Generator = "tiny", detector: Detector = "pictograms", paths: Paths = 20,
-    keep: Keep = 20, temperature: Temperature = 1.0, seed: Seed = 0, precision: Precision = None,
+    keep: Keep = 20, temperature: Temperature = None, seed: Seed = 0, precision: Precision = None,
 ) -> None:  # fmt: skip
     """Label final images: yes where GenEval's scorer finds all that the prompt asks.
 
@@ -81,7 +90,7 @@ def orm(
 @app.command()
 def prm(
     prompts: Prompts, out: Out, generator: Generator = "tiny", detector: Detector = "pictograms",
-    temperature: Temperature = 1.0, seed: Seed = 0, precision: Precision = None,
+    temperature: Temperature = None, seed: Seed = 0, precision: Precision = None,
 ) -> None:  # fmt: skip
     """Label the previews of every step: yes where one of four continuations ends right.
 
@@ -95,7 +104,7 @@ def prm(
 @app.command()
 def parm(
     prompts: Prompts, out: Out, generator: Generator = "tiny", detector: Detector = "pictograms", paths: Paths = 20,
-    keep: Keep = 20, temperature: Temperature = 1.0, seed: Seed = 0, precision: Precision = None,
+    keep: Keep = 20, temperature: Temperature = None, seed: Seed = 0, precision: Precision = None,
 ) -> None:  # fmt: skip
     """Label previews for clarity and potential, and final images for selection, as 120 : 80 : 200.
 
@@ -155,11 +164,12 @@ def reflection(
 
       imagecot curate reflection --data runs/orm --out runs/refl --endpoint https://api.openai.com/v1 --model gpt-4o
     """
+    from imagecot import registry
     from imagecot.curation.reflection import Reflecting, reflection_job
 
     by = Reflecting(detector, endpoint, model, seed)
     if endpoint is None:
-        _check_detector(detector)
+        registry.check("detector", detector)
     chat = by.chat(out)
     with continuing(_CONTINUES):
         counts = _fill(reflection_job(data, out, by, chat), "reflecting")
@@ -190,9 +200,10 @@ def repairs(
 
       imagecot curate repairs --scenes 10000 --out runs/near-misses
     """
+    from imagecot import registry
     from imagecot.curation.repairs import repair_job
 
-    _check_generator(generator)
+    registry.check("generator", generator)
     with continuing(_CONTINUES):
         counts = _fill(repair_job(data, scenes, out, generator, seed), "repairing")
     _tell(counts, out)
@@ -234,7 +245,7 @@ def redraws(
     out: Out, generator: Generator = "tiny-self-correct", detector: Detector = "pictograms",
     groups: Annotated[int, typer.Option(help="Rejected images, at most.", callback=PATHS)] = 1000,
     paths: Annotated[int, typer.Option(help="Paths drawn for each rejected image.", callback=PATHS)] = 16,
-    keep: Keep = 4, temperature: Temperature = 1.0, seed: Seed = 0, precision: Precision = None,
+    keep: Keep = 4, temperature: Temperature = None, seed: Seed = 0, precision: Precision = None,
 ) -> None:  # fmt: skip
     """Draw rejected images again from prompt, image and reasons, and label the results: pairs for a better correction.
 
@@ -289,13 +300,14 @@ def import_(
     _tell(counts, out)
 
 
-def _drawing(generator: str, detector: str, temperature: float, seed: int, precision: str | None) -> "Drawing":
+def _drawing(generator: str, detector: str, temperature: float | None, seed: int, precision: str | None) -> "Drawing":
     """Who draws and labels; UsageError for names that are unknown."""
+    from imagecot import registry
     from imagecot.curation.draws import Drawing
 
     check_precision(precision)
-    _check_generator(generator)
-    _check_detector(detector)
+    registry.check("generator", generator)
+    registry.check("detector", detector)
     return Drawing(generator, detector, temperature=temperature, seed=seed, precision=usable(precision))
 
 
@@ -307,22 +319,6 @@ def _label(kind: "Kind", prompts: Path, out: Path, drawing: "Drawing", paths: in
     with continuing(_CONTINUES):
         counts = _fill(label_job(kind, prompts, out, replace(drawing, paths=paths, keep=keep)), "curating")
     _tell(counts, out)
-
-
-def _check_generator(generator: str) -> None:
-    from imagecot import models as names
-
-    if not generator or (names.locate(generator) is None and generator.count("/") != 1):
-        raise nearest("generator", generator, names.known("generator"), ", or give a folder or another hub id")
-
-
-def _check_detector(detector: str) -> None:
-    from imagecot import models as names
-    from imagecot.worlds.drawn.detector import DETECTORS
-
-    here = detector in DETECTORS or Path(detector).is_file() or names.locate(detector) is not None
-    if not detector or not (here or detector.count("/") == 1):
-        raise nearest("detector", detector, list(DETECTORS), ", or give a Mask2Former: a file, a folder or a hub id")
 
 
 def _fill(job: "Job", doing: str) -> dict[str, int]:

@@ -18,7 +18,7 @@ from imagecot.curation.page import SAMPLES, Sample, card, write_samples
 from imagecot.curation.schema import RankingRow, checked
 from imagecot.errors import ImagecotError, UsageError, first_line
 from imagecot.files import make_own_folder, write_atomically, write_text
-from imagecot.identity import claim, refuse_occupied
+from imagecot.identity import claim, read_identity, refuse_occupied
 from imagecot.images import open_picture, png
 from imagecot.interruption import check
 from imagecot.reading import read_bytes
@@ -26,6 +26,7 @@ from imagecot.reading import read_bytes
 Row = dict[str, Any]
 IDENTITY = "curation.json"
 KIND = "curation"
+SETTINGS = "settings"  # of who draws, in an identity
 _AT_ONCE = 256  # rows that are read at a time
 _COLUMNS = ("id", "prompt", "task", "metadata", "question", "step", "steps", "seed", "label", "agreement", "image")
 # Columns that older and imported data do not have: of an image its codes and what is wrong with it; of an image that
@@ -207,6 +208,16 @@ class RankingData:
     def claimed(self) -> bool:
         """Whether anything was written."""
         return (self.out / IDENTITY).is_file()
+
+    def settle(self, known: Row) -> None:
+        """Make what is known once the models are loaded a part of the identity, as far as the folder tells it too.
+
+        UsageError where it tells something else.
+        """
+        file = self.out / IDENTITY
+        there = read_identity(file) if file.is_file() else known
+        self.identity |= {name: value for name, value in known.items() if name in there}
+        refuse_occupied(file, self.identity, KIND)
 
     def claim(self) -> None:
         """Make the folder this curation's own; errors as of `claim_shards`."""

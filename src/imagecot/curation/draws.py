@@ -1,34 +1,38 @@
 """Curations that draw: labels of prompts' images, and of rejected images that are drawn again."""
 
-import dataclasses
 import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from imagecot import models as names
+from imagecot import registry
 from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
 from imagecot.curation.corrections import read_corrections
-from imagecot.curation.dataset import RankingData, Row, content
+from imagecot.curation.dataset import IDENTITY, SETTINGS, RankingData, Row, content
 from imagecot.curation.job import Job, Make
-from imagecot.curation.judging import requirements, weights_of_detector
+from imagecot.curation.judging import requirements
+from imagecot.curation.schema import MOST_CODES
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.metadata import read_prompts
 from imagecot.geneval.prompts import refuse_overlap
+from imagecot.identity import read_identity
 from imagecot.precision import check_precision
 from imagecot.prompts import check_prompts
 from imagecot.reading import read_bytes
-from imagecot.worlds.choice import classes_of, detectors, held_out_of
+from imagecot.worlds.find import classes_of, digests, held_out_of, load_judges
 
 if TYPE_CHECKING:
+    from imagecot.contracts.generator import Generator
     from imagecot.curation.label import Labeller
 
 Kind = Literal["orm", "prm", "parm"]
 MOST_TEMPERATURE = 100.0
+OLD_TEMPERATURE = 1.0  # how folders without settings say that it was the generators' own
 _CONTINUATIONS = 4  # of a path of `prm`
 
 
@@ -37,7 +41,7 @@ class Drawing:
     """Who draws and who labels, and how.
 
     paths        drawn for each prompt; `keep` of them at most become rows
-    temperature  strength of the decoding noise
+    temperature  strength of the decoding noise; None for the generator's own
 
     UsageError for a number that is none or out of bounds, or an unknown precision.
     """
@@ -46,7 +50,7 @@ class Drawing:
     detector: str = "pictograms"
     paths: int = 20
     keep: int = 20
-    temperature: float = 1.0
+    temperature: float | None = None
     seed: int = 0
     precision: str | None = None
 
@@ -54,44 +58,87 @@ class Drawing:
         check_whole(self.paths, "paths", 1, MOST_PATHS)
         check_whole(self.keep, "keep", 1, MOST_IMAGES)
         check_seed(self.seed)
-        check_temperature(self.temperature)
+        if self.temperature is not None:
+            check_temperature(self.temperature)
         check_precision(self.precision)
 
-    def identity(self) -> Row:
-        """All that it draws and labels depends on."""
-        return {
+    @cached_property
+    def model(self) -> "Generator":
+        """The generator, loaded when it is first asked for; UsageError where it cannot draw at the temperature."""
+        generator: Generator = registry.load("generator", self.generator, dtype=self.precision)
+        return at_temperature(generator, self.generator, self.temperature)
+
+    def identity(self, out: Path) -> Row:
+        """All that it draws and labels depends on, to be written in a folder or compared with what is there."""
+        known: Row = {
             "generator": self.generator,
-            "weights": names.weights_of("generator", self.generator),
+            "weights": registry.digests("generator", self.generator),
             "detector": self.detector,
-            "detector_weights": weights_of_detector(self.detector),
+            "detector_weights": digests(self.detector),
             "paths": self.paths,
             "keep": self.keep,
             "temperature": self.temperature,
             "seed": self.seed,
             "precision": self.precision,
         }
+        if registry.is_code("generator", self.generator):
+            known |= {SETTINGS: dict(self.model.settings)}  # the digests of checkpoints tell them; those of code do not
+        file = out / IDENTITY
+        if self.temperature is None and file.is_file() and SETTINGS not in read_identity(file):
+            known |= {"temperature": OLD_TEMPERATURE}
+        return known
 
-    def load(self, prompts: Sequence[str], data: RankingData, before: Sequence[Sequence[int]] = ()) -> "Labeller":
+    def load(
+        self, prompts: Sequence[str], data: RankingData, before: Sequence[Sequence[int]] | None = None
+    ) -> "Labeller":
         """Load who draws and who labels.
 
         before  codes of images that are drawn again
 
-        UsageError for a prompt that cannot be drawn whole; ImagecotError for codes that are another generator's.
+        UsageError for a prompt that cannot be drawn whole, or a generator that cannot do what is asked; ImagecotError
+        for codes that are another generator's.
         """
         from imagecot.curation.label import Labeller
-        from imagecot.generators import load_generator
 
-        loaded = load_generator(self.generator, dtype=self.precision)
-        check_prompts(prompts, loaded)
-        count, size = loaded.model.config.num_vq_tokens, loaded.model.config.codebook_size
-        if any(len(codes) != count or max(codes) >= size for codes in before):
-            raise ImagecotError(
-                f"the rejected images are not {count} codes below {size}, as {self.generator} draws them; "
-                "use the generator that drew them."
-            )
-        model = dataclasses.replace(loaded, temperature=self.temperature)
-        data.identity |= self.identity()  # what had to be fetched has weights only now
-        return Labeller(model, detectors(self.detector)[0], self.paths, self.keep, self.seed)
+        check_prompts(prompts, self.model)
+        check_codes(self.model, self.generator, before)
+        # What had to be fetched has weights only now.
+        data.settle(self.identity(data.out) | {SETTINGS: dict(self.model.settings)})
+        return Labeller(self.model, load_judges(self.detector)[0], self.paths, self.keep, self.seed)
+
+
+def at_temperature(generator: "Generator", name: str, temperature: float | None) -> "Generator":
+    """The generator at a temperature, None for its own; UsageError where it has no other."""
+    from imagecot.contracts.generator import Adjustable
+
+    if temperature is None or generator.settings.get("temperature") == temperature:
+        return generator
+    if not isinstance(generator, Adjustable):
+        raise UsageError(f"{name} draws at no other temperature than its own; leave out --temperature.")
+    return generator.adjusted(temperature=temperature)
+
+
+def check_codes(generator: "Generator", name: str, before: Sequence[Sequence[int]] | None) -> None:
+    """See that the codes of a generator can be kept, and that it can draw again the images of codes `before`.
+
+    UsageError where it cannot; ImagecotError where the codes are another generator's.
+    """
+    from imagecot.contracts.generator import Corrector
+
+    if generator.canvas.codes > MOST_CODES:
+        raise UsageError(
+            f"{name} has {generator.canvas.codes:,} codes, and ranking data keep those below {MOST_CODES:,}."
+        )
+    if before is None:
+        return
+    if not isinstance(generator, Corrector):
+        raise UsageError(f"{name} cannot draw a rejected image again; use a generator that was trained to correct.")
+    count, size = generator.canvas.positions, generator.canvas.codes
+    if any(len(codes) != count or max(codes) >= size for codes in before):
+        raise ImagecotError(
+            f"the rejected images are not {count} codes below {size}, as {name} draws them; "
+            "use the generator that drew them."
+        )
 
 
 def check_temperature(value: object) -> float:
@@ -121,14 +168,14 @@ def label_job(kind: Kind, prompts: Path, out: Path, drawing: Drawing) -> Job:
         methods: dict[Kind, Make] = {"orm": labeller.orm, "prm": labeller.prm, "parm": labeller.parm}
         return methods[kind]
 
+    heat = "" if drawing.temperature is None else f"temperature {drawing.temperature}, "
     return Job(
         out=out,
-        identity={"kind": kind, **drawing.identity(), "prompts_sha256": digest},
+        identity={"kind": kind, **drawing.identity(out), "prompts_sha256": digest},
         work=requirements,
         load=load,
         title=f"{kind.upper()} ranking data",
-        how=f"Drawn by {drawing.generator} (temperature {drawing.temperature}, seed {drawing.seed}) "
-        f"and labelled by {drawing.detector}.",
+        how=f"Drawn by {drawing.generator} ({heat}seed {drawing.seed}) and labelled by {drawing.detector}.",
         each=_CONTINUATIONS if kind == "prm" else drawing.paths,
     )
 
@@ -150,7 +197,7 @@ def redraw_job(data: Path, out: Path, groups: int, drawing: Drawing) -> Job:
     before = [group["rejected_codes"] for group in chosen]
     return Job(
         out=out,
-        identity={"kind": "redraws", **drawing.identity(), "data_sha256": content(data), "groups": len(chosen)},
+        identity={"kind": "redraws", **drawing.identity(out), "data_sha256": content(data), "groups": len(chosen)},
         work=chosen,
         load=lambda under_way: drawing.load(texts, under_way, before).redraws,
         title="Redrawn images",

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
-from imagecot.contracts.detector import Detections, Detector
-from imagecot.geneval.detection import SEEN, judge
 from imagecot.contracts.correction import Correction
-from imagecot.contracts.generator import Generator
+from imagecot.contracts.detector import Detections, Detector
+from imagecot.contracts.generator import Corrector, Generator
 from imagecot.contracts.paths import Paths, finish, states
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.curation.dataset import BEFORE, TOLD, Row, make_row
+from imagecot.errors import UsageError
+from imagecot.geneval.detection import SEEN, judge
 from imagecot.geneval.rules import judge_detections, kept_indices
 
 Metadata = dict[str, Any]
@@ -50,14 +51,13 @@ class Labeller:
 
     def orm(self, prompts: Sequence[Metadata]) -> Iterator[Row]:
         """Final images, labelled by the scorer."""
-        states = self._draw(prompts)
-        images, labels = self._final(prompts, states[-1])
-        yield from self._selection(prompts, states[-1], images, labels)
+        paths = finish(self.generator, self._start(prompts, self.paths))
+        images, labels = self._final(prompts, paths)
+        yield from self._selection(prompts, paths, images, labels)
 
     def prm(self, prompts: Sequence[Metadata]) -> Iterator[Row]:
         """Previews of one path a prompt after every step; yes if any of four continuations ends right."""
-        states = self._draw(prompts, per_prompt=1)
-        for paths in states[1:]:
+        for paths in states(self.generator, self._start(prompts, 1)):
             previews = self.generator.preview(paths)
             if paths.finished:
                 labels = self._verdicts(previews, prompts)
@@ -77,16 +77,22 @@ class Labeller:
         A clarity row is a preview outside the steps that the paper leaves out; a potential row one after the step from
         which previews count as clear, labelled by what the path became. Two more of each path come from the steps
         before, where the answer is harder, for a clarity that comes earlier: training by the paper's leaves them out.
+
+        UsageError where the generator has too few steps for that.
         """
-        states = self._draw(prompts)
-        steps = states[0].steps
-        images, labels = self._final(prompts, states[-1])
-        chosen = list(self._selection(prompts, states[-1], images, labels))
-        yield from chosen
-        index = {seed: k for k, seed in enumerate(states[-1].seeds.tolist())}
-        rng = random.Random(f"{self.seed}:{prompts[0]['prompt']}")
+        steps = self.generator.steps
         late = [t for t in range(1, steps) if t > scaled(CLEAR_AFTER, steps)]
         early = [t for t in range(1, steps) if t < scaled(UNCLEAR_BEFORE, steps)]
+        if not late or not early:
+            raise UsageError(f"paths of {steps} steps have none of which to ask whether they are clear; curate prm.")
+        start = self._start(prompts, self.paths)
+        drawn = [start, *states(self.generator, start)]
+        ended = drawn[-1]
+        images, labels = self._final(prompts, ended)
+        chosen = list(self._selection(prompts, ended, images, labels))
+        yield from chosen
+        index = {seed: k for k, seed in enumerate(ended.seeds.tolist())}
+        rng = random.Random(f"{self.seed}:{prompts[0]['prompt']}")
         before = [t for t in range(scaled(DECIDED_FROM, steps), steps) if t not in late]
         asked: list[tuple[str, int, int]] = []
         for row in chosen:
@@ -99,12 +105,12 @@ class Labeller:
         for step in sorted({step for _, step, _ in asked}):
             here = [(question, k) for question, at, k in asked if at == step]
             rows = sorted({k for _, k in here})
-            previews = self.generator.preview(states[step].select(rows))
+            previews = self.generator.preview(drawn[step].select(rows))
             judged = sorted({k for question, k in here if question == "clarity"})
             needs = [prompts[k // self.paths] for k in judged]
             settled = self._settled(previews[[rows.index(k) for k in judged]], images[judged], needs) if judged else []
             for question, k in here:
-                metadata, image, seed = prompts[k // self.paths], previews[rows.index(k)], int(states[step].seeds[k])
+                metadata, image, seed = prompts[k // self.paths], previews[rows.index(k)], int(ended.seeds[k])
                 if question == "clarity":
                     clear = step > scaled(CLEAR_AFTER, steps)
                     agrees = settled[judged.index(k)]
@@ -126,7 +132,8 @@ class Labeller:
         ]
         seeds = torch.cat([path_seeds(prompt_seed(self.seed, group["id"]), self.paths) for group in groups])
         rows = [k for k in range(len(groups)) for _ in range(self.paths)]
-        start = self.generator.start([groups[k]["prompt"] for k in rows], seeds, history=[before[k] for k in rows])
+        assert isinstance(self.generator, Corrector)  # whoever loads it has seen to that
+        start = self.generator.correct([groups[k]["prompt"] for k in rows], seeds, [before[k] for k in rows])
         paths = finish(self.generator, start)
         prompts = [json.loads(group["metadata"]) for group in groups]
         images, labels = self._final(prompts, paths)
@@ -146,12 +153,10 @@ class Labeller:
         ]
         return [now == then for now, then in zip(*seen, strict=True)]
 
-    def _draw(self, prompts: Sequence[Metadata], per_prompt: int | None = None) -> list[Paths]:
-        """All states of the paths of a unit, prompt by prompt, from step 0 to the end."""
-        count = per_prompt or self.paths
+    def _start(self, prompts: Sequence[Metadata], count: int) -> Paths:
+        """`count` paths of each prompt, prompt by prompt, at step 0."""
         seeds = torch.cat([path_seeds(prompt_seed(self.seed, m["prompt"]), count) for m in prompts])
-        start = self.generator.start([m["prompt"] for m in prompts for _ in range(count)], seeds)
-        return [start, *states(self.generator, start)]
+        return self.generator.start([m["prompt"] for m in prompts for _ in range(count)], seeds)
 
     def _final(self, prompts: Sequence[Metadata], paths: Paths) -> tuple[Tensor, list[bool]]:
         images = self.generator.preview(paths)

@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import Field, ValidationError, model_validator
 
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, QUESTIONS, REFLECTION, Question
-from imagecot.verifiers.chat import IMAGE_TOKEN, RELEASED_CLARITY, RELEASED_POTENTIAL
+from imagecot.contracts.reflection import without_answer
 from imagecot.curation.dataset import REASONS, RankingData, Row, answer, curate, read_rows
 from imagecot.curation.schema import Id, Metadata, Step
 from imagecot.errors import ImagecotError, UsageError
@@ -26,7 +26,7 @@ from imagecot.interruption import check
 from imagecot.naming import inside, safe_name
 from imagecot.prompts import check_prompt
 from imagecot.reading import Foreign, parse_json, phrases, read_bytes, read_records, read_text
-from imagecot.contracts.reflection import without_answer
+from imagecot.verifiers.chat import IMAGE_TOKEN, RELEASED_CLARITY, RELEASED_POTENTIAL
 
 _ADVICE = "give a JSON list of LLaVA conversations, or one a line"
 _A_SHARD = 1000  # rows

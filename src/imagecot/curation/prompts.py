@@ -1,23 +1,21 @@
-"""Training prompts in GenEval's six templates over any vocabulary, never a test prompt (paper, section 2.2)."""
+"""Training prompts of a world, or in GenEval's templates over any vocabulary; no test prompts (paper, section 2.2)."""
 
 import json
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from imagecot.bounds import MAX_SEED, check_seed, check_whole
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, write_text
-from imagecot.geneval.prompts import COLORS, TASKS, make_prompts, normalise
+from imagecot.geneval.prompts import load_benchmark_prompts, training_prompts
 from imagecot.reading import read_lines
+from imagecot.worlds import find
 
 Metadata = dict[str, Any]
-MOST_PER_TASK = 100_000
+EVERYDAY = "everyday"
 MOST_NAMES = 10_000
 LONGEST_NAME = 100
-_IN_VAIN = 1_000_000  # draws without a new prompt after which a task is used up
 
 
 def everyday_objects() -> list[str]:
@@ -28,7 +26,7 @@ def everyday_objects() -> list[str]:
 
 def read_names(file: Path) -> list[str]:
     """Read a vocabulary with a name a line; UsageError naming the line that is none, or is there twice."""
-    advice = "give tiny, everyday or a file with a name a line"
+    advice = "give the name of a world, everyday or a file with a name a line"
     names: list[str] = []
     found: dict[str, int] = {}
     for number, line in read_lines(file, failure=UsageError, advice=advice):
@@ -43,48 +41,17 @@ def read_names(file: Path) -> list[str]:
     return names
 
 
-def training_prompts(
-    names: Sequence[str], per_task: int, seed: int, held_out: Iterable[str], colors: Sequence[str] = COLORS
-) -> list[Metadata]:
-    """Up to `per_task` prompts of each task in a random order, without those of `held_out`.
+def prompts_of(world: str, per_task: int, seed: int) -> list[Metadata]:
+    """Training prompts, at most `per_task` of each task, in a random order.
 
-    A vocabulary has only so many prompts of a task; there are fewer where it is used up. UsageError where nothing
-    is left, or for a vocabulary that is too small.
+    world  the name of a world; `everyday`, for photos of 200 everyday objects; or a file with a name a line
+
+    UsageError for a name that is none of these, a number out of bounds, or a vocabulary of which nothing is left.
     """
-    check_whole(per_task, "per_task", 1, MOST_PER_TASK)
-    check_whole(seed, "the seed of prompts", 0, MAX_SEED)
-    normal = {normalise(prompt) for prompt in held_out}
-    # Repeated draws and held-out prompts fall out, so more are sampled than asked.
-    sampled = make_prompts(seed=seed, n=4 * per_task, names=names, colors=colors)
-    kept = [m for m in sampled if normalise(m["prompt"]) not in normal]
-    prompts = [m for task in TASKS for m in [k for k in kept if k["tag"] == task][:per_task]]
-    if not prompts:
-        raise UsageError("every prompt of this vocabulary is a test prompt; use more object names.")
-    random.Random(seed).shuffle(prompts)
-    return prompts
-
-
-def pictogram_prompts(per_task: int, seed: int) -> list[Metadata]:
-    """Training prompts of the drawn world, each in a wording that is not held out; UsageError as of the others."""
-    from imagecot.worlds.drawn.captions import caption, random_requirement
-
-    check_whole(per_task, "per_task", 1, MOST_PER_TASK)
-    check_seed(seed)
-    rng = random.Random(seed)
-    prompts: list[Metadata] = []
-    for task in TASKS:
-        found: dict[str, Metadata] = {}
-        in_vain = 0  # a task has only so many captions
-        for _ in range(20 * per_task):
-            metadata = random_requirement(rng, task)
-            text = caption(metadata, rng)
-            in_vain = in_vain + 1 if text in found else 0
-            found.setdefault(text, {**metadata, "prompt": text})
-            if len(found) == per_task or in_vain == _IN_VAIN:
-                break
-        prompts += found.values()
-    rng.shuffle(prompts)
-    return prompts
+    if find.is_world(world):
+        return find.world(world).training_prompts(per_task, seed)
+    names = everyday_objects() if world == EVERYDAY else read_names(Path(world))
+    return training_prompts(names, per_task, seed, [m["prompt"] for m in load_benchmark_prompts()])
 
 
 def write_prompts(prompts: Sequence[Metadata], file: Path) -> None:

@@ -3,8 +3,8 @@
 import re
 from typing import Literal
 
-from imagecot.naming import printable
 from imagecot.contracts.reflection import without_answer
+from imagecot.naming import printable
 from imagecot.replies import Reply
 
 Outcome = Literal["reasons", "refused", "cut", "agreed", "empty"]

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from imagecot.bounds import check_seed
 from imagecot.contracts.detector import Detector
-from imagecot.geneval.detection import judge
 from imagecot.curation.chat_model import ChatModel
 from imagecot.curation.dataset import REASONS, RankingData, Row, content, read_rows
 from imagecot.curation.job import Job, Make
-from imagecot.curation.judging import requirements, weights_of_detector
+from imagecot.curation.judging import requirements
 from imagecot.errors import UsageError
+from imagecot.geneval.detection import judge
 from imagecot.images import from_png
 from imagecot.reflection.discrepancies import from_reason, to_text
-from imagecot.worlds.choice import detectors
+from imagecot.worlds.find import digests, load_judges
 
 REJECTED_FOR_EACH_ACCEPTED = 4  # about 80 % of the paper's instances are negative
 # Maps rejected rows to what is wrong with their images; empty where that could not be found out.
@@ -97,7 +97,7 @@ def reflection_job(data: Path, out: Path, by: Reflecting, chat: ChatModel | None
         raise UsageError(f"{data} has no rejected images, of which reasons could be given; draw more paths.")
     if chat is None:
         requirements(rejected, by.detector, data)
-    weights = {} if chat else {"weights": weights_of_detector(by.detector)}
+    weights = {} if chat else {"weights": digests(by.detector)}
 
     def load(under_way: RankingData) -> Make:
         explain: Explain
@@ -105,8 +105,8 @@ def reflection_job(data: Path, out: Path, by: Reflecting, chat: ChatModel | None
             chat.begin = under_way.claim
             explain = chat.explain
         else:
-            explain = by_scorer(detectors(by.detector)[0], by.seed)
-            under_way.identity |= {"weights": weights_of_detector(by.detector)}
+            explain = by_scorer(load_judges(by.detector)[0], by.seed)
+            under_way.identity |= {"weights": digests(by.detector)}
         return lambda unit: reflections(unit, explain, by.seed)
 
     def nothing() -> str:

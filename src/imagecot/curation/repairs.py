@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imagecot import models as names
+from imagecot import registry
 from imagecot.bounds import check_seed, check_whole
-from imagecot.geneval.detection import judge
+from imagecot.contracts.generator import Encoder, Generator
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.curation.dataset import RankingData, Row, content, make_row, read_rows
 from imagecot.curation.job import Job, Make
-from imagecot.curation.judging import requirements, weights_of_detector
+from imagecot.curation.judging import requirements
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators.showo.magvitv2 import MagvitV2
+from imagecot.geneval.detection import judge
 from imagecot.geneval.prompts import TASKS
 from imagecot.images import from_picture, from_png
 from imagecot.worlds.drawn.captions import caption
@@ -31,7 +31,8 @@ from imagecot.worlds.drawn.dataset import TASK_WEIGHTS, example
 from imagecot.worlds.drawn.detector import PictogramDetector, load_detector
 from imagecot.worlds.drawn.questions import draw_question
 from imagecot.worlds.drawn.repair import Metadata, lack_of_room, repaired, seen_scene
-from imagecot.worlds.drawn.scenes import Scene, draw
+from imagecot.worlds.drawn.scenes import SIZE, Scene, draw
+from imagecot.worlds.find import digests
 
 MOST_SCENES = 10_000_000
 _DETECTOR = "pictograms"
@@ -41,12 +42,26 @@ _Made = tuple[str, Metadata, Scene, bool]
 
 @dataclass(frozen=True)
 class Repairer:
-    """Who sees what is in an image and judges its repair, and whose codes all images have; `steps` are its steps."""
+    """Whose codes all images have, and who sees what is in one and judges its repair.
 
-    tokenizer: MagvitV2
+    UsageError for a generator that finds no codes of pictures, or draws images of another size.
+    """
+
+    generator: Generator
     detector: PictogramDetector
-    steps: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.generator, Encoder):
+            raise UsageError(
+                "repairs are pictures whose codes the generator finds, and this one finds none; name another."
+            )
+        if self.generator.canvas.image != (SIZE, SIZE):
+            height, width = self.generator.canvas.image
+            raise UsageError(
+                f"repairs are pictures of {SIZE} x {SIZE} pixels, and the generator's images have {height} x {width}; "
+                "name one of the drawn world."
+            )
 
     def images(self, rows: Sequence[Row]) -> list[Row]:
         """Return a repair of each image (rows of the question orm), as far as the scorer confirms it."""
@@ -75,17 +90,18 @@ class Repairer:
         if not made:
             return []
         codes, images = self._coded(torch.stack([from_picture(draw(scene)) for _, _, scene, _ in made]))
+        steps = self.generator.steps
         verdicts = judge(self.detector, list(images), [need for _, need, _, _ in made])
         return [
-            make_row(need, "orm", image, self.steps, self.steps, prompt_seed(self.seed, name), label, None, own)
+            make_row(need, "orm", image, steps, steps, prompt_seed(self.seed, name), label, None, own)
             for (name, need, _, label), image, own, verdict in zip(made, images, codes, verdicts, strict=True)
             if verdict.correct == label
         ]
 
-    @torch.no_grad()
     def _coded(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        codes = self.tokenizer.codes(pictures)
-        return codes, self.tokenizer.decode_codes(codes).float()
+        assert isinstance(self.generator, Encoder)
+        codes = self.generator.encode(pictures)
+        return codes, self.generator.decode(codes).float().cpu()
 
 
 def missed(scene: Scene, rng: random.Random) -> Metadata | None:
@@ -117,14 +133,11 @@ def repair_job(data: Path | None, scenes: int, out: Path, generator: str, seed: 
         source = {"data_sha256": content(data)}
 
     def weights() -> Row:
-        return {"weights": names.weights_of("generator", generator), "detector_weights": weights_of_detector(_DETECTOR)}
+        return {"weights": registry.digests("generator", generator), "detector_weights": digests(_DETECTOR)}
 
     def load(under_way: RankingData) -> Make:
-        from imagecot.generators import load_generator
-
-        drawer = load_generator(generator)
+        repairer = Repairer(registry.load("generator", generator), load_detector(_DETECTOR), seed)
         under_way.identity |= weights()
-        repairer = Repairer(drawer.image_tokenizer, load_detector(_DETECTOR), drawer.steps, seed)
         return repairer.scenes if data is None else repairer.images
 
     return Job(

@@ -13,7 +13,7 @@ from imagecot.prompts import check_prompt
 from imagecot.reading import Foreign, phrases
 
 MOST_STEPS = 100_000
-_MOST_CODES = 2**15  # codes are kept in 16 bits
+MOST_CODES = 2**15  # codes are kept in 16 bits
 
 
 def _prompt(text: str) -> str:
@@ -34,7 +34,7 @@ Prompt = Annotated[str, AfterValidator(_prompt)]
 Metadata = Annotated[str, AfterValidator(_object)]
 Seed = Annotated[int, Field(ge=MIN_SEED, le=MAX_SEED)]
 Step = Annotated[int, Field(ge=0, le=MOST_STEPS)]
-Codes = Annotated[list[Annotated[int, Field(ge=0, lt=_MOST_CODES)]], Field(min_length=1)]
+Codes = Annotated[list[Annotated[int, Field(ge=0, lt=MOST_CODES)]], Field(min_length=1)]
 
 
 class Picture(Foreign):

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from imagecot.checkpoint import find_weights, read_config
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import foreign, load_model, load_tokenizer
+from imagecot.geneval import published
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Boxes
 from imagecot.hub import CLIP, check_name, find
@@ -51,7 +52,7 @@ class ClipColors:
         """Load a checkpoint such as openai/clip-vit-large-patch14; ImagecotError where it cannot be had or read."""
         from transformers import CLIPModel
 
-        folder = find_folder(folder_or_hub_id, CLIP, "openai/clip-vit-large-patch14")
+        folder = find_folder(folder_or_hub_id, CLIP, published.CLIP)
         if read_config(folder).get("model_type") != "clip":
             raise UsageError(f"{folder} is not a CLIP checkpoint by its config.json; pass one of CLIP.")
         device = as_device(device)

@@ -101,7 +101,7 @@ class Mask2FormerClip:
             origin = "mmdet" if published else f"file {path.name}"
         else:
             require_scipy()
-            folder = find_folder(source, DETECTOR, "facebook/mask2former-swin-small-coco-instance")
+            folder = find_folder(source, DETECTOR, published.DETECTOR)
             if read_config(folder).get("model_type") != "mask2former":
                 raise UsageError(f"{folder} is not a Mask2Former by its config.json; pass a detector.")
             model = load_complete(transformers.Mask2FormerForUniversalSegmentation, folder).eval()

@@ -1,6 +1,7 @@
 """The prompts of GenEval: the wording of its six tasks, its seeded sampler and the fixed set of 553."""
 
 import json
+import random
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
@@ -23,6 +24,7 @@ COLORS: tuple[str, ...] = (
 )
 RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
 MOST_SAMPLED = 100_000  # prompts a task
+MOST_PER_TASK = 100_000  # prompts for training
 TASKS: tuple[str, ...] = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 NUMBER_WORDS: tuple[str, ...] = (
     *("zero", "one", "two", "three", "four", "five"),
@@ -167,6 +169,27 @@ def make_prompts(
         first_color, second_color = draw(colors, 2)
         samples.append(color_attr_metadata(first, first_color, second, second_color))
     return list({json.dumps(sample): sample for sample in samples}.values())
+
+
+def training_prompts(
+    names: Sequence[str], per_task: int, seed: int, held_out: Iterable[str], colors: Sequence[str] = COLORS
+) -> list[Metadata]:
+    """Up to `per_task` prompts of each task in a random order, without those of `held_out`.
+
+    A vocabulary has only so many prompts of a task; there are fewer where it is used up. UsageError where nothing
+    is left, or for a vocabulary that is too small.
+    """
+    check_whole(per_task, "per_task", 1, MOST_PER_TASK)
+    check_whole(seed, "the seed of prompts", 0, MAX_SEED)
+    normal = {normalise(prompt) for prompt in held_out}
+    # Repeated draws and held-out prompts fall out, so more are sampled than asked.
+    sampled = make_prompts(seed=seed, n=4 * per_task, names=names, colors=colors)
+    kept = [m for m in sampled if normalise(m["prompt"]) not in normal]
+    prompts = [m for task in TASKS for m in [k for k in kept if k["tag"] == task][:per_task]]
+    if not prompts:
+        raise UsageError("every prompt of this vocabulary is a test prompt; use more object names.")
+    random.Random(seed).shuffle(prompts)
+    return prompts
 
 
 def _words(what: str, words: object) -> list[str]:

@@ -26,6 +26,7 @@ from imagecot.contracts.correction import Correction
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
+from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
 from imagecot.files import write_text
 from imagecot.generators import load_generator
@@ -39,12 +40,12 @@ from imagecot.reflection.by_asking import examine_image
 from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text
 from imagecot.study.folder import STUDY, other_prompt
 from imagecot.study.pool import Judges, digests
-from imagecot.study.recipe import Metadata, Prompts, judging, prompts
+from imagecot.study.recipe import Metadata, Prompts, prompts
 from imagecot.study.rows import CorrectionsRow, Row
 from imagecot.study.run import circumstances, write_summary
 from imagecot.study.store import Store
-from imagecot.contracts.verifier import Verifier
 from imagecot.verifiers import load_verifier
+from imagecot.worlds.find import judges_of
 
 FOUND = "found_by_asking"
 LABELS = {
@@ -135,7 +136,7 @@ def correct(recipe: CorrectionsRecipe, every: Sequence[Metadata], store: Store, 
 
 def misfit(recipe: CorrectionsRecipe, asked: dict[int, Row], row: Row) -> str | None:
     """Say why a stored row does not belong to this study; None where it does."""
-    judges = len(judging(recipe.detector))
+    judges = len(judges_of(recipe.detector))
     if len(row["corrected"]) > recipe.wrong:
         return f"{len(row['corrected'])} images are corrected, more than {recipe.wrong}"
     for number, image in enumerate(row["corrected"]):

@@ -13,9 +13,10 @@ from imagecot.errors import UsageError
 from imagecot.files import make_folder, make_own_folder, write_text
 from imagecot.identity import Identity, read_identity, refuse_occupied, refuse_other
 from imagecot.study import self_correction
-from imagecot.study.recipe import RowRecipe, StudyRecipe, Unit, due, judging, units
+from imagecot.study.recipe import RowRecipe, StudyRecipe, Unit, due, units
 from imagecot.study.rows import PoolRow, Row, SelfCorrectionRow
 from imagecot.study.store import Store
+from imagecot.worlds.find import judges_of
 
 STUDY = "study.json"
 CANDIDATES, SELF_CORRECTION, TIMING = "candidates", "self_correction", "timing.jsonl"
@@ -108,7 +109,7 @@ def correction_store(recipe: StudyRecipe, weights: Row) -> Store:
     asked = self_correction.shuffled_prompts(recipe)
 
     def misfit(row: Row) -> str | None:
-        return other_prompt(row, dict(enumerate(asked))) or self_correction.misfit(row, len(judging(recipe.detector)))
+        return other_prompt(row, dict(enumerate(asked))) or self_correction.misfit(row, len(judges_of(recipe.detector)))
 
     return Store(recipe.output / SELF_CORRECTION, CANDIDATES, SelfCorrectionRow, misfit, claim)
 
@@ -125,7 +126,7 @@ def other_prompt(row: Row, asked: dict[int, Row]) -> str | None:
 
 def _misfit(recipe: StudyRecipe, known: dict[int, Unit]) -> Callable[[Row], str | None]:
     asked = {number: unit.metadata for number, unit in known.items()}
-    judges = len(judging(recipe.detector))
+    judges = len(judges_of(recipe.detector))
 
     def misfit(row: Row) -> str | None:
         other = other_prompt(row, asked)

@@ -14,24 +14,24 @@ from PIL import Image
 from torch import Tensor
 
 from imagecot.contracts.detector import Detector
-from imagecot.geneval.detection import judge
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.randomness import path_seeds, prompt_seed
+from imagecot.contracts.search import Candidate, Cost
+from imagecot.contracts.verifier import Verifier
 from imagecot.files import make_own_folder, write_atomically
 from imagecot.generators import load_generator
+from imagecot.geneval.detection import judge
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture
 from imagecot.models import weights_of
 from imagecot.strategies import search
 from imagecot.strategies.parm_plus_plus import codes_of
-from imagecot.contracts.search import Candidate, Cost
 from imagecot.strategies.trace import Trace
 from imagecot.study.recipe import Metadata, RowRecipe, StudyRecipe, Unit, due
 from imagecot.study.recorded import record
 from imagecot.study.rows import Row
-from imagecot.contracts.verifier import Verifier
 from imagecot.verifiers import load_verifier
-from imagecot.worlds.choice import detectors
+from imagecot.worlds.find import load_judges
 
 GALLERY = "gallery"
 
@@ -98,8 +98,8 @@ class Judges:
 
     @classmethod
     def load(cls, name: str) -> "Judges":
-        """The detector of that name, and the second of its world where there is one."""
-        return cls([detector for detector in detectors(name) if detector])
+        """The detector of that name, and the others of its world."""
+        return cls(load_judges(name))
 
     @property
     def weights(self) -> list[Any]:

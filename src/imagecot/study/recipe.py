@@ -10,8 +10,7 @@ from imagecot.errors import UsageError
 from imagecot.geneval.prompts import TASKS
 from imagecot.precision import Precision
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed, Share
-from imagecot.worlds.choice import benchmark_of
-from imagecot.worlds.drawn.detector import DETECTORS
+from imagecot.worlds.find import benchmark_of
 
 SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
 RANDOM, ORACLE = "random", "oracle"  # lines of every table and curve, so no names of rows
@@ -135,11 +134,6 @@ class Unit(NamedTuple):
     number: int
     rank: int
     metadata: Metadata
-
-
-def judging(detector: str) -> list[str]:
-    """The folders or the name of the judges: both of the drawn world, or one alone."""
-    return list(DETECTORS.values()) if detector in DETECTORS else [detector]
 
 
 def prompts(detector: str, per_task: int) -> list[tuple[int, Metadata]]:

@@ -36,11 +36,12 @@ from imagecot.study.analysis import analyse
 from imagecot.study.folder import TIMING, check_folder, correction_store, is_claimed, stores
 from imagecot.study.names import SUMMARY
 from imagecot.study.pool import Judges, Shelf, digests, observe, verifiers_of, write_pictures
-from imagecot.study.recipe import StudyRecipe, Unit, due, judging, prompts, timed_prompts, units
+from imagecot.study.recipe import StudyRecipe, Unit, due, prompts, timed_prompts, units
 from imagecot.study.rejudge import judge_again
 from imagecot.study.rows import Row
 from imagecot.study.store import Store, without_nan
 from imagecot.study.timing import Timed
+from imagecot.worlds.find import judges_of
 
 
 def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Console | None = None) -> Row:
@@ -87,7 +88,7 @@ def weights_used(recipe: StudyRecipe) -> Row:
 
 def judges_used(recipe: StudyRecipe) -> Row:
     """SHA-256 of the judges' weights, where they are folders or in the hub's cache."""
-    return {name: weights_of("detector", name) for name in judging(recipe.detector)}
+    return {name: weights_of("detector", name) for name in judges_of(recipe.detector)}
 
 
 def check_models(recipe: StudyRecipe, weights: Row, shelf: Shelf) -> None:

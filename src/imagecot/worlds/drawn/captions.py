@@ -8,9 +8,11 @@ import random
 from functools import lru_cache
 from typing import Any
 
+from imagecot.bounds import check_seed, check_whole
 from imagecot.geneval import prompts as wording
 from imagecot.geneval.prompts import (
     COLORS,
+    MOST_PER_TASK,
     NUMBER_WORDS,
     RELATIONS,
     TASKS,
@@ -24,6 +26,7 @@ Metadata = dict[str, Any]
 
 TEST_SEED = 43
 TEST_SIZE = 60
+_IN_VAIN = 1_000_000  # draws without a new prompt after which a task is used up
 OPENINGS = (
     "a photo of ",
     "a picture of ",
@@ -95,6 +98,30 @@ def with_colors(metadata: Metadata, scene: Scene) -> Metadata:
         return {**need, "color": colors.pop()} if len(colors) == 1 else need
 
     return {**metadata, "include": [filled(need) for need in metadata["include"]]}
+
+
+def training_prompts(per_task: int, seed: int) -> list[Metadata]:
+    """At most `per_task` prompts of each task, each in a wording that is not held out, in a random order.
+
+    UsageError for a number out of bounds.
+    """
+    check_whole(per_task, "per_task", 1, MOST_PER_TASK)
+    check_seed(seed)
+    rng = random.Random(seed)
+    prompts: list[Metadata] = []
+    for task in TASKS:
+        found: dict[str, Metadata] = {}
+        in_vain = 0  # a task has only so many captions
+        for _ in range(20 * per_task):
+            metadata = random_requirement(rng, task)
+            text = caption(metadata, rng)
+            in_vain = in_vain + 1 if text in found else 0
+            found.setdefault(text, {**metadata, "prompt": text})
+            if len(found) == per_task or in_vain == _IN_VAIN:
+                break
+        prompts += found.values()
+    rng.shuffle(prompts)
+    return prompts
 
 
 @lru_cache(maxsize=1)

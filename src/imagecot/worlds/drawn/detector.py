@@ -15,13 +15,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot import registry
 from imagecot.checkpoint import AGAIN, CONFIG, find_weights
 from imagecot.contracts.detector import Detections
-from imagecot.geneval.detection import judge
 from imagecot.errors import ImagecotError
+from imagecot.geneval.detection import judge
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Judgment
-from imagecot.hub import CHECKPOINTS
 from imagecot.reading import Foreign, read_record
 from imagecot.weights import load_into, load_state_dict, save_checkpoint
 from imagecot.worlds.drawn.scenes import KINDS, SIZE
@@ -30,8 +30,6 @@ STRIDE = 4
 GRID = SIZE // STRIDE
 _FLOOR = 0.05  # detections below this score are not reported; the lowest threshold of the rules is 0.3
 _AT_ONCE = 256
-DETECTORS: dict[str, str] = {"pictograms": "tiny-detector", "pictograms-2": "tiny-detector-2"}
-"""Names of the shipped detectors and their folders: the first judges, the second is asked beside it."""
 
 Trunk = Literal["convolutional", "transformer"]
 
@@ -189,5 +187,6 @@ class PictogramDetector(nn.Module):
 
 
 def load_detector(name: str = "pictograms") -> PictogramDetector:
-    """A shipped detector by its name in `DETECTORS`."""
-    return PictogramDetector.from_pretrained(CHECKPOINTS / DETECTORS[name])
+    """A shipped detector by its name."""
+    detector: PictogramDetector = registry.load("detector", name)
+    return detector

@@ -1,0 +1,98 @@
+"""Worlds by name, and by the name of a detector: what it finds, what it is asked, and who judges beside it.
+
+from imagecot.worlds.find import load_judges, world
+
+prompts = world("drawn").prompts()
+first, *others = load_judges("pictograms")
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from imagecot import models, registry
+from imagecot.worlds.geneval import GenEval
+
+if TYPE_CHECKING:
+    from imagecot.contracts.detector import Detector
+    from imagecot.contracts.world import Metadata, World
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """A world whose detectors ask other models too."""
+
+    def parts(self, colors: str | None = None) -> Mapping[str, str]:
+        """The names of these models by their roles, of `load_judges(name, colors)`."""
+        ...
+
+
+def is_world(name: str) -> bool:
+    """Whether a name can only be that of a world: a known one, or `package.module:Class`. Nothing is loaded."""
+    return name in registry.names("world") or name in registry.ROLES["world"].older or registry.is_code("world", name)
+
+
+def world(name: str) -> "World":
+    """The world of a name; UsageError where there is none."""
+    found: World = registry.load("world", name)
+    return found
+
+
+def world_of(detector: str, first: str | None = None) -> "World":
+    """The world by whose prompts a detector judges: the one that lists it, else GenEval's.
+
+    first  the name of a world that is asked before all others, such as one that is given as a class
+    """
+    for name in ([first] if first else []) + registry.names("world"):
+        found = world(name)
+        if detector in found.judges:
+            return found
+    return GenEval()
+
+
+def load_judges(detector: str, colors: str | None = None, first: str | None = None) -> "list[Detector]":
+    """Load a detector by its name, then the others that its world judges by.
+
+    colors  the CLIP that names colours beside a Mask2Former
+    first   as of `world_of`
+
+    UsageError for a name that is none; ImagecotError where one cannot be had or read.
+    """
+    home = world_of(detector, first)
+    if registry.is_code("detector", detector) and detector not in home.judges:
+        return [registry.load("detector", detector)]
+    return list(home.load_judges(detector, colors))
+
+
+def judges_of(detector: str) -> list[str]:
+    """The names of those that `load_judges` loads."""
+    home = world_of(detector)
+    listed = home.judges if detector in home.judges else ()
+    return [detector, *(name for name in listed if name != detector)]
+
+
+def classes_of(detector: str, first: str | None = None) -> tuple[str, ...]:
+    """The classes that a detector finds; only one that is given as a class is loaded for it."""
+    home = world_of(detector, first)
+    if registry.is_code("detector", detector) and detector not in home.judges:
+        return tuple(registry.load("detector", detector).classes)
+    return home.classes
+
+
+def digests(detector: str) -> dict[str, str]:
+    """SHA-256 by role of all that a detector consists of, as far as it is on disk."""
+    found = registry.digests("detector", detector)
+    home = world_of(detector)
+    if isinstance(home, Composed) and not registry.is_code("detector", detector):
+        for role, name in home.parts().items():
+            found |= models.weights_of(role, name)
+    return found
+
+
+def benchmark_of(detector: str, first: str | None = None) -> "list[Metadata]":
+    """The prompts that the world of a detector is tested by."""
+    return world_of(detector, first).prompts()
+
+
+def held_out_of(detector: str) -> list[str]:
+    """The texts of these prompts, which no training may see."""
+    return [str(metadata["prompt"]) for metadata in benchmark_of(detector)]
