@@ -24,6 +24,13 @@ def check_whole(value: object, name: str, least: int, most: int) -> int:
     return number
 
 
+def check_paths(n: object) -> int:
+    """Return a number of paths; UsageError for what is none."""
+    if isinstance(n, int) and n < 1:
+        raise UsageError(f"a search needs at least 1 path, not {shown(n)}; give a positive number.")
+    return check_whole(n, "the number of paths", 1, MOST_PATHS)
+
+
 def check_seed(seed: object, name: str = "the seed") -> int:
     """Return a seed that every generator of random numbers takes; UsageError for anything else."""
     return check_whole(seed, name, MIN_SEED, MAX_SEED)

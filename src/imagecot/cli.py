@@ -11,6 +11,7 @@ import typer
 from imagecot import __version__, interruption, last_resort
 from imagecot.commands import benchmark, curate, evaluate, generate, models, recipe, report
 from imagecot.commands.output import say
+from imagecot.commands.searches import SearchCommand
 from imagecot.errors import OUT_OF_MEMORY, ImagecotError, UsageError
 from imagecot.files import reason
 from imagecot.memory import is_out_of_memory
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(generate.generate)
+app.command(cls=SearchCommand)(generate.generate)
 app.add_typer(curate.app, name="curate")
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(recipe.train)

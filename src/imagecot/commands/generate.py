@@ -9,33 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagecot.commands.output import completion, nearest, progress_bar, say, usable, waiting
+from imagecot.commands import searches
+from imagecot.commands.output import completion, progress_bar, say, usable, waiting
 from imagecot.errors import UsageError
 from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS
-from imagecot.strategies import STRATEGIES, check_request, search
 
 if TYPE_CHECKING:
+    from imagecot.identity import Identity
+    from imagecot.strategies.defaults import Named
+    from imagecot.strategies.request import Request
     from imagecot.strategies.trace import Trace
 
-# Who judges the shipped generators in each search, where nobody is named.
-DEFAULT_VERIFIERS = {
-    "best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm", "parm++": "tiny-parm++",
-}  # fmt: skip
-# What measured best with a shipped verifier: to tiny-parm no preview before step 6 of 18 is clear, and of a hard prompt
-# it refuses nearly every path.
-STOPPING = {name: {"first_step": 6, "keep": 0.4} for name in ("tiny-parm", "tiny-parm++")}
-DEFAULT_CORRECTOR = "tiny-self-correct"  # of the shipped generators in parm++
 _MOST_NAMESAKES = 1000
-PAPER: dict[str, Any] = {"first_step": 1, "keep": 0.0}  # how paths are stopped by all others
 
 
 def generate(
+    context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
     generator: Annotated[
         str,
         typer.Option(
-            help="A shipped name, a checkpoint folder or a hub id.",
+            help="A shipped name, a checkpoint folder, a hub id or module:Class.",
             autocompletion=completion("generator"),
         ),
     ] = "tiny-dpo",
@@ -44,37 +39,26 @@ def generate(
         typer.Option(
             help="Who judges: likewise. A shipped generator has its own for each search.",
             autocompletion=completion("verifier"),
+            show_default=False,
         ),
     ] = None,
     strategy: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--search",
-            help=f"Which paths live: {', '.join(STRATEGIES)}.",
-            autocompletion=lambda: list(STRATEGIES),
+            help="Which paths live: {searches}, or module:Class. Default: the one that the generator's checkpoint names, "
+            "parm for shipped ones.",
+            autocompletion=searches.searches,
+            show_default=False,
         ),
-    ] = "parm",
+    ] = None,
     n: Annotated[int, typer.Option("-n", help="How many paths are drawn.")] = 20,
     seed: Annotated[int, typer.Option(help="The same seed draws the same paths.")] = 0,
-    first_step: Annotated[
-        int | None,
-        typer.Option(
-            help="The first step after which parm and parm++ look at a path; later is faster. Default: 1, with "
-            "tiny-parm 6, from where previews count as clear to it.",
-            show_default=False,
-        ),
-    ] = None,
-    keep: Annotated[
-        float | None,
-        typer.Option(
-            help="The share of clear paths that parm and parm++ let run on. Default: 0 (a no stops), tiny-parm 0.5.",
-            show_default=False,
-        ),
-    ] = None,
+    settings: searches.Set = None,
     corrector: Annotated[
         str | None,
         typer.Option(
-            help="Who draws again what parm++ finds wrong, with the same image codes. Default: the generator itself, "
+            help="Who draws again what a search finds wrong, with the same image codes. Default: the generator itself, "
             "of shipped ones tiny-self-correct.",
             autocompletion=completion("generator"),
             show_default=False,
@@ -104,40 +88,25 @@ def generate(
 
       imagecot generate "two cups" --search single --seed 7 --out runs/cups
 
-      imagecot generate "a bird left of a cup" --generator tiny-dpo --search parm++
+      imagecot generate "a bird left of a cup" --generator tiny-dpo --search parm++ --keep 0.5
 
       imagecot generate "a blue car" -n 50 --json | jq .chosen
     """
-    from imagecot import models
+    from imagecot.bounds import check_paths, check_seed
+    from imagecot.prompts import check_prompt
+    from imagecot.strategies.defaults import completed
 
-    check_request(prompt, strategy, n, seed)
-    precision = usable(precision)
-    if strategy == "parm++" and generator in models.shipped("generator") and generator != DEFAULT_CORRECTOR:
-        corrector = DEFAULT_CORRECTOR if corrector is None else corrector
-    if verifier is None and strategy != "single":
-        elsewhere = models.locate(generator) is not None or generator.count("/") == 1
-        if elsewhere and generator not in models.shipped("generator"):
-            raise UsageError(
-                f"{strategy} needs a verifier trained for what {generator} draws; name it with --verifier."
-            )
-        verifier = DEFAULT_VERIFIERS[strategy]
-    given = {name: value for name, value in (("first_step", first_step), ("keep", keep)) if value is not None}
-    best = STOPPING.get(verifier or "", {}) if strategy in ("parm", "parm++") else {}
-    named = {"generator": generator, "verifier": verifier, "corrector": corrector}
-    request = Request(
-        prompt=prompt,
-        names={role: name for role, name in named.items() if name is not None},
-        strategy=strategy,
-        n=n,
-        seed=seed,
-        stopping=PAPER | best | given,
-        precision=precision,
-    )
-    weights = request.weights()
-    folder, finished = _open(request, weights, out)
+    check_prompt(prompt)
+    check_paths(n)
+    check_seed(seed)
+    given = searches.settings_given(context, settings)
+    named = completed(generator, strategy, verifier, corrector, given)
+    run = Job(prompt, named, n, seed, usable(precision), named.digests())
+    request = run.load() if named.known_when_loaded else None
+    folder, finished = _open(run, request, out)
     default = "" if out else f" with --out {folder}"
     with continuing(f"the same command{default} continues where this run was"):
-        trace = finished or _run(request, weights, folder)
+        trace = finished or _draw(request or run.load(), folder)
     if as_json:
         typer.echo(json.dumps(as_dict(trace, folder), ensure_ascii=False))
     else:
@@ -145,96 +114,93 @@ def generate(
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked for: a prompt, the models' names by role, and how to search."""
+class Job:
+    """What is asked for: a prompt, the search and its models by name, and SHA-256 of what they are."""
 
     prompt: str
-    names: dict[str, str]
-    strategy: str
+    named: "Named"
     n: int
     seed: int
-    stopping: dict[str, Any]
     precision: str | None
+    weights: dict[str, str]
 
-    def weights(self) -> dict[str, str]:
-        """SHA-256 of the weights of models that are on disk; UsageError for a name that no model has."""
-        from imagecot import models
-
-        found: dict[str, str] = {}
-        for role, name in self.names.items():
-            if models.locate(name) is None and name.count("/") != 1:
-                known = models.known("verifier" if role == "verifier" else "generator")
-                raise nearest(role, name, known, ", or give a folder or another hub id")
-            found |= models.weights_of(role, name)
-        return found
-
-    def finished_in(self, folder: Path, weights: dict[str, str]) -> "Trace | None":
-        """The finished trace of this run without loading a model; UsageError where the folder is taken."""
-        from imagecot.strategies.folder import open_folder
-
-        identity: dict[str, Any] = {
+    @property
+    def identity(self) -> "Identity":
+        """What is known of the identity of the run before a model is loaded."""
+        return {
             "prompt": self.prompt,
-            "strategy": self.strategy,
-            "generator": self.names["generator"],
-            "verifier": self.names.get("verifier"),
-            "n": 1 if self.strategy == "single" else self.n,
+            "strategy": self.named.strategy,
+            "generator": self.named.models["generator"],
+            "verifier": self.named.models.get("verifier"),
+            "n": self.named.search.paths(self.n),
             "seed": self.seed,
-            "weights": weights,
+            "weights": self.weights,
         }
-        finished = open_folder(folder, identity)
-        if finished is not None:
-            for setting, asked in {**self.stopping, "precision": self.precision}.items():
-                there = finished.settings.get(setting, PAPER.get(setting))
-                if asked is not None and there != asked:
-                    raise UsageError(
-                        f"{folder} holds another run ({setting} {there}, not {asked}); choose another folder."
-                    )
-        return finished
+
+    def refuse_other(self, folder: Path, there: "Identity") -> None:
+        """Raise UsageError where the run of a folder has other options, or is known to have another precision."""
+        self.named.refuse_other_options(folder, there)
+        had = there["settings"].get("precision", self.precision)
+        if self.precision is not None and had != self.precision:
+            raise UsageError(
+                f"{folder} holds another run (precision {had}, not {self.precision}); choose another folder."
+            )
+
+    def load(self) -> "Request":
+        """Load the models, and name the words that the generator does not know."""
+        with waiting("loading the models"):
+            from imagecot import registry
+            from imagecot.strategies.request import Request
+
+            models = {
+                role: registry.load("verifier" if role == "verifier" else "generator", name, dtype=self.precision)
+                for role, name in self.named.models.items()
+            }
+        warn_of_unknown_words(self.prompt, self.named.models["generator"])
+        return Request(
+            self.prompt,
+            models["generator"],
+            models.get("verifier"),
+            self.named.strategy,
+            self.n,
+            self.seed,
+            self.named.given,
+            models.get("corrector"),
+            names=self.named.models,
+            weights=self.weights,
+        )
 
 
-def _open(request: Request, weights: dict[str, str], out: Path | None) -> "tuple[Path, Trace | None]":
+def _open(run: Job, request: "Request | None", out: Path | None) -> "tuple[Path, Trace | None]":
     """The folder to write to, and the trace of this run where it is finished there.
 
     Where no folder is given it is named after day and prompt, with a number behind where others took the name.
     """
+    from imagecot.strategies.folder import open_folder
+
+    def finished_in(folder: Path) -> "Trace | None":
+        if request is not None:
+            return open_folder(folder, request.identity)
+        return open_folder(folder, run.identity, run.refuse_other)
+
     if out is not None:
-        return out, request.finished_in(out, weights)
-    default = Path("runs") / f"{datetime.date.today()}-{slug(request.prompt)}"
+        return out, finished_in(out)
+    default = Path("runs") / f"{datetime.date.today()}-{slug(run.prompt)}"
     for number in range(1, _MOST_NAMESAKES):
         folder = default if number == 1 else default.with_name(f"{default.name}-{number}")
         try:
-            return folder, request.finished_in(folder, weights)
+            return folder, finished_in(folder)
         except UsageError:
             continue
     raise UsageError(f"{default} and {_MOST_NAMESAKES - 2} more of its name are taken; give a folder with --out.")
 
 
-def _run(request: Request, weights: dict[str, str], folder: Path) -> "Trace":
-    """Load the models and search."""
-    names = request.names
-    with waiting("loading the models"):
-        from imagecot.generators import load_generator
-        from imagecot.verifiers import load_verifier
+def _draw(request: "Request", folder: Path) -> "Trace":
+    """Search, and leave the trace in a folder."""
+    from imagecot.strategies.search import search_in
 
-        generator = load_generator(names["generator"], dtype=request.precision)
-        verifier = load_verifier(names["verifier"], dtype=request.precision) if "verifier" in names else None
-        corrector = load_generator(names["corrector"], dtype=request.precision) if "corrector" in names else None
-    warn_of_unknown_words(request.prompt, names["generator"])
     with progress_bar("drawing") as progress:
-        return search(
-            request.prompt,
-            generator=generator,
-            verifier=verifier,
-            strategy=request.strategy,
-            n=request.n,
-            seed=request.seed,
-            **request.stopping,
-            corrector=corrector,
-            progress=progress,
-            folder=folder,
-            names=names,
-            weights=weights,
-        )
+        return search_in(folder, request, progress)
 
 
 def warn_of_unknown_words(prompt: str, generator: str) -> None:

@@ -1,6 +1,7 @@
 """One run in one folder: finished, interrupted or another's. Looking at it loads no model, and not torch either."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from imagecot.strategies.trace import TRACE, Trace
 PARTIAL, RUN = "partial", "run.json"
 
 
-def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
+def open_folder(
+    folder: Path, identity: dict[str, Any], refuse: Callable[[Path, Identity], None] = lambda folder, there: None
+) -> Trace | None:
     """Return the trace of a folder that holds this very run, finished; None where it is new or interrupted.
 
     identity  what `Trace.identity` will be, or the part of it that is known already
+    refuse    raises UsageError for what else makes a run another, given the folder and the run's identity there
 
     UsageError where the folder is a file, holds another run or anything else; ImagecotError where it cannot
     be read.
@@ -35,12 +39,15 @@ def open_folder(folder: Path, identity: dict[str, Any]) -> Trace | None:
     if TRACE in names:
         refuse_other(folder, *_comparable(read_identity(folder / TRACE), identity))
         trace = Trace.load(folder)
+        refuse(folder, trace.identity)
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)  # left where a run was killed at its very end
         return trace
     if names == {PARTIAL} and not any((folder / PARTIAL).glob("*.safetensors")):
         return None  # a run that failed before anything was finished
     if PARTIAL in names:
-        refuse_other(folder, *_comparable(read_identity(folder / PARTIAL / RUN), identity))
+        there = read_identity(folder / PARTIAL / RUN)
+        refuse_other(folder, *_comparable(there, identity))
+        refuse(folder, there)
         return None
     raise UsageError(
         f"{folder} is not empty and holds no run of imagecot; choose another folder or delete what is there."

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from imagecot import registry
-from imagecot.bounds import MOST_PATHS, check_seed, check_whole
+from imagecot.bounds import check_paths, check_seed
 from imagecot.contracts.generator import Corrector, Generator
 from imagecot.contracts.search import Choice, Strategy
 from imagecot.contracts.verifier import Advised, Verifier
@@ -129,13 +129,6 @@ class Request:
             cost=run.cost,
             look=run.pictures(),
         )
-
-
-def check_paths(n: object) -> int:
-    """Return a number of paths; UsageError for what is none."""
-    if isinstance(n, int) and n < 1:
-        raise UsageError(f"a search needs at least 1 path, not {n}; give a positive number.")
-    return check_whole(n, "the number of paths", 1, MOST_PATHS)
 
 
 def find_strategy(strategy: object) -> Strategy:

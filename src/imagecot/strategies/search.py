@@ -55,7 +55,7 @@ def search(
     )
     if folder is None:
         return carry_out(request, progress=progress)
-    return _search_in(Path(folder), request, progress)
+    return search_in(Path(folder), request, progress)
 
 
 def carry_out(request: Request, partial: Partial | None = None, progress: Progress | None = None) -> Trace:
@@ -67,7 +67,7 @@ def carry_out(request: Request, partial: Partial | None = None, progress: Progre
     return request.trace(run, choice)
 
 
-def _search_in(folder: Path, request: Request, progress: Progress | None) -> Trace:
+def search_in(folder: Path, request: Request, progress: Progress | None = None) -> Trace:
     """Search, and leave the trace in a folder; what is finished or begun there is taken over."""
     finished = open_folder(folder, request.identity)
     if finished is not None:
