@@ -15,9 +15,9 @@ from imagecot.curation.corrections import write_corrections
 from imagecot.curation.dataset import RankingData, curate, read_rows
 from imagecot.curation.label import Labeller, balanced, scaled
 from imagecot.curation.pairs import make_pairs
-from imagecot.curation.prompts import everyday_objects, pictogram_prompts, training_prompts
+from imagecot.curation.prompts import everyday_objects, prompts_of
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.geneval.prompts import TASKS, load_benchmark_prompts, single_object_metadata
+from imagecot.geneval.prompts import TASKS, load_benchmark_prompts, single_object_metadata, training_prompts
 from imagecot.images import from_png
 from imagecot.worlds.drawn.captions import held_out_texts
 from plain_decoder import tiny_generator
@@ -139,7 +139,7 @@ def test_redrawn_images_are_those_of_their_rejected_image_and_pair_among_themsel
         assert row["told"] in ("", groups[k]["reasons"])
         again = Correction(torch.tensor(row["before_codes"]), row["told"])
         path = finish(
-            made.generator, made.generator.start([row["prompt"]], torch.tensor([row["seed"]]), history=[again])
+            made.generator, made.generator.correct([row["prompt"]], torch.tensor([row["seed"]]), [again])
         )
         assert row["codes"] == path.codes[0].tolist()
         assert row["label"] == ("yes" if float(made.generator.preview(path).mean()) > made.detector.above else "no")
@@ -188,11 +188,11 @@ def test_everyday_prompts_avoid_the_benchmark():
 
 
 def test_pictogram_prompts_are_new_and_of_every_task():
-    prompts = pictogram_prompts(20, seed=3)
+    prompts = prompts_of("drawn", 20, 3)
     assert {m["tag"] for m in prompts} == set(TASKS)
     assert not {m["prompt"] for m in prompts} & held_out_texts()
     assert len({m["prompt"] for m in prompts}) == len(prompts)
-    assert pictogram_prompts(20, seed=3) == prompts
+    assert prompts_of("tiny", 20, 3) == prompts
 
 
 def test_interrupted_twice_equals_undisturbed(tmp_path):
@@ -355,7 +355,7 @@ def test_a_damaged_identity_is_refused_in_one_sentence(tmp_path):
 
 
 def test_the_command_draws_rejected_images_again(tmp_path, imagecot):
-    metadata = pictogram_prompts(1, seed=3)[0]
+    metadata = prompts_of("drawn", 1, 3)[0]
     group = {
         "id": "a/b", "prompt": metadata["prompt"], "task": metadata["tag"], "metadata": json.dumps(metadata),
         "reasons": "there is no cup.", "difference": 0.1, "rejected_seed": 1, "accepted_seed": 2,

@@ -19,7 +19,7 @@ from imagecot.curation.draws import Drawing
 from imagecot.curation.label import Labeller
 from imagecot.curation.llava import export_llava, import_llava
 from imagecot.curation.pairs import make_pairs, read_pairs, write_pairs
-from imagecot.curation.prompts import pictogram_prompts, read_names
+from imagecot.curation.prompts import prompts_of, read_names
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import colors_metadata, single_object_metadata
 from imagecot.images import png
@@ -391,7 +391,7 @@ def test_the_python_interface_refuses_the_same(options):
             make()
 
 
-@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -0.1, 1e9, "1", None, True])
+@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -0.1, 1e9, "1", True])
 def test_temperatures_that_are_none(temperature):
     with pytest.raises(UsageError, match="temperature must be a number"):
         Drawing(temperature=temperature)
@@ -400,7 +400,7 @@ def test_temperatures_that_are_none(temperature):
 @pytest.mark.parametrize("per_task", [0, -1, 10**12, 1.5, "3", None])
 def test_numbers_of_prompts_that_are_none(per_task):
     with pytest.raises(UsageError, match="per_task"):
-        pictogram_prompts(per_task, 0)
+        prompts_of("drawn", per_task, 0)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from PIL import Image
 from imagecot.evaluation.folder import read_folder, read_image, write_entry
 from imagecot.evaluation.report import agreement
 from imagecot.evaluation.state import Piece, Row, pieces
-from imagecot.generators import CHECKPOINTS
 from imagecot.geneval.metadata import parse_metadata, read_metadata
 from imagecot.geneval.summary import summarize
+from imagecot.hub import CHECKPOINTS
 from imagecot.worlds.drawn.captions import held_out_prompts
 from imagecot.worlds.drawn.scenes import KINDS, compose, draw
 

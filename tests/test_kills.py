@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from imagecot.curation.prompts import pictogram_prompts
+from imagecot.curation.prompts import prompts_of
 from imagecot.files import is_temporary
 
 KILLS = int(os.environ.get("IMAGECOT_KILLS", "2"))  # of each command
@@ -67,7 +67,7 @@ COMMANDS = {
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the commands read: prompts, pairs and recipes."""
     folder = tmp_path_factory.mktemp("inputs")
-    prompts = pictogram_prompts(4, seed=0)
+    prompts = prompts_of("drawn", 4, 0)
     (folder / "p.jsonl").write_text("".join(json.dumps(metadata) + "\n" for metadata in prompts))
     (folder / "dpo.yaml").write_text(DPO)
     (folder / "study.yaml").write_text(STUDY)

@@ -102,8 +102,7 @@ def test_a_seen_scene_is_the_one_that_was_drawn():
 
 @pytest.fixture(scope="module")
 def repairer() -> Repairer:
-    generator = load_generator("tiny")
-    return Repairer(generator.image_tokenizer, load_detector(), generator.steps)
+    return Repairer(load_generator("tiny"), load_detector())
 
 
 def test_rows_are_what_the_scorer_confirms(repairer, tmp_path):

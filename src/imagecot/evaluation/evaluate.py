@@ -18,7 +18,7 @@ from imagecot import interruption
 from imagecot.contracts.detector import Detections, Detector
 from imagecot.errors import ImagecotError
 from imagecot.evaluation.folder import Entry, ImageSet, read_image, write_entry
-from imagecot.evaluation.state import IMAGES, Evaluation, Judges, Piece, Row, Unit, pieces, pieces_of
+from imagecot.evaluation.state import IMAGES, Evaluation, Judges, Piece, Row, Unit, pieces, pieces_of, settings_of
 from imagecot.files import make_own_folder
 from imagecot.geneval.metadata import Metadata
 from imagecot.geneval.rules import judge_detections, kept_indices
@@ -53,9 +53,16 @@ class Models:
     verifier: "Verifier | None" = None
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """How those draw and verify that do, beside their weights: entries of the identity."""
+        roles = {"generator": self.generator, "verifier": self.verifier}
+        return {settings_of(role): dict(model.settings) for role, model in roles.items() if model is not None}
+
+    @property
     def judges(self) -> Judges:
         """What the judges' answers depend on."""
-        return Judges(detector=self.detector.record(), second=self.second.record() if self.second else None)
+        said = [{"detector": one.name, **one.record()} for one in (self.detector, self.second) if one is not None]
+        return Judges(detector=said[0], second=said[1] if self.second else None)
 
 
 def plan(source: ImageSet | Drawing) -> list[Piece]:
@@ -175,8 +182,8 @@ def _single(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], mode
 
 
 def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
-    from imagecot.strategies.many import search_many
     from imagecot.contracts.search import Cost
+    from imagecot.strategies.many import search_many
 
     assert models.generator is not None
     traces = search_many(

@@ -6,26 +6,36 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from imagecot import __version__
-from imagecot import models as names
+from imagecot import __version__, models, registry
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.evaluation.against import Other
 from imagecot.evaluation.evaluate import Drawing, Models, plan, work
 from imagecot.evaluation.folder import ImageSet
 from imagecot.evaluation.report import failures_page, summarise_run, table, with_comparison
-from imagecot.evaluation.state import CONTENT, FAILURES, TABLE, Evaluation, Piece, read_rows, read_summary
+from imagecot.evaluation.state import (
+    CONTENT,
+    FAILURES,
+    IDENTITY,
+    TABLE,
+    Evaluation,
+    Piece,
+    read_rows,
+    read_summary,
+    settings_of,
+)
 from imagecot.files import check_writable, write_text
+from imagecot.identity import read_identity
 from imagecot.launch import launched, leftovers
 from imagecot.naming import printable
 from imagecot.processes import share
 from imagecot.prompts import check_prompts
-from imagecot.worlds.choice import check_detector, detectors
+from imagecot.worlds.find import load_judges, world_of
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Job:
     images    the folder of the images that there are
     samples   images a prompt
     workers   processes, where no launcher started this one
+    world     where the detector is looked for first, by its name; None where all that there are will do
     """
 
     source: ImageSet | Drawing
@@ -64,22 +75,34 @@ class Job:
     precision: str | None
     out: Path
     workers: int = 1
+    world: str | None = None
+
+    def load_judges(self) -> Models:
+        """Load who judges."""
+        first, *others = load_judges(self.detector, self.clip, self.world)
+        return Models(first, others[0] if others else None)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What defines the evaluation: equal identities give equal results."""
         weights: dict[str, str] = {}
+        settings: dict[str, Any] = {}
         for role, name in (("generator", self.generator), ("verifier", self.verifier)):
             if name:
-                weights |= names.weights_of(role, name)
+                weights |= registry.digests(role, name)
+            # Those of a checkpoint follow from its digests; other people's code has to be asked.
+            if name and registry.is_code(role, name):
+                settings[settings_of(role)] = dict(registry.load(role, name, dtype=self.precision).settings)
         common = {"samples": self.samples, "detector": self.detector, "clip": self.clip, "weights": weights}
         own = {f"{role}_sha256": _content(name) for role, name in (("detector", self.detector), ("clip", self.clip))}
+        if registry.is_code("detector", self.detector):
+            own["detector_sha256"] = registry.digests("detector", self.detector).get("detector", "")
         common |= {key: digest for key, digest in own.items() if digest}
         if isinstance(self.source, ImageSet):
             asked: dict[str, Any] = {"images": str(self.images), **common, CONTENT: self.source.digest}
         else:
             asked = {**_drawn(self.source, self.generator, self.verifier), **common}
-        return asked | {"precision": self.precision}
+        return asked | {"precision": self.precision} | settings
 
 
 def _drawn(drawing: Drawing, generator: str | None, verifier: str | None) -> dict[str, Any]:
@@ -98,7 +121,7 @@ def _drawn(drawing: Drawing, generator: str | None, verifier: str | None) -> dic
 def _content(judge: str) -> str:
     """SHA-256 of the weights of a judge that is a file or folder here; empty for a name, whose weights stay."""
     path = Path(judge)
-    files = [path] if path.is_file() else names.weight_files(path) if path.is_dir() else []
+    files = [path] if path.is_file() else models.weight_files(path) if path.is_dir() else []
     digests = []
     for file in files:
         with file.open("rb") as data:
@@ -153,7 +176,8 @@ def _processes(screen: Screen) -> tuple[int, int]:
 
 def _check(job: Job, against: Path | None) -> None:
     """Raise UsageError for judges that are not there, paths that no file can record, and prompts that weigh double."""
-    check_detector(job.detector, job.clip)
+    if job.detector not in world_of(job.detector, job.world).judges:
+        registry.check("detector", job.detector)
     for path in (job.out, job.images, against):
         if path is not None and any(0xD800 <= ord(character) <= 0xDFFF for character in str(path)):
             raise UsageError(f"{printable(str(path))} is not a name in UTF-8; rename it.")
@@ -201,9 +225,10 @@ def _work_on(job: Job, state: Evaluation, todo: Sequence[Piece], screen: Screen)
     if not missing:
         return
     with screen.waiting("loading the models"):
-        models = _load(job)
+        loaded = _load(job)
     if isinstance(job.source, Drawing):
-        check_prompts([metadata["prompt"] for metadata in job.source.prompts], models.generator, models.verifier)
+        check_prompts([metadata["prompt"] for metadata in job.source.prompts], loaded.generator, loaded.verifier)
+    state.settle(loaded.settings)
     left = len(missing)
     with screen.progress("evaluating") as progress:
 
@@ -212,21 +237,16 @@ def _work_on(job: Job, state: Evaluation, todo: Sequence[Piece], screen: Screen)
             left -= 1
             progress(len(todo) - left, len(todo))
 
-        work(job.source, missing, models, state, done)
+        work(job.source, missing, loaded, state, done)
 
 
 def _load(job: Job) -> Models:
-    from imagecot.generators import load_generator
-    from imagecot.verifiers import load_verifier
-
     if torch.cuda.is_available() and launched()[1] > 1:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    first, second = detectors(job.detector, job.clip)
-    return Models(
-        first,
-        second,
-        load_generator(job.generator, dtype=job.precision) if job.generator else None,
-        load_verifier(job.verifier, dtype=job.precision) if job.verifier else None,
+    return replace(
+        job.load_judges(),
+        generator=registry.load("generator", job.generator, dtype=job.precision) if job.generator else None,
+        verifier=registry.load("verifier", job.verifier, dtype=job.precision) if job.verifier else None,
     )
 
 
@@ -240,8 +260,8 @@ def _conclude(job: Job, state: Evaluation, todo: Sequence[Piece]) -> None:
     if not whole.rows:
         state.forget()
         raise ImagecotError(f"not one image could be scored: {' '.join(whole.problems[:3])}")
-    judges = state.judges() or Models(*detectors(job.detector, job.clip)).judges
-    record = {**judges.model_dump(), "run": state.identity, "versions": _versions()}
+    judges = state.judges() or job.load_judges().judges
+    record = {**judges.model_dump(), "run": read_identity(state.out / IDENTITY), "versions": _versions()}
     summary = summarise_run(whole, remarked, record)
     state.write_results(whole)
     failures_page(whole.rows, _root(job), state.out / FAILURES)

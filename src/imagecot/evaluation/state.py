@@ -6,7 +6,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,11 @@ class Finished(Schema):
     record: Record
 
 
+def settings_of(role: str) -> str:
+    """The entry of an identity with the settings of who has this role."""
+    return f"{role}_settings"
+
+
 @dataclass(frozen=True)
 class Piece:
     """A unit of the work: the prompts or entries from `first` to `last` - 1, kept under `name`."""
@@ -133,6 +138,17 @@ class Evaluation:
     def finished(self) -> bool:
         """Whether the results are complete, and those of the images as they are now."""
         return not self.changed and all((self.out / name).is_file() for name in (RESULTS, SUMMARY))
+
+    def settle(self, settings: Mapping[str, Any]) -> None:
+        """Make the settings of the loaded models entries of the identity, as far as the folder has them too.
+
+        UsageError where it was begun with others.
+        """
+        file = self.out / IDENTITY
+        there = read_identity(file) if file.is_file() else settings
+        known = {name: value for name, value in settings.items() if name in there}
+        refuse_other(self.out, there, known, "evaluation")
+        self.identity = {**self.identity, **known}
 
     def missing(self, todo: Iterable[Piece]) -> list[Piece]:
         """The units that are still to be done."""
