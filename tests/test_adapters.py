@@ -14,9 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from imagecot import load_generator, load_verifier, models
 from imagecot.adapters import read_adapter
-from imagecot.alignment.aligned import add_lora
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.reward_models.finetune import Lora, add_adapter
+from imagecot.training.lora import Lora, add_adapter
 from small_models import write_generator, write_verifier
 
 torch.set_num_threads(1)
@@ -32,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lora = Lora(r=4, alpha=8)
     pattern = r".*language_model.*\.(q_proj|v_proj)|.*vision_tower.*\.(q_proj)"
     for name, adapter in (
-        ("drawing", add_lora(generator.model, lora, str(folder / "generator"))),
+        ("drawing", add_adapter(generator.model, lora, str(folder / "generator"), generator.adapted_layers)),
         ("judging", add_adapter(verifier.model, lora, str(folder / "verifier"), pattern)),
     ):
         torch.manual_seed(0)
@@ -142,7 +141,7 @@ def test_adapters_that_go_round_in_a_circle(adapter, made, tmp_path, monkeypatch
     change(other, base_model_name_or_path="adapter")
     with pytest.raises(ImagecotError, match="leads back here"):
         load_generator("adapter")
-    assert models.kind_of(adapter) is None
+    assert models.kinds_of_folder(adapter) == ()
     assert models.known_words("adapter") is None
     with pytest.raises(ImagecotError, match="leads back here"):
         models.weights_of("generator", "adapter")

@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from imagecot import hub, load_generator, load_verifier, models
+from imagecot import hub, load_generator, load_verifier, models, registry
 from imagecot.contracts.paths import finish
+from imagecot.contracts.questions import ORM
 from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators import find_checkpoint
 from imagecot.generators.showo import ShowoGenerator
-from imagecot.contracts.questions import ORM
 from imagecot.weights import load_state_dict
 from imagecot.worlds.drawn.detector import PictogramDetector
 from plain_decoder import tiny_generator
@@ -427,16 +426,16 @@ def test_a_verifier_of_the_hub_without_its_tokenizer_is_incomplete(cache, small)
 
 def test_a_folder_that_is_no_checkpoint_hides_none(cache, small, tmp_path):
     (tmp_path / "tiny").mkdir()
-    assert models.locate("tiny") == hub.CHECKPOINTS / "tiny" == find_checkpoint("tiny", hub.GENERATOR)
+    assert models.locate("tiny") == hub.CHECKPOINTS / "tiny" == registry.folder_of("generator", "tiny")
     (tmp_path / "acme/gen").mkdir(parents=True)
     assert models.locate("acme/gen") == Path("acme/gen")
     with pytest.raises(ImagecotError, match=r"has no config\.json"):
         load_generator("acme/gen")
     main = snapshot(cache, small / "generator", "1" * 40, main=True)
-    assert models.locate("acme/gen") == main == find_checkpoint("acme/gen", hub.GENERATOR)
+    assert models.locate("acme/gen") == main == registry.folder_of("generator", "acme/gen")
     shutil.rmtree(tmp_path / "tiny")
     shutil.copytree(small / "generator", tmp_path / "tiny")  # a checkpoint does, for the shipped adapters alone not
-    assert models.locate("tiny") == Path("tiny") == find_checkpoint("tiny", hub.GENERATOR)
+    assert models.locate("tiny") == Path("tiny") == registry.folder_of("generator", "tiny")
     assert load_generator("tiny-dpo").model.config.hidden_size == 256
 
 

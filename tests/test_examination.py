@@ -1,16 +1,18 @@
 """Reasons by asking about the parts of a prompt: what is read from prompts, and what is found wrong, by hand."""
 
 import random
+from typing import ClassVar
 
 import pytest
 import torch
 
 from imagecot.contracts.questions import ORM, REFLECTION
+from imagecot.contracts.verifier import Usage
 from imagecot.geneval.prompts import load_benchmark_prompts
 from imagecot.geneval.reading import read_prompt
 from imagecot.reflection.by_asking import examine, examined
-from imagecot.reflection.discrepancies import Discrepancy
-from imagecot.strategies import search
+from imagecot.reflection.discrepancies import Discrepancy, understood
+from imagecot.strategies.search import search
 from imagecot.worlds.drawn.captions import caption, held_out_texts, random_requirement
 from plain_decoder import tiny_generator
 
@@ -95,8 +97,10 @@ def test_what_is_wrong_by_hand(prompt, yes, wrong):
 class Seeing:
     """Sees nothing but cups, and notes what it is asked."""
 
+    settings: ClassVar[dict[str, object]] = {}
+
     def __init__(self, p_yes: float) -> None:
-        self.p_yes, self.judge_calls, self.tokens_judged = p_yes, 0, 0
+        self.p_yes, self.usage = p_yes, Usage()
         self.asked: list[tuple[str, int]] = []
 
     def check_prompt(self, prompt: str) -> None:
@@ -105,7 +109,7 @@ class Seeing:
     def ask(self, images, prompts, question, after=None):
         prompts = prompts * len(images) if len(prompts) == 1 else prompts
         assert len(prompts) == len(images)
-        self.judge_calls += len(images)
+        self.usage += Usage(judge_calls=len(images))
         self.asked.append((question.name, len(images)))
         if question is REFLECTION:
             return torch.full((len(images),), self.p_yes)
@@ -123,7 +127,7 @@ def test_a_reflection_that_was_examined_reads_like_one_that_was_written():
     seeing = Seeing(0.2)
     reflection = examined(seeing, image, prompt, read_prompt(prompt), 5)
     assert not reflection.accepted
-    assert reflection.discrepancies == [Discrepancy("missing", "apple")]
+    assert understood(reflection) == [Discrepancy("missing", "apple")]
     assert reflection.problem is None
     assert seeing.asked == [("reflection", 1), ("orm", 2)]
     content = Seeing(0.7)
@@ -138,7 +142,7 @@ def test_a_search_counts_what_an_examination_asks():
         "a photo of a cup and an apple", generator=tiny_generator(steps=3), verifier=seeing, strategy="parm++", n=4
     )
     said = [candidate.reflection for candidate in trace.candidates if candidate.reflection]
-    assert [reflection.discrepancies for reflection in said] == [[Discrepancy("missing", "apple")]] * 3
+    assert [understood(reflection) for reflection in said] == [[Discrepancy("missing", "apple")]] * 3
     # Four final images; in each of three rounds one reflection, two parts, and the one image that is drawn again.
     assert trace.cost.judge_calls == 4 + 3 * (1 + 2 + 1)
     assert ORM.name in {name for name, _ in seeing.asked}

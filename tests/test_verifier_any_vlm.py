@@ -19,6 +19,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
+from imagecot.contracts.verifier import Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.any_vlm import AnyVlm
@@ -89,13 +90,12 @@ def test_a_named_folder_becomes_a_verifier_that_tells_rows_apart(verifier: AnyVl
 
 
 def test_a_batch_equals_one_at_a_time(verifier: AnyVlm) -> None:
-    judged, read = verifier.judge_calls, verifier.tokens_judged
+    before = verifier.usage
     together = verifier.ask(IMAGES, PROMPTS, ORM)
-    spent = verifier.tokens_judged - read
+    spent = (verifier.usage - before).tokens_judged
     alone = [verifier.ask(IMAGES[i : i + 1], [PROMPTS[i]], ORM)[0] for i in range(3)]
     torch.testing.assert_close(together, torch.stack(alone), atol=1e-4, rtol=0)
-    assert verifier.judge_calls - judged == 6
-    assert verifier.tokens_judged - read == 2 * spent  # padding is not counted
+    assert verifier.usage - before == Usage(judge_calls=6, tokens_judged=2 * spent)  # padding is not counted
     shared = verifier.ask(IMAGES, PROMPTS[:1], ORM)
     torch.testing.assert_close(shared, verifier.ask(IMAGES, PROMPTS[:1] * 3, ORM))
 
@@ -147,7 +147,7 @@ def test_the_answer_equals_one_put_together_by_hand(question: Question, chat: st
     yes, no = (sum(logits[i].exp() for i in ids) for ids in single)
     p = verifier.ask(IMAGES[:1], ["a cat"], question)
     torch.testing.assert_close(p[0], yes / (yes + no), atol=1e-5, rtol=0)
-    assert verifier.tokens_judged == len(tokens(chat))
+    assert verifier.usage == Usage(judge_calls=1, tokens_judged=len(tokens(chat)))
 
 
 def test_a_follow_up_reads_the_conversation_again(verifier: AnyVlm) -> None:
@@ -157,11 +157,13 @@ def test_a_follow_up_reads_the_conversation_again(verifier: AnyVlm) -> None:
     torch.testing.assert_close(verifier.ask(IMAGES[:0], [], POTENTIAL, conversation), scratch)
     for some, rows in ((torch.tensor([2, 0]), [2, 0]), (torch.tensor([False, True, True]), [1, 2])):
         kept = conversation.select(some)
-        assert len(kept) == 2
+        assert len(kept.own[0]) == 2
         torch.testing.assert_close(verifier.ask(IMAGES, PROMPTS, POTENTIAL, kept), scratch[rows], atol=1e-4, rtol=0)
     assert (scratch - first).abs().min() > 1e-3
     _, shared = verifier.begin(IMAGES, PROMPTS[:1], CLARITY)
-    assert len(shared.select(torch.tensor([1, 2]))) == 2
+    kept = shared.select(torch.tensor([1, 2]))
+    alone = verifier.ask(IMAGES[1:], PROMPTS[:1], POTENTIAL)
+    torch.testing.assert_close(verifier.ask(IMAGES, PROMPTS, POTENTIAL, kept), alone, atol=1e-4, rtol=0)
 
 
 def test_wrong_requests_are_refused(verifier: AnyVlm) -> None:

@@ -17,9 +17,9 @@ from transformers import (
 
 import recorded as recordings
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM
-from imagecot.verifiers.chat import RELEASED_CLARITY, RELEASED_POTENTIAL
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import load_verifier
+from imagecot.verifiers.chat import RELEASED_CLARITY, RELEASED_POTENTIAL, conversation
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.vision import encode, prepare
 from imagecot.weights import save_checkpoint
@@ -93,13 +93,13 @@ def test_the_answer_equals_the_recorded_one(
 ) -> None:
     question = ASKED[case["name"]]
     text = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>"
-    assert text + question.conversation(PROMPT) == case["rendered_prompt"]
+    assert text + conversation(question, PROMPT) == case["rendered_prompt"]
     images = tensors["resized_384_uint8_chw"][None] / 255
-    before = recorded.tokens_judged
+    before = recorded.usage
     p = recorded.ask(images, [PROMPT], question)
     assert p.item() == pytest.approx(case["yes_prob_two_way"], abs=1e-5)
     assert torch.logit(p).item() == pytest.approx(case["yes_logit"] - case["no_logit"], abs=1e-4)
-    assert recorded.tokens_judged - before == case["sequence_length_after_expansion"]
+    assert (recorded.usage - before).tokens_judged == case["sequence_length_after_expansion"]
 
 
 def test_the_two_logits_equal_the_recorded_ones(
@@ -148,8 +148,8 @@ def test_one_prompt_serves_all_images(small: LlavaOnevisionVerifier) -> None:
 
 
 def test_micro_batches_change_nothing(small: LlavaOnevisionVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, conversation = small.begin(IMAGES, PROMPTS, CLARITY)
-    second = small.ask(IMAGES, PROMPTS, POTENTIAL, conversation)
+    whole, begun = small.begin(IMAGES, PROMPTS, CLARITY)
+    second = small.ask(IMAGES, PROMPTS, POTENTIAL, begun)
     monkeypatch.setattr(small, "_micro_batch", lambda width: 2)
     parts, split = small.begin(IMAGES, PROMPTS, CLARITY)
     torch.testing.assert_close(parts, whole, atol=1e-4, rtol=0)
@@ -172,15 +172,16 @@ def test_a_batch_that_does_not_fit_is_halved(small: LlavaOnevisionVerifier, monk
 
 
 @pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[:1]], ids=["padded", "equal"])
-def test_a_follow_up_equals_asking_from_scratch(small: LlavaOnevisionVerifier, prompts: list[str]) -> None:
+def test_a_follow_up_equals_asking_from_scratch(
+    small: LlavaOnevisionVerifier, prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     scratch = small.ask(IMAGES, prompts, POTENTIAL)
-    first, conversation = small.begin(IMAGES, prompts, CLARITY)
+    first, begun = small.begin(IMAGES, prompts, CLARITY)
     torch.testing.assert_close(first, small.ask(IMAGES, prompts, CLARITY), atol=1e-4, rtol=0)
-    encoded = small.images_encoded
-    torch.testing.assert_close(small.ask(IMAGES, prompts, POTENTIAL, conversation), scratch, atol=1e-4, rtol=0)
-    some = conversation.select(torch.tensor([2, 0]))
+    monkeypatch.setattr(small, "embed", None)  # no image is encoded again
+    torch.testing.assert_close(small.ask(IMAGES, prompts, POTENTIAL, begun), scratch, atol=1e-4, rtol=0)
+    some = begun.select(torch.tensor([2, 0]))
     torch.testing.assert_close(small.ask(IMAGES, prompts, POTENTIAL, some), scratch[[2, 0]], atol=1e-4, rtol=0)
-    assert small.images_encoded == encoded
     assert scratch.max() - scratch.min() > 1e-3
 
 
@@ -204,9 +205,9 @@ def test_wrong_requests_are_refused(small: LlavaOnevisionVerifier) -> None:
         small.ask(IMAGES, ["a cat<|im_end|>"] * 3, ORM)
     with pytest.raises(UsageError, match="empty"):
         small.ask(IMAGES, [" "], ORM)
-    _, conversation = small.begin(IMAGES, PROMPTS, CLARITY)
+    _, begun = small.begin(IMAGES, PROMPTS, CLARITY)
     with pytest.raises(UsageError, match="no follow-up"):
-        small.ask(IMAGES, PROMPTS, ORM, conversation)
+        small.ask(IMAGES, PROMPTS, ORM, begun)
 
 
 def test_broken_checkpoints_are_refused_in_one_sentence(folder: Path, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from transformers import LlavaOnevisionForConditionalGeneration
 
 import recorded as recordings
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
-from imagecot.verifiers.chat import RELEASED_CLARITY
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import LlavaOnevisionVerifier, load_verifier
+from imagecot.verifiers.chat import RELEASED_CLARITY
 from imagecot.verifiers.llava_next import TOWERS, is_llava_next, module_names, translate
 from imagecot.verifiers.vision import prepare
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from imagecot.contracts.questions import REFLECTION
-from imagecot.contracts.reflection import ANSWER_TOKENS, Reflection
+from imagecot.contracts.reflection import Reflection
 from imagecot.errors import UsageError
-from imagecot.reflection.discrepancies import Discrepancy
+from imagecot.reflection.discrepancies import Discrepancy, described, understood
 from imagecot.strategies.lines import ReflectionLine
 from imagecot.verifiers import llava_onevision as module
 from imagecot.verifiers import load_verifier
+from imagecot.verifiers.chat import ANSWER_TOKENS
 from small_models import write_verifier
 
 torch.set_num_threads(1)
@@ -57,14 +58,14 @@ def test_an_answer_that_ends_early_ends_alone(verifier, monkeypatch):
     whole = [by_hand(verifier, image, prompt, 6)[0] for image, prompt in zip(IMAGES, PROMPTS, strict=True)]
     mark = whole[0][1]
     monkeypatch.setattr(verifier, "_ends", [mark])
-    before = verifier.tokens_judged
+    before = verifier.usage
     found = verifier.reflect(IMAGES, PROMPTS)
     expected = [row[: row.index(mark)] if mark in row else row for row in whole]
     assert [answer.text for answer in found] == verifier.tokenizer.batch_decode(expected, skip_special_tokens=True)
     assert [answer.complete for answer in found] == [mark in row for row in whole]
     assert found[0].complete
     asked = sum(int(verifier.layout([verifier.text(REFLECTION, p)])[1].sum()) for p in PROMPTS)
-    assert verifier.tokens_judged - before == asked + sum(map(len, expected))
+    assert (verifier.usage - before).tokens_judged == asked + sum(map(len, expected))
 
 
 def test_an_endless_answer_is_cut(verifier, monkeypatch):
@@ -96,10 +97,10 @@ def test_requests_of_the_wrong_shape_are_refused(verifier):
 def test_what_an_answer_means(text, p, complete, accepted, reasons, problem):
     answer = Reflection(text, p, complete)
     assert (answer.accepted, answer.reasons, answer.problem) == (accepted, reasons, problem)
-    assert ReflectionLine.model_validate_json(json.dumps(answer.to_dict())).reflection() == answer
+    assert ReflectionLine.model_validate_json(json.dumps(described(answer))).reflection() == answer
 
 
 def test_reasons_are_understood_where_they_can_be():
     answer = Reflection("no, there is no cup. what a mess. the car is red, not blue.", 0.2)
-    assert answer.discrepancies == [Discrepancy("missing", "cup"), Discrepancy("color", "car", "blue", "red")]
-    assert [d["kind"] for d in answer.to_dict()["discrepancies"]] == ["missing", "color"]
+    assert understood(answer) == [Discrepancy("missing", "cup"), Discrepancy("color", "car", "blue", "red")]
+    assert [d["kind"] for d in described(answer)["discrepancies"]] == ["missing", "color"]

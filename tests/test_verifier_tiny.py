@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from imagecot import models
 from imagecot.contracts.questions import ORM
-from imagecot.verifiers import load_verifier, shipped_verifiers
+from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.worlds.drawn.captions import caption
 from imagecot.worlds.drawn.dataset import example
@@ -23,7 +24,7 @@ def verifier() -> LlavaOnevisionVerifier:
 
 
 def test_it_is_shipped() -> None:
-    assert "tiny-zero-shot" in shipped_verifiers()
+    assert "tiny-zero-shot" in models.shipped("verifier")
 
 
 def test_it_judges_scenes_that_it_never_saw(verifier: LlavaOnevisionVerifier) -> None:
@@ -37,7 +38,7 @@ def test_it_judges_scenes_that_it_never_saw(verifier: LlavaOnevisionVerifier) ->
     said = verifier.ask(to_tensor(np.stack(pictures)), prompts, ORM) > 0.5
     right = said == torch.tensor(answers)
     assert right.float().mean() > 0.8
-    assert verifier.tokens_judged < len(prompts) * 85
+    assert verifier.usage.tokens_judged < len(prompts) * 85
 
 
 def test_half_precision_says_the_same(verifier: LlavaOnevisionVerifier) -> None:

@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, QUESTIONS
-from imagecot.verifiers.chat import CHAT_START
 from imagecot.verifiers import load_verifier
+from imagecot.verifiers.chat import CHAT_START, turn
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.tokens import load_tokenizer
 from imagecot.worlds.drawn.dataset import Pool, example
@@ -52,7 +52,7 @@ def test_text_survives_the_tokenizer_and_questions_are_short(tmp_path: Path) -> 
     for text in [
         "a photo of an umbrella",
         "Ünïcode, 画像 & 12 tabs\t\n!",
-        CHAT_START + CLARITY.text("a cup"),
+        CHAT_START + turn(CLARITY, "a cup"),
     ]:
         assert tokenizer.decode(tokenizer(text).input_ids) == text
     for question in QUESTIONS:
@@ -101,7 +101,7 @@ def test_the_verifier_answers_what_training_reads_off(tmp_path: Path) -> None:
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     image = torch.rand(1, 3, 64, 64)
-    text = tokenizer(ORM.text("a photo of a cup")).input_ids
+    text = tokenizer(turn(ORM, "a photo of a cup")).input_ids
     position = torch.arange(18, 18 + len(text))[None]
     mask = training.attention_mask(torch.ones(1, len(text)), 18)
     start = torch.tensor([tokenizer(CHAT_START).input_ids])
@@ -210,8 +210,6 @@ def test_a_judge_that_always_agrees_measures_one_half(tmp_path: Path) -> None:
     asked: list[str] = []
 
     class Agrees:
-        judge_calls = tokens_judged = 0
-
         def ask(self, images: torch.Tensor, prompts: list[str], question: object) -> torch.Tensor:
             assert images.shape == (len(prompts), 3, 64, 64)
             assert question is ORM

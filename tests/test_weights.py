@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from imagecot import generators, hub
+from imagecot import hub, models
 from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import load_generator
@@ -146,7 +146,7 @@ def checkpoint(tmp_path):
 
 def test_load_generator_by_name_and_by_folder(checkpoint, monkeypatch):
     monkeypatch.setattr(hub, "CHECKPOINTS", checkpoint)
-    assert generators.shipped_generators() == ["small"]
+    assert models.shipped("generator") == ["small"]
     generator = load_generator("small", device="cpu")
     assert (generator.steps, generator.guidance_scale, generator.temperature) == (4, 0.5, 1.0)
     (checkpoint / "vq").rename(checkpoint / "small" / "vq")  # now relative to the folder
@@ -170,7 +170,9 @@ def test_load_generator_by_name_and_by_folder(checkpoint, monkeypatch):
 
 def test_load_generator_refusals(checkpoint, monkeypatch):
     monkeypatch.setattr(hub, "CHECKPOINTS", checkpoint)
-    with pytest.raises(UsageError, match=r"no generator 'smal' \(did you mean small\?\); .* shipped name: small\."):
+    with pytest.raises(
+        UsageError, match=r"no generator 'smal' \(did you mean small\?\); choose one of small, .*module:Class\."
+    ):
         load_generator("smal")
     (checkpoint / "empty").mkdir()
     with pytest.raises(ImagecotError, match=r"has no config\.json"):

@@ -28,7 +28,6 @@ from transformers import (
 )
 
 from imagecot.contracts.questions import ORM
-from imagecot.verifiers.chat import CHAT_ASK, CHAT_START, IMAGE_TOKEN
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import first_line
 from imagecot.files import write_folder
@@ -38,6 +37,7 @@ from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Layers, Name, Place
 from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
 from imagecot.training.output import open_output
 from imagecot.verifiers import load_verifier
+from imagecot.verifiers.chat import CHAT_ASK, CHAT_START, IMAGE_TOKEN, turn
 from imagecot.verifiers.tokens import DESCRIBE, END, build_tokenizer
 from imagecot.verifiers.vision import encode
 from imagecot.worlds.drawn.captions import caption, random_requirement
@@ -202,7 +202,7 @@ class Packer:
             answers.append(False)
             for metadata, answer in draw_questions(scene, self.length // 11, rng):
                 rows.append((row, TASKS.index(metadata["tag"])))
-                texts.append(ORM.text(caption(metadata, rng)))
+                texts.append(turn(ORM, caption(metadata, rng)))
                 answers.append(answer)
         shape = (len(scenes), self.length)
         ids, target = [self.tokenizer.pad_token_id] * (shape[0] * shape[1]), [IGNORE] * (shape[0] * shape[1])
