@@ -56,7 +56,7 @@ def test_text_survives_the_tokenizer_and_questions_are_short(tmp_path: Path) -> 
     ]:
         assert tokenizer.decode(tokenizer(text).input_ids) == text
     for question in QUESTIONS:
-        extra = len(tokenizer(question.text("a photo of four red kites")).input_ids)
+        extra = len(tokenizer(turn(question, "a photo of four red kites")).input_ids)
         assert extra == (2 if question is POTENTIAL else 6 + 3)
     assert len(tokenizer(CHAT_START).input_ids) == 1
 

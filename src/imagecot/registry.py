@@ -16,6 +16,7 @@ from imagecot.errors import ImagecotError, UsageError, nearest
 from imagecot.imported import Code, code_named, entry_point, entry_points, told
 
 if TYPE_CHECKING:
+    from imagecot.families import Family
     from imagecot.search_config import SearchDefaults
 
 
@@ -69,7 +70,7 @@ _SIGNS = {"drawn": "imagecot.worlds.drawn.older:drew_pictograms"}
 
 
 def load(role: str, name: str | Path, *, device: Any = None, dtype: Any = None) -> Any:
-    """Load what a name stands for in a role of ROLES.
+    """Load what a name stands for in a role, which is as of `check`.
 
     device  of a model: the GPU where there is one, else the CPU
     dtype   of a model's weights, as a type or one of `imagecot.precision.PRECISIONS`; by default the loader's choice
@@ -84,7 +85,7 @@ def load(role: str, name: str | Path, *, device: Any = None, dtype: Any = None) 
     code = _code(role, text)
     if code is None:
         return _load_checkpoint(role, text, device, dtype)
-    protocol = _protocol(role)
+    protocol: type = _named(f"imagecot.contracts:{ROLES[_role(role)].protocol}")
     found = code.make(protocol, {"device": device, "dtype": dtype})
     return _meeting(found, role, text, protocol) if is_code(role, text) else found
 
@@ -111,7 +112,12 @@ def check(role: str, name: object) -> str:
         parts = [known for known in HUB_MODELS if known.startswith(f"{text}:")]
         if parts:
             raise UsageError(f"{text} holds more than one model; name one: {', '.join(parts)}.")
-        if text in _folders(role) or locate(text) is not None or hub_id(text) is not None or _is_weights(role, text):
+        if (
+            text in _folders(role)
+            or locate(text) is not None
+            or hub_id(text) is not None
+            or _family_of_weights(role, text)
+        ):
             return text
     others = "a folder, another hub id or module:Class" if spec.checkpoints else "module:Class"
     raise nearest(role, text, names(_role(role)), f", or give {others}")
@@ -148,7 +154,7 @@ def digests(role: str, name: str) -> dict[str, str]:
     if code is not None:
         digest = code.digest() if is_code(role, name) else None
         return {role: digest} if digest else {}
-    if _is_weights(role, name):
+    if _family_of_weights(role, name) is not None:
         from imagecot.models import digest_of
 
         return {role: digest_of([Path(name)])}
@@ -206,11 +212,6 @@ def _named(target: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _protocol(role: str) -> type:
-    found: type = _named(f"imagecot.contracts:{ROLES[role].protocol}")
-    return found
-
-
 def _code(role: str, name: str) -> Code | None:
     """The class that a name stands for, ours or others'; None where it can only be a checkpoint, or nothing."""
     spec = ROLES[_role(role)]
@@ -227,26 +228,27 @@ def _code(role: str, name: str) -> Code | None:
     return code_named(name) or (entry_point(spec.group, name) if "/" not in name else None)
 
 
-def _is_weights(role: str, name: str) -> bool:
-    """Whether a name is that of a file of weights that some family of the role reads without a folder."""
+def _family_of_weights(role: str, name: str) -> "Family | None":
+    """The family that reads a file of weights of this name without a folder; None where there is no such file."""
     from imagecot.checkpoint import is_file
     from imagecot.families import family_of_file
 
-    return ROLES[_role(role)].checkpoints and is_file(Path(name)) and bool(family_of_file(_role(role), Path(name)))
+    here = ROLES[_role(role)].checkpoints and is_file(Path(name))
+    return family_of_file(_role(role), Path(name)) if here else None
 
 
 def _load_checkpoint(role: str, name: str, device: Any, dtype: Any) -> Any:
     """Load what a checkpoint is in a role."""
     from imagecot.adapters import lineage
-    from imagecot.families import Checkpoint, family_of, family_of_file
+    from imagecot.families import Checkpoint, family_of
     from imagecot.hub import FILES, find
 
-    if _is_weights(role, name):
-        family = family_of_file(role, Path(name))
-        assert family is not None
-        return family.load(Checkpoint(name, (Path(name),)), device, dtype)
-    parts = lineage(folder_of(role, name), lambda wanted: find(wanted, FILES[role]))
-    return family_of(role, parts[0]).load(Checkpoint(name, tuple(parts)), device, dtype)
+    alone = _family_of_weights(role, name)
+    if alone is not None:
+        return alone.load(Checkpoint(name, (Path(name),)), device, dtype)
+    kind = _role(role)
+    parts = lineage(folder_of(role, name), lambda wanted: find(wanted, FILES[kind]))
+    return family_of(kind, parts[0]).load(Checkpoint(name, tuple(parts)), device, dtype)
 
 
 def _meeting(found: Any, role: str, name: str, protocol: type) -> Any:
