@@ -138,6 +138,28 @@ def _target(point: metadata.EntryPoint) -> str:
     return f"{point.module}:{point.attr}" if point.attr else f"{point.module}:"
 
 
+def meeting(found: Any, role: str, name: str, protocol: type) -> Any:
+    """Return an object that meets a protocol; UsageError naming what it lacks, ImagecotError for what it raises."""
+    members = [member for member in {**vars(protocol), **protocol.__annotations__} if not member.startswith("_")]
+    nothing = object()
+    lacking = [member for member in members if inspect.getattr_static(found, member, nothing) is nothing]
+    for member in members:
+        if member in lacking:
+            continue
+        try:
+            value = getattr(found, member)
+        except Exception as error:
+            raise ImagecotError(f"{name}: its {member} cannot be had ({told(error)}); mend it.") from error
+        if inspect.isfunction(vars(protocol).get(member)) and not callable(value):
+            lacking.append(member)
+    if lacking:
+        raise UsageError(
+            f"{name} is no {role}: it has no {', '.join(lacking)}; imagecot.contracts.{protocol.__name__} says what "
+            "that is."
+        )
+    return found
+
+
 @contextmanager
 def _current_folder_first() -> Iterator[None]:
     """Let modules of the current folder be found before all others, and afterwards behind them."""

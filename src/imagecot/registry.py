@@ -6,14 +6,13 @@ served (a URL) is not supported yet. A folder may have several roles: the one th
 """
 
 import importlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagecot.errors import ImagecotError, UsageError, nearest
-from imagecot.imported import Code, code_named, entry_point, entry_points, told
+from imagecot.errors import UsageError, nearest
+from imagecot.imported import Code, code_named, entry_point, entry_points, meeting
 
 if TYPE_CHECKING:
     from imagecot.families import Family
@@ -87,7 +86,7 @@ def load(role: str, name: str | Path, *, device: Any = None, dtype: Any = None) 
         return _load_checkpoint(role, text, device, dtype)
     protocol: type = _named(f"imagecot.contracts:{ROLES[_role(role)].protocol}")
     found = code.make(protocol, {"device": device, "dtype": dtype})
-    return _meeting(found, role, text, protocol) if is_code(role, text) else found
+    return meeting(found, role, text, protocol) if is_code(role, text) else found
 
 
 def check(role: str, name: object) -> str:
@@ -112,12 +111,8 @@ def check(role: str, name: object) -> str:
         parts = [known for known in HUB_MODELS if known.startswith(f"{text}:")]
         if parts:
             raise UsageError(f"{text} holds more than one model; name one: {', '.join(parts)}.")
-        if (
-            text in _folders(role)
-            or locate(text) is not None
-            or hub_id(text) is not None
-            or _family_of_weights(role, text)
-        ):
+        here = text in _folders(role) or locate(text) is not None or _family_of_weights(role, text) is not None
+        if here or hub_id(text) is not None:
             return text
     others = "a folder, another hub id or module:Class" if spec.checkpoints else "module:Class"
     raise nearest(role, text, names(_role(role)), f", or give {others}")
@@ -249,25 +244,3 @@ def _load_checkpoint(role: str, name: str, device: Any, dtype: Any) -> Any:
     kind = _role(role)
     parts = lineage(folder_of(role, name), lambda wanted: find(wanted, FILES[kind]))
     return family_of(kind, parts[0]).load(Checkpoint(name, tuple(parts)), device, dtype)
-
-
-def _meeting(found: Any, role: str, name: str, protocol: type) -> Any:
-    """Return an object that meets a protocol; UsageError naming what it lacks, ImagecotError for what it raises."""
-    members = [member for member in {**vars(protocol), **protocol.__annotations__} if not member.startswith("_")]
-    nothing = object()
-    lacking = [member for member in members if inspect.getattr_static(found, member, nothing) is nothing]
-    for member in members:
-        if member in lacking:
-            continue
-        try:
-            value = getattr(found, member)
-        except Exception as error:
-            raise ImagecotError(f"{name}: its {member} cannot be had ({told(error)}); mend it.") from error
-        if inspect.isfunction(vars(protocol).get(member)) and not callable(value):
-            lacking.append(member)
-    if lacking:
-        raise UsageError(
-            f"{name} is no {role}: it has no {', '.join(lacking)}; imagecot.contracts.{protocol.__name__} says what "
-            "that is."
-        )
-    return found
