@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from imagecot import __version__, interruption, last_resort
-from imagecot.commands import benchmark, curate, evaluate, generate, models, recipe, report
+from imagecot.commands import benchmark, check, curate, evaluate, generate, models, recipe, report
 from imagecot.commands.output import say
 from imagecot.commands.searches import SearchCommand
 from imagecot.errors import OUT_OF_MEMORY, ImagecotError, UsageError
@@ -31,6 +31,7 @@ app.command()(recipe.study)
 app.command()(report.report)
 app.command()(recipe.validate)
 app.command()(models.models)
+app.command()(check.check)
 app.command()(benchmark.benchmark)
 
 

@@ -1,0 +1,90 @@
+"""A rule, and what was found when it was tried."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from imagecot.imported import told
+from imagecot.memory import is_out_of_memory
+
+State = Literal["kept", "broken", "remark", "not tried"]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is worth knowing of a class that nevertheless keeps the rule."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule and when it is tried.
+
+    holds       the function: it returns None where the subject keeps the rule, else what was seen and what to do
+    after       rules without which it says nothing: where one of them is broken, it is not tried
+    capability  the protocol of those that it is for; None for everybody
+    """
+
+    holds: Callable[[Any], str | Remark | None]
+    after: tuple[Callable[[Any], str | Remark | None], ...] = ()
+    capability: type | None = None
+
+    @property
+    def name(self) -> str:
+        """How the rule is called."""
+        return _called(self.holds)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a rule: kept, broken, or not tried; and what was seen."""
+
+    rule: str
+    state: State
+    seen: str = ""
+
+
+def tried(rules: Sequence[Rule], subject: Any, model: object) -> list[Outcome]:
+    """Try all rules that a model is meant by, in their order.
+
+    subject  what the rules are given
+    model    whose capabilities are asked for
+
+    What a model raises breaks the rule that was tried; nothing is raised but a lack of memory.
+    """
+    found: dict[Callable[[Any], str | Remark | None], Outcome] = {}
+    for rule in rules:
+        missing = [one for one in rule.after if one in found and found[one].state in ("broken", "not tried")]
+        if missing:
+            found[rule.holds] = Outcome(rule.name, "not tried", f"{_called(missing[0])} comes first.")
+        elif rule.capability is None or isinstance(model, rule.capability):
+            found[rule.holds] = _outcome(rule, subject)
+    return list(found.values())
+
+
+def broken(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The rules that are broken."""
+    return [outcome for outcome in outcomes if outcome.state == "broken"]
+
+
+def as_json(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
+    """All outcomes as JSON knows them."""
+    rules = [{"rule": one.rule, "state": one.state, "seen": one.seen} for one in outcomes]
+    return {"kept": not broken(outcomes), "rules": rules}
+
+
+def _called(holds: Callable[[Any], Any]) -> str:
+    return holds.__name__.replace("_", " ")
+
+
+def _outcome(rule: Rule, subject: Any) -> Outcome:
+    try:
+        seen = rule.holds(subject)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return Outcome(rule.name, "broken", f"it raises {told(error)}; mend it.")
+    if isinstance(seen, Remark):
+        return Outcome(rule.name, "remark", seen.text)
+    return Outcome(rule.name, "kept") if seen is None else Outcome(rule.name, "broken", seen)

@@ -1,0 +1,80 @@
+"""Settings: what tells two models of the same weights apart must be in them, as JSON knows it."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from imagecot.memory import is_out_of_memory
+
+_OF_MODULES = frozenset(vars(nn.Module()))  # what every module has of its own, such as `training`
+
+
+def no_json(settings: object) -> str | None:
+    """Why settings are none, or cannot be written down; None where nothing is wrong."""
+    if not isinstance(settings, Mapping):
+        return f"settings is a {type(settings).__name__}; make it a mapping of names to values."
+    for name, value in settings.items():
+        try:
+            same = json.loads(json.dumps({name: value}, allow_nan=False)) == {name: value}
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            return f"settings[{name!r}] is {value!r:.60}, which JSON does not hold; use text, numbers, lists and None."
+    return None
+
+
+def unnamed(model: Any, does: Callable[[Any], Any], differ: Callable[[Any, Any], bool]) -> list[str]:
+    """Simple attributes of a model that are in no settings, though another value changes what it does.
+
+    does    what a model does, such as to draw; a copy that cannot do it any more is left aside
+    differ  whether two such results differ
+
+    The attributes are those of the instance that are a bool, int, float or str, all but `steps`. A copy shares the
+    weights and everything else with the model.
+    """
+    before = dict(model.settings)
+    expected = does(copy.copy(model))
+    found = []
+    for name, value in _simple(model):
+        if name in before or name == "steps":
+            continue
+        for other in _others(value):
+            changed = copy.copy(model)
+            try:
+                object.__setattr__(changed, name, other)
+                if dict(changed.settings) == before and differ(expected, does(changed)):
+                    found.append(name)
+                    break
+            except Exception as error:  # such a value cannot be
+                if is_out_of_memory(error):
+                    raise
+    return found
+
+
+def said(names: list[str], what: str) -> str | None:
+    """The sentence about attributes that are in no settings; None where there are none."""
+    if not names:
+        return None
+    return f"another {' and another '.join(names)} changes {what}, and settings does not say so; put it into settings."
+
+
+def _simple(model: Any) -> Iterator[tuple[str, Any]]:
+    module = isinstance(model, nn.Module)
+    values = vars(model) if not hasattr(type(model), "__slots__") else {}
+    for name, value in values.items():
+        if isinstance(value, bool | int | float | str) and not (module and name in _OF_MODULES):
+            yield name, value
+
+
+def _others(value: Any) -> list[Any]:
+    """Other values of the same kind."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value - 1, 2 * value + 1]
+    if isinstance(value, float):
+        return [value + 1.0, value / 2, value + 0.25]
+    return [f"{value} and more", ""]
