@@ -1,5 +1,6 @@
 """GPU hours of full-size recipes by hand."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from imagecot.alignment.dpo import DpoRecipe
 from imagecot.estimate import FLOPS, gpu_hours
+from imagecot.hub import CHECKPOINTS
+from imagecot.models import parameters_of
 from imagecot.recipes import check, override, read_yaml
 from imagecot.reward_models.finetune import FineTuneRecipe
 from imagecot.study.recipe import StudyRecipe
@@ -57,8 +60,29 @@ def test_small_models_have_none():
         assert gpu_hours("study", read(f"study/{name}.yaml", StudyRecipe)) is None
 
 
+def test_nothing_is_said_of_models_whose_size_is_not_known(tmp_path):
+    assert gpu_hours("dpo", read("show-o/dpo.yaml", DpoRecipe, f"base={tmp_path}/none")) is None
+    assert gpu_hours("dpo", read("show-o/dpo.yaml", DpoRecipe, "base=somebody/else")) is None
+
+
+def test_a_name_says_nothing_of_a_size(tmp_path):
+    """A small model by a large name, and an adapter on a small model, have no full-size costs."""
+    shutil.copytree(CHECKPOINTS / "tiny", tmp_path / "show-o")
+    shutil.copytree(CHECKPOINTS / "tiny-dpo", tmp_path / "show-o-dpo")
+    for name in ("show-o", "show-o-dpo"):
+        assert gpu_hours("dpo", read("show-o/dpo.yaml", DpoRecipe, f"base={tmp_path / name}")) is None
+    assert parameters_of("tiny-dpo") == parameters_of("tiny") == parameters_of(str(tmp_path / "show-o"))
+    assert 1e6 < parameters_of("tiny") < 1e7
+
+
+FULL_SIZE = [
+    *(RECIPES / "show-o" / f"{name}.yaml" for name in ("dpo", "self-correction")),
+    RECIPES / "study/show-o.yaml",
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("file", [*RECIPES.glob("show-o/*.yaml"), RECIPES / "study/show-o.yaml"], ids=lambda f: f.name)
+@pytest.mark.parametrize("file", FULL_SIZE, ids=lambda f: f.name)
 def test_every_full_size_recipe_has_one(file):
     done = subprocess.run([sys.executable, "-m", "imagecot", "validate", str(file)], capture_output=True, text=True)
     assert "hours of one A100" in done.stdout

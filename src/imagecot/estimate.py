@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from imagecot.errors import ImagecotError
+from imagecot.models import parameters_of
 from imagecot.reading import read_lines
 
 FLOPS = 0.4 * 312e12
@@ -39,16 +40,19 @@ def gpu_hours(kind: str, recipe: BaseModel) -> tuple[float, str] | None:
         "verifier (fine-tuning)": _fine_tuning,
         "study": _study,
     }
-    if kind not in works or _is_tiny(values):
+    if kind not in works or not _is_full_size(kind, values):
         return None
     flops, what = works[kind](values)
     return flops / FLOPS / 3600, what
 
 
-def _is_tiny(values: Mapping[str, Any]) -> bool:
-    models = [values.get("base", ""), *values.get("generators", {}).values()]
-    models.append((values.get("self_correction") or {}).get("correcting_generator", ""))
-    return any(str(name).startswith(("tiny", "runs/tiny")) for name in models)
+def _is_full_size(kind: str, values: Mapping[str, Any]) -> bool:
+    """Whether the models of a recipe have about as many parameters as is counted with; not where none is known here."""
+    named = [values.get("base", ""), *values.get("generators", {}).values()]
+    named.append((values.get("self_correction") or {}).get("correcting_generator", ""))
+    known = [size for size in map(parameters_of, map(str, named)) if size]
+    counted = VERIFIER if kind == "verifier (fine-tuning)" else GENERATOR
+    return bool(known) and all(counted / 2 <= size <= counted * 2 for size in known)
 
 
 def _training(recompute: bool) -> int:

@@ -173,13 +173,31 @@ def _size(folder: Path) -> int | None:
         return None
 
 
-def _parameters(folder: Path) -> str | None:
-    """Count the parameters of a checkpoint from the headers of its safetensors files; None where one is damaged."""
+def parameters_of(name: str) -> float | None:
+    """How many parameters a model has, an adapter's base for it; None where nothing that is known here tells."""
+    folder = locate(name)
     try:
-        total = sum(_count(file) for file in folder.glob("*.safetensors") if is_file(file))
+        counted = _counted(lineage(folder, locate)[0]) if folder is not None else None
+    except ImagecotError:  # the base is not here
+        return None
+    said = HUB_MODELS[name][1] if name in HUB_MODELS else None
+    if counted or not said:
+        return counted
+    number, unit = said.split()
+    return float(number) * {"M": 1e6, "B": 1e9}[unit]
+
+
+def _parameters(folder: Path) -> str | None:
+    counted = _counted(folder)
+    return f"{counted / 1e6:.1f} M" if counted else None
+
+
+def _counted(folder: Path) -> int | None:
+    """The parameters of a checkpoint by the headers of its safetensors files; None where there are none, or damaged."""
+    try:
+        return sum(_count(file) for file in folder.glob("*.safetensors") if is_file(file)) or None
     except (OSError, ImagecotError, ValidationError):
         return None
-    return f"{total / 1e6:.1f} M" if total else None
 
 
 class _Entry(Foreign):
