@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators import CHECKPOINTS
+from imagecot.hub import CHECKPOINTS
 from imagecot.recipes import check
 from imagecot.study import corrections, timing
 from imagecot.study.analysis import analyse
@@ -309,7 +309,7 @@ def test_codes_that_the_generator_has_not(copied):
 def test_a_mistaken_study_leaves_its_folder_alone(study, tmp_path):
     asked = study.model_copy(update={"output": tmp_path / "out"})
     late = {"kept": asked.rows["kept"].model_copy(update={"first_step": 7})}
-    with pytest.raises(UsageError, match="the first step must be from 1 to 1"):
+    with pytest.raises(UsageError, match=r"rows\.kept: .*first_step: it must be from 1 to 1"):
         run(asked.model_copy(update={"rows": asked.rows | late}), console=QUIET)
     assert not asked.output.exists()
     for workers in (0, -1, 10**22, 1.5, True):

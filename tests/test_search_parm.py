@@ -1,6 +1,7 @@
 """parm and stepwise: who is asked what and when, who stops, what that saves, and who wins."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,13 +10,11 @@ from torch import Tensor
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM
 from imagecot.contracts.randomness import fork_seeds, path_seeds
-from imagecot.contracts.verifier import Conversation
+from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.errors import UsageError
-from imagecot.strategies import search
 from imagecot.strategies.parm import without_potential
 from imagecot.strategies.resume import Partial
-from imagecot.study.choices import choice
-from imagecot.study.pool import outcome
+from imagecot.strategies.search import search
 from plain_decoder import tiny_generator
 
 torch.set_num_threads(1)
@@ -29,21 +28,20 @@ class Scripted:
 
     clear_above: float = 0.0
     hopeful_above: float = 0.0
-    judge_calls: int = 0
-    tokens_judged: int = 0
+    usage: Usage = field(default_factory=Usage)
     asked: list[tuple[str, int]] = field(default_factory=list)
+    settings: ClassVar[dict[str, object]] = {}
 
     def check_prompt(self, prompt: str) -> None:
         """Reads all of them."""
 
     def ask(self, images: Tensor, prompts, question, after: Conversation | None = None) -> Tensor:
         self.asked.append((question.name, len(images)))
-        self.judge_calls += len(images)
+        self.usage += Usage(judge_calls=len(images))
         if question.name == "potential":
             assert after is not None
-            assert len(after) == len(images)
             # The conversation brings what the first turn saw.
-            seen = after.cache[0][0].flatten()
+            seen = after.own
             torch.testing.assert_close(seen, images.mean((1, 2, 3)))
             return torch.where(seen >= self.hopeful_above, 0.75, 0.25) + seen / 8
         bright = images.mean((1, 2, 3))
@@ -53,8 +51,7 @@ class Scripted:
 
     def begin(self, images: Tensor, prompts, question) -> tuple[Tensor, Conversation]:
         answers = self.ask(images, prompts, question)
-        seen = images.mean((1, 2, 3)).view(-1, 1, 1, 1)
-        return answers, Conversation(question, ((seen, seen),), torch.ones(len(images), 1, dtype=torch.bool))
+        return answers, Conversation(question, images.mean((1, 2, 3)))
 
 
 def brightness(n: int, seed: int) -> list[list[float]]:
@@ -108,18 +105,6 @@ def test_paths_are_compared_with_those_that_became_clear_after_the_same_step():
     for step, paths in by_step.items():
         running = [k for k in paths if trace.candidates[k].truncated_at is None]
         assert len(running) == (len(paths) + 1) // 2 or step is None
-
-
-def test_what_is_said_of_many_paths_tells_what_fewer_would_choose():
-    """The curve over N of a study: choices of groups by the answers on all paths are those of real searches."""
-    table = brightness(8, 3)
-    verifier = Scripted(sorted(levels[1] for levels in table)[4], 9.0)
-    paths = outcome(run("parm", verifier, 8, keep=1.0))["paths"]
-    for n in (1, 2, 3, 5, 8):
-        alone = run("parm", verifier, n, keep=0.5)
-        assert alone.chosen == choice(paths, range(n), 0.5)
-    # And of later groups: those that run on are compared, not the first ones.
-    assert choice(paths, range(4, 8), 0.5) in range(4, 8)
 
 
 def test_shares_that_are_none_are_refused():

@@ -9,12 +9,14 @@ import torch
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.search import Candidate, Verdict
+from imagecot.contracts.verifier import Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.images import from_picture
-from imagecot.strategies import parm_plus_plus, search
+from imagecot.strategies import parm_plus_plus
 from imagecot.strategies.parm_plus_plus import correct
 from imagecot.strategies.run import Run
-from imagecot.contracts.search import Candidate, Verdict
+from imagecot.strategies.search import search
 from imagecot.strategies.trace import Trace, shown
 from plain_decoder import tiny_generator
 from test_search_parm import Scripted
@@ -40,8 +42,7 @@ class Reflecting(Scripted):
         if len(self.seen) == self.stop_after:
             raise KeyboardInterrupt
         self.seen += list(images)
-        self.judge_calls += len(images)
-        self.tokens_judged += 11
+        self.usage += Usage(judge_calls=len(images), tokens_judged=11)
         return [self.says.pop(0)]
 
 

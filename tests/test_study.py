@@ -6,22 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.recipes import check, read_yaml
-from imagecot.strategies import search
 from imagecot.study import timing
 from imagecot.study.analysis import analyse
-from imagecot.study.choices import choice, judged
+from imagecot.study.choices import judged, replayed
 from imagecot.study.pool import Models
 from imagecot.study.recipe import StudyRecipe, due, prompts, units
-from imagecot.study.recorded import record
 from imagecot.study.rows import Numbered
 from imagecot.study.run import busy, weight
 from imagecot.study.store import Store
-from plain_decoder import tiny_generator
 from small_models import Brightness, Flat
-from test_search_parm import PROMPT, STEPS, Scripted, brightness
 
 torch.set_num_threads(1)
 RECIPES = Path(__file__).parent.parent / "recipes" / "study"
@@ -92,9 +87,24 @@ def verdicts(name: str, n: int, judge: int = 0) -> list[bool]:
 
 def test_choices_by_hand():
     paths = BASE[1]["searches"]["parm"]["paths"]
-    assert choice(paths, range(4)) == 2
-    assert choice(paths, range(2)) == 1  # none is left: the least refused
-    assert choice([path(0.5), path(0.5)], range(2)) == 0
+    parm, best = RECIPE.rows["parm"].how, RECIPE.rows["orm"].how
+    assert replayed(paths, parm, 4) == [2]
+    assert replayed(paths, parm, 2) == [1, 2]  # of the first two none is left: the least refused
+    assert replayed([path(0.5), path(0.5), path(0.6)], best, 2) == [0]  # the third is in no group of two
+    kept = RECIPE.rows["parm"].model_copy(update={"keep": 0.5}).how
+    scored = [{**path(score), "first_clear": 3, "potential": p} for score, p in ((0.9, 0.1), (0.3, 0.4), (0.5, 0.3))]
+    assert replayed(scored, kept, 3) == [2]  # of three two run on, those with most potential
+    assert replayed(scored, kept, 2) == [1]
+    assert replayed(scored, kept, 1) == [0, 1, 2]
+
+
+def test_what_a_search_is_for_a_study_it_says_itself():
+    hows = {name: row.how for name, row in RECIPE.rows.items()}
+    assert [name for name, how in hows.items() if how.replayed] == ["baseline", "orm", "parm", "dpo"]
+    assert [name for name, how in hows.items() if how.chooses] == ["orm", "parm"]
+    assert [name for name, how in hows.items() if how.stops] == ["parm"]
+    assert [hows[name].sizes(4) for name in ("baseline", "orm", "prm")] == [[1], [1, 2, 3, 4], [4]]
+    assert (RECIPE.pool("base"), RECIPE.pool("other")) == (4, 1)
 
 
 def test_verdicts_by_hand():
@@ -226,8 +236,11 @@ def test_prompts_take_turns_by_task():
         ({"generator": "none"}, "'none' is none of a"),
         ({"generator": "a", "search": "best-of-n"}, "best-of-n needs a verifier"),
         ({"generator": "a", "verifier": "v"}, "single has no verifier"),
-        ({"generator": "a", "search": "stepwise", "verifier": "v", "first_step": 3}, "stepwise stops no paths"),
-        ({"generator": "a", "search": "parm++", "verifier": "v"}, "search: input should be"),
+        ({"generator": "a", "search": "stepwise", "verifier": "v", "first_step": 3}, "r.first_step is not a known key"),
+        ({"generator": "a", "search": "parm", "verifier": "v", "keep": 1.5}, "rows.r.keep: input should be less than"),
+        ({"generator": "a", "search": "parn", "verifier": "v"}, "rows.r.search: there is no search 'parn'"),
+        ({"generator": "a", "search": "no.module:Search"}, "there is no module 'no'"),
+        ({"generator": "a", "search": "parm", "verifier": "v", "corrector": "a"}, "parm corrects nothing"),
     ],
 )
 def test_rows_that_make_no_sense_are_refused(row, told):
@@ -242,7 +255,7 @@ def test_rows_that_make_no_sense_are_refused(row, told):
 )
 def test_shipped_studies_have_the_rows_of_the_paper(file):
     recipe = check(read_yaml(file), StudyRecipe, file.name)
-    paper = json.loads((RECIPES.parents[1] / "src/imagecot/study/paper.json").read_text())["show_o"]
+    paper = json.loads((RECIPES.parents[1] / "src/imagecot/report/paper.json").read_text())["show_o"]
     assert set(paper) <= set(recipe.rows)
     assert set(recipe.generators) == {row.generator for row in recipe.rows.values()}
 
@@ -309,23 +322,3 @@ def test_a_measurement_is_not_repeated(tmp_path, monkeypatch):
     assert len(rows) == 6
     means = timing.means([{"name": "x", "n": 2, "seconds": s} for s in (1.0, 3.0)])
     assert means == {"x": {2: 2.0}}
-
-
-@pytest.mark.parametrize("strategy", ["single", "best-of-n", "parm"])
-def test_a_replayed_search_is_the_real_one(strategy):
-    n, seed = 6, 3
-    levels = sorted(table[1] for table in brightness(n, seed))
-    verifier = (lambda: Scripted(levels[2], levels[2] + 0.01)) if strategy == "parm" else Brightness
-    generator = tiny_generator(steps=STEPS)
-    real = search(PROMPT, generator=generator, verifier=verifier(), strategy=strategy, n=n, seed=seed)
-    recorded = record(generator, PROMPT, path_seeds(seed, n))
-    again = search(PROMPT, generator=recorded, verifier=verifier(), strategy=strategy, n=n, seed=seed)
-    assert again.chosen == real.chosen
-    assert [c.truncated_at for c in again.candidates] == [c.truncated_at for c in real.candidates]
-    assert [c.score is None for c in again.candidates] == [c.score is None for c in real.candidates]
-    counts = [(t.cost.generator_rows, t.cost.previews, t.cost.judge_calls) for t in (real, again)]
-    assert counts[0] == counts[1]
-    assert again.image.tobytes() == real.image.tobytes()
-    assert again.picture.size == real.picture.size
-    with pytest.raises(ImagecotError, match="was not recorded"):
-        search(PROMPT, generator=recorded, verifier=verifier(), strategy=strategy, n=n, seed=seed + 1)

@@ -13,7 +13,16 @@ from imagecot.contracts.reflection import Reflection
 from imagecot.errors import UsageError
 from imagecot.geneval.rules import Judgment
 from imagecot.study import corrections as study
-from imagecot.study.corrections import FOUND, LABELS, CorrectionsRecipe, analyse, clustered_error, observe, table
+from imagecot.study.corrections import (
+    FOUND,
+    LABELS,
+    CorrectionsRecipe,
+    Models,
+    analyse,
+    clustered_error,
+    observe,
+    table,
+)
 from imagecot.study.pool import Judges
 from plain_decoder import tiny_generator
 from test_search_parm_plus_plus import Reflecting
@@ -87,7 +96,7 @@ def test_the_summary_by_hand():
 def test_the_ways_are_what_the_corrector_draws():
     generator, corrector = tiny_generator(steps=3), tiny_generator(steps=4)
     judges = BrightIsRight(marks=(2.0, 2.0))  # everything is wrong
-    row = observe(RECIPE, METADATA, generator, corrector, Colors(says=[SAID] * 2), judges, "there is no cup.")
+    row = observe(RECIPE, METADATA, Models(generator, corrector, Colors(says=[SAID] * 2), judges), "there is no cup.")
     assert len(row["corrected"]) == 2
     assert row["corrected"][0]["true"] == row["corrected"][0]["written"]
     assert row["corrected"][0]["true"][0]["found"] == "green"
@@ -98,7 +107,7 @@ def test_the_ways_are_what_the_corrector_draws():
     mark = float(means.sort().values[1:3].mean())
     judges = BrightIsRight(marks=(mark + 1e-3, mark))
     wrong = [k for k in range(4) if means[k] <= mark]
-    row = observe(RECIPE, METADATA, generator, corrector, Colors(says=[SAID] * 2), judges, "there is no cup.")
+    row = observe(RECIPE, METADATA, Models(generator, corrector, Colors(says=[SAID] * 2), judges), "there is no cup.")
     assert len(row["corrected"]) == len(wrong)
     for k, found in zip(wrong, row["corrected"], strict=True):
         seeds = fork_seeds(paths.seeds[k : k + 1], 3)
@@ -108,7 +117,7 @@ def test_the_ways_are_what_the_corrector_draws():
             "prompt_alone": Correction(None),
             "written_reasons": Correction(paths.codes[k], SAID.reasons),
         }.items():
-            drawn = finish(corrector, corrector.start([METADATA["prompt"]], seeds, history=[told]))
+            drawn = finish(corrector, corrector.correct([METADATA["prompt"]], seeds, [told]))
             bright = corrector.preview(drawn).mean((1, 2, 3))
             assert found["right"][way] == pytest.approx([float((bright > m).float().mean()) for m in judges.marks])
 
@@ -116,7 +125,7 @@ def test_the_ways_are_what_the_corrector_draws():
 def test_of_a_prompt_that_is_not_read_the_verifier_writes():
     judges = BrightIsRight(marks=(2.0, 2.0))
     verifier = Colors(says=[SAID] * 2)
-    row = observe(RECIPE, UNREADABLE, tiny_generator(steps=2), tiny_generator(steps=2), verifier, judges, "")
+    row = observe(RECIPE, UNREADABLE, Models(tiny_generator(steps=2), tiny_generator(steps=2), verifier, judges), "")
     for found in row["corrected"]:
         assert found["found"] == found["written"]
         assert found["right"][FOUND] == found["right"]["written_reasons"]

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.generators import CHECKPOINTS
+from imagecot.hub import CHECKPOINTS
 from imagecot.recipes import check, read_yaml
 from imagecot.study import run as study
 from imagecot.study.folder import claim_folder

@@ -7,10 +7,10 @@ import torch
 
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.search import Candidate
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture, to_pictures
-from imagecot.strategies import search
-from imagecot.contracts.search import Candidate
+from imagecot.strategies.search import search
 from imagecot.study import run as study_run
 from imagecot.study import self_correction as study
 from imagecot.study.pool import Judges, Models

@@ -190,8 +190,15 @@ class Strategy(Protocol):
     needs     of {"verifier", "reflector", "corrector"}: what it does not work without
     """
 
-    Settings: "type[BaseModel]"
-    needs: frozenset[str]
+    @property
+    def Settings(self) -> "type[BaseModel]":
+        """The model of its options."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it does not work without."""
+        ...
 
     def paths(self, n: int) -> int:
         """How many paths it draws where n are asked for, those of corrections aside."""

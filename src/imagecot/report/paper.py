@@ -1,6 +1,6 @@
 """The paper's numbers, and where a study agrees with the orderings that they imply.
 
-Source: arXiv 2501.13926v2, Tables 1, 2, 3 and 5, kept in `study/paper.json`; nothing of it is repeated here.
+Source: arXiv 2501.13926v2, Tables 1, 2, 3 and 5, kept in `report/paper.json`; nothing of it is repeated here.
 """
 
 import json
@@ -76,7 +76,7 @@ class Finding:
 
 @lru_cache
 def paper() -> dict[str, Any]:
-    """Everything of `study/paper.json`."""
+    """Everything of `report/paper.json`."""
     found: dict[str, Any] = json.loads((Path(__file__).parent / "paper.json").read_text(encoding="utf-8"))
     return found
 

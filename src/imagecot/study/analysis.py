@@ -16,6 +16,7 @@ from imagecot.study.pool import picture_of
 from imagecot.study.recipe import ORACLE, RANDOM, RowRecipe, StudyRecipe, Unit, due, units
 from imagecot.study.reliability import reliability, steps_used
 from imagecot.study.rows import Row
+from imagecot.study.searches import sizes
 from imagecot.study.timing import Timing
 
 Observed = dict[str, list[Row]]  # by generator
@@ -38,11 +39,9 @@ def analyse(recipe: StudyRecipe, observed: Observed, timing: Timing) -> dict[str
         "reliability": {
             name: {"verifier": row.verifier, **reliability(observed[row.generator], name)}
             for name, row in there.items()
-            if row.search == "best-of-n"
+            if row.how.chooses and not row.how.stops and row.verifier
         },
-        "steps": {
-            name: steps_used(observed[row.generator], name) for name, row in there.items() if row.search == "parm"
-        },
+        "steps": {name: steps_used(observed[row.generator], name) for name, row in there.items() if row.how.stops},
         "agreement": {key: agreement(observed[key]) for key in pools},
         "gallery": gallery(recipe, observed),
     }
@@ -91,7 +90,8 @@ def pool_row(recipe: StudyRecipe, rows: list[Row], name: str, generator: str, ti
     """What a random choice of N paths would have, or one that is right whenever any of them is."""
     n = 1 if name == RANDOM else recipe.n
     words = {RANDOM: f"random of the {recipe.n}", ORACLE: f"oracle: any of the {recipe.n} is right"}
-    single = [key for key, row in recipe.rows_of(generator).items() if row.search == "single" and key in timing]
+    ones = (name for name, row in recipe.rows_of(generator).items() if row.sizes(recipe.n) == [1] and not row.verifier)
+    single = [name for name in ones if name in timing]
     return {
         "label": words[name],
         "generator": generator,
@@ -109,13 +109,14 @@ def curves(
     recipe: StudyRecipe, rows: list[Row], generator: str, there: dict[str, RowRecipe], timing: Timing
 ) -> dict[str, list[Row]]:
     """Score over N of every row that chooses among the recorded paths of a generator, of a random choice and oracle."""
-    lines: dict[str, RowRecipe | None] = {name: row for name, row in recipe.rows_of(generator).items() if row.chooses}
-    lines = {name: row for name, row in lines.items() if name in there} | {RANDOM: None, ORACLE: None}
-    sizes = max((row.sizes(recipe.n) for row in recipe.rows_of(generator).values() if row.chooses), key=len)
+    lines: dict[str, RowRecipe | None] = {
+        name: row for name, row in recipe.rows_of(generator).items() if row.how.chooses and name in there
+    }
+    lines |= {RANDOM: None, ORACLE: None}
     return {
         name: [
             {"n": n, **_point(rows, name, row, n), "seconds": timing.get(name, {}).get(n) if row else None}
-            for n in (row.sizes(recipe.n) if row else sizes)
+            for n in (row.sizes(recipe.n) if row else sizes(recipe.n))
         ]
         for name, row in lines.items()
     }

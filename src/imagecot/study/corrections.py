@@ -10,22 +10,24 @@ comparisons are paired. How right the reasons are is counted on the same images.
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from imagecot import interruption
 from imagecot.bounds import MOST_WORKERS, check_whole
 from imagecot.contracts.correction import Correction
-from imagecot.contracts.generator import Generator
+from imagecot.contracts.generator import Corrector, Generator
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
+from imagecot.contracts.reflection import Reflector
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
 from imagecot.files import write_text
@@ -37,7 +39,7 @@ from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed
 from imagecot.reflection.answers import found_and_said
 from imagecot.reflection.by_asking import examine_image
-from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text
+from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text, understood
 from imagecot.study.folder import STUDY, other_prompt
 from imagecot.study.pool import Judges, digests
 from imagecot.study.recipe import Metadata, Prompts, prompts
@@ -114,22 +116,52 @@ def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", conso
     return summary
 
 
+class Drawer(Generator, Corrector, Protocol):
+    """A generator that corrects."""
+
+
+class Judge(Verifier, Reflector, Protocol):
+    """A verifier that writes reasons."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What draws, draws again, says what is wrong, and says whether it is right then."""
+
+    generator: Generator
+    corrector: Drawer
+    verifier: Judge
+    judges: Judges
+
+
+def load(recipe: CorrectionsRecipe) -> Models:
+    """Load all models; UsageError where one cannot do what is asked of it."""
+    generator, corrector = (
+        load_generator(name, dtype=recipe.precision) for name in (recipe.generator, recipe.corrector)
+    )
+    verifier = load_verifier(recipe.verifier, dtype=recipe.precision)
+    if not isinstance(corrector, Corrector):
+        raise UsageError(f"{recipe.corrector} cannot draw again what is wrong; name a generator that can.")
+    if corrector.canvas != generator.canvas:
+        raise UsageError(f"{recipe.corrector} has other image codes than {recipe.generator}; name one with the same.")
+    if not isinstance(verifier, Reflector):
+        raise UsageError(f"{recipe.verifier} writes no reasons; name a verifier that does.")
+    return Models(generator, corrector, verifier, Judges.load(recipe.detector))
+
+
 def correct(recipe: CorrectionsRecipe, every: Sequence[Metadata], store: Store, console: Console) -> None:
     """Add the rows that `store` lacks, one a prompt of `every`."""
     rows = {row["number"]: row for row in store.rows()}
     left = [number for number in range(len(every)) if number not in rows]
     if not left:
         return
-    generator, corrector = (
-        load_generator(name, dtype=recipe.precision) for name in (recipe.generator, recipe.corrector)
-    )
-    verifier, judges = load_verifier(recipe.verifier, dtype=recipe.precision), Judges.load(recipe.detector)
-    check_prompts([metadata["prompt"] for metadata in every], generator, corrector, verifier)
+    models = load(recipe)
+    check_prompts([metadata["prompt"] for metadata in every], models.generator, models.corrector, models.verifier)
     for number in track(left, "correcting", console=console, disable=not console.is_terminal):
         interruption.check()
         began = time.time()
         told = next((rows[before]["told"] for before in reversed(range(number)) if rows[before]["told"]), "")
-        row = observe(recipe, every[number], generator, corrector, verifier, judges, told)
+        row = observe(recipe, every[number], models, told)
         rows[number] = {"number": number, **row, "began": began, "ended": time.time()}
         store.keep(rows[number])
 
@@ -148,29 +180,22 @@ def misfit(recipe: CorrectionsRecipe, asked: dict[int, Row], row: Row) -> str | 
 
 
 @torch.no_grad()
-def observe(
-    recipe: CorrectionsRecipe,
-    metadata: Metadata,
-    generator: Generator,
-    corrector: Generator,
-    verifier: Verifier,
-    judges: Judges,
-    other: str,
-) -> Row:
+def observe(recipe: CorrectionsRecipe, metadata: Metadata, models: Models, other: str) -> Row:
     """Draw a prompt's images and correct the wrong ones in every way; `other` are another prompt's reasons."""
-    prompt = metadata["prompt"]
+    prompt, generator = metadata["prompt"], models.generator
     requirement = read_prompt(prompt)
     paths = finish(generator, generator.start([prompt], path_seeds(prompt_seed(recipe.seed, prompt), recipe.paths)))
-    images = generator.preview(paths).float()
-    verdicts = judges.look(images, metadata)
+    images = generator.decode(paths.codes).float()
+    verdicts = models.judges.look(images, metadata)
     wrong = [k for k in range(len(images)) if not any(found[k].correct for found in verdicts)][: recipe.wrong]
     corrected, told = [], ""
     for k in wrong:
         seed = int(paths.seeds[k])
         true = from_reason(metadata, verdicts[0][k].reason)
-        written = verifier.reflect(images[k : k + 1], [prompt])[0]
-        found = examine_image(verifier, images[k : k + 1], requirement) if requirement else None
-        ours = written.reasons if found is None else to_text(found, random.Random(seed))
+        written = models.verifier.reflect(images[k : k + 1], [prompt])[0]
+        asked = examine_image(models.verifier, images[k : k + 1], requirement) if requirement else None
+        found = understood(written) if asked is None else asked
+        ours = written.reasons if asked is None else to_text(asked, random.Random(seed))
         told = to_text(true, random.Random(seed))
         codes = paths.codes[k]
         ways = {
@@ -182,19 +207,25 @@ def observe(
             "without_image": Correction(None, ours),
             "prompt_alone": Correction(None),
         }
-        history = [way for way in ways.values() for _ in range(recipe.redraws)]
-        seeds = fork_seeds(paths.seeds[k : k + 1], recipe.redraws).repeat(len(ways))
-        drawn = corrector.preview(finish(corrector, corrector.start([prompt], seeds, history=history))).float()
-        right = np.array([[verdict.correct for verdict in found] for found in judges.look(drawn, metadata)])
+        seeds = fork_seeds(paths.seeds[k : k + 1], recipe.redraws)
         corrected.append(
             {
-                "right": dict(zip(ways, right.reshape(len(right), len(ways), -1).mean(2).T.tolist(), strict=True)),
+                "right": _right(models, metadata, seeds, ways),
                 "true": [asdict(d) for d in true],
-                "found": [asdict(d) for d in (written.discrepancies if found is None else found)],
-                "written": [asdict(d) for d in written.discrepancies],
+                "found": [asdict(d) for d in found],
+                "written": [asdict(d) for d in understood(written)],
             }
         )
     return {"metadata": metadata, "corrected": corrected, "told": told}
+
+
+def _right(models: Models, metadata: Metadata, seeds: Tensor, ways: dict[str, Correction]) -> dict[str, list[float]]:
+    """The share of right images, by each judge, of those of seeds (k,) that are drawn in each way."""
+    corrections = [way for way in ways.values() for _ in seeds]
+    start = models.corrector.correct([metadata["prompt"]], seeds.repeat(len(ways)), corrections)
+    images = models.corrector.decode(finish(models.corrector, start).codes).float()
+    right = np.array([[verdict.correct for verdict in found] for found in models.judges.look(images, metadata)])
+    return dict(zip(ways, right.reshape(len(right), len(ways), -1).mean(2).T.tolist(), strict=True))
 
 
 def analyse(rows: Sequence[Row]) -> Row:

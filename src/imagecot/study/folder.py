@@ -84,8 +84,7 @@ def identity(recipe: StudyRecipe, weights: Row) -> tuple[Identity, Identity]:
     parts: Row = {f"weights of {name}": digests for models in weights.values() for name, digests in models.items()}
     for key, name in recipe.generators.items():
         parts[f"generators.{key}"] = name
-        rows = {row: r.model_dump(exclude={"label"}, exclude_defaults=True) for row, r in recipe.rows_of(key).items()}
-        parts[f"rows of {key}"] = rows
+        parts[f"rows of {key}"] = {name: row.identity for name, row in recipe.rows_of(key).items()}
     if recipe.self_correction:
         parts["self_correction"] = recipe.self_correction.model_dump()
     return shared, json.loads(json.dumps(parts))
@@ -98,7 +97,7 @@ def stores(recipe: StudyRecipe, weights: Row) -> dict[str, Store]:
         places[unit.generator][unit.number] = unit
     claim = partial(claim_folder, recipe, weights)
     return {
-        key: Store(recipe.output / CANDIDATES, key, PoolRow, _misfit(recipe, known), claim)
+        key: Store(recipe.output / CANDIDATES, key, PoolRow, _misfit(recipe, key, known), claim)
         for key, known in places.items()
     }
 
@@ -124,39 +123,38 @@ def other_prompt(row: Row, asked: dict[int, Row]) -> str | None:
     return None
 
 
-def _misfit(recipe: StudyRecipe, known: dict[int, Unit]) -> Callable[[Row], str | None]:
+def _misfit(recipe: StudyRecipe, generator: str, known: dict[int, Unit]) -> Callable[[Row], str | None]:
     asked = {number: unit.metadata for number, unit in known.items()}
-    judges = len(judges_of(recipe.detector))
+    judges, paths = len(judges_of(recipe.detector)), recipe.pool(generator)
 
     def misfit(row: Row) -> str | None:
         other = other_prompt(row, asked)
         if other:
             return other
         unit = known[row["number"]]
-        paths = recipe.n if recipe.chosen_from(unit.generator) else 1
         if (len(row["correct"]), len(row["correct"][0])) != (judges, paths):
             return f"correct is not of {judges} judges and {paths} paths"
         wanted = due(recipe, unit)
         if row["searches"].keys() != wanted.keys():
             return f"searches are not {', '.join(wanted)}"
-        problems = (_problem(row["searches"][name], how, judges, paths) for name, how in wanted.items())
+        problems = (_problem(row["searches"][name], how, judges, recipe.n) for name, how in wanted.items())
         return next((f"searches.{name}: {text}" for name, text in zip(wanted, problems, strict=True) if text), None)
 
     return misfit
 
 
-def _problem(found: Row, row: RowRecipe, judges: int, paths: int) -> str | None:
+def _problem(found: Row, row: RowRecipe, judges: int, n: int) -> str | None:
     """Say what an outcome lacks that the table and the curves need."""
-    if row.search == "stepwise":
+    if not row.how.replayed:
         return None if len(found.get("correct") or []) == judges else f"correct is not of {judges} judges"
-    if row.chooses and len(found["paths"]) != paths:
+    paths = row.how.strategy.paths(n)
+    if len(found["paths"]) != paths:
         return f"there are {len(found['paths'])} paths, not {paths}"
-    if found["chosen"] >= paths:
-        return f"path {found['chosen']} is chosen of {paths}"
-    for number, path in enumerate(found["paths"]) if row.chooses else ():
-        stopped, clear = path["stopped"] is not None, path["first_clear"] is not None
-        if path["score"] is None and (row.keep or not stopped):
+    if row.verifier is None:
+        return None
+    # Earlier versions asked nothing about paths that were stopped where no choice depends on that.
+    spared = all(path["score"] is None for path in found["paths"] if path["stopped"] is not None)
+    for number, path in enumerate(found["paths"]):
+        if path["score"] is None and not (spared and path["stopped"] is not None):
             return f"path {number} has no score"
-        if path["potential"] is None and (clear or stopped):
-            return f"path {number} has no potential"
     return None

@@ -1,35 +1,39 @@
 """A prompt's pool: the paths that one generator draws of it, what the judges say of them, what every row chooses.
 
-The pool is drawn once. Rows that choose among whole paths are replayed on it, so that all comparisons are paired;
-step-level search draws its own paths.
+The pool is drawn once. Rows that choose among recorded paths are replayed on it, so that all comparisons are paired;
+searches that draw their own paths, such as a step-level one, have verdicts of their own.
 """
 
+import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
+from imagecot import registry
 from imagecot.contracts.detector import Detector
 from imagecot.contracts.generator import Generator
+from imagecot.contracts.questions import ORM
 from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.contracts.search import Candidate, Cost
 from imagecot.contracts.verifier import Verifier
+from imagecot.errors import ImagecotError
 from imagecot.files import make_own_folder, write_atomically
 from imagecot.generators import load_generator
 from imagecot.geneval.detection import judge
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture
-from imagecot.models import weights_of
-from imagecot.strategies import search
-from imagecot.strategies.parm_plus_plus import codes_of
+from imagecot.strategies.request import Request
+from imagecot.strategies.run import Run
+from imagecot.strategies.search import carry_out
 from imagecot.strategies.trace import Trace
 from imagecot.study.recipe import Metadata, RowRecipe, StudyRecipe, Unit, due
-from imagecot.study.recorded import record
-from imagecot.study.rows import Row
+from imagecot.study.recorded import Recorded, record
+from imagecot.study.rows import SECONDS, Row
 from imagecot.verifiers import load_verifier
 from imagecot.worlds.find import load_judges
 
@@ -38,24 +42,32 @@ GALLERY = "gallery"
 
 @dataclass(frozen=True)
 class Models:
-    """What draws and judges for the rows of one generator; verifiers by name."""
+    """What draws and judges for the rows of one generator; verifiers and correctors by name."""
 
     generator: Generator
-    verifiers: dict[str, Verifier]
+    verifiers: Mapping[str, Verifier]
+    correctors: Mapping[str, Generator] = field(default_factory=dict)
 
     def verifier(self, name: str | None) -> Verifier | None:
         """The verifier of that name; None for a search without."""
         return self.verifiers[name] if name else None
 
+    def corrector(self, name: str | None) -> Generator | None:
+        """The corrector of that name; None where the generator draws again itself, or nothing is."""
+        return self.correctors[name] if name else None
+
+    def request(self, prompt: str, row: RowRecipe, n: int, seed: int) -> Request:
+        """What a row asks for; UsageError where that cannot be done with these models."""
+        verifier, corrector = self.verifier(row.verifier), self.corrector(row.corrector)
+        return Request(prompt, self.generator, verifier, row.search, n, seed, row.options, corrector)
+
 
 def digests(role: str, name: str) -> dict[str, str]:
-    """SHA-256 of the weights of a generator or verifier; what the hub has and this machine not is fetched."""
-    found = weights_of(role, name)
-    if not found:
-        load: Callable[[str], object] = load_generator if role == "generator" else load_verifier
-        load(name)
-        found = weights_of(role, name)
-    return found
+    """SHA-256 of what a generator or verifier consists of; what the hub has and this machine not is fetched.
+
+    UsageError for a name that can be none.
+    """
+    return registry.digests(role, registry.check(role, name))
 
 
 class Shelf:
@@ -64,14 +76,23 @@ class Shelf:
     def __init__(self, precision: str | None) -> None:
         self._precision = precision
         self._there: Models | None = None
-        self._asked: tuple[str, frozenset[str]] = "", frozenset()
+        self._asked: tuple[str, frozenset[str], frozenset[str]] = "", frozenset(), frozenset()
 
-    def models(self, generator: str, verifiers: set[str]) -> Models:
+    def models(self, generator: str, verifiers: set[str], correctors: Iterable[str] = ()) -> Models:
         """The models of these names; verifiers that were there before are taken over, all others let go."""
-        asked = generator, frozenset(verifiers)
+        asked = generator, frozenset(verifiers), frozenset(correctors)
         if self._there is None or asked != self._asked:
-            self._there, self._asked = load_models(generator, verifiers, self._precision, self._there), asked
+            models = load_models(generator, verifiers, self._precision, self._there)
+            loaded = {name: load_generator(name, dtype=self._precision) for name in sorted(asked[2])}
+            self._there, self._asked = replace(models, correctors=loaded), asked
         return self._there
+
+    def of_rows(self, recipe: StudyRecipe, generator: str) -> Models:
+        """All models of the rows of a generator, by its key."""
+        rows = recipe.rows_of(generator).values()
+        verifiers = {row.verifier for row in rows if row.verifier}
+        correctors = {row.corrector for row in rows if row.corrector}
+        return self.models(recipe.generators[generator], verifiers, correctors)
 
     def clear(self) -> None:
         """Let go of all models."""
@@ -83,11 +104,6 @@ def load_models(generator: str, verifiers: set[str], precision: str | None, befo
     there = before.verifiers if before else {}
     loaded = {name: there.get(name) or load_verifier(name, dtype=precision) for name in sorted(verifiers)}
     return Models(load_generator(generator, dtype=precision), loaded)
-
-
-def verifiers_of(recipe: StudyRecipe, generator: str) -> set[str]:
-    """The names of all verifiers that judge in rows of a generator, by its key."""
-    return {row.verifier for row in recipe.rows_of(generator).values() if row.verifier}
 
 
 @dataclass(frozen=True)
@@ -103,8 +119,10 @@ class Judges:
 
     @property
     def weights(self) -> list[Any]:
-        """Digests of the weights of each, by which verdicts are told apart from those of other judges."""
-        return [detector.record()["weights"] for detector in self.detectors]
+        """What the verdicts of each depend on, by which they are told apart from those of other judges."""
+        records = [detector.record() for detector in self.detectors]
+        found: list[Any] = json.loads(json.dumps([record.get("weights", record) for record in records]))
+        return found
 
     def look(self, images: Tensor, metadata: Metadata) -> list[list[Judgment]]:
         """The verdicts of each judge on images (B, 3, H, W) in [0, 1], seen as 8-bit pictures as files hold them."""
@@ -124,35 +142,21 @@ def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> 
     began = time.time()
     prompt = unit.metadata["prompt"]
     seed = prompt_seed(recipe.seed, prompt)
-    paths = recipe.n if recipe.chosen_from(unit.generator) else 1
-    recorded = record(models.generator, prompt, path_seeds(seed, paths))
+    recorded = record(models.generator, prompt, path_seeds(seed, recipe.pool(unit.generator)))
+    models = replace(models, generator=recorded)
     verdicts = judges.look(recorded.images, unit.metadata)
     searches: Row = {}
     pictures: Pictures = {}
-
-    def run(row: RowRecipe, keep: float) -> Trace:
-        return search(
-            prompt,
-            generator=models.generator if row.search == "stepwise" else recorded,
-            verifier=models.verifier(row.verifier),
-            strategy=row.search,
-            n=recipe.n,
-            seed=seed,
-            first_step=row.first_step,
-            keep=keep,
-        )
-
     for name, row in due(recipe, unit).items():
-        trace = run(row, row.keep)
-        searches[name] = outcome(trace)
-        if row.keep:
-            # Of fewer paths others are stopped: the answers on all final images serve every N.
-            for path, finished in zip(searches[name]["paths"], outcome(run(row, 1.0))["paths"], strict=True):
-                path["score"] = finished["score"]
-        if row.search == "stepwise":
+        request = models.request(prompt, row, recipe.n, seed)
+        trace = carry_out(request)
+        if row.how.replayed:
+            searches[name] = chosen_of(recorded, request, trace)
+        else:
             found = judges.look(from_picture(trace.image)[None], unit.metadata)
-            searches[name]["correct"] = [verdict.correct for (verdict,) in found]
-            searches[name]["codes"] = codes_of(trace.choice).tolist()
+            searches[name] = outcome(trace) | {"correct": [verdict.correct for (verdict,) in found]}
+            if recorded.steps in trace.choice.codes:
+                searches[name]["codes"] = trace.choice.codes[recorded.steps].tolist()
         if unit.rank < recipe.gallery:
             pictures[name] = trace.image
     seen: Row = {
@@ -174,9 +178,32 @@ def outcome(trace: Trace) -> Row:
     return {"paths": [_path(c) for c in trace.candidates], "chosen": trace.chosen, "cost": counts(trace.cost)}
 
 
+def chosen_of(recorded: Recorded, request: Request, trace: Trace) -> Row:
+    """The outcome of a search that takes one of the recorded paths, path by path, each with a score.
+
+    Of paths whose images the search did not ask about the verifier is asked now: they serve every N.
+    ImagecotError where the search took another path.
+    """
+    by_seed = {candidate.seed: candidate for candidate in reversed(trace.candidates)}
+    seeds = recorded.seeds[: request.paths]
+    if trace.choice.seed not in seeds:
+        raise ImagecotError(
+            f"{request.name} chose a path that it drew itself, although it says that it can be replayed on recorded "
+            "ones; let its replay return None."
+        )
+    candidates = [by_seed.get(seed, Candidate(seed)) for seed in seeds]
+    unasked = [k for k, candidate in enumerate(candidates) if candidate.score is None]
+    if unasked and request.verifier is not None:
+        images, asked = recorded.images[unasked], [Candidate(seeds[k]) for k in unasked]
+        for k, p in zip(unasked, Run(request).ask(images, asked, recorded.steps, ORM), strict=True):
+            candidates[k] = replace(candidates[k], score=p)
+    paths = [_path(candidate) for candidate in candidates]
+    return {"paths": paths, "chosen": seeds.index(trace.choice.seed), "cost": counts(trace.cost)}
+
+
 def counts(cost: Cost) -> dict[str, int]:
     """A cost without its seconds, which a replayed search does not have."""
-    return {name: value for name, value in asdict(cost).items() if name != "seconds"}
+    return {name: value for name, value in asdict(cost).items() if name not in SECONDS}
 
 
 def picture_of(number: int, row: str) -> str:

@@ -1,63 +1,104 @@
 """What a study compares: generators, rows of a table over them, and the prompts on which all of them are seen."""
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from imagecot import registry
 from imagecot.bounds import MOST_PATHS, MOST_PROMPTS
-from imagecot.errors import UsageError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import TASKS
 from imagecot.precision import Precision
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed, Share
+from imagecot.strategies.options import settings_of, told
+from imagecot.strategies.parm import Parm
+from imagecot.study.searches import How, strategy_named, wrong_settings
 from imagecot.worlds.find import benchmark_of
 
-SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
 RANDOM, ORACLE = "random", "oracle"  # lines of every table and curve, so no names of rows
+_PARM = "parm"  # by which a verifier's advice to it is found
+
+
+def _search(name: str) -> str:
+    try:
+        strategy_named(name)
+    except ImagecotError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    return name
+
+
 Key = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$", max_length=50)]  # a part of file names
 Label = Annotated[str, StringConstraints(max_length=200, strict=True)]
 PathCount = Annotated[int, Field(strict=True, ge=1, le=MOST_PATHS)]
 Prompts = Annotated[int, Field(strict=True, ge=1, le=MOST_PROMPTS)]
 NoPrompts = Annotated[int, Field(strict=True, ge=0, le=MOST_PROMPTS)]
+Search = Annotated[Name, AfterValidator(_search)]
 Metadata = dict[str, Any]
 
 
 class RowRecipe(BaseModel):
-    """A row of the table: who draws, by which search, and who judges in it."""
+    """A row of the table: who draws, by which search, and who judges in it.
 
-    model_config = RECIPE
+    All other keys are options of the search, by the names of its `Settings`.
+    """
+
+    model_config = ConfigDict(**{**RECIPE, "extra": "allow"})
 
     generator: Key
-    search: Literal["single", "best-of-n", "stepwise", "parm"] = "single"
+    search: Search = "single"
     verifier: Name | None = None
-    first_step: Few = 1
-    keep: Share = Field(0.0, description="as of imagecot.strategies.search")
+    corrector: Name | None = Field(None, description="who draws again what is rejected, where not the generator does")
     prompts_per_task: Prompts | None = Field(None, description="where fewer than in the study: the first of them")
     label: Label = ""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if (self.verifier is None) != (self.search == "single"):
+        strategy = strategy_named(self.search)
+        wrong = wrong_settings(strategy, self.options)
+        if wrong:
+            raise wrong
+        if (self.verifier is None) == ("verifier" in strategy.needs):
             raise ValueError(f"{self.search} {'needs a' if self.verifier is None else 'has no'} verifier")
-        if (self.first_step > 1 or self.keep) and self.search != "parm":
-            raise ValueError(f"{self.search} stops no paths, so it has no first_step and no keep")
+        if self.corrector and "corrector" not in strategy.needs:
+            raise ValueError(f"{self.search} corrects nothing, so it has no corrector")
         return self
 
     @property
-    def chooses(self) -> bool:
-        """Whether it chooses among the recorded paths of its generator; stepwise draws its own."""
-        return self.search in ("best-of-n", "parm")
+    def options(self) -> dict[str, Any]:
+        """What is said of the search's settings."""
+        return dict(self.__pydantic_extra__ or {})
 
     @property
-    def method(self) -> tuple[str, str | None, int, float]:
+    def how(self) -> How:
+        """The search with its settings: what is said, and the defaults of the search."""
+        strategy = strategy_named(self.search)
+        return How(self.search, strategy, settings_of(strategy, self.search, self.options, {}))
+
+    @property
+    def method(self) -> tuple[Any, ...]:
         """What is the same in rows that differ in their generator alone."""
-        return self.search, self.verifier, self.first_step, self.keep
+        return self.search, self.verifier, self.corrector, self.how.settings
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its results depend on, without what is the default."""
+        said = self.model_dump(exclude={"label", *self.options}, exclude_defaults=True)
+        return said | told(self.how.settings)
 
     def sizes(self, n: int) -> list[int]:
         """The numbers of paths for which its score and seconds are of interest, up to `n`."""
-        if self.search == "single":
-            return [1]
-        return [size for size in SIZES if size < n] + [n] if self.chooses else [n]
+        return self.how.sizes(n)
+
+    def resolved(self, generator: str) -> Self:
+        """The row with everything said that it leaves to the checkpoints of its verifier and its generator."""
+        strategy = strategy_named(self.search)
+        advice: Mapping[str, Any] = registry.advice(self.verifier).get(self.search, {}) if self.verifier else {}
+        said = settings_of(strategy, self.search, self.options, advice).model_dump()
+        corrector = self.corrector
+        if "corrector" in strategy.needs and corrector is None:
+            corrector = registry.search_defaults(generator).corrector
+        return self.model_copy(update={**said, "corrector": corrector})
 
 
 class SelfCorrection(BaseModel):
@@ -69,9 +110,20 @@ class SelfCorrection(BaseModel):
     orm: Name
     parm: Name
     parm_plus_plus: Name
-    first_step: Few = Field(1, description="from which PARM asks")
-    keep: Share = Field(0.0, description="as of imagecot.strategies.search")
+    first_step: Few | None = Field(None, description="from which PARM asks; by default as its checkpoint advises")
+    keep: Share | None = Field(None, description="the share that PARM keeps; by default as its checkpoint advises")
     more_paths: PathCount = Field(32, description="paths of PARM that take as long as PARM++ with reflection")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is said of PARM's settings, which all rows share."""
+        said = {name: getattr(self, name) for name in Parm.Settings.model_fields}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def resolved(self) -> Self:
+        """The same with these settings said."""
+        advice = registry.advice(self.parm).get(_PARM, {})
+        return self.model_copy(update=settings_of(Parm(), _PARM, self.options, advice).model_dump())
 
 
 class StudyRecipe(BaseModel):
@@ -114,13 +166,25 @@ class StudyRecipe(BaseModel):
         generators = {key: name for key, name in self.generators.items() if key in used}
         return self.model_copy(update={"rows": rows, "generators": generators, "self_correction": None})
 
+    def resolved(self) -> Self:
+        """The same study with everything said that its rows leave to the checkpoints of their models; loads none."""
+        rows = {name: row.resolved(self.generators[row.generator]) for name, row in self.rows.items()}
+        part = self.self_correction
+        return self.model_copy(update={"rows": rows, "self_correction": part and part.resolved()})
+
     def rows_of(self, generator: str) -> dict[str, RowRecipe]:
         """The rows that draw with a generator, by its key."""
         return {name: row for name, row in self.rows.items() if row.generator == generator}
 
     def chosen_from(self, generator: str) -> bool:
-        """Whether any row chooses among several paths of a generator."""
-        return any(row.chooses for row in self.rows_of(generator).values())
+        """Whether any row chooses among several recorded paths of a generator."""
+        return any(row.how.chooses for row in self.rows_of(generator).values())
+
+    def pool(self, generator: str) -> int:
+        """How many paths of a generator are recorded: as many as any row takes one of."""
+        searches = [row.how for row in self.rows_of(generator).values()]
+        least = self.n if any(how.chooses for how in searches) else 1
+        return max([least, *(how.strategy.paths(self.n) for how in searches if how.replayed)])
 
 
 class Unit(NamedTuple):
@@ -139,7 +203,8 @@ class Unit(NamedTuple):
 def prompts(detector: str, per_task: int) -> list[tuple[int, Metadata]]:
     """The first `per_task` prompts of each task, with their rank in it; task by task in turn."""
     every = benchmark_of(detector)
-    tasks = [[m for m in every if m["tag"] == task][:per_task] for task in TASKS]
+    names = dict.fromkeys([*TASKS, *(m["tag"] for m in every)])
+    tasks = [[m for m in every if m["tag"] == task][:per_task] for task in names]
     most = max(map(len, tasks), default=0)
     return [(rank, task[rank]) for rank in range(most) for task in tasks if rank < len(task)]
 

@@ -1,30 +1,62 @@
-"""A generator that replays paths which were drawn before, so that searches over them are paired and draw nothing."""
+"""A generator that replays paths which were drawn before, so that searches over them are paired and draw nothing.
 
-from collections.abc import Sequence
+Kept of a path is what it showed: its codes at every step and, of a generator that predicts the whole image, the
+predicted ones. Its caches are not. Whatever else a search does with these paths (forks, corrections, going back) is
+drawn by the generator itself, which enters the path again from its codes.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from imagecot.contracts.correction import Correction
-from imagecot.contracts.generator import Generator
+from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Generator, Predictor, Remasker
 from imagecot.contracts.paths import Paths, states
-from imagecot.errors import ImagecotError
+from imagecot.contracts.prompts import Reader
 
 
 def record(generator: Generator, prompt: str, seeds: Tensor) -> "Recorded":
-    """Draw the paths of seeds (B,) to their end and keep every state."""
+    """Draw the paths of seeds (B,) of a prompt to their end and keep what they showed at every step."""
     start = generator.start([prompt], seeds)
-    return Recorded(generator, [start, *states(generator, start)])
+    kept = [replace(start, shared=None, own=None)]
+    for paths in states(generator, start):
+        predicted = generator.predicted(paths) if isinstance(generator, Predictor) else None
+        kept.append(replace(paths, shared=None, own=predicted))
+    return Recorded(generator, prompt, kept)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Recorded:
-    """Stands for `generator` where paths of recorded seeds advance; their previews are decoded when asked for."""
+    """Stands for `generator` where it draws a prompt; its recorded paths are looked up by their seeds and codes.
+
+    states  the recorded paths after each step, from step 0 on; `own` are the predicted codes (B, N), if any
+
+    Paths that are looked up have the recording itself in `shared`, all others what the generator puts there. What only
+    some generators can do, the recording can where its generator can.
+    """
 
     generator: Generator
+    prompt: str
     states: list[Paths]
+
+    def __post_init__(self) -> None:
+        generator = self.generator
+        self._rows = {seed: row for row, seed in enumerate(self.states[0].seeds.tolist())}
+        if isinstance(generator, Predictor):
+            self.predicted = self._predicted
+        if isinstance(generator, Remasker):
+            self.remask = self._remask
+        if isinstance(generator, Corrector):
+            self.correct = generator.correct
+        if isinstance(generator, Encoder):
+            self.encode = generator.encode
+        if isinstance(generator, Adjustable):
+            self.adjusted = generator.adjusted
+        if isinstance(generator, Reader):
+            self.check_prompt = generator.check_prompt
 
     @property
     def steps(self) -> int:
@@ -36,37 +68,94 @@ class Recorded:
         """What one step of one path cost when it was drawn."""
         return self.generator.rows_per_path
 
-    def check_prompt(self, prompt: str) -> None:
-        """As of the generator."""
-        self.generator.check_prompt(prompt)
+    @property
+    def paths_per_pass(self) -> int:
+        """As of the generator, so that the groups of a search are the same."""
+        return self.generator.paths_per_pass
 
-    def start(self, prompts: list[str], seeds: Tensor, *, history: Sequence[Correction] | None = None) -> Paths:
-        """Paths at step 0; any seeds, for they are known by their seeds from there on. Corrections are drawn anew."""
-        if history is not None:
-            return self.generator.start(prompts, seeds, history=history)
-        return self.states[0].select([0] * len(seeds), seeds=seeds)
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """As of the generator."""
+        return self.generator.settings
+
+    @property
+    def canvas(self) -> Canvas:
+        """As of the generator."""
+        return self.generator.canvas
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the recorded paths."""
+        return list(self._rows)
+
+    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
+        """Paths at step 0, of any seeds: they are known by them from there on."""
+        if prompts != [self.prompt]:
+            return self.generator.start(prompts, seeds)
+        return self._at(0, [0] * len(seeds), seeds)
+
+    def resume(self, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
+        """Enter recorded paths again, or any others of the generator."""
+        rows = self._known(seeds, codes, step) if prompts == [self.prompt] else None
+        return self.generator.resume(prompts, seeds, codes, step) if rows is None else self._at(step, rows)
 
     def advance(self, paths: Paths) -> Paths:
-        """Look up the next state of each path; ImagecotError for a path that was not recorded."""
-        if paths.context is not self.states[0].context:
-            return self.generator.advance(paths)
-        after = self.states[paths.step + 1]
-        match = paths.seeds[:, None] == after.seeds[None]
-        if not bool(match.any(1).all()):
-            raise ImagecotError("a path was asked for that was not recorded; this search cannot be replayed.")
-        rows = match.int().argmax(1)
-        return replace(after.select(rows), context=paths.context)
+        """Look up the next state of recorded paths; all others are drawn."""
+        rows = self._known(paths.seeds, paths.codes, paths.step) if paths.shared is self else None
+        if rows is None or paths.finished:
+            return self.generator.advance(self._drawn(paths))
+        return self._at(paths.step + 1, rows)
 
     def preview(self, paths: Paths) -> Tensor:
-        """The images (B, 3, H, W) in [0, 1] that the paths predict."""
-        match = paths.seeds[:, None] == self.states[-1].seeds[None]
-        known = paths.context is self.states[0].context and bool(match.any(1).all())
-        if not paths.finished or not known:
+        """The images (B, 3, H, W) in [0, 1] that the paths predict, decoded when asked for."""
+        if paths.shared is not self:
             return self.generator.preview(paths)
-        return self.images[match.int().argmax(1).to(self.images.device)]
+        if paths.finished:
+            return self.decode(paths.codes)
+        if paths.own is not None:
+            return self.generator.decode(paths.own)
+        return self.generator.preview(self._drawn(paths))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The images (B, 3, H, W) in [0, 1] of complete codes (B, N); those of the recorded paths are decoded once."""
+        rows = [self._finals.get(tuple(row)) for row in codes.tolist()]
+        known = [row for row in rows if row is not None]
+        return self.images[known] if len(known) == len(rows) else self.generator.decode(codes)
 
     @cached_property
     def images(self) -> Tensor:
-        """The final images (B, 3, H, W) of all recorded paths, decoded once."""
+        """The final images (B, 3, H, W) of all recorded paths."""
         with torch.no_grad():
-            return self.generator.preview(self.states[-1])
+            return self.generator.decode(self.states[-1].codes)
+
+    @cached_property
+    def _finals(self) -> dict[tuple[int, ...], int]:
+        return {tuple(codes): row for row, codes in enumerate(self.states[-1].codes.tolist())}
+
+    def _known(self, seeds: Tensor, codes: Tensor, step: int) -> list[int] | None:
+        """The rows of recorded paths; None where one of these is not recorded."""
+        rows = [self._rows.get(seed, -1) for seed in seeds.tolist()]
+        recorded = self.states[step].codes
+        return rows if -1 not in rows and torch.equal(recorded[rows], codes.to(recorded)) else None
+
+    def _at(self, step: int, rows: list[int], seeds: Tensor | None = None) -> Paths:
+        return replace(self.states[step].select(rows, seeds), shared=self)
+
+    def _drawn(self, paths: Paths) -> Paths:
+        """The same paths as the generator's own."""
+        if paths.shared is not self:
+            return paths
+        if paths.step == 0:
+            return self.generator.start([self.prompt], paths.seeds)
+        return self.generator.resume([self.prompt], paths.seeds, paths.codes, paths.step)
+
+    def _predicted(self, paths: Paths) -> Tensor:
+        if paths.shared is self and paths.own is not None:
+            predicted: Tensor = paths.own
+            return predicted
+        assert isinstance(self.generator, Predictor)
+        return self.generator.predicted(self._drawn(paths))
+
+    def _remask(self, paths: Paths, undecided: Tensor) -> Paths:
+        assert isinstance(self.generator, Remasker)
+        return self.generator.remask(self._drawn(paths), undecided)

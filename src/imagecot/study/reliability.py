@@ -1,4 +1,4 @@
-"""How a verifier's answers fit the truth, path by path: its reliability, and what parm made of its steps."""
+"""How a verifier's answers fit the truth, path by path: its reliability, and what a search made of its steps."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from imagecot.study.rows import Row
 
 
 def reliability(rows: list[Row], name: str) -> dict[str, Any]:
-    """For a best-of-n row: P(yes) of its paths against the first judge.
+    """For a row that chooses among whole paths: their P(yes) against the first judge.
 
     `bins` are those of ten equal widths that are not empty: the mean P(yes), the share of right images and how many.
     AUROC, balanced accuracy at .5 and expected calibration error are NaN where there are not both kinds of image.
@@ -18,7 +18,7 @@ def reliability(rows: list[Row], name: str) -> dict[str, Any]:
         (path["score"], correct)
         for row in rows
         if name in row["searches"]
-        for path, correct in zip(row["searches"][name]["paths"], row["correct"][0], strict=True)
+        for path, correct in zip(row["searches"][name]["paths"], row["correct"][0], strict=False)
     ]
     p_yes = torch.tensor([score for score, _ in paths], dtype=torch.float64)
     labels = torch.tensor([correct for _, correct in paths], dtype=torch.bool)
@@ -32,12 +32,12 @@ def reliability(rows: list[Row], name: str) -> dict[str, Any]:
 
 
 def steps_used(rows: list[Row], name: str) -> dict[str, Any]:
-    """For a parm row: how many paths were first clear, and how many stopped, at each step, and how rightly."""
+    """For a row that stops paths: how many were first clear, and how many stopped, at each step, and how rightly."""
     paths = [
         (path, right)
         for row in rows
         if name in row["searches"]
-        for path, right in zip(row["searches"][name]["paths"], row["correct"][0], strict=True)
+        for path, right in zip(row["searches"][name]["paths"], row["correct"][0], strict=False)
     ]
     counts: dict[str, dict[str, int]] = {"first_clear": {}, "stopped": {}}
     for path, _ in paths:

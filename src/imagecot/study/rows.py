@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from imagecot.reading import Schema
 from imagecot.contracts.search import Cost
+from imagecot.reading import Schema
 from imagecot.study.kinds import Count, Seconds, Share
 
 Row = dict[str, Any]
 Codes = list[Count]
-COUNTS = tuple(field.name for field in fields(Cost) if field.name != "seconds")
+SECONDS = ("seconds", "judge_seconds")  # of a cost, which a replayed search does not have
+COUNTS = tuple(field.name for field in fields(Cost) if field.name not in SECONDS)
 
 
 def _of_a_prompt(metadata: Row) -> Row:

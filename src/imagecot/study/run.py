@@ -24,23 +24,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from imagecot import interruption
 from imagecot.bounds import MOST_WORKERS, check_whole
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import write_text
-from imagecot.models import weights_of
 from imagecot.processes import share
 from imagecot.prompts import check_prompts
-from imagecot.strategies import check_stopping
 from imagecot.strategies.trace import versions
 from imagecot.study import self_correction, timing
 from imagecot.study.analysis import analyse
 from imagecot.study.folder import TIMING, check_folder, correction_store, is_claimed, stores
 from imagecot.study.names import SUMMARY
-from imagecot.study.pool import Judges, Shelf, digests, observe, verifiers_of, write_pictures
-from imagecot.study.recipe import StudyRecipe, Unit, due, prompts, timed_prompts, units
+from imagecot.study.pool import Judges, Models, Shelf, digests, observe, write_pictures
+from imagecot.study.recipe import RowRecipe, StudyRecipe, Unit, due, prompts, timed_prompts, units
 from imagecot.study.rejudge import judge_again
 from imagecot.study.rows import Row
 from imagecot.study.store import Store, without_nan
 from imagecot.study.timing import Timed
+from imagecot.worlds import find
 from imagecot.worlds.find import judges_of
 
 
@@ -50,11 +49,12 @@ def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Co
     workers  processes that draw and judge; seconds are measured by this one after they have ended
     command  what the user typed, for the summary
 
-    UsageError where `recipe.output` holds another study, a model cannot read a prompt, or there is no such step to stop
-    at, all of it before anything is drawn; ImagecotError where a model or file cannot be used.
+    UsageError where `recipe.output` holds another study, a model cannot read a prompt, or a row asks for what its
+    models cannot do, all of it before anything is drawn; ImagecotError where a model or file cannot be used.
     """
     check_whole(workers, "--workers", 1, MOST_WORKERS)
     console = console or Console(stderr=True)
+    recipe = recipe.resolved()
     weights = weights_used(recipe)
     check_folder(recipe, weights)
     shelf = Shelf(recipe.precision)
@@ -76,45 +76,56 @@ def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Co
 
 def weights_used(recipe: StudyRecipe) -> Row:
     """SHA-256 of all weights that draw or verify, each read once; what the hub has and this machine not is fetched."""
-    generators, verifiers = set(recipe.generators.values()), {row.verifier for row in recipe.rows.values()}
+    rows = recipe.rows.values()
+    generators = {*recipe.generators.values(), *(row.corrector for row in rows if row.corrector)}
+    verifiers = {row.verifier for row in rows if row.verifier}
     if recipe.self_correction:
         generators.add(recipe.self_correction.correcting_generator)
         verifiers |= self_correction.verifiers_of(recipe.self_correction)
     return {
         "generators": {name: digests("generator", name) for name in sorted(generators)},
-        "verifiers": {name: digests("verifier", name) for name in sorted(filter(None, verifiers))},
+        "verifiers": {name: digests("verifier", name) for name in sorted(verifiers)},
     }
 
 
 def judges_used(recipe: StudyRecipe) -> Row:
     """SHA-256 of the judges' weights, where they are folders or in the hub's cache."""
-    return {name: weights_of("detector", name) for name in judges_of(recipe.detector)}
+    return {name: find.digests(name) for name in judges_of(recipe.detector)}
 
 
 def check_models(recipe: StudyRecipe, weights: Row, shelf: Shelf) -> None:
     """Load what is still to draw or to judge, in the reverse order of use, and see that it can do all that is asked.
 
-    UsageError for a prompt that a model cannot read whole, or a step to stop at that its generator has not.
+    UsageError for a prompt that a model cannot read whole, or what a row asks for and its models cannot do.
     """
     texts = [*timed_prompts(recipe), *(m["prompt"] for _, m in prompts(recipe.detector, recipe.prompts_per_task))]
     part = recipe.self_correction
     if part and len(correction_store(recipe, weights).numbers()) < len(self_correction.shuffled_prompts(recipe)):
         models = shelf.models(part.correcting_generator, self_correction.verifiers_of(part))
         check_prompts(texts, models.generator, *models.verifiers.values())
-        check_stopping(part.first_step, part.keep, "parm", models.generator.steps)
+        self_correction.check(part, models, texts)
     work = list(units(recipe))
     for key, store in reversed(stores(recipe, weights).items()):
         if {unit.number for unit in work if unit.generator == key} <= store.numbers():
             continue
-        models = shelf.models(recipe.generators[key], verifiers_of(recipe, key))
-        check_prompts(texts, models.generator, *models.verifiers.values())
-        for row in recipe.rows_of(key).values():
-            check_stopping(row.first_step, row.keep, row.search, models.generator.steps)
+        models = shelf.of_rows(recipe, key)
+        check_prompts(texts, models.generator, *models.verifiers.values(), *models.correctors.values())
+        for name, row in recipe.rows_of(key).items():
+            _check_row(name, row, models, texts)
+
+
+def _check_row(name: str, row: RowRecipe, models: Models, texts: Sequence[str]) -> None:
+    """Raise UsageError, naming the row, for what its models cannot do; of a prompt only reasons depend."""
+    for text in texts if "reflector" in row.how.strategy.needs else texts[:1]:
+        try:
+            models.request(text, row, 1, 0)
+        except UsageError as error:
+            raise UsageError(f"rows.{name}: {error}") from None
 
 
 def weight(recipe: StudyRecipe, unit: Unit) -> float:
-    """About how long a unit takes: a stepwise search, which draws anew and judges every step, as long as all else."""
-    return 1.0 + sum(row.search == "stepwise" for row in due(recipe, unit).values())
+    """About how long a unit takes: a search that draws anew, and maybe judges every step, as long as all else."""
+    return 1.0 + sum(not row.how.replayed for row in due(recipe, unit).values())
 
 
 def draw(recipe: StudyRecipe, weights: Row, workers: int, shelf: Shelf, console: Console) -> None:
@@ -166,7 +177,7 @@ def _follow(recipe: StudyRecipe, places: dict[str, Store], todo: Sequence[Unit],
     """Do units and yield each when it is kept; only the models of one generator are held at a time."""
     judges = Judges.load(recipe.detector)
     for key, group in groupby(todo, lambda unit: unit.generator):
-        models = shelf.models(recipe.generators[key], verifiers_of(recipe, key))
+        models = shelf.of_rows(recipe, key)
         for unit in group:
             interruption.check()
             row, pictures = observe(recipe, unit, models, judges)
@@ -204,13 +215,14 @@ def _bar(console: Console, text: str) -> Iterator[Callable[[int], Callable[[], o
 def time_rows(recipe: StudyRecipe, shelf: Shelf, bar: Callable[[int], Callable[[], object]]) -> None:
     """Measure the seconds of every row, the rows of one generator side by side."""
     file, texts = recipe.output / TIMING, timed_prompts(recipe)
-    for key, name in recipe.generators.items():
-        rows = recipe.rows_of(key).items()
-        searches = [Timed(row, r.search, r.verifier, r.sizes(recipe.n), r.first_step, r.keep) for row, r in rows]
+    for key in recipe.generators:
+        searches = [
+            Timed(name, row.search, row.verifier, row.sizes(recipe.n), row.options, row.corrector)
+            for name, row in recipe.rows_of(key).items()
+        ]
         todo = timing.missing(file, searches, texts)
         if todo:
-            models = shelf.models(name, verifiers_of(recipe, key))
-            timing.measure(file, todo, models, recipe.seed, bar(len(todo)))
+            timing.measure(file, todo, shelf.of_rows(recipe, key), recipe.seed, bar(len(todo)))
 
 
 def correct(recipe: StudyRecipe, weights: Row, shelf: Shelf, bar: Callable[[int], Callable[[], object]]) -> None:

@@ -8,7 +8,7 @@ time on more paths of PARM. Finished prompts are kept on disk and never redone.
 import copy
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -17,15 +17,21 @@ from PIL import Image
 from imagecot import interruption
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.randomness import path_seeds, prompt_seed
+from imagecot.contracts.reflection import Reflector
+from imagecot.contracts.search import Candidate
+from imagecot.errors import UsageError
 from imagecot.geneval.rules import Judgment
 from imagecot.geneval.summary import compare
 from imagecot.images import from_picture
 from imagecot.reflection.answers import found_and_said
-from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text
-from imagecot.strategies import parm, search
-from imagecot.strategies.parm_plus_plus import ROUNDS, Telling, codes_of, correct, everything
+from imagecot.reflection.discrepancies import Discrepancy, described, from_reason, to_text, understood
+from imagecot.strategies.best_of_n import BestOfN
+from imagecot.strategies.parm import Parm
+from imagecot.strategies.parm_plus_plus import ROUNDS, ParmPlusPlus, Telling, codes_of, correct, everything
+from imagecot.strategies.request import Request
 from imagecot.strategies.run import Run
-from imagecot.contracts.search import Candidate
+from imagecot.strategies.search import search
+from imagecot.strategies.single import Single
 from imagecot.strategies.trace import ranked
 from imagecot.study.analysis import both_judges, mean_cost
 from imagecot.study.pool import Judges, Models, counts
@@ -87,6 +93,15 @@ def shuffled_prompts(recipe: StudyRecipe) -> list[Metadata]:
     return found
 
 
+def check(part: SelfCorrection, models: Models, prompts: Sequence[str]) -> None:
+    """Raise UsageError for what the models cannot do."""
+    verifier = models.verifiers[part.parm_plus_plus]
+    if not isinstance(verifier, Reflector):
+        raise UsageError(f"{part.parm_plus_plus} writes no reasons, which a row of Table 5 tells; name one that does.")
+    for prompt in prompts[:1]:
+        Request(prompt, models.generator, verifier, ParmPlusPlus(), 1, 0, part.options)
+
+
 def observe(
     recipe: StudyRecipe, part: SelfCorrection, store: Store, models: Models, judges: Judges, done: Callable[[], object]
 ) -> None:
@@ -129,18 +144,16 @@ def observe_prompt(
             strategy=one.search,
             n=n,
             seed=seed,
-            first_step=one.first_step,
-            keep=one.keep,
+            **one.options,
         )
         arms[one.name] = {"correct": verdicts(trace.image), "cost": counts(trace.cost)}
     # The rounds start from the choice without reflection; each control redraws from the same candidates.
     reflecting = models.verifiers[part.parm_plus_plus]
-
-    def begin() -> Run:
-        return Run(prompt, recorded, reflecting, recipe.n, seed, first_step=part.first_step, keep=part.keep)
-
-    first = begin()
-    candidates, best = parm.choose(first)
+    assert isinstance(reflecting, Reflector)  # as was checked before
+    request = Request(prompt, recorded, reflecting, ParmPlusPlus(), recipe.n, seed, part.options)
+    first = Run(request)
+    choice = Parm().choose(first)
+    candidates, best = [*choice.candidates], choice.index
     truth = look(_image(candidates[best]))[0].reason
     said: list[Row] = []
 
@@ -152,7 +165,7 @@ def observe_prompt(
         return reflecting.reflect(from_picture(_image(rejected))[None], [prompt])[0].reasons
 
     for name, tell in tellings(other, see, write).items():
-        run = begin()
+        run = Run(request)
         found = copy.deepcopy(candidates)
         correct(run, found, best, tell)
         by_round = [verdicts(_best(found, number)) for number in range(ROUNDS + 1)]
@@ -163,7 +176,7 @@ def observe_prompt(
             "redrawn": [verdicts(_image(c)) for c in found if c.round == 1],
         }
         if name == WITH:
-            said = [c.reflection.to_dict() for c in found if c.reflection is not None]
+            said = [described(c.reflection) for c in found if c.reflection is not None]
             reflection = found[best].reflection
     assert reflection is not None
     return {
@@ -171,7 +184,7 @@ def observe_prompt(
         "arms": arms,
         "said": said,
         "reasons": reflection.reasons or other,
-        "understood": [asdict(d) for d in reflection.discrepancies],
+        "understood": [asdict(d) for d in understood(reflection)],
         "true": [asdict(d) for d in from_reason(metadata, truth)],
     }
 
@@ -193,17 +206,17 @@ def misfit(row: Row, judges: int) -> str | None:
 def searches(recipe: StudyRecipe, part: SelfCorrection) -> list[Timed]:
     """The rows without rounds."""
     return [
-        Timed("no_verifier", "single", None, [1]),
-        Timed("orm_fine_tuned", "best-of-n", part.orm, [recipe.n]),
-        Timed("parm", "parm", part.parm, [recipe.n], part.first_step, part.keep),
-        Timed(WITHOUT, "parm", part.parm_plus_plus, [recipe.n], part.first_step, part.keep),
-        Timed("more_paths", "parm", part.parm_plus_plus, [part.more_paths], part.first_step, part.keep),
+        Timed("no_verifier", Single(), None, [1]),
+        Timed("orm_fine_tuned", BestOfN(), part.orm, [recipe.n]),
+        Timed("parm", Parm(), part.parm, [recipe.n], part.options),
+        Timed(WITHOUT, Parm(), part.parm_plus_plus, [recipe.n], part.options),
+        Timed("more_paths", Parm(), part.parm_plus_plus, [part.more_paths], part.options),
     ]
 
 
 def timed(recipe: StudyRecipe, part: SelfCorrection) -> list[Timed]:
     """The rows whose seconds are measured: the controls take as long as reflection does."""
-    rounds = Timed(WITH, "parm++", part.parm_plus_plus, [recipe.n], part.first_step, part.keep)
+    rounds = Timed(WITH, ParmPlusPlus(), part.parm_plus_plus, [recipe.n], part.options)
     return [*searches(recipe, part), rounds]
 
 

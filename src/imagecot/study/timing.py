@@ -4,13 +4,15 @@ Each measurement is kept on disk when it is made and not repeated. They are only
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from imagecot import interruption
 from imagecot.contracts.randomness import prompt_seed
-from imagecot.strategies import search
+from imagecot.contracts.search import Strategy
+from imagecot.strategies.search import search
 from imagecot.study.pool import Models
 from imagecot.study.rows import Row, TimingRow
 from imagecot.study.store import read_rows, write_lines
@@ -23,11 +25,11 @@ class Timed:
     """A search to be timed with each of `sizes` numbers of paths; `name` is its row."""
 
     name: str
-    search: str
+    search: str | Strategy
     verifier: str | None
     sizes: Sequence[int]
-    first_step: int = 1
-    keep: float = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    corrector: str | None = None
 
 
 def read(file: Path) -> list[Row]:
@@ -62,8 +64,8 @@ def measure(
             strategy=one.search,
             n=n,
             seed=prompt_seed(seed, prompt),
-            first_step=one.first_step,
-            keep=one.keep,
+            corrector=models.corrector(one.corrector),
+            **one.options,
         )
         return trace.cost.seconds
 

@@ -1,0 +1,93 @@
+"""What a study must know of a search, asked of the search itself: what it needs, what it draws, how it is replayed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from imagecot import registry
+from imagecot.bounds import MOST_PATHS
+from imagecot.contracts.search import PathRecord, Strategy
+from imagecot.errors import ImagecotError
+
+SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
+_FINISHED = PathRecord(score=0.5, first_clear=1, potential=0.5)
+_HOPEFUL = PathRecord(score=0.9, first_clear=1, potential=0.9)
+_HOPELESS = PathRecord(score=0.9, stopped=1, first_clear=1, potential=0.1)
+
+
+@lru_cache
+def strategy_named(name: str) -> Strategy:
+    """The search of a name; errors as of `registry.load`."""
+    found: Strategy = registry.load("search", name)
+    return found
+
+
+def wrong_settings(strategy: Strategy, options: Mapping[str, Any]) -> ValidationError | None:
+    """What is wrong with the options of a search, by option; None where nothing is."""
+    unknown = [name for name in options if name not in strategy.Settings.model_fields]
+    if unknown:
+        return ValidationError.from_exception_data(
+            strategy.Settings.__name__,
+            [{"type": "extra_forbidden", "loc": (name,), "input": options[name]} for name in unknown],
+        )
+    try:
+        strategy.Settings.model_validate(dict(options))
+    except ValidationError as error:
+        return error
+    return None
+
+
+@dataclass(frozen=True)
+class How:
+    """A search with its settings, as a row of a study has it.
+
+    name  of the search, for messages
+    """
+
+    name: str
+    strategy: Strategy
+    settings: BaseModel
+
+    @cached_property
+    def replayed(self) -> bool:
+        """Whether it takes one of the recorded paths of its generator; else it draws paths of its own."""
+        return self.strategy.replay([_FINISHED], self.settings) is not None
+
+    @cached_property
+    def chooses(self) -> bool:
+        """Whether it takes one of several recorded paths, so that there is a curve over their number."""
+        return self.replayed and self.strategy.paths(MOST_PATHS) > 1
+
+    @cached_property
+    def stops(self) -> bool:
+        """Whether it matters what was said of a path before its end; else final images are all that it looks at."""
+        return self.chooses and self.choice([_HOPELESS, _FINISHED]) != self.choice([_HOPEFUL, _FINISHED])
+
+    def choice(self, recorded: Sequence[PathRecord]) -> int:
+        """Which of recorded paths it takes; ImagecotError where it takes none of them."""
+        taken = self.strategy.replay(recorded, self.settings)
+        if taken is not None:
+            path = taken.candidates[taken.index]
+            for k, record in enumerate(recorded):
+                if record is path:
+                    return k
+        raise ImagecotError(
+            f"the replay of {self.name} takes none of the paths that it was given; let it return one of them, or None "
+            "for every group of paths."
+        )
+
+    def sizes(self, n: int) -> list[int]:
+        """The numbers of paths to ask for, up to n, for which its score and seconds are of interest.
+
+        Of numbers for which it draws equally many the smallest.
+        """
+        asked = sizes(n) if self.replayed else [n]
+        return sorted({self.strategy.paths(size): size for size in reversed(asked)}.values())
+
+
+def sizes(n: int) -> list[int]:
+    """The points of a curve up to n paths."""
+    return [size for size in SIZES if size < n] + [n]
