@@ -127,9 +127,12 @@ class Run(Protocol):
     seed: int
     settings: Any
 
-    def in_groups(self, assess: Assess | None = None) -> list[Candidate]:
+    def in_groups(self, assess: Assess | None = None, *, together: bool = False) -> list[Candidate]:
         """Take all n paths from step 0 to their end, groups of bounded size at a time, stop those that `assess` gives
-        up, and score the others by the ORM question."""
+        up, and score the others by the ORM question.
+
+        together  whether `assess` compares paths with each other, so that all of them should be one group
+        """
         ...
 
     def start(self, seeds: "Tensor") -> "Paths":

@@ -64,7 +64,7 @@ class Parm:
 
     def choose(self, run: Run) -> Choice:
         """Return all candidates, and the best that finished; of equal scores the first."""
-        candidates = run.in_groups(self.assess)
+        candidates = run.in_groups(self.assess, together=run.settings.keep > 0)
         if all(candidate.truncated_at is not None for candidate in candidates):
             _resume_best(run, candidates)
         return Choice(candidates, ranked(candidates)[0])

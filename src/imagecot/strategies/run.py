@@ -56,8 +56,11 @@ class Run:
         self.settings: Any = self.request.settings
         self.shown_steps = frozenset(shown_steps(self.generator.steps))
 
-    def in_groups(self, assess: Assess | None = None) -> list[Candidate]:
+    def in_groups(self, assess: Assess | None = None, *, together: bool = False) -> list[Candidate]:
         """Take all n paths from step 0 to their candidates, a group of bounded size at a time.
+
+        together  whether `assess` compares paths with each other, so that what it stops would depend on the group: then
+                  all paths up to LARGEST_GROUP are one, whatever memory there is
 
         The k-th path is the same whatever the groups are. A group that an interrupted run finished is read
         back; of many candidates, only the best keep their image and what the picture of the steps needs.
@@ -67,7 +70,7 @@ class Run:
             return self.drawn
         seeds = path_seeds(self.seed, self.n)
         # More than one forward pass takes brings nothing, and a smaller group is lost less when interrupted.
-        size = min(LARGEST_GROUP, self.generator.paths_per_pass)
+        size = LARGEST_GROUP if together else min(LARGEST_GROUP, self.generator.paths_per_pass)
         candidates: list[Candidate] = []
         for first in range(0, self.n, size):
             group = seeds[first : first + size]
