@@ -317,7 +317,7 @@ def finished(six, tmp_path_factory) -> Path:
     os.chdir(folder)
     try:
         source = read_folder(Path("im"), 2, KINDS)
-        job = Job(source, Path("im"), 2, None, None, "pictograms", "none", None, Path("o"))
+        job = Job(source, Path("im"), 2, "pictograms", "none", None, Path("o"))
         run(job)
         state = Evaluation(Path("begun"), job.identity)
         models = Models(load_detector("pictograms"), load_detector("pictograms-2"))

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagecot.commands import options
-from imagecot.commands.output import check_models, completion, nearest, progress_bar, say, usable, waiting
+from imagecot.commands import options, searches
+from imagecot.commands.output import completion, progress_bar, say, usable, waiting
 from imagecot.errors import UsageError
+from imagecot.geneval.published import CLIP, DETECTOR
 from imagecot.interruption import continuing
 from imagecot.naming import printable
 from imagecot.precision import PRECISIONS
-from imagecot.strategies import STRATEGIES
-from imagecot.worlds.choice import CLIP, benchmark_of, classes_of
 
 if TYPE_CHECKING:
-    from imagecot.evaluation.evaluate import Drawing
     from imagecot.evaluation.folder import ImageSet
 
 app = typer.Typer(no_args_is_help=True, help="Measure images by a benchmark.")
-_HUB_DETECTOR = "facebook/mask2former-swin-small-coco-instance"
 _TOLD = 10  # problems that are printed; all are in the summary
 
 
@@ -30,8 +27,9 @@ def _benchmarks() -> None:
     """Measure images by a benchmark."""
 
 
-@app.command()
+@app.command(cls=searches.SearchCommand)
 def geneval(
+    context: typer.Context,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -44,17 +42,38 @@ def geneval(
     ] = None,
     verifier: Annotated[
         str | None,
-        typer.Option(help="Who judges the paths.", autocompletion=completion("verifier"), show_default=False),
+        typer.Option(
+            help="Who judges the paths. A shipped generator has its own for each search.",
+            autocompletion=completion("verifier"),
+            show_default=False,
+        ),
     ] = None,
     strategy: Annotated[
-        str, typer.Option("--search", help=f"{', '.join(STRATEGIES)}.", autocompletion=lambda: list(STRATEGIES))
+        str,
+        typer.Option(
+            "--search",
+            help="Which paths live: {searches}, or module:Class.",
+            autocompletion=searches.searches,
+        ),
     ] = "single",
     n: Annotated[int, typer.Option("-n", help="Paths of each search.", callback=options.PATHS)] = 20,
+    settings: searches.Set = None,
+    corrector: Annotated[
+        str | None,
+        typer.Option(
+            help="Who draws again what a search finds wrong, with the same image codes. Default: the generator itself, "
+            "of shipped ones tiny-self-correct.",
+            autocompletion=completion("generator"),
+            show_default=False,
+        ),
+    ] = None,
     prompts: Annotated[
         str,
         typer.Option(
-            help="tiny (360 held-out prompts of the drawn world), geneval (the benchmark's 553), or a metadata file. "
-            "Default: tiny for a generator of the drawn world, else geneval. With --images: what the folder must hold.",
+            help="drawn (360 held-out prompts of the drawn world; or tiny, as it once was called), geneval (the "
+            "benchmark's 553), module:Class, or a metadata file. Default: those of the generator's world. With "
+            "--images: what the folder must hold.",
+            autocompletion=completion("world"),
             show_default=False,
         ),
     ] = "",
@@ -69,14 +88,15 @@ def geneval(
     detector: Annotated[
         str,
         typer.Option(
-            help="pictograms, or a Mask2Former: a folder, mmdet's .pth or a hub id. Default: pictograms for a "
-            f"generator of the drawn world, else {_HUB_DETECTOR}.",
+            help="pictograms, a Mask2Former (a folder, mmdet's .pth or a hub id), or module:Class. Default: the one of "
+            f"the prompts' world: pictograms, or {DETECTOR}.",
+            autocompletion=completion("detector"),
             show_default=False,
         ),
     ] = "",
     clip: Annotated[str, typer.Option(help="The CLIP that names colours beside a Mask2Former.")] = CLIP,
     precision: Annotated[
-        str | None, typer.Option(help=f"Of both models: {', '.join(PRECISIONS)}.", show_default=False)
+        str | None, typer.Option(help=f"Of all models: {', '.join(PRECISIONS)}.", show_default=False)
     ] = None,
     workers: Annotated[
         int,
@@ -99,30 +119,34 @@ def geneval(
 
       imagecot evaluate geneval --generator tiny --workers 2 --out runs/single
 
-      imagecot evaluate geneval --generator tiny --verifier tiny-zero-shot --search best-of-n --against runs/single
+      imagecot evaluate geneval --generator tiny --search parm --keep 0.5 --against runs/single
 
       imagecot evaluate geneval --images outputs/ --detector mask2former.pth
     """
-    from imagecot import models as names
+    from imagecot.evaluation.evaluate import Drawing
+    from imagecot.evaluation.run import Job, Screen, run
+    from imagecot.strategies.defaults import completed
+    from imagecot.worlds.find import world
 
     if (images is None) == (generator is None):
         raise UsageError("give either --images to score a folder or --generator to draw, not both or neither.")
     precision = usable(precision)
-    drawn = generator is not None and names.known_words(generator) is not None
-    detector = detector or ("pictograms" if drawn else _HUB_DETECTOR)
+    given = searches.settings_given(context, settings)
+    if generator is None and (verifier, corrector, per_task, given) != (None, None, None, {}):
+        raise UsageError(
+            "--verifier, --corrector, --per-task and settings of searches are about images that are drawn; leave them "
+            "out with --images."
+        )
+    home = _home(prompts, generator)
+    detector = detector or world(home).judges[0]
     if generator is not None:
-        _check_models(generator, verifier, strategy)
-        chosen = _prompts(prompts or ("tiny" if drawn else "geneval"), detector, per_task)
-        source: Drawing | ImageSet = _drawing(chosen, samples, strategy, n, seed)
+        named = completed(generator, strategy, verifier, corrector, given)
+        source: Drawing | ImageSet = Drawing(_prompts(prompts, home, detector, per_task), samples, named, n, seed)
     else:
         assert images is not None
-        if verifier is not None or per_task is not None:
-            raise UsageError("--verifier and --per-task are about images that are drawn; leave them out with --images.")
-        source = _image_set(images, samples, detector, _prompts(prompts, detector) if prompts else None)
+        source = _image_set(images, samples, detector, home, _prompts(prompts, home, detector) if prompts else None)
     out = out or Path("runs") / time.strftime("geneval-%Y%m%d-%H%M%S")
-    from imagecot.evaluation.run import Job, Screen, run
-
-    job = Job(source, images, samples, generator, verifier, detector, clip, precision, out, workers)
+    job = Job(source, images, samples, detector, clip, precision, out, workers, home)
     with continuing(f"the same command with --out {out} continues where this run was"):
         summary = run(job, against=against, screen=Screen(say, waiting, progress_bar))
     if summary is not None:
@@ -148,38 +172,36 @@ def _print(summary: dict[str, Any], out: Path, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _check_models(generator: str, verifier: str | None, strategy: str) -> None:
-    if strategy not in STRATEGIES:
-        raise nearest("search", strategy, list(STRATEGIES))
-    if strategy != "single" and verifier is None:
-        raise UsageError(f"{strategy} needs a verifier; name one with --verifier, or search with single.")
-    check_models(generator=generator, verifier=verifier)
-
-
-def _drawing(prompts: list[dict[str, Any]], samples: int, strategy: str, n: int, seed: int) -> "Drawing":
-    from imagecot.evaluation.evaluate import Drawing
-
-    return Drawing(prompts, samples, strategy, n, seed)
-
-
-def _image_set(folder: Path, samples: int, detector: str, prompts: list[dict[str, Any]] | None) -> "ImageSet":
+def _image_set(
+    folder: Path, samples: int, detector: str, home: str, prompts: list[dict[str, Any]] | None
+) -> "ImageSet":
     from imagecot.evaluation.folder import read_folder
+    from imagecot.worlds.find import benchmark_of, classes_of
 
-    return read_folder(folder, samples, classes_of(detector), prompts=prompts, benchmark=benchmark_of(detector))
+    benchmark = benchmark_of(detector, home)
+    return read_folder(folder, samples, classes_of(detector, home), prompts=prompts, benchmark=benchmark)
 
 
-def _prompts(name: str, detector: str, per_task: int | None = None) -> list[dict[str, Any]]:
-    """The prompts by their name, or of a metadata file; the first `per_task` of each task."""
+def _home(prompts: str, generator: str | None) -> str:
+    """The name of the world of the prompts, where they are a world's, else of the generator, else of all photos."""
+    from imagecot import registry
+    from imagecot.worlds.find import is_world
+    from imagecot.worlds.geneval import GenEval
+
+    if is_world(prompts):
+        return prompts
+    return registry.world_of(generator) if generator else GenEval.name
+
+
+def _prompts(name: str, home: str, detector: str, per_task: int | None = None) -> list[dict[str, Any]]:
+    """The prompts of a world, or of a metadata file; the first `per_task` of each task."""
     from imagecot.geneval.metadata import read_prompts
-    from imagecot.geneval.prompts import load_benchmark_prompts
-    from imagecot.worlds.drawn.captions import held_out_prompts
+    from imagecot.worlds.find import classes_of, is_world, world
 
-    if name == "tiny":
-        found = held_out_prompts()
-    elif name == "geneval":
-        found = load_benchmark_prompts()
+    if not name or is_world(name):
+        found = world(home).prompts()
     else:
-        found = read_prompts(Path(name), classes_of(detector))
+        found = read_prompts(Path(name), classes_of(detector, home))
     if per_task is None:
         return found
     taken: dict[str, int] = {}

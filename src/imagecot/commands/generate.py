@@ -46,8 +46,8 @@ def generate(
         str | None,
         typer.Option(
             "--search",
-            help="Which paths live: {searches}, or module:Class. Default: the one that the generator's checkpoint names, "
-            "parm for shipped ones.",
+            help="Which paths live: {searches}, or module:Class. Default: what the generator's checkpoint names, of "
+            "shipped ones parm.",
             autocompletion=searches.searches,
             show_default=False,
         ),
@@ -149,13 +149,10 @@ class Job:
     def load(self) -> "Request":
         """Load the models, and name the words that the generator does not know."""
         with waiting("loading the models"):
-            from imagecot import registry
+            from imagecot.strategies.defaults import load_model
             from imagecot.strategies.request import Request
 
-            models = {
-                role: registry.load("verifier" if role == "verifier" else "generator", name, dtype=self.precision)
-                for role, name in self.named.models.items()
-            }
+            models = {role: load_model(role, name, self.precision) for role, name in self.named.models.items()}
         warn_of_unknown_words(self.prompt, self.named.models["generator"])
         return Request(
             self.prompt,

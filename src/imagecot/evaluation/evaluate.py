@@ -26,7 +26,9 @@ from imagecot.images import from_picture
 
 if TYPE_CHECKING:
     from imagecot.contracts.generator import Generator
+    from imagecot.contracts.search import Cost
     from imagecot.contracts.verifier import Verifier
+    from imagecot.strategies.defaults import Named
 
 _PROMPTS_A_UNIT = 8
 _ENTRIES_A_UNIT = 32
@@ -38,7 +40,7 @@ class Drawing:
 
     prompts: list[Metadata]
     samples: int
-    strategy: str
+    named: "Named"
     n: int
     seed: int
 
@@ -51,11 +53,12 @@ class Models:
     second: Detector | None = None
     generator: "Generator | None" = None
     verifier: "Verifier | None" = None
+    corrector: "Generator | None" = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """How those draw and verify that do, beside their weights: entries of the identity."""
-        roles = {"generator": self.generator, "verifier": self.verifier}
+        roles = {"generator": self.generator, "verifier": self.verifier, "corrector": self.corrector}
         return {settings_of(role): dict(model.settings) for role, model in roles.items() if model is not None}
 
     @property
@@ -69,7 +72,20 @@ def plan(source: ImageSet | Drawing) -> list[Piece]:
     """The units of the work."""
     if isinstance(source, ImageSet):
         return pieces_of(source.entries, _ENTRIES_A_UNIT)
-    return pieces(len(source.prompts), _PROMPTS_A_UNIT if source.strategy == "single" else 1)
+    return pieces(len(source.prompts), _PROMPTS_A_UNIT if source.named.search.paths(source.n) == 1 else 1)
+
+
+def check_drawing(drawing: Drawing, models: Models) -> None:
+    """Raise UsageError where a prompt cannot be drawn or judged, or the models cannot do what the search needs."""
+    from imagecot.prompts import check_prompts
+    from imagecot.strategies.request import Request
+
+    assert models.generator is not None
+    texts = [metadata["prompt"] for metadata in drawing.prompts]
+    check_prompts(texts, models.generator, models.verifier, models.corrector)
+    named, drawers = drawing.named, (models.generator, models.verifier)
+    for text in texts:
+        Request(text, *drawers, named.strategy, drawing.n, drawing.seed, named.given, models.corrector)
 
 
 def work(
@@ -154,8 +170,7 @@ def draw_prompts(drawing: Drawing, piece: Piece, models: Models, state: Evaluati
     prompts = drawing.prompts[piece.first : piece.last]
     began = time.perf_counter()
     seeds = [path_seeds(prompt_seed(drawing.seed, m["prompt"]), drawing.samples) for m in prompts]
-    images, cost = (_single if drawing.strategy == "single" else _search)(drawing, prompts, seeds, models)
-    images = (images * 255).round() / 255  # what is judged is what is written
+    images, cost = _search(drawing, prompts, seeds, models)
     spent = asdict(cost) | {"seconds": time.perf_counter() - began}
     state.begin()
     make_own_folder(state.out / IMAGES)
@@ -169,19 +184,8 @@ def draw_prompts(drawing: Drawing, piece: Piece, models: Models, state: Evaluati
     return Unit(rows=judged[0], second=judged[1], cost=spent)
 
 
-def _single(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
-    from imagecot.contracts.paths import finish
-    from imagecot.contracts.search import Cost
-
-    assert models.generator is not None
-    texts = [metadata["prompt"] for metadata in prompts for _ in range(drawing.samples)]
-    paths = finish(models.generator, models.generator.start(texts, torch.cat(seeds)))
-    images = models.generator.preview(paths).cpu()
-    rows = len(paths) * paths.steps * models.generator.rows_per_path
-    return images, Cost(generator_rows=rows, previews=len(paths))
-
-
-def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, Any]:
+def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], models: Models) -> tuple[Tensor, "Cost"]:
+    """Return the chosen images (B, 3, H, W), 8-bit levels in [0, 1], and what they cost."""
     from imagecot.contracts.search import Cost
     from imagecot.strategies.many import search_many
 
@@ -191,8 +195,10 @@ def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], mode
         torch.cat(seeds).tolist(),
         generator=models.generator,
         verifier=models.verifier,
-        strategy=drawing.strategy,
+        strategy=drawing.named.strategy,
         n=drawing.n,
+        corrector=models.corrector,
+        **drawing.named.given,
     )
     cost = sum((trace.cost for trace in traces), Cost())
     return torch.stack([from_picture(trace.image) for trace in traces]), cost

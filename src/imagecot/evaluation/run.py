@@ -15,7 +15,7 @@ import torch
 from imagecot import __version__, models, registry
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.evaluation.against import Other
-from imagecot.evaluation.evaluate import Drawing, Models, plan, work
+from imagecot.evaluation.evaluate import Drawing, Models, check_drawing, plan, work
 from imagecot.evaluation.folder import ImageSet
 from imagecot.evaluation.report import failures_page, summarise_run, table, with_comparison
 from imagecot.evaluation.state import (
@@ -34,7 +34,8 @@ from imagecot.identity import read_identity
 from imagecot.launch import launched, leftovers
 from imagecot.naming import printable
 from imagecot.processes import share
-from imagecot.prompts import check_prompts
+from imagecot.strategies.defaults import load_model
+from imagecot.strategies.options import told
 from imagecot.worlds.find import load_judges, world_of
 
 
@@ -68,8 +69,6 @@ class Job:
     source: ImageSet | Drawing
     images: Path | None
     samples: int
-    generator: str | None
-    verifier: str | None
     detector: str
     clip: str
     precision: str | None
@@ -85,37 +84,41 @@ class Job:
     @property
     def identity(self) -> dict[str, Any]:
         """What defines the evaluation: equal identities give equal results."""
-        weights: dict[str, str] = {}
-        settings: dict[str, Any] = {}
-        for role, name in (("generator", self.generator), ("verifier", self.verifier)):
-            if name:
-                weights |= registry.digests(role, name)
-            # Those of a checkpoint follow from its digests; other people's code has to be asked.
-            if name and registry.is_code(role, name):
-                settings[settings_of(role)] = dict(registry.load(role, name, dtype=self.precision).settings)
+        weights = self.source.named.digests() if isinstance(self.source, Drawing) else {}
         common = {"samples": self.samples, "detector": self.detector, "clip": self.clip, "weights": weights}
         own = {f"{role}_sha256": _content(name) for role, name in (("detector", self.detector), ("clip", self.clip))}
         if registry.is_code("detector", self.detector):
             own["detector_sha256"] = registry.digests("detector", self.detector).get("detector", "")
         common |= {key: digest for key, digest in own.items() if digest}
         if isinstance(self.source, ImageSet):
-            asked: dict[str, Any] = {"images": str(self.images), **common, CONTENT: self.source.digest}
-        else:
-            asked = {**_drawn(self.source, self.generator, self.verifier), **common}
-        return asked | {"precision": self.precision} | settings
+            asked = {"images": str(self.images), **common, CONTENT: self.source.digest}
+            return asked | {"precision": self.precision}
+        return {**_drawn(self.source), **common, "precision": self.precision, **_settings(self.source, self.precision)}
 
 
-def _drawn(drawing: Drawing, generator: str | None, verifier: str | None) -> dict[str, Any]:
-    text = "\n".join(json.dumps(metadata) for metadata in drawing.prompts)
+def _drawn(drawing: Drawing) -> dict[str, Any]:
+    """What an identity says of how images are drawn."""
+    text, named = "\n".join(json.dumps(metadata) for metadata in drawing.prompts), drawing.named
+    corrector = {"corrector": named.models["corrector"]} if "corrector" in named.models else {}
     return {
-        "generator": generator,
-        "verifier": verifier,
-        "search": drawing.strategy,
-        "n": drawing.n if drawing.strategy != "single" else 1,
+        "generator": named.models["generator"],
+        "verifier": named.models.get("verifier"),
+        **corrector,
+        "search": named.strategy,
+        "n": named.search.paths(drawing.n),
         "seed": drawing.seed,
         "prompts": len(drawing.prompts),
         "prompts_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
+
+
+def _settings(drawing: Drawing, precision: str | None) -> dict[str, Any]:
+    """What an identity says of the settings of the search, given and advised, and of models that are others' code."""
+    search = told(drawing.named.settings())
+    # Those of a checkpoint follow from its digests; other people's code has to be asked.
+    code = {role: name for role, name in drawing.named.models.items() if registry.is_code(role, name)}
+    asked = {settings_of(role): dict(load_model(role, name, precision).settings) for role, name in code.items()}
+    return ({settings_of("search"): search} if search else {}) | asked
 
 
 def _content(judge: str) -> str:
@@ -227,7 +230,7 @@ def _work_on(job: Job, state: Evaluation, todo: Sequence[Piece], screen: Screen)
     with screen.waiting("loading the models"):
         loaded = _load(job)
     if isinstance(job.source, Drawing):
-        check_prompts([metadata["prompt"] for metadata in job.source.prompts], loaded.generator, loaded.verifier)
+        check_drawing(job.source, loaded)
     state.settle(loaded.settings)
     left = len(missing)
     with screen.progress("evaluating") as progress:
@@ -243,11 +246,12 @@ def _work_on(job: Job, state: Evaluation, todo: Sequence[Piece], screen: Screen)
 def _load(job: Job) -> Models:
     if torch.cuda.is_available() and launched()[1] > 1:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    return replace(
-        job.load_judges(),
-        generator=registry.load("generator", job.generator, dtype=job.precision) if job.generator else None,
-        verifier=registry.load("verifier", job.verifier, dtype=job.precision) if job.verifier else None,
-    )
+    judges = job.load_judges()
+    if isinstance(job.source, ImageSet):
+        return judges
+    named = job.source.named
+    used = {role: name for role, name in named.models.items() if role != "verifier" or role in named.search.needs}
+    return replace(judges, **{role: load_model(role, name, job.precision) for role, name in used.items()})
 
 
 def _conclude(job: Job, state: Evaluation, todo: Sequence[Piece]) -> None:

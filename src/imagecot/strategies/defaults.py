@@ -105,3 +105,8 @@ def completed(
     named = Named(strategy, {role: name for role, name in models.items() if name is not None}, given)
     _ = named.settings()
     return named
+
+
+def load_model(role: str, name: str, precision: str | None = None) -> Any:
+    """Load who has a role in a search; errors as of `registry.load`."""
+    return registry.load("verifier" if role == "verifier" else "generator", name, dtype=precision)
