@@ -13,6 +13,12 @@ from imagecot.hub import CHECKPOINTS
 from imagecot.models import parameters_of
 from imagecot.recipes import check, override, read_yaml
 from imagecot.reward_models.finetune import FineTuneRecipe
+from imagecot.strategies.best_of_n import BestOfN
+from imagecot.strategies.dry_run import Sizes, dry_run
+from imagecot.strategies.parm import Parm
+from imagecot.strategies.parm_plus_plus import ParmPlusPlus
+from imagecot.strategies.single import Single
+from imagecot.strategies.stepwise import Stepwise
 from imagecot.study.recipe import StudyRecipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -52,6 +58,25 @@ def test_a_study_by_hand():
     # 18 prompts with two paths each, judged once; one row timed with 1 path, the other with 1 and 2.
     flops = 18 * 2 * draw + 18 * 2 * judge + draw + 3 * (draw + judge)
     assert hours("study", recipe) == pytest.approx(flops / FLOPS / 3600)
+
+
+def test_a_search_costs_what_it_does_when_every_answer_is_no():
+    """18 steps of 2 rows; 800 tokens a question, 40 a follow-up, which a no does not have."""
+    sizes = Sizes(steps=18, rows_per_path=2, judged=800, follow_up=40)
+
+    def cost(strategy, n: int, **options: object) -> tuple[int, int]:
+        found = dry_run(strategy, options, n, sizes)
+        return found.generator_rows, found.tokens_judged
+
+    assert cost(Single(), 4) == (36, 0)
+    assert cost(BestOfN(), 4) == (4 * 36, 4 * 800)
+    assert cost(Stepwise(), 4) == (4 * 36, 4 * 18 * 800)
+    assert cost(Parm(), 4) == (4 * 36, 4 * 18 * 800)
+    assert cost(Parm(), 4, first_step=6) == (4 * 36, 4 * 13 * 800)
+    assert cost(Parm(), 4, first_step=50) == cost(Parm(), 4)  # of another generator's paths
+    rows, tokens = cost(ParmPlusPlus(), 10)
+    # Each of three rounds asks what is wrong, then about "a photo of a bench"; 2 paths are drawn and judged.
+    assert (rows, tokens) == ((10 + 3 * 2) * 36, (10 * 18 + 3 * (1 + 1 + 2)) * 800)
 
 
 def test_small_models_have_none():

@@ -5,15 +5,19 @@ pass, four with its activations computed anew. An A100 is taken to do 40 % of it
 image decodes and loading are left out; they are small beside a generator of 1.4 B and a verifier of 8 B parameters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from imagecot.errors import ImagecotError
 from imagecot.models import parameters_of
 from imagecot.reading import read_lines
+
+if TYPE_CHECKING:
+    from imagecot.contracts.search import Strategy
+    from imagecot.study.recipe import SelfCorrection, StudyRecipe
 
 FLOPS = 0.4 * 312e12
 GENERATOR, VERIFIER = 1.4e9, 8.0e9  # parameters of Show-o and of LLaVA-OneVision 7B
@@ -30,10 +34,12 @@ JUDGE = 2 * VERIFIER * JUDGED
 def gpu_hours(kind: str, recipe: BaseModel) -> tuple[float, str] | None:
     """Hours on one A100 and what they are for, of a recipe of a kind; None where its models are not full-size.
 
+    Of a search that does not run on models which only count, nobody knows either.
+
     kind  as `imagecot validate` says it
     """
     values = recipe.model_dump()
-    works = {
+    works: dict[str, Callable[[Any], tuple[float, str]]] = {
         "dpo": _dpo,
         "dpo (iterative)": _rounds,
         "self-correction": _self_correction,
@@ -42,7 +48,10 @@ def gpu_hours(kind: str, recipe: BaseModel) -> tuple[float, str] | None:
     }
     if kind not in works or not _is_full_size(kind, values):
         return None
-    flops, what = works[kind](values)
+    try:
+        flops, what = works[kind](recipe if kind == "study" else values)
+    except ImagecotError:
+        return None
     return flops / FLOPS / 3600, what
 
 
@@ -98,35 +107,43 @@ def _fine_tuning(values: Mapping[str, Any]) -> tuple[float, str]:
     return examples * JUDGE * _training(values["gradient_checkpointing"]), f"{examples:,.0f} examples"
 
 
-def _study(values: Mapping[str, Any]) -> tuple[float, str]:
-    from imagecot.strategies.parm_plus_plus import ROUNDS
-    from imagecot.study.recipe import RowRecipe, prompts
+def _study(recipe: "StudyRecipe") -> tuple[float, str]:
+    from imagecot.study.recipe import prompts
+
+    recipe = recipe.resolved()
+    n, timed = recipe.n, recipe.timed_prompts
+    every = len(prompts(recipe.detector, recipe.prompts_per_task))
+    flops = 0.0
+    for key in recipe.generators:
+        rows = recipe.rows_of(key).values()
+        flops += every * recipe.pool(key) * DRAW if rows else 0.0
+        for row in rows:
+            asked = len(prompts(recipe.detector, row.prompts_per_task or recipe.prompts_per_task))
+            drawn, judged = _search(row.how.strategy, row.options, n)
+            flops += asked * (judged if row.how.replayed else drawn + judged)
+            flops += timed * sum(sum(_search(row.how.strategy, row.options, size)) for size in row.sizes(n))
+    if recipe.self_correction:
+        flops += every * _corrections(recipe.self_correction, n)
+    return flops, f"{every} prompts, {len(recipe.rows)} rows"
+
+
+def _corrections(asked: "SelfCorrection", n: int) -> float:
+    """Operations of a prompt in the study of reflection: both verifiers on n paths, and what is drawn beside them."""
+    from imagecot.strategies.parm import Parm
+    from imagecot.strategies.parm_plus_plus import ParmPlusPlus
     from imagecot.study.self_correction import ROUNDED
 
-    n, timed = values["n"], values["timed_prompts"]
-    flops, every = 0.0, len(prompts(values["detector"], values["prompts_per_task"]))
-    for key in values["generators"]:
-        rows = [row for row in values["rows"].values() if row["generator"] == key]
-        chooses = any(row["search"] in ("best-of-n", "parm") for row in rows)
-        flops += every * (n if chooses else 1) * DRAW
-        for row in rows:
-            asked = len(prompts(values["detector"], row["prompts_per_task"] or values["prompts_per_task"]))
-            flops += asked * n * _judging(row) + timed * sum(RowRecipe(**row).sizes(n)) * (DRAW + _judging(row))
-            if row["search"] == "stepwise":  # draws its own paths
-                flops += asked * n * DRAW
-    correction = values["self_correction"]
-    if correction:
-        parm = {"search": "parm", "first_step": 1}
-        paths = every * (correction["more_paths"] + len(ROUNDED) * ROUNDS * max(1, n // 5))
-        flops += paths * (DRAW + _judging(parm)) + 2 * every * n * _judging(parm)
-    return flops, f"{every} prompts, {len(values['rows'])} rows"
+    (drawn, judged), corrected = (_search(search, asked.options, n) for search in (Parm(), ParmPlusPlus()))
+    rounds = sum(corrected) - drawn - judged
+    return 2 * judged + len(ROUNDED) * rounds + sum(_search(Parm(), asked.options, asked.more_paths))
 
 
-def _judging(row: Mapping[str, Any]) -> float:
-    """Operations of the verifier for one path of a search, at most."""
-    steps = STEPS - row["first_step"]
-    asked = {"single": 0.0, "best-of-n": JUDGE, "stepwise": STEPS * JUDGE}
-    return asked.get(row["search"], (steps + 1) * JUDGE + 2 * VERIFIER * FOLLOW_UP)
+def _search(strategy: "Strategy", options: Mapping[str, Any], n: int) -> tuple[float, float]:
+    """Operations of the generator, and of the verifier at most, in a search over n paths."""
+    from imagecot.strategies.dry_run import Sizes, dry_run
+
+    cost = dry_run(strategy, options, n, Sizes(STEPS, ROWS, JUDGED, FOLLOW_UP))
+    return 2 * GENERATOR * CODES * cost.generator_rows, 2 * VERIFIER * cost.tokens_judged
 
 
 def _rows(folder: Path | None) -> int:

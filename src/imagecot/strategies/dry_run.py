@@ -1,0 +1,115 @@
+"""What a search costs at most, found by running it on models that draw nothing and always say no."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imagecot.contracts.correction import Correction
+from imagecot.contracts.generator import Canvas
+from imagecot.contracts.paths import UNDECIDED, Paths
+from imagecot.contracts.questions import Question
+from imagecot.contracts.search import Cost, Strategy
+from imagecot.contracts.verifier import Conversation, Usage
+from imagecot.strategies.options import settings_of
+from imagecot.strategies.search import search
+
+_PROMPT = "a photo of a bench"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The models that are only counted.
+
+    steps, rows_per_path  of the generator
+    judged, follow_up     tokens of a question about an image, and of one that continues a conversation
+    """
+
+    steps: int
+    rows_per_path: int
+    judged: int
+    follow_up: int
+
+
+def dry_run(strategy: Strategy, options: Mapping[str, Any], n: int, sizes: Sizes) -> Cost:
+    """Return the cost of a search over n paths all of whose questions are answered by no; seconds say nothing.
+
+    options  of the search; what of them does not fit paths of so many steps is left out
+
+    ImagecotError where the search asks for more than its `needs` say.
+    """
+    settings = settings_of(strategy, type(strategy).__name__, {}, options, sizes.steps)
+    trace = search(
+        _PROMPT,
+        generator=_Generator(sizes.steps, sizes.rows_per_path),
+        verifier=_Verifier(sizes) if "verifier" in strategy.needs else None,
+        strategy=strategy,
+        n=n,
+        **settings.model_dump(),
+    )
+    return trace.cost
+
+
+@dataclass
+class _Generator:
+    """Images of one pixel, which are all black."""
+
+    steps: int
+    rows_per_path: int
+    paths_per_pass: int = 1 << 20
+
+    @property
+    def canvas(self) -> Canvas:
+        """One code, one pixel."""
+        return Canvas((1, 1), 1, (1, 1))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """None."""
+        return {}
+
+    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
+        """Paths of one code."""
+        codes = torch.full((len(seeds), 1), UNDECIDED)
+        return Paths(codes, seeds, torch.zeros_like(seeds), 0, self.steps)
+
+    def resume(self, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
+        """The same later."""
+        return replace(self.start(prompts, seeds), codes=codes, step=step)
+
+    def correct(self, prompts: list[str], seeds: Tensor, corrections: Sequence[Correction]) -> Paths:
+        """As from the prompt alone."""
+        return self.start(prompts, seeds)
+
+    def advance(self, paths: Paths) -> Paths:
+        """Decide the one code."""
+        return replace(paths, codes=torch.zeros_like(paths.codes), step=paths.step + 1)
+
+    def preview(self, paths: Paths) -> Tensor:
+        """Black."""
+        return self.decode(paths.codes)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Black."""
+        return torch.zeros(len(codes), 3, 1, 1)
+
+
+class _Verifier:
+    """Says no to everything, and counts what it would have read."""
+
+    settings: Mapping[str, Any]
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes, self.settings, self.usage = sizes, {}, Usage()
+
+    def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
+        """No."""
+        tokens = self.sizes.judged if after is None else self.sizes.follow_up
+        self.usage += Usage(len(images), len(images) * tokens)
+        return torch.zeros(len(images))
+
+    def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
+        """No, and nothing to go on with."""
+        return self.ask(images, prompts, question), Conversation(question)
