@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,6 +74,20 @@ def test_it_learns_and_moves_every_trainable_weight(base, data, tmp_path):
     bright, dark = torch.full((1, 3, 28, 28), 0.9), torch.full((1, 3, 28, 28), 0.1)
     assert float(saved.ask(bright, ["a photo of a zebra"], ORM)) > 0.8
     assert float(saved.ask(dark, ["a photo of a zebra"], ORM)) < 0.2
+
+
+def test_how_it_was_asked_and_searched_with_travels_along(base, data, tmp_path):
+    before = Path(shutil.copytree(base, tmp_path / "base"))
+    told = {"searches": {"parm": {"keep": 0.3}}, "questions": {"orm": " {prompt}, yes?"}}
+    (before / "search_config.json").write_text(json.dumps(told))
+    trained = train_answers(recipe(before, data, tmp_path / "whole", epochs=0.1))
+    assert json.loads((tmp_path / "whole/search_config.json").read_text()) == told
+    again = load_verifier(tmp_path / "whole")
+    assert again.settings == trained.settings == {"precision": "float32", "questions": told["questions"]}
+    assert again.advice == told["searches"]
+    train_answers(recipe(before, data, tmp_path / "adapter", epochs=0.1, lora={"r": 4, "alpha": 8}))
+    assert not (tmp_path / "adapter/search_config.json").exists()
+    assert load_verifier(tmp_path / "adapter").settings == again.settings
 
 
 def test_the_eye_stays_where_its_rate_is_zero(base, data, tmp_path):

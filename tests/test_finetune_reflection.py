@@ -10,7 +10,7 @@ from imagecot.contracts.questions import REFLECTION
 from imagecot.curation.dataset import RankingData, make_row
 from imagecot.geneval.prompts import OBJECT_NAMES, single_object_metadata
 from imagecot.reflection.answers import found_and_said
-from imagecot.reflection.discrepancies import Discrepancy
+from imagecot.reflection.discrepancies import Discrepancy, understood
 from imagecot.reward_models.finetune import FineTuneRecipe, answer_ids, answer_loss, targets, train_answers
 from imagecot.verifiers import load_verifier
 from small_models import write_verifier
@@ -84,7 +84,7 @@ def test_it_learns_to_say_why(base, data, tmp_path):
     pictures = torch.stack([torch.full((3, 28, 28), 0.1), torch.full((3, 28, 28), 0.9)])
     dark, bright = verifier.reflect(pictures, ["a photo of a zebra"])
     assert dark.text == f"no, {REASON}"
-    assert dark.discrepancies == [Discrepancy("missing", "cup")]
+    assert understood(dark) == [Discrepancy("missing", "cup")]
     assert (bright.text, bright.accepted) == ("yes", True)
     again = load_verifier(tmp_path / "out").ask(pictures, ["a photo of a zebra"], REFLECTION)
     assert float(again[0]) < 0.2

@@ -63,7 +63,7 @@ class Code:
         with _raised_by(f"{self.name} cannot be imported"), _current_folder_first():
             parts = self.module.split(".")
             for module in (".".join(parts[: end + 1]) for end in range(len(parts))):
-                if module not in sys.modules and importlib.util.find_spec(module) is None:
+                if module not in sys.modules and not _is_there(module):
                     raise UsageError(
                         f"{self.name}: there is no module {module!r} in the current folder or installed; check its "
                         "spelling, or install it."
@@ -158,6 +158,16 @@ def meeting(found: Any, role: str, name: str, protocol: type) -> Any:
             "that is."
         )
     return found
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module can be found; the packages that it is in are imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError as error:
+        if error.name != module:  # one of the packages misses another module
+            raise
+        return False  # what it should be in is no package
 
 
 @contextmanager

@@ -90,10 +90,11 @@ def search_defaults(name: str, look: Callable[[str], Path | None] = locate) -> S
     return defaults_of(lineage(folder, look)) if folder is not None else SearchDefaults()
 
 
-def copy_search_config(base: str | Path, folder: Path) -> None:
+def copy_search_config(base: str | Path, folder: Path, questions: Mapping[str, str] | None = None) -> None:
     """Give a folder of whole weights what the model that they were trained from says of searching.
 
-    base  its name or folder; of an adapter its base speaks too
+    base       its name or folder; of an adapter its base speaks too
+    questions  the wording that the weights were trained on, where they have their own
 
     An adapter needs no file: it reads that of its base. What the folder says itself is kept. ImagecotError where a file
     is damaged or cannot be written.
@@ -102,6 +103,6 @@ def copy_search_config(base: str | Path, folder: Path) -> None:
         return
     said = search_defaults(str(base))
     given = {entry.name: getattr(said, entry.name) for entry in fields(said)}
-    config = SearchConfig.model_validate(given)
+    config = SearchConfig.model_validate(given | ({"questions": dict(questions)} if questions else {}))
     if config != SearchConfig():
         write_whole(folder / SEARCH_CONFIG, f"{config.model_dump_json(indent=2, exclude_defaults=True)}\n".encode())

@@ -46,7 +46,8 @@ from imagecot.recipe_fields import (
     Whole,
 )
 from imagecot.reflection.answers import answer_scores, found_and_said
-from imagecot.reflection.discrepancies import parse
+from imagecot.reflection.discrepancies import parse, understood
+from imagecot.search_config import copy_search_config
 from imagecot.training.card import write_card
 from imagecot.training.loop import Curves
 from imagecot.training.lora import Lora, add_adapter, save_adapter
@@ -260,7 +261,7 @@ def reason_scores(verifier: Any, rows: Sequence[Row], size: int, batch: int) -> 
     for first in range(0, len(wrong), batch):
         part = wrong[first : first + batch]
         said += verifier.reflect(images_of(part, size), [row["prompt"] for row in part])
-    found = found_and_said([reflection.discrepancies for reflection in said], [parse(row[REASONS]) for row in wrong])
+    found = found_and_said([understood(reflection) for reflection in said], [parse(row[REASONS]) for row in wrong])
     return {f"reflection/{name}": value for name, value in found.items()}
 
 
@@ -275,8 +276,9 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
     verifier = load_verifier(recipe.base, dtype=torch.float32)
     if not isinstance(verifier, LlavaOnevisionVerifier):
         raise UsageError(f"{recipe.base} is no LLaVA-OneVision; fine-tuning knows this architecture only.")
+    adapter = None
     if recipe.lora:
-        _add_lora(verifier, recipe.lora, recipe)
+        adapter = _add_lora(verifier, recipe.lora, recipe)
     if recipe.gradient_checkpointing:
         verifier.model.activation_checkpointing_enable()
     check_prompts(dict.fromkeys(row["prompt"] for row in (*train, *held)), verifier)
@@ -334,7 +336,7 @@ def train_answers(recipe: FineTuneRecipe) -> Any:
                 curves.save()
             save_state(accelerator, folder, done)
     if accelerator.is_main_process:
-        _write(verifier, recipe)
+        _write(verifier, adapter, recipe)
         output.finish()
     accelerator.wait_for_everyone()
     return verifier
@@ -359,17 +361,20 @@ def _batch(
     return images, ids, mask, targets(said).to(ids.device)
 
 
-def _add_lora(verifier: LlavaOnevisionVerifier, lora: Lora, recipe: FineTuneRecipe) -> None:
+def _add_lora(verifier: LlavaOnevisionVerifier, lora: Lora, recipe: FineTuneRecipe) -> Any:
+    """Add low-rank updates to the model of the verifier; peft's model."""
     targets = [r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"]
     if recipe.vision_learning_rate > 0:
         targets.append(r".*vision_tower.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)")
     # The layers are replaced in place: the verifier goes on with its own forward pass.
-    verifier.adapter = add_adapter(verifier.model, lora, recipe.base, "|".join(targets))  # type: ignore[attr-defined]
+    return add_adapter(verifier.model, lora, recipe.base, "|".join(targets))
 
 
-def _write(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
-    """Write the adapter, or the whole model in half precision with its tokenizer."""
-    adapter: Any = getattr(verifier, "adapter", None)
+def _write(verifier: LlavaOnevisionVerifier, adapter: Any, recipe: FineTuneRecipe) -> None:
+    """Write the adapter, or the whole model in half precision with its tokenizer and how it likes to be searched with.
+
+    adapter  peft's model where low-rank updates alone were trained; all else its base says
+    """
 
     def write(folder: Path) -> None:
         model = copy.deepcopy(verifier.model)
@@ -377,5 +382,7 @@ def _write(verifier: LlavaOnevisionVerifier, recipe: FineTuneRecipe) -> None:
         verifier.tokenizer.save_pretrained(folder)
 
     write_folder(recipe.output, write if adapter is None else partial(save_adapter, adapter))
+    if adapter is None:
+        copy_search_config(recipe.base, recipe.output, verifier.settings.get("questions"))
     folders = ", ".join(dict.fromkeys(str(source.folder) for source in recipe.data))
     write_card(recipe.output, "verifier", recipe.base, f"fine-tuning on {folders}", recipe)

@@ -28,7 +28,7 @@ class Habits:
 
     def settings(self, precision: str) -> dict[str, Any]:
         """The settings of a verifier whose weights are of a number format; with the wording if it has its own."""
-        own = {question.name: said.template for question, said in self.wording.items()}
+        own = {asked.name: said.template for asked, said in self.wording.items() if said.template != asked.template}
         return {"precision": self.precision or precision} | ({"questions": own} if own else {})
 
 
