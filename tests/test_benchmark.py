@@ -26,7 +26,7 @@ def test_operations_by_hand() -> None:
     """One path without guidance: tokens 18, masked 10, D 64, I 256, 3 layers, 64 codes, a prefix of L ids."""
     generator = tiny_generator(guidance_scale=0)
     paths = halfway(generator, 1)
-    columns = 18 + len(paths.context.prefixes[0].keys[0])
+    columns = 18 + len(paths.shared.prefixes[0].keys[0])
     assert len(paths.codes.unique()) == 7  # so 9 different tokens with soi and eoi
     first = 2 * 9 * (3 * 64 * 64 + 2 * 64 * 256) + 2 * 18 * 64 * 64
     keys = 2 * 2 * 18 * 2 * 64 * 64

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -75,27 +76,62 @@ def test_seeds():
     assert path_seeds(2**64 + 5, 1) == path_seeds(5, 1)  # any integer is a seed
 
 
-def test_select_gathers_everything():
-    paths = Paths(
+class Pair(NamedTuple):
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    layers: list[Pair]
+    seen: torch.Tensor | None = None
+
+
+def three(own: object = None) -> Paths:
+    return Paths(
         codes=torch.tensor([[0, UNDECIDED], [1, 2], [UNDECIDED, 3]]),
-        proposed=torch.tensor([[0, 9], [1, 2], [8, 3]]),
         seeds=torch.tensor([10, 11, 12]),
         prompt_index=torch.tensor([0, 0, 1]),
         step=2,
         steps=4,
-        context="shared",
+        shared="shared",
+        own=own,
     )
+
+
+def test_select_gathers_all_that_belongs_to_a_path():
+    """Whatever nesting it is, in whatever order, and a fork has a copy of its own."""
+    rows = torch.arange(12.0).view(3, 4)
+    paths = three({"cache": Cache([Pair(rows, -rows)]), "parts": (rows[:, 0], [rows[:, 1:]]), "none": None})
     kept = paths.select([2, 0])
     assert kept.codes.tolist() == [[UNDECIDED, 3], [0, UNDECIDED]]
-    assert kept.proposed.tolist() == [[8, 3], [0, 9]]
     assert kept.seeds.tolist() == [12, 10]
     assert kept.prompt_index.tolist() == [1, 0]
-    assert (kept.step, kept.steps, kept.context, len(kept)) == (2, 4, "shared", 2)
+    assert (kept.step, kept.steps, kept.shared, len(kept)) == (2, 4, "shared", 2)
+    (layer,) = kept.own["cache"].layers
+    assert isinstance(layer, Pair)
+    assert torch.equal(layer.keys, rows[[2, 0]]) and torch.equal(layer.values, -rows[[2, 0]])
+    assert kept.own["cache"].seen is None and kept.own["none"] is None
+    assert kept.own["parts"][0].tolist() == [8, 0]
+    assert torch.equal(kept.own["parts"][1][0], rows[[2, 0], 1:])
     assert paths.select(torch.tensor([True, False, True])).seeds.tolist() == [10, 12]
-    assert paths.select([1, 1], torch.tensor([5, 6])).seeds.tolist() == [5, 6]
+    forks = paths.select([1, 1], torch.tensor([5, 6]))
+    assert forks.seeds.tolist() == [5, 6]
+    assert torch.equal(forks.own["parts"][0], rows[[1, 1], 0])
     assert len(paths.select([])) == 0
     assert not paths.finished
     assert dataclasses.replace(paths, step=4).finished
+
+
+def test_what_belongs_to_no_path_is_refused():
+    for own in (torch.zeros(2, 4), {"keys": torch.zeros(3, 4), "count": torch.tensor(3)}, [torch.zeros(1, 3)]):
+        with pytest.raises(ValueError, match="does not belong to 3 paths"):
+            three(own)
+    for own in ("text", {"step": 3}, [object()]):
+        with pytest.raises(TypeError, match="must be made of tensors"):
+            three(own)
+    with pytest.raises(ValueError, match="does not belong to 2 paths"):
+        dataclasses.replace(three(), codes=torch.zeros(2, 2))
 
 
 @pytest.mark.parametrize("name", SCHEDULES["schedules"])

@@ -26,12 +26,12 @@ from imagecot.contracts.paths import UNDECIDED, Paths, finish
 from imagecot.contracts.questions import ORM
 from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import UsageError
-from imagecot.generators import CHECKPOINTS
+from imagecot.generators.masked.step import decode_step, draw_by_inverse
 from imagecot.generators.showo import MagvitV2, MagvitV2Config, Prompting, Showo, ShowoConfig, ShowoGenerator
-from imagecot.generators.showo.generator import decode_step, draw_by_inverse
 from imagecot.generators.showo.prefix import encode_prefixes, image_states
+from imagecot.hub import CHECKPOINTS
 from imagecot.precision import loaded_as, quantize
-from imagecot.strategies import search
+from imagecot.strategies.search import search
 
 if TYPE_CHECKING:
     from imagecot.contracts.verifier import Verifier
@@ -85,17 +85,17 @@ def halfway(generator: ShowoGenerator, batch: int, tokens: int | None = None, pr
     codes = torch.randint(config.codebook_size, shape, generator=random)
     masked = torch.rand(shape, generator=random).argsort(1) < round(shape[1] * MASKED_SHARE)
     codes = codes.masked_fill(masked, UNDECIDED).to(paths.codes.device)
-    return replace(paths, codes=codes, proposed=codes, step=generator.steps // 2)
+    return replace(paths, codes=codes, own=codes, step=generator.steps // 2)
 
 
 def step_flop(generator: ShowoGenerator, paths: Paths) -> float:
     """Return the floating-point operations of the products that one step of distinct paths needs."""
-    config, context = generator.model.config, paths.context
+    config, started = generator.model.config, paths.shared
     d, layers = config.hidden_size, config.num_hidden_layers
     tokens = paths.codes.shape[1] + 2
     masked = float((paths.codes == UNDECIDED).sum()) / len(paths)
     feed_forward = 2 * d * config.intermediate_size
-    every_column = [tokens + len(prefix.keys[0]) for prefix in [context.prefixes[0], *(context.against or [])[:1]]]
+    every_column = [tokens + len(prefix.keys[0]) for prefix in [started.prefixes[0], *(started.against or [])[:1]]]
     total = 0.0
     if layers > 1:
         # The first layer works out equal tokens once, those of the guided and of the unguided row together.
@@ -155,14 +155,14 @@ def measure(
 def breakdown(generator: ShowoGenerator, verifier: "Verifier | None", batch: int, repeats: int) -> Result:
     """Return the seconds of each part of a step of `batch` paths, of its previews and of judging them."""
     paths = halfway(generator, batch)
-    model, context = generator.model, paths.context
+    model, started = generator.model, paths.shared
     ids = generator.prompting.image_block(generator.prompting.image_ids(paths.codes))
-    unknown = paths.codes == UNDECIDED
+    unknown, complete = paths.codes == UNDECIDED, paths.codes.clamp(min=0)
     texts = [generator.prompting.text_prefix(PROMPT), generator.prompting.text_prefix("")]
-    prefixes = [(context.prefixes[0], batch)]
+    prefixes = [(started.prefixes[0], batch)]
     rows, wanted = ids, unknown
-    if context.against is not None:
-        prefixes.append((context.against[0], batch))
+    if started.against is not None:
+        prefixes.append((started.against[0], batch))
         rows, wanted = torch.cat([ids, ids]), torch.cat([unknown, unknown])
     states = image_states(model, rows, prefixes, wanted)[: int(unknown.sum())]
     logits = model.code_logits(states).float()
@@ -178,10 +178,10 @@ def breakdown(generator: ShowoGenerator, verifier: "Verifier | None", batch: int
         "trunk": lambda: image_states(model, rows, prefixes, wanted),
         "head": lambda: model.code_logits(states).float(),
         "sampling": sample,
-        "preview": lambda: generator.preview(replace(paths, proposed=paths.codes.clamp(min=0), step=1)),
+        "preview": lambda: generator.decode(complete),
     }
     if verifier is not None:
-        images = generator.preview(replace(paths, proposed=paths.codes.clamp(min=0), step=1))
+        images = generator.decode(complete)
         works["judge"] = lambda: verifier.ask(images, [PROMPT], ORM)
     found: Result = {name: {"seconds": statistics.median(times)} for name, times in in_turns(works, repeats).items()}
     head = 2 * len(states) * model.config.hidden_size * model.config.codebook_size
@@ -204,7 +204,7 @@ def against_plain(generator: ShowoGenerator, verifier: "Verifier | None", n: int
     if verifier is not None:
 
         def best_of_n() -> float:
-            return float(verifier.ask(generator.preview(draw(seeds)), [PROMPT], ORM).max())
+            return float(verifier.ask(generator.decode(draw(seeds).codes), [PROMPT], ORM).max())
 
         def plain_best_of_n() -> float:
             answers = []
@@ -245,7 +245,7 @@ def _step(generator: ShowoGenerator, paths: Paths, repeats: int) -> Result:
     return {
         "paths": len(paths),
         "image_tokens": paths.codes.shape[1],
-        "prompt_tokens": len(paths.context.prefixes[0].keys[0]),
+        "prompt_tokens": len(paths.shared.prefixes[0].keys[0]),
         "seconds_per_step": took,
         "seconds_per_path_step": took / len(paths),
         "gflop_per_second": step_flop(generator, paths) / took / 1e9,

@@ -14,8 +14,8 @@ from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS, check_precision
 
 if TYPE_CHECKING:
-    from imagecot.generators.showo import ShowoGenerator
     from imagecot.contracts.verifier import Verifier
+    from imagecot.generators.showo import ShowoGenerator
 
 MOST_STEPS, MOST_PATHS, LARGEST_BATCH, MOST_REPEATS = 1000, 10_000, 4096, 1000
 
@@ -69,7 +69,7 @@ def benchmark(
     check_models(generator=generator, verifier=verifier)
     with continuing("nothing is written; the same command measures again"):
         drawing, judge = _load(generator, config, verifier, precision)
-        drawing.steps = steps or drawing.steps
+        drawing = drawing.adjusted(steps=steps) if steps is not None else drawing
         make_folder(out)  # before minutes are spent
         result = _measure(drawing, judge, largest, n, repeats)
     result = {"generator": generator or f"{config}, random weights", "verifier": verifier, **result}
@@ -84,19 +84,21 @@ def benchmark(
 def _load(
     generator: str | None, config: str | None, verifier: str | None, precision: str
 ) -> "tuple[ShowoGenerator, Verifier | None]":
+    """Load the models, or make one of a size; UsageError for a generator whose parts are not known here."""
     with waiting("loading the models"):
+        from imagecot import registry
         from imagecot.benchmark.measure import CONFIGS, random_generator
-        from imagecot.generators import load_generator
-        from imagecot.verifiers import load_verifier
+        from imagecot.generators.showo import ShowoGenerator
 
-        if config is not None and config not in CONFIGS:
-            raise nearest("configuration", config, list(CONFIGS))
-        drawing = (
-            load_generator(generator, dtype=precision)
-            if generator is not None
-            else random_generator(CONFIGS[config or ""], precision)
-        )
-        return drawing, load_verifier(verifier, dtype=precision) if verifier is not None else None
+        judge = registry.load("verifier", verifier, dtype=precision) if verifier is not None else None
+        if generator is not None:
+            drawing = registry.load("generator", generator, dtype=precision)
+            if not isinstance(drawing, ShowoGenerator):
+                raise UsageError(f"the parts of a Show-o are timed, and {generator} is none; name a Show-o.")
+            return drawing, judge
+        if config not in CONFIGS:
+            raise nearest("configuration", str(config), list(CONFIGS))
+        return random_generator(CONFIGS[config], precision), judge
 
 
 def _measure(drawing: "ShowoGenerator", judge: "Verifier | None", largest: int, n: int, repeats: int) -> dict[str, Any]:
