@@ -24,7 +24,7 @@ TRAININGS = {
     "dpo": ("imagecot.alignment.dpo", "DpoRecipe", "train_dpo"),
     "dpo (iterative)": ("imagecot.alignment.iterate", "IterativeRecipe", "train_iteratively"),
     "self-correction": (
-        "imagecot.worlds.drawn.training.self_correction",
+        "imagecot.alignment.drawn_self_correction",
         "SelfCorrectionRecipe",
         "train_self_correction",
     ),
