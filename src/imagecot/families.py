@@ -51,11 +51,7 @@ class Family:
 _LLAVA = "imagecot.verifiers.loading:load_llava"
 FAMILIES: dict[str, tuple[Family, ...]] = {
     "generator": (
-        Family(
-            "Show-o",
-            lambda config: "codebook_size" in config and "llm_vocab_size" in config,
-            "imagecot.generators.showo.loading:load",
-        ),
+        Family("Show-o", lambda config: "llm_vocab_size" in config, "imagecot.generators.showo.loading:load"),
     ),
     "verifier": (
         Family("LLaVA-NeXT", lambda config: "mm_vision_tower" in config, _LLAVA),
