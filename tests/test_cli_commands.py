@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 import imagecot.hub
 from imagecot import __version__, cli, recipes
 from imagecot.errors import UsageError
-from imagecot.models import kind_of, known_words, list_models
+from imagecot.models import kinds_of_folder, known_words, list_models
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -41,7 +41,9 @@ def recipe(tmp_path: Path, text: str) -> Path:
     return tmp_path / "recipe.yaml"
 
 
-@pytest.mark.parametrize("command", [[], ["generate"], ["train"], ["study"], ["validate"], ["models"]])
+@pytest.mark.parametrize(
+    "command", [[], ["generate"], ["evaluate", "geneval"], ["train"], ["study"], ["validate"], ["models"]]
+)
 def test_help_comes_without_torch(command):
     code = (
         "import sys; from imagecot import cli; sys.argv = ['imagecot', *sys.argv[1:], '--help']\n"
@@ -63,16 +65,25 @@ def test_version_and_usage():
     assert "No such command 'generat'" in result.stderr
 
 
-def test_names_are_completed():
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("generate x --generator showlab/", ["showlab/show-o", "showlab/show-o-512x512"]),
+        ("generate x --search parm", ["parm", "parm++"]),
+        ("generate x --kee", ["--keep"]),
+        ("evaluate geneval x --first", ["--first-step"]),
+    ],
+)
+def test_names_are_completed(words, found):
     environment = {
         **os.environ,
         "_IMAGECOT_COMPLETE": "complete_bash",
-        "COMP_WORDS": "imagecot generate x --generator showlab/",
-        "COMP_CWORD": "4",
+        "COMP_WORDS": f"imagecot {words}",
+        "COMP_CWORD": str(len(words.split())),
     }
     code = "from imagecot import cli; import sys; sys.argv = ['imagecot']; cli.main()"
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert result.stdout.split() == ["showlab/show-o", "showlab/show-o-512x512"]
+    assert result.stdout.split() == found
 
 
 def test_models_lists_shipped_and_cached(monkeypatch, tmp_path):
@@ -89,12 +100,12 @@ def test_models_lists_shipped_and_cached(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     rows = {row.name: row for row in list_models()}
     small = rows["small"]
-    assert (small.kind, small.parameters, small.on_disk) == ("generator", "0.0 M", True)
+    assert (small.kinds, small.parameters, small.on_disk) == (("generator",), "0.0 M", True)
     assert small.size == (tmp_path / "small/model.safetensors").stat().st_size
     assert (rows["showlab/magvitv2"].size, rows["showlab/magvitv2"].on_disk) == (7, True)
     assert not rows["showlab/show-o"].on_disk
     assert known_words("small") == {"cup"}
-    assert kind_of(tmp_path) is None
+    assert kinds_of_folder(tmp_path) == ()
 
 
 def test_models_prints_a_row_for_each():

@@ -7,8 +7,8 @@ import torch
 
 from imagecot.contracts.paths import finish, states
 from imagecot.errors import UsageError
-from imagecot.strategies import search
 from imagecot.strategies.many import search_many
+from imagecot.strategies.search import search
 from plain_decoder import tiny_generator
 from small_models import write_generator, write_verifier
 from test_search_parm import PROMPT, STEPS, Scripted, brightness
@@ -85,9 +85,9 @@ def test_nothing_is_judged_before_the_first_step() -> None:
 
 def test_wrong_requests() -> None:
     models = {"generator": tiny_generator(steps=STEPS), "verifier": Scripted()}
-    with pytest.raises(UsageError, match="first step must be from 1 to 5, not 6"):
+    with pytest.raises(UsageError, match="first_step: it must be from 1 to 5, not 6"):
         search(PROMPT, strategy="parm", first_step=6, **models)
-    with pytest.raises(UsageError, match="best-of-n stops no paths"):
+    with pytest.raises(UsageError, match="best-of-n has no option 'first_step'"):
         search(PROMPT, first_step=2, **models)
     with pytest.raises(UsageError, match="2 prompts do not go with 1 seeds"):
         search_many(["cat", "dog"], [1], **models)

@@ -108,10 +108,10 @@ def test_paths_are_compared_with_those_that_became_clear_after_the_same_step():
 
 
 def test_shares_that_are_none_are_refused():
-    for keep in (-0.1, 1.5):
-        with pytest.raises(UsageError, match="share of paths to keep must be from 0 to 1"):
+    for keep, told in ((-0.1, "greater than or equal to 0"), (1.5, "less than or equal to 1"), ("x", "a valid number")):
+        with pytest.raises(UsageError, match=f"the options of parm cannot be: keep: .*{told}, not"):
             run("parm", Scripted(), 2, keep=keep)
-    with pytest.raises(UsageError, match="stepwise stops no paths, so it has no share to keep"):
+    with pytest.raises(UsageError, match="stepwise has no option 'keep'; it has none"):
         run("stepwise", Scripted(), 2, keep=0.5)
 
 
@@ -228,7 +228,7 @@ def test_stepwise_keeps_the_brightest_continuation_of_each_step():
 
 
 def test_stepwise_in_groups_is_the_same(monkeypatch):
-    import imagecot.strategies.stepwise as module
+    import imagecot.strategies.run as module
 
     whole = run("stepwise", Scripted(), 5)
     monkeypatch.setattr(module, "LARGEST_GROUP", 2)

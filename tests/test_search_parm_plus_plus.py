@@ -13,8 +13,9 @@ from imagecot.contracts.search import Candidate, Verdict
 from imagecot.contracts.verifier import Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.images import from_picture
-from imagecot.strategies import parm_plus_plus
+from imagecot.strategies.parm import Parm
 from imagecot.strategies.parm_plus_plus import correct
+from imagecot.strategies.request import Request
 from imagecot.strategies.run import Run
 from imagecot.strategies.search import search
 from imagecot.strategies.trace import Trace, shown
@@ -54,7 +55,7 @@ def run(verifier, n: int = 5, **more) -> Trace:
 
 def drawn_by_hand(seeds, history=None):
     generator = tiny_generator(steps=STEPS)
-    paths = generator.start([PROMPT], seeds, history=history)
+    paths = generator.correct([PROMPT], seeds, history) if history else generator.start([PROMPT], seeds)
     while not paths.finished:
         paths = generator.advance(paths)
     return paths, generator.preview(paths).mean((1, 2, 3)).tolist()
@@ -101,7 +102,7 @@ def test_another_generator_may_correct():
     assert trace.candidates[5].score != own.candidates[5].score
     rejected = trace.candidates[trace.rounds[0].candidate]
     history = [Correction(rejected.codes[STEPS], WRONG.reasons)]
-    paths = corrector.start([PROMPT], fork_seeds(torch.tensor([rejected.seed]), 1), history=history)
+    paths = corrector.correct([PROMPT], fork_seeds(torch.tensor([rejected.seed]), 1), history)
     while not paths.finished:
         paths = corrector.advance(paths)
     assert torch.equal(trace.candidates[5].codes[STEPS].long(), paths.codes[0])
@@ -173,8 +174,9 @@ def test_less_can_be_told():
         return Correction(None)
 
     verifier = Reflecting(says=[WRONG] * 3)
-    working = Run(PROMPT, tiny_generator(steps=STEPS), verifier, 4, 3)
-    candidates, best = parm_plus_plus.parm.choose(working)
+    working = Run(Request(PROMPT, tiny_generator(steps=STEPS), verifier, "parm++", 4, 3))
+    first = Parm().choose(working)
+    candidates, best = [*first.candidates], first.index
     correct(working, candidates, best, nothing)
     assert [c.reflection for c in candidates if c.reflection] == [WRONG] * 3
     assert [reflection for _, reflection in told] == [WRONG] * 3

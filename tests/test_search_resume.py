@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import imagecot.strategies.run as run_module
-from imagecot.errors import UsageError
-from imagecot.strategies import search
-from imagecot.strategies.resume import Partial
 from imagecot.contracts.search import Candidate, Cost, Verdict
+from imagecot.errors import UsageError
+from imagecot.strategies.resume import Partial
+from imagecot.strategies.search import search
 from imagecot.strategies.trace import Trace
 from plain_decoder import tiny_generator
 from small_models import Brightness, Flat
@@ -23,7 +23,7 @@ class Interrupted(Brightness):
     """Answers for one group of paths; Ctrl-C comes in the second."""
 
     def ask(self, images, prompts, question, after=None):
-        if self.judge_calls:
+        if self.usage.judge_calls:
             raise KeyboardInterrupt
         return super().ask(images, prompts, question, after)
 
@@ -40,7 +40,7 @@ def run(folder, **change):
 
 
 def counts(cost: Cost) -> Cost:
-    return dataclasses.replace(cost, seconds=0.0)
+    return dataclasses.replace(cost, seconds=0.0, judge_seconds=0.0)
 
 
 @pytest.mark.parametrize("make", [lambda: Flat(steps=3), lambda: tiny_generator(steps=3)], ids=["flat", "showo"])
@@ -53,7 +53,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(make, tmp_path):
     resumed = run(
         tmp_path / "cut", generator=generator, verifier=verifier, progress=lambda *done: progress.append(done)
     )
-    assert verifier.judge_calls == 3  # the first two paths were not judged again
+    assert verifier.usage.judge_calls == 3  # the first two paths were not judged again
     assert progress[0] == (6, 15)
     assert progress[-1] == (15, 15)
     if isinstance(generator, Flat):
@@ -71,7 +71,7 @@ def test_a_finished_run_is_read_back_and_nothing_computed(tmp_path):
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").iterdir()}
     generator, verifier = Flat(steps=3), Brightness()
     again = run(tmp_path / "out", generator=generator, verifier=verifier)
-    assert (generator.batches, verifier.judge_calls) == ([], 0)
+    assert (generator.batches, verifier.usage.judge_calls) == ([], 0)
     assert again.chosen == first.chosen
     assert again.cost == first.cost
     assert again.image.tobytes() == first.image.tobytes()
@@ -144,7 +144,7 @@ def test_a_damaged_part_is_done_again(tmp_path):
     part.write_bytes(part.read_bytes()[:-1])
     verifier = Brightness()
     trace = run(tmp_path, verifier=verifier)
-    assert verifier.judge_calls == 5
+    assert verifier.usage.judge_calls == 5
     assert counts(trace.cost).generator_rows == 15
 
 
@@ -157,7 +157,7 @@ def test_a_part_keeps_everything_about_its_paths(tmp_path):
         verdicts=[Verdict(1, "clarity", 0.75), Verdict(2, "potential", 1 / 3)],
         codes={1: torch.tensor([-1], dtype=torch.int32)},
     )
-    candidates, cost = [stopped, trace.candidates[0]], Cost(1.5, 6, 2, 3, 40)
+    candidates, cost = [stopped, trace.candidates[0]], Cost(1.5, 0.5, 6, 2, 3, 40)
     partial = Partial(tmp_path, {"prompt": PROMPT})
     partial.save("paths", candidates, cost)
     loaded, spent = partial.load("paths")

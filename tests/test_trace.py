@@ -7,9 +7,10 @@ import os
 import pytest
 from PIL import Image
 
-from imagecot.errors import ImagecotError
-from imagecot.strategies.picture import CELL, CHOSEN, STOPPED, draw_steps, verdict_color
 from imagecot.contracts.search import Candidate, Cost, Verdict
+from imagecot.errors import ImagecotError
+from imagecot.strategies.lines import as_line
+from imagecot.strategies.picture import CELL, CHOSEN, STOPPED, draw_steps, verdict_color
 from imagecot.strategies.trace import Trace, ranked, shown, shown_steps
 
 
@@ -38,7 +39,7 @@ def make(candidates: list[Candidate], **change: object) -> Trace:
         "weights": {"generator": "ab" * 32},
         "candidates": candidates,
         "chosen": ranked(candidates)[0],
-        "cost": Cost(1 / 3, 72, 3, 3, 100),
+        "cost": Cost(1 / 3, 1 / 7, 72, 3, 3, 100),
     }
     return Trace(**{**values, **change})  # type: ignore[arg-type]
 
@@ -70,7 +71,7 @@ def test_a_saved_trace_is_read_back(tmp_path):
         trace.cost,
         trace.picture_cost,
     )
-    assert [c.to_dict() for c in loaded.candidates] == [c.to_dict() for c in trace.candidates]
+    assert [as_line(c) for c in loaded.candidates] == [as_line(c) for c in trace.candidates]
     assert loaded.image.tobytes() == trace.image.tobytes()
     assert loaded.picture.tobytes() == trace.picture.tobytes()
     loaded.save(tmp_path / "again")

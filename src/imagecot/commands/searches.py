@@ -46,20 +46,20 @@ class SearchCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The command's own parameters, the settings of searches, and help."""
-        own = super().get_params(ctx)
+        own: list[Any] = super().get_params(ctx)
         if self._settings is None:
             taken = {option for param in own for option in param.opts}
             self._settings = _parameters(name for name in _known() if _option(name) not in taken)
+            for param in own:
+                param.help = param.help and param.help.replace("{searches}", ", ".join(searches()))
         return [*own[: len(self.params)], *self._settings, *own[len(self.params) :]]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with what is known of each setting."""
-        known, advised, names = _known(), _advice(), ", ".join(searches())
-        for param in self.get_params(ctx):
-            if param.name in known and param in (self._settings or []):
-                param.help = _told(known[param.name], advised.get(param.name, {}))
-            elif getattr(param, "help", None):
-                param.help = param.help.replace("{searches}", names)
+        self.get_params(ctx)
+        known, advised = _known(), _advice()
+        for param in self._settings or []:
+            param.help = _told(known[param.name], advised.get(param.name, {}))
         super().format_help(ctx, formatter)
 
 
@@ -135,11 +135,12 @@ def _parameters(names: Iterable[str]) -> list[Any]:
 
 
 def _advice() -> "dict[str, dict[str, list[str]]]":
-    """What verifiers advise: setting -> value, as it is written -> their names."""
+    """What the shipped verifiers advise: setting -> value, as it is written -> their names."""
     from imagecot import registry
+    from imagecot.models import shipped
 
     found: dict[str, dict[str, list[str]]] = {}
-    for verifier in registry.names("verifier"):
+    for verifier in shipped("verifier"):
         try:
             advice = registry.advice(verifier)
         except ImagecotError:  # a damaged file is told when its model is named
@@ -152,7 +153,7 @@ def _advice() -> "dict[str, dict[str, list[str]]]":
 
 
 def _told(having: "Sequence[tuple[str, FieldInfo]]", advised: Mapping[str, Sequence[str]]) -> str:
-    """The help of a setting: what it is, of which searches, its default, and what verifiers advise."""
+    """The help of a setting: what it is, of which searches, its default, and what shipped verifiers advise."""
     from rich.markup import escape
 
     what = " ".join(dict.fromkeys(entry.description for _, entry in having if entry.description))

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
+from imagecot.contracts import search as contract
 from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import Paths
 from imagecot.contracts.randomness import path_seeds
-from imagecot.contracts.search import Batched, Cost, Strategy
+from imagecot.contracts.search import Batched, Candidate, Cost, Strategy
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
 from imagecot.strategies.request import Request
@@ -58,13 +60,11 @@ def search_many(
 
 def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
     """Search for all of these in one batch."""
-    search = requests[0].search
-    assert isinstance(search, Batched)
     runs = [Run(request) for request in requests]
     began = time.perf_counter()
     owners = [k for k, run in enumerate(runs) for _ in range(run.n)]
     starts = generator.start([runs[k].prompt for k in owners], torch.cat([path_seeds(run.seed, run.n) for run in runs]))
-    for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, search.assess), strict=True):
+    for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, _assess), strict=True):
         run.drawn = drawn
     _share(runs, time.perf_counter() - began)
     traces = []
@@ -74,6 +74,12 @@ def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
         run.cost += Cost(seconds=time.perf_counter() - began)
         traces.append(request.trace(run, choice))
     return traces
+
+
+def _assess(run: contract.Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+    """Ask each run's own search, which may remember what it saw of its paths."""
+    assert isinstance(run, Run) and isinstance(run.request.search, Batched)
+    return run.request.search.assess(run, paths, candidates)
 
 
 def _share(runs: list[Run], seconds: float) -> None:
