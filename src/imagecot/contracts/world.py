@@ -11,18 +11,27 @@ Metadata = dict[str, Any]  # a prompt and its requirement, as GenEval writes the
 
 @runtime_checkable
 class World(Protocol):
-    """Prompts, classes and judges that belong together.
+    """Prompts, classes and judges that belong together."""
 
-    name     how it is named in commands and recipes
-    classes  what its prompts may ask for
-    judges   names of its detectors; by the first its scores are
-    words    those that its generators were trained on, None where they know any
-    """
+    @property
+    def name(self) -> str:
+        """How it is named in commands and recipes."""
+        ...
 
-    name: str
-    classes: tuple[str, ...]
-    judges: tuple[str, ...]
-    words: frozenset[str] | None
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What its prompts may ask for."""
+        ...
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Names of its detectors; by the first its scores are."""
+        ...
+
+    @property
+    def words(self) -> frozenset[str] | None:
+        """Those that its generators were trained on; None where they know any."""
+        ...
 
     def prompts(self) -> list[Metadata]:
         """The prompts that it is tested by, which no training may see."""

@@ -6,7 +6,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ class Evaluation:
         """Whether the results are complete, and those of the images as they are now."""
         return not self.changed and all((self.out / name).is_file() for name in (RESULTS, SUMMARY))
 
-    def settle(self, settings: Mapping[str, Any]) -> None:
+    def settle(self, settings: dict[str, Any]) -> None:
         """Make the settings of the loaded models entries of the identity, as far as the folder has them too.
 
         UsageError where it was begun with others.

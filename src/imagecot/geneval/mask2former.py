@@ -24,6 +24,7 @@ from imagecot.checkpoint import few, find_weights, read_config
 from imagecot.contracts.detector import Detections
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import foreign
+from imagecot.geneval import published
 from imagecot.geneval.clip_colors import ClipColors, file_hashes, find_folder, load_complete
 from imagecot.geneval.mmdet_weights import PUBLISHED_SHA256, load_mmdet, require_scipy
 from imagecot.geneval.prompts import OBJECT_NAMES
@@ -94,11 +95,11 @@ class Mask2FormerClip:
         UsageError for a source that is nothing of these; ImagecotError where it cannot be had or read.
         """
         device = as_device(device)
-        path, published = Path(source), False
+        path, official = Path(source), False
         if path.suffix == ".pth":
             model, weights = load_mmdet(path), file_hashes([path])
-            published = weights[path.name].startswith(PUBLISHED_SHA256)
-            origin = "mmdet" if published else f"file {path.name}"
+            official = weights[path.name].startswith(PUBLISHED_SHA256)
+            origin = "mmdet" if official else f"file {path.name}"
         else:
             require_scipy()
             folder = find_folder(source, DETECTOR, published.DETECTOR)
@@ -112,7 +113,7 @@ class Mask2FormerClip:
             origin = f"folder {path.resolve().name}" if path.is_dir() else str(source).split("/")[0]
         name = detector_name(model.config, origin)
         dtype = dtype or torch.float32
-        return cls(model.to(device), clip, name=name, dtype=dtype, weights=weights, official=published)
+        return cls(model.to(device), clip, name=name, dtype=dtype, weights=weights, official=official)
 
     def record(self) -> dict[str, Any]:
         """All that the answers depend on; `official` is true for the benchmark's own weights, both in float32."""

@@ -26,8 +26,8 @@ def load_mask2former(
     """Load a Mask2Former with the CLIP that names colours in the benchmark."""
     from imagecot.geneval.clip_colors import ClipColors
     from imagecot.geneval.mask2former import Mask2FormerClip
+    from imagecot.geneval.published import CLIP
     from imagecot.precision import as_device, loaded_as
-    from imagecot.worlds.geneval import CLIP
 
     clip = ClipColors.from_pretrained(CLIP, device=device)
     number_format = None if dtype is None else loaded_as(dtype, as_device(device))
