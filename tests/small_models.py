@@ -98,6 +98,8 @@ class Flat:
         return dataclasses.replace(self.start(prompts, seeds), codes=codes, step=step)
 
     def advance(self, paths: Paths) -> Paths:
+        if paths.finished:
+            raise ValueError("the paths are finished")
         self.batches.append(len(paths))
         codes = (uniforms(paths.seeds, paths.step, Stream.CODES, 1) * 256).long()
         return dataclasses.replace(paths, codes=codes, step=paths.step + 1)

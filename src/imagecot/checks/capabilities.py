@@ -52,8 +52,7 @@ def corrections_draw_paths(subject: Subject) -> str | None:
     """`correct` returns paths at step 0 that draw all codes, with and without a rejected image and reasons."""
     generator = subject.generator
     assert isinstance(generator, Corrector)
-    image = subject.last(subject.start([0]))[0]
-    for correction in (Correction(image, _REASONS[0]), Correction(image), Correction(None, _REASONS[0])):
+    for correction in (Correction(subject.expected[-1][0]), Correction(None, _REASONS[0])):
         paths = generator.correct([subject.prompts[0]], subject.seeds, [correction])
         if (paths.step, paths.steps, len(paths)) != (0, generator.steps, 3):
             return f"correct with 3 seeds returns {len(paths)} paths at step {paths.step}; return 3 at step 0."
@@ -66,7 +65,7 @@ def corrections_can_be_mixed(subject: Subject) -> str | None:
     """Paths of several corrections in one batch have the codes that they have alone, drawn again too."""
     generator = subject.generator
     assert isinstance(generator, Corrector)
-    images = subject.last(subject.start())
+    images = subject.expected[-1]
     corrections = [Correction(image, _REASONS[k % 2]) for k, image in enumerate(images)]
     together = subject.last(generator.correct([subject.prompts[0]], subject.seeds, corrections))
     for row, one in enumerate(corrections):
@@ -114,7 +113,7 @@ def pictures_have_codes(subject: Subject) -> str | None:
     """`encode` gives complete codes (B, N) int64 of images of the canvas' size."""
     generator = subject.generator
     assert isinstance(generator, Encoder)
-    codes = generator.encode(generator.decode(subject.last(subject.start([0, 1]))))
+    codes = generator.encode(generator.decode(subject.expected[-1][:2]))
     wanted = (2, generator.canvas.positions)
     if tuple(codes.shape) != wanted or codes.dtype != torch.int64:
         return f"encode of 2 images returns {tuple(codes.shape)} {codes.dtype}; return {wanted} torch.int64."
@@ -182,7 +181,7 @@ def rules(before: tuple[Callable[[Subject], str | Remark | None], ...]) -> tuple
     """The rules of capabilities; those in `before` must be kept for them to mean anything."""
     scored = (*before, scores_are_log_probabilities)
     return (
-        Rule(the_prompts_can_be_read, capability=Reader),
+        Rule(the_prompts_can_be_read, before[:1], Reader),
         Rule(corrections_draw_paths, before, Corrector),
         Rule(corrections_can_be_mixed, (*before, corrections_draw_paths), Corrector),
         Rule(remasking_keeps_the_other_codes, before, Remasker),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,6 +30,11 @@ class Subject:
     def start(self, rows: Sequence[int] = (0, 1, 2)) -> Paths:
         """Paths of the first prompt at step 0, of some of the seeds."""
         return self.generator.start([self.prompts[0]], self.seeds[[*rows]])
+
+    @cached_property
+    def expected(self) -> list[Tensor]:
+        """The codes (3, N) of the three paths of the first prompt at each step, as they were drawn once."""
+        return self.codes(self.start())
 
     def codes(self, paths: Paths) -> list[Tensor]:
         """The codes of paths at each step from now to the end, copied, so that nobody can change them afterwards."""

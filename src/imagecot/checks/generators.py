@@ -72,11 +72,10 @@ def it_draws_in_its_steps(subject: Subject) -> str | None:
 def codes_are_of_the_canvas(subject: Subject) -> str | None:
     """Codes are from 0 to canvas.codes - 1, or UNDECIDED where not drawn; in the end all are drawn."""
     most = subject.generator.canvas.codes
-    found = subject.codes(subject.start())
-    for step, codes in enumerate(found):
+    for step, codes in enumerate(subject.expected):
         if bool(((codes != UNDECIDED) & ((codes < 0) | (codes >= most))).any()):
             return f"after step {step} there are codes outside of 0 to {most - 1}; draw from canvas.codes codes."
-    if bool((found[-1] == UNDECIDED).any()):
+    if bool((subject.expected[-1] == UNDECIDED).any()):
         return "after the last step there are codes that are UNDECIDED; decide all."
     return None
 
@@ -131,7 +130,7 @@ def _no_images(method: str, images: torch.Tensor, count: int, size: tuple[int, i
     return None
 
 
-_FORM = (costs_and_sizes_can_be, it_draws_in_its_steps)
+_FORM = (it_has_everything, costs_and_sizes_can_be, it_draws_in_its_steps)
 RULES = (
     Rule(it_has_everything),
     Rule(costs_and_sizes_can_be, (it_has_everything,)),

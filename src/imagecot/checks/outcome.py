@@ -33,7 +33,7 @@ class Rule:
     @property
     def name(self) -> str:
         """How the rule is called."""
-        return _called(self.holds)
+        return self.holds.__name__.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,12 @@ def tried(rules: Sequence[Rule], subject: Any, model: object) -> list[Outcome]:
     """
     found: dict[Callable[[Any], str | Remark | None], Outcome] = {}
     for rule in rules:
-        missing = [one for one in rule.after if one in found and found[one].state in ("broken", "not tried")]
-        if missing:
-            found[rule.holds] = Outcome(rule.name, "not tried", f"{_called(missing[0])} comes first.")
+        before = [found[one] for one in rule.after if one in found]
+        wrong = [one for one in before if one.state == "broken"]
+        untried = [one for one in before if one.state == "not tried"]
+        if wrong or untried:
+            why = f"first mend: {wrong[0].rule}." if wrong else untried[0].seen
+            found[rule.holds] = Outcome(rule.name, "not tried", why)
         elif rule.capability is None or isinstance(model, rule.capability):
             found[rule.holds] = _outcome(rule, subject)
     return list(found.values())
@@ -72,10 +75,6 @@ def as_json(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
     """All outcomes as JSON knows them."""
     rules = [{"rule": one.rule, "state": one.state, "seen": one.seen} for one in outcomes]
     return {"kept": not broken(outcomes), "rules": rules}
-
-
-def _called(holds: Callable[[Any], Any]) -> str:
-    return holds.__name__.replace("_", " ")
 
 
 def _outcome(rule: Rule, subject: Any) -> Outcome:

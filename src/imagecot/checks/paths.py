@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from imagecot.checks.drawing import Subject, copied, differing, look_alike
 from imagecot.checks.outcome import Remark, Rule
@@ -11,22 +12,23 @@ from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.tree import leaves, mapped
 
 _MOST_PATHS = 300  # that are drawn so as to exceed one forward pass
+_NEXT = 2  # steps that are drawn where not all are
 _OWN = "keep what belongs to each path in `own`, and what all share in `shared`"
 _ALONE = "let every number depend on the path's own seed, step and position (imagecot.contracts.uniforms)"
 
 
 def the_same_seed_draws_the_same(subject: Subject) -> str | None:
     """Drawn again, paths of the same seeds have the same codes at every step."""
-    for step, (once, again) in enumerate(zip(*(subject.codes(subject.start()) for _ in range(2)), strict=True)):
-        if differing(once, again):
+    for step, codes in enumerate(subject.codes(subject.start())):
+        if differing(codes, subject.expected[step]):
             return f"the same seeds drew other codes the second time (step {step}); {_ALONE}."
     return None
 
 
 def a_path_is_the_same_in_any_batch(subject: Subject) -> str | None:
-    """Three paths in a batch, two of them, and each alone have the same codes."""
-    together = subject.codes(subject.start())
-    for rows in ([0], [1], [2], [0, 1], [2, 1]):
+    """Three paths in a batch, two of them in another order, and each alone have the same codes."""
+    together = subject.expected
+    for rows in ([0], [1], [2], [2, 1]):
         for step, codes in enumerate(subject.codes(subject.start(rows))):
             wrong = differing(codes, together[step][rows])
             if wrong:
@@ -55,27 +57,24 @@ def micro_batches_change_nothing(subject: Subject) -> str | Remark | None:
     if most + 2 > _MOST_PATHS:
         return Remark(f"one pass takes {most} paths, so that no batch was split; try it with less memory.")
     seeds = path_seeds(3, most + 2)
-    parts = [slice(0, most // 2 + 1), slice(most // 2 + 1, None)]
-    states = [subject.generator.start([subject.prompts[0]], seeds[part]) for part in (slice(None), *parts)]
-    for step in range(1, min(subject.generator.steps, 3) + 1):
-        states = [subject.generator.advance(state) for state in states]
-        whole, *halves = (copied(state) for state in states)
-        wrong = differing(torch.cat(halves), whole)
+    whole = _first_steps(subject, seeds)
+    halves = zip(*(_first_steps(subject, part) for part in seeds.split(most // 2 + 1)), strict=True)
+    for step, (codes, parts) in enumerate(zip(whole, halves, strict=True)):
+        wrong = differing(torch.cat(parts), codes)
         if wrong:
             return (
                 f"of {most + 2} paths, where one pass takes {most}, path {wrong[0]} has other codes than in a smaller "
-                f"batch (step {step}); give each part its own rows of codes, seeds and `own`."
+                f"batch (step {step + 1}); give each part its own rows of codes, seeds and `own`."
             )
     return None
 
 
 def a_fork_goes_on_as_its_path(subject: Subject) -> str | None:
     """Two forks under the seed of their path, made at every step, have its codes."""
-    alone = subject.codes(subject.start([0]))
     state = subject.start([0])
-    for step in range(1, len(alone)):
+    for step in range(1, len(subject.expected)):
         state = subject.generator.advance(state.select([0, 0]))
-        if differing(copied(state), alone[step].expand(2, -1)):
+        if differing(copied(state), subject.expected[step][[0, 0]]):
             return (
                 f"forks made after step {step - 1} under the same seed have other codes than their path after step "
                 f"{step}; {_OWN}."
@@ -101,16 +100,15 @@ def forks_follow_their_new_seeds(subject: Subject) -> str | None:
 
 def paths_can_be_selected(subject: Subject) -> str | None:
     """Reordered, doubled and thinned out at every step, paths keep their codes and their previews."""
-    expected = subject.codes(subject.start())
     state, order = subject.start(), [0, 1, 2]
-    for step in range(1, len(expected)):
+    for step in range(1, len(subject.expected)):
         if len(state.select([])) != 0:
             return f"select([]) after step {step - 1} leaves paths; return none."
         # To the end goes a fork of the first path, whose own row then leaves by a mask.
         state = state.select([0, 2, 1, 0]).select(torch.tensor([False, True, True, True]))
         order = [order[2], order[1], order[0]]
         state = subject.generator.advance(state)
-        wrong = differing(copied(state), expected[step][order])
+        wrong = differing(copied(state), subject.expected[step][order])
         if wrong:
             return f"path {order[wrong[0]]} has other codes after step {step} once paths were reordered; {_OWN}."
     return None
@@ -130,13 +128,16 @@ def previews_belong_to_their_paths(subject: Subject) -> str | None:
 
 def paths_can_be_resumed(subject: Subject) -> str | None:
     """Entered again after each step, from their codes alone, paths go on as they would have."""
-    expected = subject.codes(subject.start())
+    expected = subject.expected
     for step in range(len(expected)):
         state = subject.generator.resume([subject.prompts[0]], subject.seeds, expected[step].clone(), step)
         if state.step != step or differing(copied(state), expected[step]):
             return f"resume after step {step} returns other codes or step {state.step}; take what is given."
-        for later, codes in enumerate(subject.codes(state), start=step):
-            if differing(codes, expected[later]):
+        # To the end from the beginning and the middle; elsewhere what is wrong shows in the next steps.
+        far = step in (0, len(expected) // 2)
+        for later in range(step + 1, len(expected) if far else min(step + 1 + _NEXT, len(expected))):
+            state = subject.generator.advance(state)
+            if differing(copied(state), expected[later]):
                 return (
                     f"paths resumed after step {step} have other codes after step {later}; compute from the codes "
                     "what `own` held then."
@@ -146,11 +147,10 @@ def paths_can_be_resumed(subject: Subject) -> str | None:
 
 def previews_change_nothing(subject: Subject) -> str | None:
     """Paths whose previews are looked at, twice after every step, have the codes of those that nobody looks at."""
-    expected = subject.codes(subject.start())
     state = subject.start()
-    for step in range(1, len(expected)):
+    for step in range(1, len(subject.expected)):
         state = subject.generator.advance(state)
-        if differing(copied(state), expected[step]):
+        if differing(copied(state), subject.expected[step]):
             return f"paths that were looked at have other codes after step {step}; let `preview` change nothing."
         once, again = (subject.generator.preview(state).clone() for _ in range(2))
         if not look_alike(once, again):
@@ -195,6 +195,15 @@ def no_step_follows_the_last(subject: Subject) -> str | None:
     except Exception:
         return None
     return "advance of finished paths returns something; raise a ValueError."
+
+
+def _first_steps(subject: Subject, seeds: Tensor) -> list[Tensor]:
+    """The codes of paths of seeds (B,) at their first steps."""
+    state, found = subject.generator.start([subject.prompts[0]], seeds), []
+    for _ in range(min(subject.generator.steps, _NEXT)):
+        state = subject.generator.advance(state)
+        found.append(copied(state))
+    return found
 
 
 def _equal(state: Paths, own: object) -> bool:

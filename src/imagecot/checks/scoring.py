@@ -65,6 +65,7 @@ def gradients_reach_the_weights(subject: Subject) -> str | None:
     if not before.requires_grad:
         return "log_likelihood has no gradient; compute it outside of torch.no_grad, from the weights of trainable."
     gradients = torch.autograd.grad(before, trained, allow_unused=True)
+    before = before.detach()
     squared = sum(float(found.double().square().sum()) for found in gradients if found is not None)
     if squared == 0.0:
         return "the gradient of log_likelihood by the weights of trainable is 0; compute it from these weights."
@@ -72,8 +73,8 @@ def gradients_reach_the_weights(subject: Subject) -> str | None:
     with torch.no_grad():
         for parameter, gradient in zip(trained, gradients, strict=True):
             if gradient is not None:
-                parameter += rate * gradient
-    if float(_score(scorer, prompts, codes, draws).mean()) == float(before):
+                parameter.add_(rate * gradient)
+    if float(_score(scorer, prompts, codes, draws).detach().mean()) == float(before):
         return "log_likelihood stays the same when the weights change; score under the weights of now."
     return None
 
@@ -81,7 +82,7 @@ def gradients_reach_the_weights(subject: Subject) -> str | None:
 def a_copy_has_its_own_weights(subject: Subject) -> str | None:
     """`copy` scores and is set as its original, which does not change with it."""
     scorer, (codes, draws) = _scorer(subject), _given(subject)
-    other = scorer.copy(torch.float32)
+    other: Any = scorer.copy(torch.float32)
     prompts = [subject.prompts[0]] * 3
     before = _score(scorer, prompts, codes, draws).detach()
     if not torch.allclose(_score(other, prompts, codes, draws).detach(), before, rtol=1e-4, atol=1e-3):
@@ -112,7 +113,7 @@ def _scorer(subject: Subject) -> Scorer:
 
 def _given(subject: Subject) -> tuple[Tensor, Draws]:
     """Codes (3, N) that the generator drew, and draws for them."""
-    return subject.last(subject.start()), Draws(subject.seeds, _COUNT)
+    return subject.expected[-1], Draws(subject.seeds, _COUNT)
 
 
 def _score(scorer: Scorer, prompts: list[str], codes: Tensor, draws: Draws) -> Tensor:

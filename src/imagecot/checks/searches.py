@@ -135,7 +135,9 @@ def unknown_options_are_refused(subject: Subject) -> str | None:
         subject.strategy.Settings.model_validate({"no_such_option": 1})
     except ValidationError:
         return None
-    return "Settings takes an option that it does not declare; set model_config = OPTIONS (imagecot.strategies.options)."
+    return (
+        "Settings takes an option that it does not declare; set model_config = OPTIONS (imagecot.strategies.options)."
+    )
 
 
 def it_needs_what_it_says(subject: Subject) -> str | None:
@@ -188,27 +190,25 @@ def the_same_seed_chooses_the_same(subject: Subject) -> str | None:
     once, again = (strategy.run(fresh=False).found for _ in range(2))
     if once == again:
         return None
-    return f"a second run under the same seed has another {_first(once, again)}; draw from run.seed, keep nothing in self."
+    return (
+        f"a second run under the same seed has another {_first(once, again)}; draw from run.seed, keep nothing in self."
+    )
 
 
 def another_seed_draws_other_paths(subject: Subject) -> str | None:
     """Under another seed it has other candidates."""
     seeds = [[candidate.seed for candidate in subject.run(seed=seed).candidates] for seed in (_SEED, _SEED + 1)]
-    return None if seeds[0] != seeds[1] else "another seed has the same candidates; take seeds from path_seeds(run.seed)."
+    return (
+        None if seeds[0] != seeds[1] else "another seed has the same candidates; take seeds from path_seeds(run.seed)."
+    )
 
 
 def killed_runs_find_the_same(subject: Subject) -> str | None:
     """Killed after any unit of its work and run again, it finds what it finds in one go, at the same cost."""
-    whole = subject.run()
-    units = 1
-    while True:
-        with tempfile.TemporaryDirectory() as place:
-            folder, killed = Path(place), False
-            try:
-                subject.run(keeping=lambda request, k=units: _Killing(folder, request, k))  # type: ignore[misc]
-            except _Killed:
-                killed = True
-            resumed = subject.run(keeping=lambda request: Partial(folder, request.identity))
+    whole, units, killed = subject.run(), 0, True
+    while killed:
+        units += 1
+        resumed, killed = _killed_after(subject, units)
         if resumed.found != whole.found:
             return (
                 f"killed after {units} units and run again, it has another {_first(whole.found, resumed.found)}; "
@@ -216,9 +216,7 @@ def killed_runs_find_the_same(subject: Subject) -> str | None:
             )
         if _counts(resumed.cost) != _counts(whole.cost):
             return f"killed after {units} units and run again, it counts otherwise; draw only inside of run.once."
-        if not killed:
-            return None
-        units += 1
+    return None
 
 
 def costs_are_counted(subject: Subject) -> str | None:
@@ -284,12 +282,25 @@ def replayed_it_chooses_the_same(subject: Subject) -> str | Remark | None:
     if replayed is None:
         return None
     if replayed.index != trial.choice.index:
-        return f"replay takes path {replayed.index} of what it drew where it took {trial.choice.index}; follow its rule."
+        return (
+            f"replay takes path {replayed.index} of what it drew where it took {trial.choice.index}; follow its rule."
+        )
     for some in range(1, len(records)):
         found = subject.strategy.replay(records[:some], settings)
         if found is None or not 0 <= found.index < some:
             return f"replay takes none of {some} recorded paths; choose in groups of any size."
     return None
+
+
+def _killed_after(subject: Subject, units: int) -> tuple[Trial, bool]:
+    """The search, run again in the folder of a run that was killed after some units; whether it lasted so long."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, killed = Path(place), False
+        try:
+            subject.run(keeping=lambda request: _Killing(folder, request, units))
+        except _Killed:
+            killed = True
+        return subject.run(keeping=lambda request: Partial(folder, request.identity)), killed
 
 
 def _records(trial: Trial) -> list[PathRecord]:
@@ -306,9 +317,7 @@ def _records(trial: Trial) -> list[PathRecord]:
 
 
 def _counts(cost: Cost) -> dict[str, int]:
-    return {
-        name: getattr(cost, name) for name in ("generator_rows", "previews", "judge_calls", "tokens_judged")
-    }
+    return {name: getattr(cost, name) for name in ("generator_rows", "previews", "judge_calls", "tokens_judged")}
 
 
 def _rounded(value: Any) -> Any:

@@ -14,11 +14,13 @@ from torch import Tensor
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import UNDECIDED, Paths
-from imagecot.contracts.questions import ORM, REFLECTION, Question
+from imagecot.contracts.questions import CLARITY, ORM, REFLECTION, Question
 from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.verifier import Conversation, Usage
 
+# How bright an image must be for a yes: half of the rows make a preview clear, and nearly every image can be corrected.
+_LEAST = {CLARITY: 0.25, REFLECTION: 0.75}
 _WIDTH = 8  # numbers that a row of codes leaves in the cache
 
 
@@ -59,9 +61,7 @@ class ToyGenerator:
 
     def resume(self, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
         """Fill the cache from the rows that are drawn."""
-        return replace(
-            self.start(prompts, seeds), codes=codes, step=step, own={"cache": self._read(codes, step)}
-        )
+        return replace(self.start(prompts, seeds), codes=codes, step=step, own={"cache": self._read(codes, step)})
 
     def advance(self, paths: Paths) -> Paths:
         """Draw one row; ValueError after the last."""
@@ -118,8 +118,7 @@ class CorrectingToy(ToyGenerator):
         """Paths at step 0 that depend on the reasons and on the rejected codes too."""
         count = max(len(prompts), len(corrections))
         told = [
-            _numbers(f"{prompts[k % len(prompts)]} {_written(corrections[k % len(corrections)])}")
-            for k in range(count)
+            _numbers(f"{prompts[k % len(prompts)]} {_written(corrections[k % len(corrections)])}") for k in range(count)
         ]
         paths = self.start([""] * count, seeds)
         return replace(paths, shared=torch.stack(told))
@@ -149,7 +148,8 @@ class ToyVerifier:
         self.usage += Usage(judge_calls=len(bright), tokens_judged=7 * len(bright))
         # A follow-up is not answered as the question before: it looks at what comes behind the comma.
         seen = bright if question.follows is None else (bright * 37).frac()
-        return torch.sigmoid(8 * (seen - 0.4) + 0.2 * about + 0.1 * _numbers(question.name)[0]).float()
+        least = _LEAST.get(question, 0.5)
+        return torch.sigmoid(8 * (seen - least) + 0.2 * about + 0.1 * _numbers(question.name)[0]).float()
 
 
 class ReflectingToy(ToyVerifier):

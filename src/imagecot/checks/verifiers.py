@@ -1,7 +1,6 @@
 """What is tried of a verifier: its answers are probabilities, each of its own image, and all of them are counted."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ class Subject:
         """A prompt for each of the three images."""
         return [self.prompts[k] for k in (0, 1, 0)]
 
-    @cached_property
+    @property
     def images(self) -> Tensor:
         """Three images (3, 3, H, W) in [0, 1]: a red square on white, a blue one on black, and noise."""
         images = torch.stack([torch.ones(3, _SIDE, _SIDE), torch.zeros(3, _SIDE, _SIDE), _noise()])
@@ -97,9 +96,7 @@ def an_answer_is_the_same_in_any_batch(subject: Subject) -> str | None:
 
 def one_prompt_serves_all_images(subject: Subject) -> str | None:
     """One prompt for all images gives what the same prompt for each does."""
-    one, each = (
-        subject.verifier.ask(subject.images, [subject.prompts[0]] * count, ORM).cpu() for count in (1, 3)
-    )
+    one, each = (subject.verifier.ask(subject.images, [subject.prompts[0]] * count, ORM).cpu() for count in (1, 3))
     if one.shape != each.shape or _far(one, each):
         return f"one prompt for 3 images gives {one.tolist()}, and 3 times the same {each.tolist()}; repeat it."
     return None
@@ -109,7 +106,9 @@ def begin_answers_as_ask(subject: Subject) -> str | None:
     """`begin` gives the answers of `ask`, and a conversation about its question."""
     answers, conversation = subject.verifier.begin(subject.images, subject.three, CLARITY)
     if not isinstance(conversation, Conversation) or conversation.question != CLARITY:
-        return "begin returns no imagecot.contracts.Conversation about its question; return Conversation(question, ...)."
+        return (
+            "begin returns no imagecot.contracts.Conversation about its question; return Conversation(question, ...)."
+        )
     if answers.shape != (3,) or _far(answers.cpu(), subject.ask(CLARITY)):
         return f"begin answers {answers.tolist()} where ask answers {subject.ask(CLARITY).tolist()}; answer alike."
     return None
@@ -160,9 +159,7 @@ def every_answer_is_counted(subject: Subject) -> str | None:
     counts.append(verifier.usage)
     verifier.ask(subject.images[:2], subject.three[:2], POTENTIAL, conversation.select(torch.tensor([0, 1])))
     counts.append(verifier.usage)
-    for what, answers, before, now in zip(
-        ("ask", "begin", "a follow-up"), (3, 3, 2), counts, counts[1:], strict=False
-    ):
+    for what, answers, before, now in zip(("ask", "begin", "a follow-up"), (3, 3, 2), counts, counts[1:], strict=False):
         used = now - before
         if used.judge_calls != answers:
             return (
@@ -176,7 +173,7 @@ def every_answer_is_counted(subject: Subject) -> str | None:
 
 def images_are_not_modified(subject: Subject) -> str | None:
     """The images that it is asked about stay what they are."""
-    images = subject.images.clone()
+    images = subject.images
     subject.verifier.ask(images, subject.three, ORM)
     subject.verifier.begin(images, subject.three, CLARITY)
     if not torch.equal(images, subject.images):
