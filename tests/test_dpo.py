@@ -9,17 +9,15 @@ from safetensors.torch import load_file, save_file
 
 import imagecot.alignment.dpo as dpo
 from imagecot.alignment.dpo import DpoRecipe, train_dpo
-from imagecot.alignment.likelihood import log_likelihood, mask_draws
 from imagecot.alignment.mask_variance import measure
 from imagecot.alignment.online import draw as draw_states
-from imagecot.alignment.online import scored_masks, scored_steps
 from imagecot.alignment.pair_data import load_pairs
+from imagecot.contracts.scorer import Draws
 from imagecot.curation.pairs import read_pairs, write_pairs
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
-from imagecot.generators.showo.scoring import ShowoScores
 from imagecot.images import png, to_pictures
-from imagecot.models import kind_of, known_words, weights_of
+from imagecot.models import kinds_of_folder, known_words, weights_of
 from small_models import Brightness, write_generator
 
 torch.set_num_threads(1)
@@ -121,10 +119,10 @@ def test_an_adapter_loads_onto_its_base(base, data, tmp_path):
     logits = []
     for generator in (trained, load_generator(tmp_path / "out"), load_generator(base)):
         paths = draw_states(generator, PROMPTS[:1], 2, 0)[-1]
-        logits.append(generator.guided_logits(paths.codes * 0 - 1, paths.prompt_index, paths.context))
+        logits.append(generator.guided_logits(paths.codes * 0 - 1, paths.prompt_index, paths.shared))
     torch.testing.assert_close(logits[0], logits[1], atol=1e-3, rtol=1e-3)
     assert (logits[0] - logits[2]).abs().max() > 0.1
-    assert kind_of(tmp_path / "out") == "generator"
+    assert kinds_of_folder(tmp_path / "out") == ("generator",)
     assert known_words(str(tmp_path / "out")) == known_words(str(base))
     assert {"generator", "generator_base", "image_tokenizer"} <= set(weights_of("generator", str(tmp_path / "out")))
 
@@ -137,11 +135,12 @@ def test_pairs_that_were_drawn_again_are_scored_behind_their_rejected_image(base
     trained = train_dpo(recipe(base, tmp_path / "pairs", tmp_path / "out", epochs=2, evaluate_every=8))
     assert still(base, trained) == []
     assert curve(tmp_path / "out", "score/accuracy")[-1] > 0.9
-    pairs = load_pairs(tmp_path / "pairs", trained.image_tokenizer, tmp_path)
+    pairs = load_pairs(tmp_path / "pairs", trained, tmp_path)
     assert [type(asked) for asked in pairs.asked[:2]] == [str, tuple]
-    scores, masks = ShowoScores(trained.model, trained.prompting), mask_draws(torch.arange(80), 2, 16)
-    behind = log_likelihood(scores, pairs.asked, pairs.chosen, masks)
-    alone = log_likelihood(scores, pairs.prompts, pairs.chosen, masks)
+    behind, alone = (
+        trained.log_likelihood(asked, pairs.chosen, Draws(torch.arange(80), 2))
+        for asked in (pairs.asked, pairs.prompts)
+    )
     differs = (behind - alone).abs() > 1e-3
     assert differs.tolist() == [False, True] * 40
 
@@ -166,12 +165,13 @@ def test_guidance_of_weight_zero_is_plain_dpo_bit_for_bit(base, data, prompts, t
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize(("estimator", "errors"), [("steps", 4), ("masks", 2)])
-def test_rewards_alone_teach_and_move_every_weight(base, prompts, tmp_path, estimator, errors):
+@pytest.mark.parametrize(("estimator", "group", "draws"), [("steps", 8, 4), ("masks", 16, 8)])
+def test_rewards_alone_teach_and_move_every_weight(base, prompts, tmp_path, estimator, group, draws):
     online = {
-        "verifier": "none", "prompts": prompts, "group": 8, "prompts_a_step": 4, "draws": 4, "estimator": estimator,
+        "verifier": "none", "prompts": prompts, "group": group, "prompts_a_step": 4, "draws": draws,
+        "estimator": estimator,
     }  # fmt: skip
-    asked = recipe(base, None, tmp_path / "out", dpo_weight=0, steps=25, online=online, learning_rate=1e-3)
+    asked = recipe(base, None, tmp_path / "out", dpo_weight=0, steps=30, online=online, learning_rate=1e-3)
     trained = train_dpo(asked, Brightness())
     assert still(base, trained) == []
 
@@ -180,7 +180,7 @@ def test_rewards_alone_teach_and_move_every_weight(base, prompts, tmp_path, esti
 
     before, after = brightness(load_generator(base)), brightness(trained)
     error = (before.var() / len(before) + after.var() / len(after)).sqrt()
-    assert after.mean() - before.mean() > errors * error
+    assert after.mean() - before.mean() > 3 * error
     assert curve(tmp_path / "out", "online/kl")[0] == pytest.approx(0, abs=1e-5)
     assert curve(tmp_path / "out", "online/kl")[-1] > 0
 
@@ -204,25 +204,6 @@ def test_a_loss_of_nan_stops_with_the_batch(base, data, tmp_path):
     assert not (tmp_path / "out/config.json").exists()
 
 
-def test_scored_steps_are_the_whole_path_where_all_are_scored(base):
-    generator = load_generator(base)
-    states = draw_states(generator, PROMPTS[:2], 3, 0)
-    rows = scored_steps(states, 99)
-    assert rows.masked.shape == (6 * 4, 16)
-    # Every code is decided exactly once, and a row of the first step sees nothing.
-    assert torch.equal(rows.wanted.view(6, 4, 16).sum(1), torch.ones(6, 16, dtype=torch.int64))
-    assert rows.masked.view(6, 4, 16)[:, 0].all()
-    assert not (rows.wanted & ~rows.masked).any()
-    torch.testing.assert_close(rows.weights, torch.full((24,), 1 / 16))
-    # Two of four steps, each with twice the weight, are right on average.
-    many = draw_states(generator, PROMPTS[:1], 400, 0)
-    some = scored_steps(many, 2)
-    share = (some.wanted.view(400, 2, 16).sum(1) * 2).float().mean()
-    assert float(share) == pytest.approx(1, abs=0.1)
-    masks = scored_masks(states, 2)
-    torch.testing.assert_close((masks.masked.sum(1) * masks.weights).view(6, 2).sum(1), torch.ones(6))
-
-
 def test_pairs_of_the_papers_file_are_encoded_once(base, tmp_path):
     generator = load_generator(base)
     torch.manual_seed(0)
@@ -233,18 +214,18 @@ def test_pairs_of_the_papers_file_are_encoded_once(base, tmp_path):
         lines.append({"prompt": PROMPTS[k], "chosen": f"{k}-chosen.png", "rejected": f"{k}-rejected.png"})
     file = tmp_path / "dpo.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    pairs = load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
+    pairs = load_pairs(file, generator, tmp_path / "cache")
     assert (len(pairs), pairs.prompts, pairs.chosen.shape) == (3, PROMPTS[:3], (3, 16))
     kept = {part: part.stat().st_mtime_ns for part in (tmp_path / "cache").glob("codes-*/*.pt")}
-    again = load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
+    again = load_pairs(file, generator, tmp_path / "cache")
     assert torch.equal(again.rejected, pairs.rejected)
     assert {part: part.stat().st_mtime_ns for part in (tmp_path / "cache").glob("codes-*/*.pt")} == kept != {}
     (tmp_path / "0-chosen.png").unlink()
     with pytest.raises(ImagecotError, match=r"line 1 of .*0-chosen\.png is missing"):
-        load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
+        load_pairs(file, generator, tmp_path / "cache")
     file.write_text('{"prompt": "x"}\n')
     with pytest.raises(ImagecotError, match=r"line 1 of .*chosen is missing"):
-        load_pairs(file, generator.image_tokenizer, tmp_path / "cache")
+        load_pairs(file, generator, tmp_path / "cache")
 
 
 def test_released_weights_in_torch_form_load(base, tmp_path):

@@ -48,7 +48,7 @@ def prompts(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def scorer(monkeypatch):
-    monkeypatch.setattr(iterate, "detectors", lambda name: (Bright(0.576, classes=("apple", "cup", "chair")), None))
+    monkeypatch.setattr(iterate, "load_judges", lambda name: [Bright(0.576, classes=("apple", "cup", "chair"))])
 
 
 def recipe(base, prompts, output, **more) -> IterativeRecipe:

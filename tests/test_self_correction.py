@@ -89,7 +89,7 @@ def test_an_adapter_moves_and_is_read_back(base, groups, tmp_path):
     seeds = path_seeds(0, 2)
     ends = []
     for generator in (saved, trained):
-        paths = generator.start(["a photo of a bird"], seeds, history=[Correction(torch.full((N,), 5), "no cat")])
+        paths = generator.correct(["a photo of a bird"], seeds, [Correction(torch.full((N,), 5), "no cat")])
         while not paths.finished:
             paths = generator.advance(paths)
         ends.append(paths.codes)
@@ -125,8 +125,8 @@ def test_it_learns_what_the_reasons_ask_for(base, groups, tmp_path):
         recipe(base, groups, tmp_path / "out", 60, rate=1e-2, reasons_dropout=0.0, plain_share=0.25)
     )
     for reasons, code in (("no cat", 1), ("two dogs", 2)):
-        history = [Correction(torch.full((N,), 5), reasons)]
-        paths = trained.start(["a photo of a bird"], path_seeds(0, 4), history=history)
+        told = [Correction(torch.full((N,), 5), reasons)]
+        paths = trained.correct(["a photo of a bird"], path_seeds(0, 4), told)
         while not paths.finished:
             paths = trained.advance(paths)
         assert float((paths.codes == code).float().mean()) > 0.9

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from imagecot.alignment import side_effects
 from imagecot.alignment.side_effects import measure, variety
+from imagecot.worlds.drawn.captions import held_out_prompts
+from imagecot.worlds.drawn.clean import captioned_scenes
 from plain_decoder import tiny_generator
 
 
@@ -13,9 +14,6 @@ class Grey:
 
     def __init__(self, levels: list[float]) -> None:
         self.levels = levels
-
-    def check_prompt(self, prompt: str) -> None:
-        """Reads all of them."""
 
     def start(self, prompts, seeds):
         return tiny_generator(steps=2).start(prompts, seeds)
@@ -33,8 +31,11 @@ def test_variety_by_hand(levels, expected):
 
 
 def test_the_shipped_generator_knows_clean_scenes(tmp_path):
-    found = measure("tiny", scenes=4, draws=1, per_task=1, paths=2, data=tmp_path)
+    captions, images = captioned_scenes(4, tmp_path)
+    assert len(captions) == len(images) == 4
+    prompts = [metadata["prompt"] for metadata in held_out_prompts(1)]
+    found = measure("tiny", captions, images, prompts, draws=1, paths=2)
     assert set(found) == {"clean", "clean_se", "variety", "variety_se"}
     assert -5 < found["clean"] < 0  # chance is log(1 / 4096) = -8.3
     assert 0 < found["variety"] < 0.5
-    assert side_effects.measure("tiny", scenes=4, draws=1, per_task=1, paths=2, data=tmp_path) == found
+    assert measure("tiny", captions, images, prompts, draws=1, paths=2) == found

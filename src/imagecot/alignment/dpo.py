@@ -28,7 +28,6 @@ from imagecot.contracts.randomness import prompt_seed
 from imagecot.contracts.scorer import Draws
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import ImagecotError
-from imagecot.generators import load_generator
 from imagecot.recipe_fields import RECIPE, Name, Place
 from imagecot.training.loop import Curves
 from imagecot.training.order import epoch_order, schedule
@@ -97,17 +96,18 @@ class _Run:
     shown: list[str]
 
 
-def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> Generator:
+def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> Generator | None:
     """Align `recipe.base` and write it, or its adapter, to `recipe.output`; an interrupted run is resumed.
 
     verifier  who rewards, instead of loading the recipe's
 
-    ImagecotError naming the batch where the loss is not finite or a reward is no probability.
+    Returns what it trained, None where that was finished before. ImagecotError naming the batch where the loss is not
+    finite or a reward is no probability.
     """
     settings, online = recipe.training, recipe.training.online
     output = _output(recipe, loads_verifier=verifier is None)
     if output.finished:
-        return load_generator(recipe.output)
+        return None
     run = _start(recipe, output, verifier)
     policy, generator = run.policy, run.policy.generator
     _train(run)

@@ -27,10 +27,10 @@ from imagecot.files import make_folder, write_atomically
 from imagecot.generators import load_generator
 from imagecot.geneval.metadata import read_prompts
 from imagecot.geneval.prompts import refuse_overlap
-from imagecot.models import weights_of
 from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Batch, Count, Few, Name, Place, Seed, Weight
+from imagecot.registry import digests
 from imagecot.training.output import FILE, TRAINING, Output, digest_of, is_finished, open_output
 from imagecot.worlds.find import classes_of, held_out_of, load_judges
 
@@ -138,7 +138,7 @@ def _draw_pairs(
     identity = {
         "kind": "orm",
         "generator": generator,
-        "weights": weights_of("generator", generator),
+        "weights": digests("generator", generator),
         "detector": recipe.detector,
         "paths": recipe.paths,
         "temperature": recipe.temperature,

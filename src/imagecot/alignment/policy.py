@@ -9,14 +9,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from imagecot import launch
+from imagecot import launch, registry
 from imagecot.alignment.alignment import Alignment
 from imagecot.alignment.scores import Aligned, Forward, Reference, Trained
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.scorer import Scorer
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
-from imagecot.models import weights_of
 from imagecot.training.lora import add_adapter
 from imagecot.training.parts import digest
 from imagecot.training.state import seed_all
@@ -59,6 +58,8 @@ def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
     """
     from accelerate.utils import DistributedDataParallelKwargs
 
+    if settings.lora and registry.is_code("generator", base):
+        raise UsageError(f"{base} is a class, which no adapter can have as its base; leave out lora.")
     buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = launch.accelerator(settings.precision, settings.accumulate, kwargs_handlers=[buffers])
     seed_all(settings.seed)
@@ -78,7 +79,7 @@ def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
     module, optimizer = accelerator.prepare(module, optimizer)
     return Policy(
         accelerator=accelerator,
-        known_as=digest(repr(weights_of("generator", base)), repr(generator.settings)),
+        known_as=digest(repr(registry.digests("generator", base)), repr(generator.settings)),
         generator=generator,
         model=model,
         adapter=adapter,
@@ -93,8 +94,9 @@ def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
 
 
 def load_aligned(name: str | Path, device: torch.device | None = None) -> Aligned:
-    """Load a generator in float32 that gives log-probabilities; UsageError where it does not."""
-    found: Any = load_generator(name, device=device, dtype=torch.float32)
+    """Load a generator that gives log-probabilities, checkpoints in float32; UsageError where it does not."""
+    dtype = None if registry.is_code("generator", str(name)) else torch.float32
+    found: Any = load_generator(name, device=device, dtype=dtype)
     if not isinstance(found, Scorer):
         raise UsageError(f"{name} gives no log-probabilities of images (it is no Scorer), so it cannot be aligned.")
     return found

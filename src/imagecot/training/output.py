@@ -13,11 +13,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from imagecot.checkpoint import is_checkpoint
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import check_writable, make_folder, make_own_folder, write_text
 from imagecot.identity import Identity, read_identity, refuse_other
-from imagecot.models import weight_files, weights_of
 from imagecot.reading import parse_object, read_lines
+from imagecot.models import weight_files
+from imagecot.registry import digests
 
 FILE = "training.json"
 TRAINING = "training"  # the folder of states, curves and caches
@@ -56,7 +58,7 @@ class Output:
     @property
     def identity(self) -> Identity:
         """The settings, and what the weights of the models are now."""
-        found = {key: weights_of(role, name) for key, (role, name) in self.models.items()}
+        found = {key: digests(role, name) for key, (role, name) in self.models.items()}
         return self.settings | {f"weights of {key}": weights for key, weights in found.items() if weights}
 
     @property
@@ -91,7 +93,7 @@ def open_output(
 ) -> Output:
     """Return the output of a training; UsageError where the folder holds another one or cannot hold any.
 
-    models  role (of `models.weights_of`) and name of what is loaded, by the recipe's keys
+    models  role (of `registry.digests`) and name of what is loaded, by the recipe's keys
     files   what stands in the identity instead of a path, by the recipe's keys: a digest of its content; None where
             the path is a cache
     """
@@ -109,10 +111,18 @@ def open_output(
 def is_finished(folder: Path) -> bool:
     """Whether a folder holds all that a training leaves."""
     file = folder / FILE
-    if not file.is_file() or not weight_files(folder):
+    if not file.is_file() or not _holds_weights(folder):
         return False
     lines = [line for _, line in read_lines(file, failure=UsageError)]
     return len(lines) > 1 and parse_object(lines[1], str(file), advice=f"delete {folder}") == _FINISHED
+
+
+def _holds_weights(folder: Path) -> bool:
+    """Whether weights stand beside what a training writes of itself: those of a checkpoint, or a class's own files."""
+    if is_checkpoint(folder):
+        return bool(weight_files(folder))
+    own = {FILE, TRAINING, "README.md"}
+    return any(child.name not in own and not child.name.startswith(".") for child in folder.iterdir())
 
 
 def refuse_taken(folder: Path, identity: Identity) -> None:
