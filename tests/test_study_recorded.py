@@ -146,7 +146,7 @@ def test_forks_others_codes_and_other_prompts_are_drawn(kind):
     for prompts in (["a cup"], [PROMPT, "a cup", PROMPT]):
         codes = finish(recorded, recorded.start(prompts, seeds)).codes
         assert torch.equal(codes, finish(generator, generator.start(prompts, seeds)).codes)
-    with pytest.raises(ValueError, match="rows are drawn|have done all"):
+    with pytest.raises(ValueError, match=r"rows are drawn|have done all"):
         recorded.advance(finish(recorded, recorded.start([PROMPT], seeds)))
 
 

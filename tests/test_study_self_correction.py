@@ -164,7 +164,7 @@ def test_a_study_may_be_of_self_correction_alone(tmp_path, monkeypatch):
         loaded.append((generator, sorted(verifiers), precision))
         return models()
 
-    monkeypatch.setattr(study_run, "weights_used", lambda recipe: {"generators": {"g": {}}})
+    monkeypatch.setattr(study_run, "weights_used", lambda recipe, known: {"generators": {"g": {}}})
     monkeypatch.setattr("imagecot.study.pool.load_models", load)
     monkeypatch.setattr(Judges, "look", lambda self, images, metadata: [[v] for v in look(*to_pictures(images))])
     monkeypatch.setattr(study, "shuffled_prompts", lambda recipe: [METADATA, {**METADATA, "prompt": "b"}])

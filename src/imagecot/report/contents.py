@@ -128,7 +128,7 @@ def _verifiers(summary: Summary) -> list[Block]:
             words = "Share of right images over the mean P(yes); on the dashed line a verifier means what it says"
             blocks += [Paragraph(words + "."), Picture("reliability", drawn, words)]
     if summary.steps:
-        blocks += [Heading("Where PARM stops paths"), tables.steps(summary)]
+        blocks += [Heading("Where paths are stopped"), tables.steps(summary)]
         drawn = figures.steps(summary)
         if drawn:
             words = "Steps at which paths were first clear and at which they were stopped, as shares of all paths"

@@ -70,7 +70,8 @@ def ordered(summary: Summary) -> list[str]:
 
 def scores(summary: Summary) -> Table:
     """Every row: tasks and overall, ours / the paper's; the second judge; the gains over the baseline."""
-    head = ["method", *(task.replace("_", " ") for task in TASKS), "overall", "second judge", "paper"]
+    tasks = _tasks(summary.rows)
+    head = ["method", *(task.replace("_", " ") for task in tasks), "overall", "second judge", "paper"]
     head += ["gain", "95 % interval", "paper's gain"]
     rows: list[list[Line]] = []
     for name in ordered(summary):
@@ -81,7 +82,7 @@ def scores(summary: Summary) -> Table:
         rows.append(
             [
                 summary.label(name),
-                *(_task(row, theirs, task) for task in TASKS),
+                *(_task(row, theirs, task) for task in tasks),
                 Strong(score(row)),
                 score(row.second_judge),
                 number(theirs.get("overall"), 2),
@@ -91,6 +92,11 @@ def scores(summary: Summary) -> Table:
             ]
         )
     return Table(head, rows)
+
+
+def _tasks(rows: Mapping[str, Row]) -> list[str]:
+    """GenEval's tasks, then those of another world."""
+    return list(dict.fromkeys([*TASKS, *(task for row in rows.values() for task in row.tasks)]))
 
 
 def _task(row: Scores, theirs: Mapping[str, float], task: str) -> str:
@@ -112,7 +118,7 @@ def costs(summary: Summary) -> Table:
             [
                 summary.label(name),
                 str(model.get(row.generator, row.generator)) or NONE,
-                row.search if row.verifier and row.search else "single",
+                row.search or NONE,
                 row.verifier or NONE,
                 number(row.n, 0),
                 number(row.prompts, 0),
@@ -180,7 +186,8 @@ def _pair(name: str, table: str) -> str:
 
 def self_correction(part: SelfCorrection) -> Table:
     """Table 5: scores ours / the paper's, and what reflection gains on each row."""
-    head = ["method", "N", *(task.replace("_", " ") for task in TASKS), "overall", "second judge", "paper"]
+    tasks = _tasks(part.rows)
+    head = ["method", "N", *(task.replace("_", " ") for task in tasks), "overall", "second judge", "paper"]
     head += ["s / image", "reflection gains", "95 % interval"]
     rows: list[list[Line]] = []
     for name, row in part.rows.items():
@@ -191,7 +198,7 @@ def self_correction(part: SelfCorrection) -> Table:
             [
                 part.label(name),
                 number(row.n, 0),
-                *(_task(row, theirs, task) for task in TASKS),
+                *(_task(row, theirs, task) for task in tasks),
                 Strong(score(row)),
                 score(row.second_judge),
                 number(theirs.get("overall"), 2),
@@ -221,7 +228,8 @@ def redrawn(part: SelfCorrection) -> Table | None:
         return None
     rows: list[list[Line]] = []
     for name, one in found.items():
-        cells = [f"{right:.3f} ({error:.3f})" for right, error in zip(one.right, one.standard_error, strict=True)]
+        shares = list(zip(one.right, one.standard_error, strict=True))[:2]
+        cells = [f"{right:.3f} ({error:.3f})" for right, error in shares]
         rows.append([part.label(name), number(one.prompts, 0), *cells, *[NONE] * (2 - len(cells))])
     return Table(["told", "prompts", "right, first judge", "second judge"], rows)
 
@@ -241,7 +249,7 @@ def reliability(summary: Summary) -> Table:
 
 
 def steps(summary: Summary) -> Table:
-    """How PARM used its steps: shares stopped and never clear, and how many of the paths were right."""
+    """How searches that stop paths used their steps: shares stopped and never clear, and how many of the paths were right."""
     head = ["method", "paths", "stopped", "never clear", "first clear within the paper's steps"]
     head += ["right among stopped", "right among kept"]
     low, high = paper()["settings"]["first_clear_steps"]

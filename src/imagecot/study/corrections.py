@@ -41,7 +41,8 @@ from imagecot.reflection.answers import found_and_said
 from imagecot.reflection.by_asking import examine_image
 from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text, understood
 from imagecot.study.folder import STUDY, other_prompt
-from imagecot.study.pool import Judges, digests
+from imagecot.study.known import Known
+from imagecot.study.pool import Judges
 from imagecot.study.recipe import Metadata, Prompts, prompts
 from imagecot.study.rows import CorrectionsRow, Row
 from imagecot.study.run import circumstances, write_summary
@@ -87,8 +88,9 @@ def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", conso
     """
     if check_whole(workers, "--workers", 1, MOST_WORKERS) > 1:
         raise UsageError("a study of corrections runs in one process; leave out --workers.")
-    weights = {name: digests("generator", name) for name in (recipe.generator, recipe.corrector)}
-    weights[recipe.verifier] = digests("verifier", recipe.verifier)
+    known = Known(recipe.precision)
+    weights = {name: known.digests("generator", name) for name in (recipe.generator, recipe.corrector)}
+    weights[recipe.verifier] = weights.get(recipe.verifier, {}) | known.digests("verifier", recipe.verifier)
     identity = {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights}
     refuse_occupied(recipe.output / STUDY, identity, "study")
     # In another order than by task, so that the reasons of the prompt before are about anything.

@@ -81,7 +81,10 @@ def _parts(recipe: StudyRecipe) -> Identity:
 def identity(recipe: StudyRecipe, weights: Row) -> tuple[Identity, Identity]:
     """What defines a study: what all of it shares, and its parts by name; both as JSON holds them."""
     shared = recipe.model_dump(mode="json", exclude={"output", "generators", "rows", "self_correction"})
-    parts: Row = {f"weights of {name}": digests for models in weights.values() for name, digests in models.items()}
+    parts: Row = {}
+    for models in weights.values():
+        for name, digests in models.items():  # a model may both draw and judge
+            parts[f"weights of {name}"] = parts.get(f"weights of {name}", {}) | digests
     for key, name in recipe.generators.items():
         parts[f"generators.{key}"] = name
         parts[f"rows of {key}"] = {name: row.identity for name, row in recipe.rows_of(key).items()}
@@ -152,9 +155,8 @@ def _problem(found: Row, row: RowRecipe, judges: int, n: int) -> str | None:
         return f"there are {len(found['paths'])} paths, not {paths}"
     if row.verifier is None:
         return None
-    # Earlier versions asked nothing about paths that were stopped where no choice depends on that.
-    spared = all(path["score"] is None for path in found["paths"] if path["stopped"] is not None)
-    for number, path in enumerate(found["paths"]):
-        if path["score"] is None and not (spared and path["stopped"] is not None):
-            return f"path {number} has no score"
-    return None
+    # Earlier versions asked nothing about paths that were stopped and not taken, where no choice depends on that.
+    stopped = {k for k, path in enumerate(found["paths"]) if path["stopped"] is not None and k != found["chosen"]}
+    spared = stopped if all(found["paths"][k]["score"] is None for k in stopped) else set()
+    missing = [k for k, path in enumerate(found["paths"]) if path["score"] is None and k not in spared]
+    return f"path {missing[0]} has no score" if missing else None

@@ -13,4 +13,4 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 PathCount = Annotated[int, Field(ge=1, le=10**6)]
 Words = Annotated[str, Field(max_length=20_000)]
 Step = Annotated[str, Field(pattern=r"^(never|[0-9]{1,5})$")]  # a key of JSON
-MOST_ROWS, MOST_GENERATORS, MOST_EXHIBITS, MOST_JUDGES = 500, 100, 10_000, 2
+MOST_ROWS, MOST_GENERATORS, MOST_EXHIBITS, MOST_JUDGES = 500, 100, 10_000, 10

@@ -14,7 +14,6 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from imagecot import registry
 from imagecot.contracts.detector import Detector
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.questions import ORM
@@ -60,14 +59,6 @@ class Models:
         """What a row asks for; UsageError where that cannot be done with these models."""
         verifier, corrector = self.verifier(row.verifier), self.corrector(row.corrector)
         return Request(prompt, self.generator, verifier, row.search, n, seed, row.options, corrector)
-
-
-def digests(role: str, name: str) -> dict[str, str]:
-    """SHA-256 of what a generator or verifier consists of; what the hub has and this machine not is fetched.
-
-    UsageError for a name that can be none.
-    """
-    return registry.digests(role, registry.check(role, name))
 
 
 class Shelf:

@@ -1,6 +1,6 @@
 """What a study compares: generators, rows of a table over them, and the prompts on which all of them are seen."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -35,6 +35,7 @@ Prompts = Annotated[int, Field(strict=True, ge=1, le=MOST_PROMPTS)]
 NoPrompts = Annotated[int, Field(strict=True, ge=0, le=MOST_PROMPTS)]
 Search = Annotated[Name, AfterValidator(_search)]
 Metadata = dict[str, Any]
+Advises = Callable[[str], Mapping[str, Mapping[str, Any]]]
 
 
 class RowRecipe(BaseModel):
@@ -90,11 +91,11 @@ class RowRecipe(BaseModel):
         """The numbers of paths for which its score and seconds are of interest, up to `n`."""
         return self.how.sizes(n)
 
-    def resolved(self, generator: str) -> Self:
+    def resolved(self, generator: str, advice: Advises) -> Self:
         """The row with everything said that it leaves to the checkpoints of its verifier and its generator."""
         strategy = strategy_named(self.search)
-        advice: Mapping[str, Any] = registry.advice(self.verifier).get(self.search, {}) if self.verifier else {}
-        said = settings_of(strategy, self.search, self.options, advice).model_dump()
+        advised = advice(self.verifier).get(self.search, {}) if self.verifier else {}
+        said = settings_of(strategy, self.search, self.options, advised).model_dump()
         corrector = self.corrector
         if "corrector" in strategy.needs and corrector is None:
             corrector = registry.search_defaults(generator).corrector
@@ -120,10 +121,10 @@ class SelfCorrection(BaseModel):
         said = {name: getattr(self, name) for name in Parm.Settings.model_fields}
         return {name: value for name, value in said.items() if value is not None}
 
-    def resolved(self) -> Self:
+    def resolved(self, advice: Advises) -> Self:
         """The same with these settings said."""
-        advice = registry.advice(self.parm).get(_PARM, {})
-        return self.model_copy(update=settings_of(Parm(), _PARM, self.options, advice).model_dump())
+        advised = advice(self.parm).get(_PARM, {})
+        return self.model_copy(update=settings_of(Parm(), _PARM, self.options, advised).model_dump())
 
 
 class StudyRecipe(BaseModel):
@@ -166,11 +167,14 @@ class StudyRecipe(BaseModel):
         generators = {key: name for key, name in self.generators.items() if key in used}
         return self.model_copy(update={"rows": rows, "generators": generators, "self_correction": None})
 
-    def resolved(self) -> Self:
-        """The same study with everything said that its rows leave to the checkpoints of their models; loads none."""
-        rows = {name: row.resolved(self.generators[row.generator]) for name, row in self.rows.items()}
+    def resolved(self, advice: Advises = registry.advice) -> Self:
+        """The same study with everything said that its rows leave to the checkpoints of their models.
+
+        advice  the settings that a verifier likes to be searched with, by the names of searches
+        """
+        rows = {name: row.resolved(self.generators[row.generator], advice) for name, row in self.rows.items()}
         part = self.self_correction
-        return self.model_copy(update={"rows": rows, "self_correction": part and part.resolved()})
+        return self.model_copy(update={"rows": rows, "self_correction": part and part.resolved(advice)})
 
     def rows_of(self, generator: str) -> dict[str, RowRecipe]:
         """The rows that draw with a generator, by its key."""

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from imagecot import interruption
+from imagecot import interruption, registry
 from imagecot.bounds import MOST_WORKERS, check_whole
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import write_text
@@ -32,8 +32,9 @@ from imagecot.strategies.trace import versions
 from imagecot.study import self_correction, timing
 from imagecot.study.analysis import analyse
 from imagecot.study.folder import TIMING, check_folder, correction_store, is_claimed, stores
+from imagecot.study.known import Known
 from imagecot.study.names import SUMMARY
-from imagecot.study.pool import Judges, Models, Shelf, digests, observe, write_pictures
+from imagecot.study.pool import Judges, Models, Shelf, observe, write_pictures
 from imagecot.study.recipe import RowRecipe, StudyRecipe, Unit, due, prompts, timed_prompts, units
 from imagecot.study.rejudge import judge_again
 from imagecot.study.rows import Row
@@ -54,8 +55,9 @@ def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Co
     """
     check_whole(workers, "--workers", 1, MOST_WORKERS)
     console = console or Console(stderr=True)
-    recipe = recipe.resolved()
-    weights = weights_used(recipe)
+    known = Known(recipe.precision)
+    recipe = recipe.resolved(known.advice)
+    weights = weights_used(recipe, known)
     check_folder(recipe, weights)
     shelf = Shelf(recipe.precision)
     try:
@@ -74,18 +76,22 @@ def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", console: Co
     return summary
 
 
-def weights_used(recipe: StudyRecipe) -> Row:
-    """SHA-256 of all weights that draw or verify, each read once; what the hub has and this machine not is fetched."""
+def weights_used(recipe: StudyRecipe, known: Known) -> Row:
+    """SHA-256 of all that draws, verifies or searches, each read once, but for our own searches."""
     rows = recipe.rows.values()
-    generators = {*recipe.generators.values(), *(row.corrector for row in rows if row.corrector)}
-    verifiers = {row.verifier for row in rows if row.verifier}
-    if recipe.self_correction:
-        generators.add(recipe.self_correction.correcting_generator)
-        verifiers |= self_correction.verifiers_of(recipe.self_correction)
-    return {
-        "generators": {name: digests("generator", name) for name in sorted(generators)},
-        "verifiers": {name: digests("verifier", name) for name in sorted(verifiers)},
+    names: dict[str, set[str | None]] = {
+        "generator": {*recipe.generators.values(), *(row.corrector for row in rows)},
+        "verifier": {row.verifier for row in rows},
+        "search": {row.search for row in rows if registry.is_code("search", row.search)},
     }
+    if recipe.self_correction:
+        names["generator"].add(recipe.self_correction.correcting_generator)
+        names["verifier"] |= self_correction.verifiers_of(recipe.self_correction)
+    found = {
+        role: {name: known.digests(role, name) for name in sorted(filter(None, asked))} for role, asked in names.items()
+    }
+    used = {"generators": found["generator"], "verifiers": found["verifier"]}
+    return used | ({"searches": found["search"]} if found["search"] else {})
 
 
 def judges_used(recipe: StudyRecipe) -> Row:
