@@ -204,14 +204,20 @@ def test_unknown_words():
         (["x", "-n", "1" * 5000], "nvalid"),
         (["x", "--seed", str(2**63)], "the seed must be at most 9223372036854775807"),
         (["x", "--seed", str(-(2**63) - 1)], "the seed must be at least -9223372036854775808"),
-        (["x", "--keep", "nan"], "the share of paths to keep must be from 0 to 1"),
-        (["x", "--first-step", "1" * 30], "the first step must be at most"),
+        (["x", "--keep", "nan"], "the options of parm cannot be: keep: input should be a valid number, not 'nan'"),
+        (["x", "--first-step", "1" * 30], "first_step: input should be less than or equal to"),
         (["\u200b\ufeff"], "the prompt is empty; say what to draw"),
         (["x" * 10_001], "more than 10000; shorten it"),
         (["x", "--generator", ""], "there is no generator ''"),
         (["x", "--verifier", ""], "there is no verifier ''"),
         (["x", "--search", "parm++", "--corrector", ""], "there is no corrector ''"),
         (["x", "--search", "best-off-n"], "did you mean best-of-n?"),
+        (["x", "--search", "best-of-n", "--keep", "0.5"], "best-of-n has no option 'keep'; it has none"),
+        (["x", "--set", "keep"], "--set 'keep' sets nothing; write NAME=VALUE"),
+        (["x", "--set", "keep=0.4", "--keep", "0.4"], "keep is given twice"),
+        (["x", "--set", "keep=["], "the value of keep is not YAML"),
+        (["x", "--set", "kep=0.4"], "parm has no option 'kep'; it has first_step, keep"),
+        (["x", "--generator", "showlab/show-o"], "showlab/show-o brings no search along; name a verifier"),
         (["x", "--sede", "1"], "No such option: --sede"),
         ([], "Missing argument"),
         (["x", "--generator", "no-such-thing"], "there is no generator 'no-such-thing'"),
@@ -318,7 +324,7 @@ def test_failures_of_the_machine(imagecot, models, monkeypatch, error, code, mes
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("imagecot.commands.generate.search", fail)
+    monkeypatch.setattr("imagecot.strategies.search.search_in", fail)
     result = imagecot("generate", PROMPT, *models, "--out", "out")
     assert result[:2] == (code, "")
     assert message in result[2]
@@ -339,7 +345,123 @@ def trace_lines() -> list[dict]:
     return [json.loads(line) for line in Path("out/trace.jsonl").read_text().splitlines()]
 
 
-def test_a_generator_of_another_world_has_no_default_verifier(imagecot, models):
+def test_a_generator_that_says_nothing_has_no_default_verifier(imagecot, models):
     code, _, err = imagecot("generate", PROMPT, *models[:2])
     assert code == 2
-    assert f"parm needs a verifier trained for what {models[1]} draws" in err
+    assert f"{models[1]} brings no search along; name a verifier trained for what it draws" in err
+    code, _, err = imagecot("generate", PROMPT, *models[:2], "--search", "parm")
+    assert code == 2
+    assert f"parm needs a verifier trained for what {models[1]} draws; name it with --verifier" in err
+    code, out, _ = imagecot("generate", PROMPT, *models[:4], "-n", "2", "--json", "--out", "out")
+    assert code == 0
+    assert json.loads(out)["strategy"] == "parm"
+
+
+def test_a_checkpoint_says_how_it_is_searched_with_and_the_user_goes_before(imagecot, models, tmp_path):
+    own = [str(shutil.copytree(models[at], tmp_path / name)) for at, name in ((1, "draws"), (3, "judges"))]
+    said = {"search": "parm", "verifiers": {"parm": own[1]}}
+    (tmp_path / "draws/search_config.json").write_text(json.dumps(said))
+    advice = {"searches": {"parm": {"first_step": 3, "keep": 0.5}}}
+    (tmp_path / "judges/search_config.json").write_text(json.dumps(advice))
+    call = ["generate", PROMPT, "--generator", own[0], "-n", "2"]
+    code, out, _ = imagecot(*call, "--out", "out", "--json")
+    assert code == 0
+    run = json.loads(out)
+    assert (run["strategy"], run["verifier"]) == ("parm", own[1])
+    assert (run["settings"]["first_step"], run["settings"]["keep"]) == (3, 0.5)
+    assert "finished before" in imagecot(*call, "--out", "out", "--set", "keep=0.5")[1]
+    code, _, err = imagecot(*call, "--out", "out", "--keep", "0.25")
+    assert code == 2 and "out holds another run (keep 0.5, not 0.25); choose another folder" in err
+    code, out, _ = imagecot(*call, "--keep", "0", "--first-step", "1", "--out", "paper", "--json")
+    assert code == 0 and not {"keep", "first_step"} & set(json.loads(out)["settings"])
+    # Advice for paths that are longer is left out, also where a finished run is told again.
+    (tmp_path / "judges/search_config.json").write_text('{"searches": {"parm": {"first_step": 9}}}')
+    assert "first_step" not in json.loads(imagecot(*call, "--out", "short", "--json")[1])["settings"]
+    assert "finished before" in imagecot(*call, "--out", "short")[1]
+
+
+SEARCH = """
+from pydantic import BaseModel, Field
+from imagecot.contracts.search import Choice
+
+class Settings(BaseModel):
+    seed: int = Field(0, description="A name that the command has too.")
+    last: bool = Field(False, description="Takes the last path.")
+
+class Nth:
+    Settings = Settings
+    needs = frozenset()
+
+    def paths(self, n):
+        return n
+
+    def choose(self, run):
+        candidates = run.in_groups()
+        return Choice(candidates, len(candidates) - 1 if run.settings.last else 0)
+
+    def replay(self, recorded, settings):
+        return None
+"""
+
+
+def test_a_search_of_somebody_else(imagecot, models, tmp_path):
+    """One file in the current folder: its settings are given by --set, and belong to the run."""
+    (tmp_path / "nth_search.py").write_text(SEARCH)
+    call = ["generate", PROMPT, *models[:2], "--search", "nth_search:Nth", "-n", "3", "--out", "out"]
+    code, out, err = imagecot(*call, "--set", "last=true")
+    assert (code, err) == (0, "") and out.startswith("path 3 chosen; 3 of 3 paths kept; ")
+    run = json.loads((tmp_path / "out/trace.jsonl").read_text().splitlines()[0])
+    assert run["strategy"] == "nth_search:Nth" and run["settings"]["last"] is True
+    assert len(run["weights"]["search"]) == 64
+    assert "finished before" in imagecot(*call, "--set", "last=true")[1]
+    code, _, err = imagecot(*call)
+    assert code == 2 and "out holds another run (last True, not False)" in err
+    code, _, err = imagecot(*call, "--set", "last=maybe")
+    assert code == 2 and "the options of nth_search:Nth cannot be: last: " in err
+
+
+MODELS = """
+import os
+from small_models import Brightness, Flat
+
+class Shades(Flat):
+    def __init__(self):
+        super().__init__(steps=int(os.environ.get("STEPS", "2")))
+        self.settings = {"range": int(os.environ.get("RANGE", "1"))}
+"""
+
+
+def test_models_of_somebody_else(imagecot, tmp_path, monkeypatch):
+    """Nothing is known of them before they are loaded: then their settings belong to the run."""
+    (tmp_path / "shades_model.py").write_text(MODELS)
+    own = ["--generator", "shades_model:Shades", "--verifier", "shades_model:Brightness"]
+
+    def run(*more: str, **change: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patch:
+            for name, value in change.items():
+                patch.setenv(name, value)
+            return imagecot("generate", PROMPT, *own, "--search", "best-of-n", "-n", "3", *more)
+
+    assert run("--out", "out")[0] == 0
+    header = json.loads((tmp_path / "out/trace.jsonl").read_text().splitlines()[0])
+    assert header["settings"] == {"range": 1} and set(header["weights"]) == {"generator", "verifier"}
+    assert "finished before" in run("--out", "out")[1]
+    for change in ({"RANGE": "2"}, {"STEPS": "3"}):
+        code, _, err = run("--out", "out", **change)
+        assert code == 2 and "out holds another run" in err
+    for change in ({}, {"RANGE": "2"}, {"RANGE": "1"}):  # without --out the next free name is taken
+        assert run(**change)[0] == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    code, _, err = run("--precision", "bfloat16")
+    assert code == 2 and "takes no dtype" in err
+
+
+def test_every_setting_of_a_search_is_an_option_with_its_help(imagecot):
+    for command in (["generate"], ["evaluate", "geneval"]):
+        code, out, _ = imagecot(*command, "--help")
+        text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", out).split())
+        assert code == 0 and "single, best-of-n, stepwise, parm, parm++" in text
+        assert "--first-step VALUE The first step after which paths are looked at: earlier previews are" in text
+        assert "Of parm and parm++. Default: 1; with tiny-parm and tiny-parm++ 6." in text
+        assert "Default: 0; with tiny-parm and tiny-parm++ 0.4." in text
+        assert "--set NAME=VALUE" in text

@@ -12,10 +12,10 @@ from imagecot.interruption import Stopped, continuing
 
 RAISE = """
 import os, signal, sys
-from imagecot import cli
+from imagecot import cli, prompts
 def act(*_, **__):
     {act}
-cli.generate.check_request = act
+prompts.check_prompt = act
 sys.argv = ["imagecot", "generate", "x"]
 cli.main()
 """
