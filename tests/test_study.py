@@ -260,6 +260,37 @@ def test_shipped_studies_have_the_rows_of_the_paper(file):
     assert set(recipe.generators) == {row.generator for row in recipe.rows.values()}
 
 
+def test_a_row_that_says_nothing_is_searched_as_its_verifier_advises():
+    """So that it is the same in a recipe as everywhere; what is said goes before, and is all that its identity holds."""
+    asked = check(read_yaml(RECIPES / "tiny.yaml"), StudyRecipe, "tiny")
+    said = asked.resolved()
+    rows = {name: row.options for name, row in said.rows.items()}
+    assert rows["parm"] == rows["parm+dpo"] == {"first_step": 6, "keep": 0.4}
+    assert rows["parm_every_no_stops"] == {"first_step": 6, "keep": 0.0}
+    assert rows["parm_from_step_1"] == {"first_step": 1, "keep": 0.0}
+    assert rows["baseline"] == rows["prm_fine_tuned"] == {}
+    assert said.self_correction.options == {"first_step": 6, "keep": 0.4}
+    # As earlier versions kept it of rows that said so: what differs from the paper.
+    base = {"generator": "baseline", "search": "parm", "verifier": "tiny-parm"}
+    assert said.rows["parm"].identity == {**base, "first_step": 6, "keep": 0.4}
+    assert said.rows["parm_from_step_1"].identity == base
+    assert said.rows["baseline"].identity == {"generator": "baseline"}
+    released = check(read_yaml(RECIPES / "show-o.yaml"), StudyRecipe, "show-o").resolved()
+    assert {row.how.settings.keep for row in released.rows.values() if row.search == "parm"} == {0.0}
+    assert released.self_correction.options == {"first_step": 1, "keep": 0.0}
+
+
+def test_who_corrects_is_what_the_generator_brings_along():
+    values = {"output": "x", "generators": {"a": "tiny", "b": "tiny-self-correct"}, "rows": {}}
+    row = {"search": "parm++", "verifier": "tiny-parm++"}
+    values["rows"] = {"a": {**row, "generator": "a"}, "b": {**row, "generator": "b"},
+                      "c": {**row, "generator": "b", "corrector": "tiny"}, "d": {"generator": "a"}}  # fmt: skip
+    said = check(values, StudyRecipe, "recipe").resolved()
+    correctors = [row.corrector for row in said.rows.values()]
+    assert correctors == ["tiny-self-correct", None, "tiny", None]
+    assert said.rows["a"].options == {"first_step": 6, "keep": 0.4}
+
+
 def test_some_rows_alone_are_a_study():
     whole = check(read_yaml(RECIPES / "tiny.yaml"), StudyRecipe, "tiny")
     part = whole.only(["baseline", "parm+dpo"])

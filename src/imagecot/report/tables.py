@@ -249,7 +249,7 @@ def reliability(summary: Summary) -> Table:
 
 
 def steps(summary: Summary) -> Table:
-    """How searches that stop paths used their steps: shares stopped and never clear, and how many of the paths were right."""
+    """How searches that stop paths used their steps: shares stopped and never clear, and how rightly."""
     head = ["method", "paths", "stopped", "never clear", "first clear within the paper's steps"]
     head += ["right among stopped", "right among kept"]
     low, high = paper()["settings"]["first_clear_steps"]
