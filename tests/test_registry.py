@@ -31,10 +31,13 @@ from imagecot.contracts import (
 from imagecot.contracts.verifier import Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.families import FAMILIES, Checkpoint, Family
+from imagecot.geneval.published import CLIP
 from imagecot.search_config import SearchDefaults, copy_search_config, read_search_config, search_defaults
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.wording import Habits, worded
 from small_models import write_generator, write_verifier
+from test_geneval_clip_colors import small_clip
+from test_geneval_mmdet_weights import small_mask2former
 
 torch.set_num_threads(1)
 PROTOCOLS = {
@@ -441,6 +444,20 @@ def test_a_file_of_weights_is_a_detector(here: Path) -> None:
     assert registry.digests("detector", "mmdet.pth") == {"detector": sha256(here / "mmdet.pth")}
     with pytest.raises(UsageError, match=r"there is no generator 'mmdet\.pth'"):
         registry.check("generator", "mmdet.pth")
+
+
+def test_a_detector_of_transformers_names_colours_by_clip(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = small_clip()
+    small_mask2former(5).save_pretrained(here / "finds")
+    asked = []
+    monkeypatch.setattr(
+        "imagecot.geneval.clip_colors.ClipColors.from_pretrained", lambda name, **more: asked.append(name) or clip
+    )
+    detector = registry.load("detector", "finds", dtype="bfloat16")
+    assert isinstance(detector, Detector)
+    assert detector.name == "mask2former-swin-custom (folder finds)"
+    assert (detector.dtype, detector.clip, asked) == (torch.bfloat16, clip, [CLIP])
+    assert registry.digests("detector", "finds") == {"detector": sha256(here / "finds/model.safetensors")}
 
 
 # What checkpoints bring along.
