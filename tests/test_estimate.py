@@ -12,7 +12,7 @@ from imagecot.estimate import FLOPS, gpu_hours
 from imagecot.hub import CHECKPOINTS
 from imagecot.models import parameters_of
 from imagecot.recipes import check, override, read_yaml
-from imagecot.reward_models.finetune import FineTuneRecipe
+from imagecot.reward_models.recipe import FineTuneRecipe
 from imagecot.strategies.best_of_n import BestOfN
 from imagecot.strategies.dry_run import Sizes, dry_run
 from imagecot.strategies.parm import Parm

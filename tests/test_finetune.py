@@ -13,16 +13,10 @@ from imagecot.curation.dataset import RankingData, make_row
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import OBJECT_NAMES, single_object_metadata
 from imagecot.reflection.answers import answer_scores, auroc, balanced_accuracy, calibration_error
-from imagecot.reward_models.finetune import (
-    FineTuneRecipe,
-    epoch_order,
-    is_held_out,
-    label_of,
-    mix,
-    moved,
-    schedule,
-    train_answers,
-)
+from imagecot.reward_models.finetune import train_answers
+from imagecot.reward_models.recipe import FineTuneRecipe
+from imagecot.reward_models.rows import label_of, mix, moved
+from imagecot.training.order import epoch_order, is_held_out, schedule
 from imagecot.verifiers import load_verifier
 from small_models import write_verifier
 

@@ -11,7 +11,9 @@ from imagecot.curation.dataset import RankingData, make_row
 from imagecot.geneval.prompts import OBJECT_NAMES, single_object_metadata
 from imagecot.reflection.answers import found_and_said
 from imagecot.reflection.discrepancies import Discrepancy, understood
-from imagecot.reward_models.finetune import FineTuneRecipe, answer_ids, answer_loss, targets, train_answers
+from imagecot.reward_models.finetune import answer_loss, train_answers
+from imagecot.reward_models.recipe import FineTuneRecipe
+from imagecot.reward_models.rows import answer_ids, targets
 from imagecot.verifiers import load_verifier
 from small_models import write_verifier
 

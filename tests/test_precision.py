@@ -16,7 +16,7 @@ from imagecot.errors import UsageError
 from imagecot.generators.showo import prefix
 from imagecot.precision import PRECISIONS, loaded_as
 from imagecot.recipes import problems, read_yaml
-from imagecot.reward_models.finetune import MixedPrecision
+from imagecot.recipe_fields import MixedPrecision
 from imagecot.contracts.questions import ORM
 
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from imagecot.alignment.pair_data import load_pairs
 from imagecot.contracts.correction import Asked
+from imagecot.contracts.generator import Generator
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.generators.masked.likelihood import MaskedScorer, mean_estimate, variance
@@ -29,12 +30,10 @@ def measure(
     in the paper's code, scaled so that its margins differ between pairs as much as ours. `signal` is the variance of
     the margin between pairs. UsageError for generators that do not draw by masks.
     """
-    trained, fixed = load_generator(policy), load_generator(reference)
-    for name, generator in ((policy, trained), (reference, fixed)):
-        if not isinstance(generator, MaskedScorer):
-            raise UsageError(f"{name} tells no log-probabilities of masked codes, so there are no masks to compare.")
+    generator = load_generator(policy)
+    trained, fixed = _by_masks(generator, policy), _by_masks(load_generator(reference), reference)
     with tempfile.TemporaryDirectory() as cache:
-        found = load_pairs(Path(data), trained, Path(cache))
+        found = load_pairs(Path(data), generator, Path(cache))
     some = found.select(list(range(min(pairs, len(found)))))
 
     def margin(estimate: Estimate) -> Callable[[Tensor, Tensor], Tensor]:
@@ -52,6 +51,13 @@ def measure(
     ours = variance(margin(mean_estimate), len(some), positions, draws, repeats, seed)
     theirs = variance(margin(_summed), len(some), positions, draws, repeats, seed)
     return ours | {"published": theirs["independent"] * ours["signal"] / theirs["signal"]}
+
+
+def _by_masks(generator: Generator, name: str) -> MaskedScorer:
+    """The generator, if it draws by masks."""
+    if not isinstance(generator, MaskedScorer):
+        raise UsageError(f"{name} tells no log-probabilities of masked codes, so there are no masks to compare.")
+    return generator
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ from imagecot import launch, registry
 from imagecot.alignment.alignment import Alignment
 from imagecot.alignment.scores import Aligned, Forward, Reference, Trained
 from imagecot.contracts.generator import Generator
-from imagecot.contracts.scorer import Scorer
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.training.lora import add_adapter
@@ -96,8 +95,8 @@ def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
 def load_aligned(name: str | Path, device: torch.device | None = None) -> Aligned:
     """Load a generator that gives log-probabilities, checkpoints in float32; UsageError where it does not."""
     dtype = None if registry.is_code("generator", str(name)) else torch.float32
-    found: Any = load_generator(name, device=device, dtype=dtype)
-    if not isinstance(found, Scorer):
+    found = load_generator(name, device=device, dtype=dtype)
+    if not isinstance(found, Aligned):
         raise UsageError(f"{name} gives no log-probabilities of images (it is no Scorer), so it cannot be aligned.")
     return found
 

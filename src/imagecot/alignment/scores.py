@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class Scores(Protocol):
         ...
 
 
+@runtime_checkable
 class Aligned(Generator, Scorer, Protocol):
     """What is aligned: a generator that scores, too."""
 

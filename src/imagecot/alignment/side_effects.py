@@ -18,7 +18,7 @@ from imagecot.alignment.scores import Aligned
 from imagecot.contracts.generator import Encoder, Generator
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds, prompt_seed
-from imagecot.contracts.scorer import Draws, Scorer
+from imagecot.contracts.scorer import Draws
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 
@@ -47,7 +47,7 @@ def measure(
     UsageError for a generator that gives no log-probabilities, or finds no codes of pictures.
     """
     generator = load_generator(name)
-    if not isinstance(generator, Scorer) or not isinstance(generator, Encoder):
+    if not isinstance(generator, Aligned) or not isinstance(generator, Encoder):
         raise UsageError(f"{name} gives no log-probabilities of pictures (it is no Scorer, or no Encoder).")
     clean = _log_probs(generator, captions, generator.encode(images), Draws(torch.arange(len(images)) + seed, draws))
     varied = torch.tensor([variety(generator, prompt, paths, seed) for prompt in prompts])

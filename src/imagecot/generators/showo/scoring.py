@@ -121,5 +121,9 @@ def save(generator: "ShowoGenerator", folder: Path) -> None:
     words = read_config(source).get("known_words") if source else None
     values: dict[str, Any] = config.to_dict() | ({"known_words": words} if words else {})
     save_checkpoint(folder, values, copy.deepcopy(generator.model).half().state_dict())
-    decoding = {name: getattr(generator, name) for name in ("steps", "guidance_scale", "temperature")}
+    decoding = {
+        "steps": generator.steps,
+        "guidance_scale": generator.guidance_scale,
+        "temperature": generator.temperature,
+    }
     write_whole(folder / "generation_config.json", (json.dumps(decoding, indent=2) + "\n").encode())

@@ -1,0 +1,107 @@
+"""Rows of ranking data as what a verifier is shown and shall say."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
+from imagecot.curation.dataset import Row, answer, read_rows
+from imagecot.curation.label import CLEAR_AFTER, scaled
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.images import from_png
+from imagecot.reward_models.recipe import ClarityLabel, FineTuneRecipe
+from imagecot.training.order import is_held_out
+from imagecot.verifiers.chat import CHAT_END
+from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+
+QUESTIONS: dict[str, Question] = {q.name: q for q in (ORM, PRM, CLARITY, POTENTIAL, REFLECTION)}
+IGNORED = -100
+
+
+def label_of(row: Row, clarity_label: ClarityLabel) -> bool:
+    """Whether a row's answer is yes."""
+    if row["question"] == "clarity" and isinstance(clarity_label, int):
+        return bool(row["step"] >= clarity_label)
+    column = "agreement" if row["question"] == "clarity" and clarity_label == "agreement" else "label"
+    if row[column] not in ("yes", "no"):
+        raise ImagecotError(f"row {row['id']} has the {column} {row[column]!r}, neither yes nor no; curate again.")
+    return bool(row[column] == "yes")
+
+
+def follows_clarity(row: Row, recipe: FineTuneRecipe) -> bool:
+    """Whether a row's question would be asked: of potential, by a clarity that is bound to a step, only from there."""
+    if row["question"] != "potential" or recipe.clarity_label == "agreement":
+        return True
+    static = recipe.clarity_label == "static"
+    clear_from = scaled(CLEAR_AFTER, row["steps"]) + 1 if static else recipe.clarity_label
+    return bool(row["step"] >= clear_from)
+
+
+def mix(recipe: FineTuneRecipe) -> tuple[list[Row], list[Row], list[float]]:
+    """Rows for training, rows held out, and the weight of each of the former."""
+    train: list[Row] = []
+    held: list[Row] = []
+    weights: list[float] = []
+    for source in recipe.data:
+        wanted: list[str] = [*(source.questions or QUESTIONS)]
+        rows = [row for row in read_rows(source.folder) if row["question"] in wanted and follows_clarity(row, recipe)]
+        if not rows:
+            raise UsageError(f"{source.folder} has no rows of the question {' or '.join(wanted)}.")
+        for row in rows:
+            if is_held_out(row["prompt"], recipe.held_out):
+                held.append(row)
+            else:
+                train.append(row)
+                weights.append(source.weight)
+    if not train or not held:
+        raise UsageError("the ranking data has too few prompts to keep some for evaluation; curate more prompts.")
+    return train, held, weights
+
+
+def images_of(rows: Sequence[Row], size: int) -> Tensor:
+    """The images of rows (B, 3, S, S) in [0, 1], resized as the verifier does where sizes differ."""
+    from imagecot.verifiers.vision import prepare
+
+    found = [from_png(row["image"]["bytes"])[None] for row in rows]
+    if len({image.shape for image in found}) > 1:
+        found = [(prepare(image, size) + 1) / 2 for image in found]
+    return torch.cat(found)
+
+
+def moved(images: Tensor, most: int, draw: torch.Generator) -> Tensor:
+    """Images (B, 3, H, W), each moved by up to `most` pixels along both axes; what came in repeats the border."""
+    if not most:
+        return images
+    height, width = images.shape[2:]
+    wide = F.pad(images, (most,) * 4, mode="replicate")
+    corners = torch.randint(2 * most + 1, (len(images), 2), generator=draw).tolist()
+    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(wide, corners, strict=True)])
+
+
+def answer_ids(verifier: LlavaOnevisionVerifier, row: Row, clarity_label: ClarityLabel) -> list[int]:
+    """The tokens that a verifier shall say to a row: yes or no; of a reflection all of it, to its end."""
+    word = verifier.words[0 if label_of(row, clarity_label) else 1]
+    if row["question"] != REFLECTION.name:
+        return [word]
+    rest = answer(row).removeprefix(row["label"]) + CHAT_END
+    return [word, *verifier.tokenizer(rest, add_special_tokens=False).input_ids]
+
+
+def targets(answers: Sequence[list[int]]) -> Tensor:
+    """Answers as rows (B, longest), ignored places on the left: where their logits are in a left-padded batch."""
+    longest = max(len(ids) for ids in answers)
+    return torch.tensor([[IGNORED] * (longest - len(ids)) + ids for ids in answers])
+
+
+def read_batch(
+    verifier: LlavaOnevisionVerifier, rows: Sequence[Row], clarity_label: ClarityLabel
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images (B, 3, S, S) of rows, ids (B, L) of their questions and answers with the mask, and the targets (B, T)."""
+    images = images_of(rows, verifier.model.config.vision_config.image_size)
+    said = [answer_ids(verifier, row, clarity_label) for row in rows]
+    asked = [verifier.text(QUESTIONS[row["question"]], row["prompt"]) for row in rows]
+    # Each token is said behind the ones before it; nothing is said behind the last.
+    ids, mask = verifier.layout([text + ids[:-1] for text, ids in zip(asked, said, strict=True)])
+    return images, ids, mask, targets(said).to(ids.device)
