@@ -72,7 +72,9 @@ def test_what_a_class_raises_breaks_the_rule_and_is_told() -> None:
 
 def test_rules_that_need_another_are_not_tried_without_it() -> None:
     found = {one.rule: one for one in check_generator(next(iter(GENERATORS))())}
-    assert found["it has everything"].seen == ("it has no decode; imagecot.contracts.Generator says what that is.")
+    assert found["it has everything"].seen == (
+        "LacksDecode is no generator: it has no decode; imagecot.contracts.Generator says what that is."
+    )
     assert found["paths can be selected"].state == "not tried"
     assert found["paths can be selected"].seen == "first mend: it has everything."
 

@@ -21,7 +21,7 @@ def check_generator(generator: Generator, prompts: tuple[str, str] = PROMPTS) ->
 
 def it_has_everything(subject: Subject) -> str | None:
     """It has all methods and attributes of a generator."""
-    return lacks(subject.generator, Generator)
+    return lacks(subject.generator, "generator", Generator)
 
 
 def costs_and_sizes_can_be(subject: Subject) -> str | None:

@@ -3,7 +3,7 @@
 import copy
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ class _Killing(Partial):
 
 def it_has_everything(subject: Subject) -> str | None:
     """It has all methods and attributes of a search, and needs nothing but what can be had."""
-    problem = lacks(subject.strategy, Strategy)
+    problem = lacks(subject.strategy, "search", Strategy)
     if problem is not None:
         return problem
     settings, needs = subject.strategy.Settings, subject.strategy.needs
@@ -222,7 +222,7 @@ def killed_runs_find_the_same(subject: Subject) -> str | None:
 def costs_are_counted(subject: Subject) -> str | None:
     """Its cost has all rows, previews and answers that the models know of."""
     trial = subject.run()
-    counted = {name: value for name, value in _counts(trial.cost).items()}
+    counted = _counts(trial.cost)
     spent = {"generator_rows": trial.generator.rows, "previews": trial.generator.previews}
     if trial.verifier is not None:
         spent |= {
@@ -317,7 +317,7 @@ def _records(trial: Trial) -> list[PathRecord]:
 
 
 def _counts(cost: Cost) -> dict[str, int]:
-    return {name: getattr(cost, name) for name in ("generator_rows", "previews", "judge_calls", "tokens_judged")}
+    return {name: value for name, value in asdict(cost).items() if "seconds" not in name}
 
 
 def _rounded(value: Any) -> Any:

@@ -63,8 +63,7 @@ def said(names: list[str], what: str) -> str | None:
 
 def _simple(model: Any) -> Iterator[tuple[str, Any]]:
     module = isinstance(model, nn.Module)
-    values = vars(model) if not hasattr(type(model), "__slots__") else {}
-    for name, value in values.items():
+    for name, value in vars(model).items():
         if isinstance(value, bool | int | float | str) and not (module and name in _OF_MODULES):
             yield name, value
 

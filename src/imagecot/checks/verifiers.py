@@ -55,7 +55,7 @@ def check_verifier(verifier: Verifier, prompts: tuple[str, str] = PROMPTS) -> li
 
 def it_has_everything(subject: Subject) -> str | None:
     """It has all methods and attributes of a verifier."""
-    return lacks(subject.verifier, Verifier)
+    return lacks(subject.verifier, "verifier", Verifier)
 
 
 def answers_are_probabilities(subject: Subject) -> str | None:
