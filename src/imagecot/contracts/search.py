@@ -127,6 +127,11 @@ class Run(Protocol):
     seed: int
     settings: Any
 
+    @property
+    def seeds(self) -> "Tensor":
+        """The seeds (n,) of its paths: the k-th depends on `seed` and k alone."""
+        ...
+
     def in_groups(self, assess: Assess | None = None, *, together: bool = False) -> list[Candidate]:
         """Take all n paths from step 0 to their end, groups of bounded size at a time, stop those that `assess` gives
         up, and score the others by the ORM question.

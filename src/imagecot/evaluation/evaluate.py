@@ -198,6 +198,7 @@ def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], mode
         strategy=drawing.named.strategy,
         n=drawing.n,
         corrector=models.corrector,
+        of_paths=True,
         **drawing.named.given,
     )
     cost = sum((trace.cost for trace in traces), Cost())

@@ -9,7 +9,6 @@ import torch
 from imagecot.contracts import search as contract
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import Paths
-from imagecot.contracts.randomness import path_seeds
 from imagecot.contracts.search import Batched, Candidate, Cost, Strategy
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
@@ -29,9 +28,12 @@ def search_many(
     strategy: str | Strategy = "best-of-n",
     n: int = 20,
     corrector: Generator | None = None,
+    of_paths: bool = False,
     **options: Any,
 ) -> list[Trace]:
     """Return the trace of `search` for each prompt and its seed; the arguments are those of `search`.
+
+    of_paths  whether the seeds are those of the paths themselves, where a search draws only one
 
     Paths of different prompts advance in one batch, from which the stopped ones of all leave. Judged are the prompts
     one by one, so that no text is padded. The seconds of a batch are shared by generator rows. A strategy whose paths
@@ -42,7 +44,7 @@ def search_many(
     if len(prompts) != len(seeds):
         raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give a seed for each prompt.")
     requests = [
-        Request(prompt, generator, verifier, strategy, n, seed, options, corrector)
+        Request(prompt, generator, verifier, strategy, n, seed, options, corrector, of_path=of_paths)
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
     if not requests:
@@ -63,7 +65,7 @@ def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
     runs = [Run(request) for request in requests]
     began = time.perf_counter()
     owners = [k for k, run in enumerate(runs) for _ in range(run.n)]
-    starts = generator.start([runs[k].prompt for k in owners], torch.cat([path_seeds(run.seed, run.n) for run in runs]))
+    starts = generator.start([runs[k].prompt for k in owners], torch.cat([run.seeds for run in runs]))
     for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, _assess), strict=True):
         run.drawn = drawn
     _share(runs, time.perf_counter() - began)

@@ -17,6 +17,7 @@ from imagecot.strategies.options import settings_of, told
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from torch import Tensor
 
     from imagecot.strategies.run import Run
     from imagecot.strategies.trace import Trace
@@ -30,6 +31,7 @@ class Request:
     options   of the strategy, those that were given
     names     of the models, for the trace; by default those of their classes
     weights   SHA-256 of their weights, by role
+    of_path   whether the seed is that of the path itself, where a search draws only one
     """
 
     prompt: str
@@ -42,6 +44,7 @@ class Request:
     corrector: Generator | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
+    of_path: bool = False
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt)
@@ -73,6 +76,15 @@ class Request:
     def paths(self) -> int:
         """How many paths are drawn."""
         return self.search.paths(self.n)
+
+    @property
+    def path_seeds(self) -> "Tensor":
+        """The paths' own seeds (n,): the k-th depends on the seed and k alone."""
+        from imagecot.contracts.randomness import path_seeds
+
+        if self.of_path and self.paths == 1:
+            return path_seeds(self.seed, 1).fill_(self.seed)
+        return path_seeds(self.seed, self.paths)
 
     def _check_models(self, needs: frozenset[str]) -> None:
         """Raise UsageError where the strategy needs what is not there, or has no use for what is."""

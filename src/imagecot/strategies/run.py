@@ -14,7 +14,6 @@ from imagecot.contracts.correction import Correction
 from imagecot.contracts.generator import Corrector, Generator, Predictor
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import ORM, REFLECTION, Question
-from imagecot.contracts.randomness import path_seeds
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Assess, Candidate, Cost, Verdict
 from imagecot.contracts.verifier import Conversation, Verifier
@@ -56,6 +55,11 @@ class Run:
         self.settings: Any = self.request.settings
         self.shown_steps = frozenset(shown_steps(self.generator.steps))
 
+    @property
+    def seeds(self) -> Tensor:
+        """The seeds (n,) of its paths."""
+        return self.request.path_seeds
+
     def in_groups(self, assess: Assess | None = None, *, together: bool = False) -> list[Candidate]:
         """Take all n paths from step 0 to their candidates, a group of bounded size at a time.
 
@@ -68,7 +72,7 @@ class Run:
         if self.drawn is not None:
             _forget(self.drawn)
             return self.drawn
-        seeds = path_seeds(self.seed, self.n)
+        seeds = self.seeds
         # More than one forward pass takes brings nothing, and a smaller group is lost less when interrupted.
         size = LARGEST_GROUP if together else min(LARGEST_GROUP, self.generator.paths_per_pass)
         candidates: list[Candidate] = []
@@ -139,13 +143,15 @@ class Run:
 
     def score(self, paths: Paths, candidates: list[Candidate]) -> None:
         """Decode finished paths into the images of `candidates`, and ask the ORM question where there is a verifier."""
-        self.cost += Cost(previews=len(paths))
-        images = self.generator.decode(paths.codes)
+        self.score_images(self.generator.decode(paths.codes), candidates, paths.step)
+
+    def score_images(self, images: Tensor, candidates: list[Candidate], step: int) -> None:
+        """Give candidates their images (B, 3, H, W), which were decoded for them, and ask the ORM question."""
+        self.cost += Cost(previews=len(images))
         for candidate, picture in zip(candidates, to_pictures(images), strict=True):
             candidate.image = picture
         if self.verifier is not None:
-            answers = self.ask(images, candidates, paths.step, ORM)
-            for candidate, p in zip(candidates, answers, strict=True):
+            for candidate, p in zip(candidates, self.ask(images, candidates, step, ORM), strict=True):
                 candidate.score = p
 
     def ask(

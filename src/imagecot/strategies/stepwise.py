@@ -30,9 +30,9 @@ class Stepwise:
 
     def choose(self, run: Run) -> Choice:
         """Return the n continuations of the last step, and the one that was kept."""
-        from imagecot.contracts.randomness import fork_seeds, path_seeds
+        from imagecot.contracts.randomness import fork_seeds
 
-        kept = run.start(path_seeds(run.seed, 1))
+        kept = run.start(run.seeds[:1])
         candidates = [Candidate(0) for _ in range(run.n)]
         while not kept.finished:
             # The source of a continuation's randomness is the kept path's seed, the step and k.

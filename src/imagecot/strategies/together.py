@@ -36,8 +36,10 @@ def draw_together(
                 candidates[alive[row]].state = paths.codes[row].cpu()
             kept = [row for row in range(len(alive)) if row not in stopped]
             paths, alive = paths.select(kept), [alive[row] for row in kept]
-    for k, rows in _by_owner(owners, alive).items():
-        runs[k].score(_part(paths, rows), [candidates[alive[row]] for row in rows])
+    if alive:
+        images = runs[0].generator.decode(paths.codes)
+        for k, rows in _by_owner(owners, alive).items():
+            runs[k].score_images(images[rows], [candidates[alive[row]] for row in rows], paths.step)
     return [[c for c, owner in zip(candidates, owners, strict=True) if owner == k] for k in range(len(runs))]
 
 
