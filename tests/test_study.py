@@ -261,7 +261,7 @@ def test_shipped_studies_have_the_rows_of_the_paper(file):
 
 
 def test_a_row_that_says_nothing_is_searched_as_its_verifier_advises():
-    """So that it is the same in a recipe as everywhere; what is said goes before, and is all that its identity holds."""
+    """It is the same in a recipe as everywhere; what is said goes before."""
     asked = check(read_yaml(RECIPES / "tiny.yaml"), StudyRecipe, "tiny")
     said = asked.resolved()
     rows = {name: row.options for name, row in said.rows.items()}
