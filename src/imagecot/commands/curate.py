@@ -50,7 +50,7 @@ def prompts(
     world: Annotated[
         str,
         typer.Option(
-            help="drawn (or tiny, as it once was called), geneval, module:Class, everyday (200 objects), or a file of names.",
+            help="drawn (tiny is its old name), geneval, module:Class, everyday (200 objects), or a file of names.",
             autocompletion=completion("world"),
         ),
     ] = "drawn",

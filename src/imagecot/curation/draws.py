@@ -63,7 +63,7 @@ class Drawing:
         check_precision(self.precision)
 
     @cached_property
-    def model(self) -> "Generator":
+    def drawer(self) -> "Generator":
         """The generator, loaded when it is first asked for; UsageError where it cannot draw at the temperature."""
         generator: Generator = registry.load("generator", self.generator, dtype=self.precision)
         return at_temperature(generator, self.generator, self.temperature)
@@ -82,7 +82,9 @@ class Drawing:
             "precision": self.precision,
         }
         if registry.is_code("generator", self.generator):
-            known |= {SETTINGS: dict(self.model.settings)}  # the digests of checkpoints tell them; those of code do not
+            known |= {
+                SETTINGS: dict(self.drawer.settings)
+            }  # the digests of checkpoints tell them; those of code do not
         file = out / IDENTITY
         if self.temperature is None and file.is_file() and SETTINGS not in read_identity(file):
             known |= {"temperature": OLD_TEMPERATURE}
@@ -100,11 +102,11 @@ class Drawing:
         """
         from imagecot.curation.label import Labeller
 
-        check_prompts(prompts, self.model)
-        check_codes(self.model, self.generator, before)
+        check_prompts(prompts, self.drawer)
+        check_codes(self.drawer, self.generator, before)
         # What had to be fetched has weights only now.
-        data.settle(self.identity(data.out) | {SETTINGS: dict(self.model.settings)})
-        return Labeller(self.model, load_judges(self.detector)[0], self.paths, self.keep, self.seed)
+        data.settle(self.identity(data.out) | {SETTINGS: dict(self.drawer.settings)})
+        return Labeller(self.drawer, load_judges(self.detector)[0], self.paths, self.keep, self.seed)
 
 
 def at_temperature(generator: "Generator", name: str, temperature: float | None) -> "Generator":
