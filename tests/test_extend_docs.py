@@ -54,7 +54,7 @@ def blocks(guide: str, language: str) -> list[str]:
 
 
 def commands(guide: str) -> list[list[str]]:
-    lines = [line for block in blocks(guide, "bash") for line in block.splitlines()]
+    lines = [line for block in blocks(guide, "bash") for line in block.replace("\\\n", " ").splitlines()]
     assert all(line.startswith("imagecot ") for line in lines)
     return [shlex.split(line)[1:] for line in lines]
 
