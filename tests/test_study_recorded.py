@@ -88,18 +88,27 @@ class Moody:
         return [Reflection("no, there is no apple." + "!" * k, 0.2) for k in range(len(images))]
 
 
+class Strict(Moody):
+    """Every preview is clear, and no path has potential, so that the least hopeless is taken up again."""
+
+    def answers(self, bright: Tensor, about: str) -> Tensor:
+        given = super().answers(bright, about)
+        return {"clarity": 0.5 + given / 2, "potential": given / 3}.get(about, given)
+
+
 GENERATORS = {"masked": lambda: tiny_generator(steps=4), "rows": Rows}
-SEARCHES = [(name, {}) for name in registry.ROLES["search"].classes]
-SEARCHES += [("parm", {"keep": 0.4}), ("parm", {"first_step": 2, "keep": 1.0}), ("parm++", {"keep": 0.3})]
+SEARCHES = [(name, {}, Moody) for name in registry.ROLES["search"].classes]
+SEARCHES += [("parm", {"keep": 0.4}, Moody), ("parm", {"first_step": 2, "keep": 1.0}, Moody)]
+SEARCHES += [("parm", {"first_step": 2}, Strict), ("parm++", {}, Strict), ("parm++", {"keep": 0.3}, Strict)]
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
-@pytest.mark.parametrize(("strategy", "options"), SEARCHES, ids=str)
-def test_a_replayed_search_is_the_real_one(kind, strategy, options):
+@pytest.mark.parametrize(("strategy", "options", "judge"), SEARCHES, ids=str)
+def test_a_replayed_search_is_the_real_one(kind, strategy, options, judge):
     """Candidates with all their verdicts, the choice, its picture, and all that is counted."""
     how = {"strategy": strategy, "n": N, "seed": SEED, **options}
-    real = search(PROMPT, generator=GENERATORS[kind](), verifier=Moody(), **how)
-    again = search(PROMPT, generator=record(GENERATORS[kind](), PROMPT, path_seeds(SEED, N)), verifier=Moody(), **how)
+    real = search(PROMPT, generator=GENERATORS[kind](), verifier=judge(), **how)
+    again = search(PROMPT, generator=record(GENERATORS[kind](), PROMPT, path_seeds(SEED, N)), verifier=judge(), **how)
     assert again.chosen == real.chosen
     assert [replace(c, image=None) for c in again.candidates] == [replace(c, image=None) for c in real.candidates]
     assert [bytes_of(c) for c in again.candidates] == [bytes_of(c) for c in real.candidates]
@@ -111,6 +120,8 @@ def test_a_replayed_search_is_the_real_one(kind, strategy, options):
     assert shown[0] == shown[1] and any(shown[0])
     assert replace(again.picture_cost, seconds=0) == replace(real.picture_cost, seconds=0)
     assert again.settings == real.settings and again.steps == real.steps
+    if judge is Strict and not options.get("keep"):
+        assert any(candidate.resumed_at for candidate in real.candidates)
 
 
 def bytes_of(candidate):

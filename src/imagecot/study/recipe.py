@@ -118,8 +118,7 @@ class SelfCorrection(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         """What is said of PARM's settings, which all rows share."""
-        said = {name: getattr(self, name) for name in Parm.Settings.model_fields}
-        return {name: value for name, value in said.items() if value is not None}
+        return self.model_dump(include={*Parm.Settings.model_fields}, exclude_none=True)
 
     def resolved(self, advice: Advises) -> Self:
         """The same with these settings said."""

@@ -28,6 +28,7 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import write_text
 from imagecot.processes import share
 from imagecot.prompts import check_prompts
+from imagecot.strategies.options import settings_of
 from imagecot.strategies.trace import versions
 from imagecot.study import self_correction, timing
 from imagecot.study.analysis import analyse
@@ -122,7 +123,13 @@ def check_models(recipe: StudyRecipe, weights: Row, shelf: Shelf) -> None:
 
 def _check_row(name: str, row: RowRecipe, models: Models, texts: Sequence[str]) -> None:
     """Raise UsageError, naming the row, for what its models cannot do; of a prompt only reasons depend."""
-    for text in texts if "reflector" in row.how.strategy.needs else texts[:1]:
+    strategy = row.how.strategy
+    try:
+        settings_of(strategy, row.search, row.options, {}, models.generator.steps)
+    except UsageError as error:
+        advised = f", where {row.verifier} advises these" if row.verifier else ""
+        raise UsageError(f"rows.{name}: {str(error).rstrip('.')}; say others in the row{advised}.") from None
+    for text in texts if "reflector" in strategy.needs else texts[:1]:
         try:
             models.request(text, row, 1, 0)
         except UsageError as error:

@@ -30,7 +30,7 @@ from imagecot.strategies.parm import Parm
 from imagecot.strategies.parm_plus_plus import ROUNDS, ParmPlusPlus, Telling, codes_of, correct, everything
 from imagecot.strategies.request import Request
 from imagecot.strategies.run import Run
-from imagecot.strategies.search import search
+from imagecot.strategies.search import carry_out
 from imagecot.strategies.single import Single
 from imagecot.strategies.trace import ranked
 from imagecot.study.analysis import both_judges, mean_cost
@@ -135,17 +135,8 @@ def observe_prompt(
 
     arms: dict[str, Row] = {}
     for one in searches(recipe, part):
-        (n,) = one.sizes
         verifier = models.verifier(one.verifier)
-        trace = search(
-            prompt,
-            generator=recorded,
-            verifier=verifier,
-            strategy=one.search,
-            n=n,
-            seed=seed,
-            **one.options,
-        )
+        trace = carry_out(Request(prompt, recorded, verifier, one.search, one.sizes[0], seed, one.options))
         arms[one.name] = {"correct": verdicts(trace.image), "cost": counts(trace.cost)}
     # The rounds start from the choice without reflection; each control redraws from the same candidates.
     reflecting = models.verifiers[part.parm_plus_plus]
