@@ -27,7 +27,7 @@ def logits(name: str) -> torch.Tensor:
     paths = generator.start(["a photo of a red apple"], torch.tensor([3]))
     codes = torch.full_like(paths.codes, UNDECIDED)
     codes[:, ::2] = torch.arange(32)
-    return generator.guided_logits(codes, paths.prompt_index, paths.context)
+    return generator.guided_logits(codes, paths.prompt_index, paths.shared)
 
 
 @pytest.fixture(scope="module")
