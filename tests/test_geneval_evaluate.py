@@ -14,9 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
+from imagecot.contracts.paths import finish
+from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.evaluation.folder import read_folder, read_image, write_entry
 from imagecot.evaluation.report import agreement
 from imagecot.evaluation.state import Piece, Row, pieces
+from imagecot.generators import load_generator
 from imagecot.geneval.metadata import parse_metadata, read_metadata
 from imagecot.geneval.summary import summarize
 from imagecot.hub import CHECKPOINTS
@@ -119,7 +122,15 @@ def test_gaps_are_told_and_the_rest_is_scored(imagecot, image_set):
         ((), 2, "give either --images"),
         (("--images", ".", "--generator", "tiny"), 2, "give either --images"),
         (("--generator", "tinny"), 2, "did you mean tiny?"),
-        (("--generator", "tiny", "--search", "best-of-n"), 2, "needs a verifier"),
+        (("--generator", "showlab/show-o", "--search", "best-of-n"), 2, "best-of-n needs a verifier"),
+        (
+            ("--generator", "tiny", "--search", "parm", "--keep", "2"),
+            2,
+            "less than or equal to 1, not 2",
+        ),
+        (("--generator", "tiny", "--keep", "0.5"), 2, "single has no option 'keep'; it has none"),
+        (("--generator", "tiny", "--corrector", "nobody"), 2, "there is no corrector 'nobody'"),
+        (("--images", ".", "--keep", "0.5"), 2, "are about images that are drawn; leave them out"),
         (("--generator", "tiny", "--search", "worst"), 2, "there is no search"),
         (("--generator", "tiny", "--samples", "0"), 2, "--samples must be at least 1"),
         (("--generator", "tiny", "--per-task", "0"), 2, "--per-task must be at least 1"),
@@ -231,6 +242,57 @@ def test_drawn_killed_and_resumed_equals_undisturbed(tmp_path, imagecot, quick_t
         assert {**one, "details": ""} == {**other, "details": ""}
     image = "images/00007/samples/0001.png"
     assert (tmp_path / "killed" / image).read_bytes() == (tmp_path / "whole" / image).read_bytes()
+
+
+def levels(file: Path) -> torch.Tensor:
+    return (read_image(file) * 255).round()
+
+
+def test_single_images_are_those_of_their_seeds(imagecot, tmp_path, quick_tiny):
+    """Each path drawn alone: those of several prompts in one batch are the same, but for the last bit of a pixel."""
+    drawn = ("evaluate", "geneval", "--generator", str(quick_tiny), "--per-task", "1", "--samples", "2", "--seed", "3")
+    assert imagecot(*drawn, "--out", "out")[0] == 0
+    generator = load_generator(quick_tiny)
+    for number, metadata in enumerate(held_out_prompts(1)):
+        for sample, seed in enumerate(path_seeds(prompt_seed(3, metadata["prompt"]), 2)):
+            paths = finish(generator, generator.start([metadata["prompt"]], seed[None]))
+            image = (generator.preview(paths)[0] * 255).round()
+            assert (levels(tmp_path / f"out/images/{number:05d}/samples/{sample:04d}.png") - image).abs().max() <= 1
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    rows = 12 * 4 * generator.rows_per_path
+    assert (summary["cost"]["generator_rows"], summary["cost"]["previews"]) == (rows, 12)
+    assert summary["cost"]["judge_calls"] == 0
+
+
+def test_a_search_is_set_as_in_generate(imagecot, tmp_path, quick_tiny):
+    """What is not given comes from the checkpoints; it belongs to the evaluation, whose images are generate's."""
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(held_out_prompts(1)[0]) + "\n")
+    call = ["evaluate", "geneval", "--generator", str(quick_tiny), "--prompts", "prompts.jsonl", "--samples", "1"]
+    call += ["--search", "parm", "-n", "5", "--first-step", "2", "--json"]
+    code, out, err = imagecot(*call, "--out", "out")
+    assert code == 0, err
+    run = json.loads(out)["record"]["run"]
+    assert (run["verifier"], run["search_settings"]) == ("tiny-parm", {"first_step": 2, "keep": 0.4})
+    assert "corrector" not in run
+    code, _, err = imagecot(*call, "--out", "out", "--keep", "0.9")
+    assert code == 2 and "out holds another evaluation (search_settings" in err
+    prompt = held_out_prompts(1)[0]["prompt"]
+    seed = int(path_seeds(prompt_seed(0, prompt), 1))
+    same = ["generate", prompt, "--generator", str(quick_tiny), "-n", "5", "--seed", str(seed), "--first-step", "2"]
+    assert imagecot(*same, "--out", "one")[0] == 0
+    assert torch.equal(levels(tmp_path / "one/image.png"), levels(tmp_path / "out/images/00000/samples/0000.png"))
+
+
+def test_a_corrector_draws_again(imagecot, tmp_path, quick_tiny):
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(held_out_prompts(1)[0]) + "\n")
+    corrector = shutil.copytree(quick_tiny, tmp_path / "corrector")
+    call = ["evaluate", "geneval", "--generator", str(quick_tiny), "--prompts", "prompts.jsonl", "--samples", "1"]
+    call += ["--search", "parm++", "-n", "2", "--corrector", str(corrector), "--json"]
+    code, out, err = imagecot(*call, "--out", "out")
+    assert code == 0, err
+    run = json.loads(out)["record"]["run"]
+    assert (run["verifier"], run["corrector"]) == ("tiny-parm++", str(corrector))
+    assert {"corrector", "corrector_settings"} <= {*run["weights"], *run}
 
 
 def test_units_cover_every_prompt_once():
