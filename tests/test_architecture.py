@@ -38,7 +38,6 @@ BY_NAME = {
     "report/figures.py": "axes of our points",
     "search_config.py": "fields of our schemas",
     "strategies/trace.py": "fields of a trace",
-    "study/recipe.py": "fields of our recipes",
     "verifiers/__init__.py": "the room imports what is asked for on demand",
     "verifiers/any_vlm.py": "processors of transformers",
     "verifiers/chat.py": "configurations of transformers",

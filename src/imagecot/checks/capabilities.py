@@ -68,7 +68,7 @@ def corrections_can_be_mixed(subject: Subject) -> str | None:
     images = subject.expected[-1]
     corrections = [Correction(image, _REASONS[k % 2]) for k, image in enumerate(images)]
     together = subject.last(generator.correct([subject.prompts[0]], subject.seeds, corrections))
-    for row, one in enumerate(corrections):
+    for row, one in enumerate(corrections[1:], start=1):
         alone = subject.last(generator.correct([subject.prompts[0]], subject.seeds[[row]], [one]))
         if differing(alone, together[[row]]):
             return f"path {row} of 3 corrections has other codes than alone; give each path its own correction."

@@ -73,7 +73,7 @@ def _others(value: Any) -> list[Any]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
-        return [value + 1, value - 1, 2 * value + 1]
+        return [value + 1, 2 * value + 3]
     if isinstance(value, float):
         return [value + 1.0, value / 2, value + 0.25]
     return [f"{value} and more", ""]
