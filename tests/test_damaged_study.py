@@ -124,6 +124,33 @@ def test_any_field_of_a_pool(study, tmp_path_factory, data):
         assert analyse(other, {"base": rows}, {})["rows"]["orm"]["prompts"] == len(lines)
 
 
+def test_scores_that_are_missing(study, tmp_path):
+    """Earlier versions asked about no path that was stopped; now a single one cannot be without."""
+    rows = [json.loads(line) for line in (study.output / "candidates" / "base.jsonl").read_text().splitlines()]
+    asked = study.model_copy(update={"output": tmp_path, "n": 4})
+    scored = [(0.5, 1), (0.4, 1), (0.3, 1), (0.9, None)]
+    (tmp_path / "candidates").mkdir()
+
+    def read(paths: list[tuple[float | None, int | None]], chosen: int = 3) -> list[dict[str, Any]]:
+        found = [{"score": p, "stopped": step, "first_clear": step, "potential": 0.1} for p, step in paths]
+        whole = copy.deepcopy(rows)
+        for row in whole:
+            row["correct"] = [[True] * 4, [True] * 4]
+            row["reasons"], row["codes"] = [""] * 4, row["codes"][:1] * 4
+            cost = row["searches"]["kept"]["cost"]
+            row["searches"]["orm"]["paths"] = [{**found[3], "score": 0.5, "stopped": None}] * 4
+            row["searches"]["kept"] = {"paths": found, "chosen": chosen, "cost": cost}
+        (tmp_path / "candidates" / "base.jsonl").write_text("".join(json.dumps(row) + "\n" for row in whole))
+        return stores(asked, {})["base"].rows()
+
+    assert len(read(scored)) == 6
+    assert len(read([(None, step) if step else (p, step) for p, step in scored])) == 6
+    assert len(read([(0.5, 1), *[(None, 1)] * 3], chosen=0)) == 6  # that of the one that was taken up again is known
+    for wrong in ([scored[0], (None, 1), *scored[2:]], [*scored[:3], (None, None)]):
+        with pytest.raises(ImagecotError, match=r"line 1 of .*searches\.kept: path \d has no score"):
+            read(wrong)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

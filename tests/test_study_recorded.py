@@ -146,14 +146,17 @@ def test_forks_others_codes_and_other_prompts_are_drawn(kind):
     generator, seeds = GENERATORS[kind](), path_seeds(SEED, 3)
     recorded = record(generator, PROMPT, seeds)
     assert isinstance(recorded, Generator)
-    ours, theirs = recorded.start([PROMPT], seeds), generator.start([PROMPT], seeds)
-    for drawer, paths in ((recorded, ours), (generator, theirs)):
-        paths = drawer.advance(paths)
+    drawers = (recorded, generator)
+    for drawer in drawers:
+        paths = drawer.advance(drawer.start([PROMPT], seeds))
         paths = paths.select([2, 0, 2], seeds=torch.cat([seeds[2:], fork_seeds(seeds[:1], 1), seeds[:1]]))
         images = [drawer.preview(paths)] + [drawer.preview(paths) for paths in states(drawer, paths)]
         if drawer is recorded:
             kept = images
     assert [torch.equal(a, b) for a, b in zip(kept, images, strict=True)] == [True] * len(images)
+    swapped = [drawer.advance(drawer.start([PROMPT], seeds)).select([1, 0], seeds[:2]) for drawer in drawers]
+    ours, theirs = (finish(drawer, paths).codes for drawer, paths in zip(drawers, swapped, strict=True))
+    assert torch.equal(ours, theirs)  # known seeds, but on codes that are not theirs
     for prompts in (["a cup"], [PROMPT, "a cup", PROMPT]):
         codes = finish(recorded, recorded.start(prompts, seeds)).codes
         assert torch.equal(codes, finish(generator, generator.start(prompts, seeds)).codes)
@@ -178,6 +181,8 @@ def test_it_can_what_its_generator_can_and_no_more():
     capabilities = (Corrector, Predictor, Remasker, Encoder, Adjustable, Reader)
     for generator in (tiny_generator(steps=2), Rows(), Flat()):
         recorded = record(generator, PROMPT, path_seeds(0, 2))
+        for name in ("steps", "rows_per_path", "paths_per_pass", "settings", "canvas"):
+            assert getattr(recorded, name) == getattr(generator, name)
         for capability in capabilities:
             assert isinstance(recorded, capability) == isinstance(generator, capability)
     assert isinstance(tiny_generator(steps=2), capabilities)

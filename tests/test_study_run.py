@@ -187,6 +187,13 @@ def test_a_study_may_grow_by_generators_and_change_its_labels(tmp_path, quick_ti
     claim_folder(part, {**weights, "generators": {"a": {"generator": "1", "settings": "9"}}})
     with pytest.raises(UsageError, match="holds another study"):
         claim_folder(part, {**weights, "generators": {"a": {"generator": "1", "settings": "8"}}})
+    # What draws and judges is known by both.
+    both = {"generators": {"b": {"generator": "1"}}, "verifiers": {"b": {"verifier": "2"}}}
+    claim_folder(part, both)
+    claim_folder(part, {**both, "verifiers": {}})
+    for changed in ({"generators": {"b": {"generator": "2"}}}, {"verifiers": {"b": {"verifier": "1"}}}):
+        with pytest.raises(UsageError, match="holds another study"):
+            claim_folder(part, both | changed)
     other = first | {"orm": first["orm"].model_copy(update={"verifier": "tiny-orm"})}
     for rows, found in ((other, weights), (first, {**weights, "generators": {"a": {"generator": "2"}}})):
         with pytest.raises(UsageError, match="holds another study"):

@@ -82,9 +82,10 @@ def identity(recipe: StudyRecipe, weights: Row) -> tuple[Identity, Identity]:
     """What defines a study: what all of it shares, and its parts by name; both as JSON holds them."""
     shared = recipe.model_dump(mode="json", exclude={"output", "generators", "rows", "self_correction"})
     parts: Row = {}
-    for models in weights.values():
-        for name, digests in models.items():  # a model may both draw and judge
-            parts[f"weights of {name}"] = parts.get(f"weights of {name}", {}) | digests
+    for role, models in weights.items():
+        for name, digests in models.items():
+            part = f"weights of {name}"
+            parts[f"{part} among the {role}" if part in parts else part] = digests  # it may both draw and judge
     for key, name in recipe.generators.items():
         parts[f"generators.{key}"] = name
         parts[f"rows of {key}"] = {name: row.identity for name, row in recipe.rows_of(key).items()}
