@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from imagecot.contracts.detector import Detections
 from imagecot.contracts.correction import Correction
+from imagecot.contracts.detector import Detections
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.curation.corrections import write_corrections
@@ -138,9 +138,7 @@ def test_redrawn_images_are_those_of_their_rejected_image_and_pair_among_themsel
         assert row["prompt"] == groups[k]["prompt"]
         assert row["told"] in ("", groups[k]["reasons"])
         again = Correction(torch.tensor(row["before_codes"]), row["told"])
-        path = finish(
-            made.generator, made.generator.correct([row["prompt"]], torch.tensor([row["seed"]]), [again])
-        )
+        path = finish(made.generator, made.generator.correct([row["prompt"]], torch.tensor([row["seed"]]), [again]))
         assert row["codes"] == path.codes[0].tolist()
         assert row["label"] == ("yes" if float(made.generator.preview(path).mean()) > made.detector.above else "no")
     silent = [row["told"] == "" for row in rows[::6]]
@@ -338,8 +336,8 @@ def test_strange_conversations_are_named(tmp_path, change, told):
 
 
 def test_the_released_wording_is_read():
-    from imagecot.verifiers.chat import RELEASED_CLARITY
     from imagecot.curation.llava import _recognise
+    from imagecot.verifiers.chat import RELEASED_CLARITY
 
     question, prompt = _recognise(RELEASED_CLARITY.template.replace("{prompt}", "a photo of a cat"))
     assert question.name == "clarity"

@@ -9,11 +9,11 @@ from PIL import Image
 
 from damage import damaged, damaged_bytes
 from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.search import Candidate, Cost, Verdict
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.strategies import search
 from imagecot.strategies.folder import open_folder
 from imagecot.strategies.resume import Partial
-from imagecot.contracts.search import Candidate, Cost, Verdict
 from imagecot.strategies.trace import Trace
 from small_models import Brightness, Flat
 

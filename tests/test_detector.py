@@ -11,7 +11,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from imagecot.errors import UsageError
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.geneval.detection import judge
 from imagecot.geneval.prompts import COLORS, TASKS
 from imagecot.images import from_picture, open_picture
 from imagecot.worlds.drawn.annotated import AnnotatedPicture, Seen, read_annotations
@@ -234,3 +235,18 @@ def test_annotated_pictures_need_the_tokenizer_that_decodes_them(tmp_path):
         read_annotations(tmp_path / "empty.jsonl")
     with pytest.raises(UsageError, match="is a folder"):
         read_annotations(tmp_path)
+
+
+def test_other_sizes_are_looked_at_in_its_own_and_boxes_come_back_in_theirs():
+    detector = load_detector()
+    scene = example(5, 3)
+    image = from_picture(draw(scene.scene))
+    wide = image.repeat_interleave(2, 1).repeat_interleave(3, 2)
+    own, larger = detector.detect([image, wide])
+    assert own.boxes.keys() == larger.boxes.keys()
+    for kind, rows in own.boxes.items():
+        for row, other in zip(rows, larger.boxes[kind], strict=True):
+            assert other == pytest.approx([3 * row[0], 2 * row[1], 3 * row[2], 2 * row[3], row[4]], abs=1.0)
+    assert judge(detector, [wide], [scene.metadata])[0].correct
+    with pytest.raises(ImagecotError, match=r"images \(3, H, W\)"):
+        detector.detect([torch.zeros(1, 64, 64)])

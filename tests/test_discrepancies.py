@@ -4,10 +4,10 @@ import random
 
 import pytest
 
+from imagecot.contracts.reflection import without_answer
 from imagecot.geneval import prompts as wording
 from imagecot.geneval.prompts import OBJECT_NAMES
 from imagecot.geneval.rules import judge_detections
-from imagecot.contracts.reflection import without_answer
 from imagecot.reflection.discrepancies import Discrepancy, from_reason, parse, to_text
 from imagecot.worlds.drawn.scenes import KINDS
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imagecot.contracts.detector import Detections, Detector
-from imagecot.geneval.detection import judge
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval import mask2former, mmdet_weights
+from imagecot.geneval.detection import judge
 from imagecot.geneval.mask2former import Mask2FormerClip, detector_name, instances, mask_boxes, prepare, sizes
 from imagecot.geneval.mmdet_weights import mmdet_config
 from imagecot.geneval.prompts import COLORS, OBJECT_NAMES

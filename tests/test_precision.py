@@ -12,12 +12,12 @@ from imagecot import load_generator, load_verifier
 from imagecot.commands import output
 from imagecot.commands.recipe import STUDIES, TRAININGS, in_float32
 from imagecot.contracts.paths import UNDECIDED
+from imagecot.contracts.questions import ORM
 from imagecot.errors import UsageError
 from imagecot.generators.showo import prefix
 from imagecot.precision import PRECISIONS, loaded_as
-from imagecot.recipes import problems, read_yaml
 from imagecot.recipe_fields import MixedPrecision
-from imagecot.contracts.questions import ORM
+from imagecot.recipes import problems, read_yaml
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 

@@ -129,6 +129,12 @@ def names(role: str) -> list[str]:
     return list(dict.fromkeys([*found, *entry_points(spec.group)]))
 
 
+def called(role: str, found: object) -> str:
+    """The name of an object's class in a role: that of the table, else `package.module:Class`."""
+    target = f"{type(found).__module__}:{type(found).__qualname__}"
+    return next((name for name, own in ROLES[role].classes.items() if own == target), target)
+
+
 def is_code(role: str, name: str) -> bool:
     """Whether a name stands for other people's code, whose answers and settings are known only once it is loaded."""
     spec = ROLES[_role(role)]

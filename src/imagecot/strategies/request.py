@@ -70,7 +70,7 @@ class Request:
     @property
     def name(self) -> str:
         """How the strategy is called."""
-        return self.strategy if isinstance(self.strategy, str) else type(self.strategy).__name__
+        return self.strategy if isinstance(self.strategy, str) else registry.called("search", self.search)
 
     @property
     def paths(self) -> int:
@@ -114,6 +114,9 @@ class Request:
         models = {"verifier": self.verifier, "corrector": self.corrector}
         settings = {role: dict(model.settings) for role, model in models.items() if model is not None}
         corrector = {"corrector": self._called("corrector", self.corrector)} if self.corrector else {}
+        own = self.generator.settings
+        # A setting of the search that is called as one of the generator's stands beside it.
+        options = {f"{self.name} {k}" if k in own else k: value for k, value in told(self.settings).items()}
         return {
             "prompt": self.prompt,
             "strategy": self.name,
@@ -122,7 +125,7 @@ class Request:
             "n": self.paths,
             "seed": self.seed,
             "steps": self.generator.steps,
-            "settings": {**self.generator.settings, **told(self.settings), **corrector},
+            "settings": {**own, **options, **corrector},
             "weights": dict(self.weights),
             "model_settings": {role: found for role, found in settings.items() if found},
         }

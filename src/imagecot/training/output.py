@@ -17,8 +17,8 @@ from imagecot.checkpoint import is_checkpoint
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import check_writable, make_folder, make_own_folder, write_text
 from imagecot.identity import Identity, read_identity, refuse_other
-from imagecot.reading import parse_object, read_lines
 from imagecot.models import weight_files
+from imagecot.reading import parse_object, read_lines
 from imagecot.registry import digests
 
 FILE = "training.json"

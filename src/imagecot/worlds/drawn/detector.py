@@ -140,14 +140,18 @@ class PictogramDetector(nn.Module):
 
     @torch.no_grad()
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
-        """Find the objects of images (3, 64, 64) in [0, 1]: the peaks of the centre maps.
+        """Find the objects of images (3, H, W) in [0, 1]: the peaks of the centre maps, boxes in pixels of the image.
 
-        ImagecotError for an image of another size.
+        Images of other sizes than 64 x 64 are looked at in this one. ImagecotError for what is no image.
         """
-        if any(tuple(image.shape) != (3, SIZE, SIZE) for image in images):
-            raise ImagecotError(f"the pictogram detector looks at images of {SIZE} x {SIZE} pixels only.")
-        batch = images if isinstance(images, Tensor) else torch.stack(list(images))
-        return [found for part in batch.split(_AT_ONCE) for found in self._peaks(part)]
+        if any(image.ndim != 3 or len(image) != 3 or not image.numel() for image in images):
+            raise ImagecotError("a detector looks at images (3, H, W); give it such.")
+        found: list[Detections] = []
+        for first in range(0, len(images), _AT_ONCE):
+            part = images[first : first + _AT_ONCE]
+            peaks = self._peaks(torch.stack([_fitted(image) for image in part]))
+            found += [_scaled(one, image.shape) for one, image in zip(peaks, part, strict=True)]
+        return found
 
     def _peaks(self, images: Tensor) -> list[Detections]:
         kinds, boxes, colors = self(images)
@@ -184,6 +188,25 @@ class PictogramDetector(nn.Module):
         [weights] = find_weights(folder)
         model.weights = hashlib.sha256(weights.read_bytes()).hexdigest()
         return model.eval()
+
+
+def _fitted(image: Tensor) -> Tensor:
+    """An image (3, H, W) in the size that the detector was trained on."""
+    if image.shape[1:] == (SIZE, SIZE):
+        return image
+    return F.adaptive_avg_pool2d(image[None].float(), SIZE)[0]
+
+
+def _scaled(found: Detections, shape: torch.Size) -> Detections:
+    """Detections with their boxes in pixels of an image (3, H, W)."""
+    if tuple(shape[1:]) == (SIZE, SIZE):
+        return found
+    y, x = (size / SIZE for size in shape[1:])
+    boxes = {
+        kind: [[row[0] * x, row[1] * y, row[2] * x, row[3] * y, row[4]] for row in rows]
+        for kind, rows in found.boxes.items()
+    }
+    return Detections(boxes, found.colors)
 
 
 def load_detector(name: str = "pictograms") -> PictogramDetector:
