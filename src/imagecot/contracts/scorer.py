@@ -43,7 +43,7 @@ class Terms:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Scores given images under the weights of now, with gradients; masked generators estimate, raster ones are exact."""
+    """Scores images under the weights of now, with gradients; masked generators estimate, raster ones are exact."""
 
     def log_likelihood(self, asked: Sequence[Asked], codes: Tensor, draws: Draws) -> Tensor:
         """Return log p(image | asked) (B,) in nats of complete codes (B, N)."""
