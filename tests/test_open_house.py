@@ -326,3 +326,27 @@ def by_groups(rows, n):
             by_task.setdefault(task, {}).setdefault(prompt, []).append(found["correct"][0][worst])
     means = [sum(sum(v) / len(v) for v in task.values()) / len(task) for task in by_task.values()]
     return sum(means) / len(means)
+
+
+def test_study_of_a_world(imagecot, outside):
+    """A study of somebody's world draws its prompts and is judged by its detector."""
+    recipe = STUDY.replace("detector: weave:Loom", 'world: "weave:Woven"').replace(
+        "timed_prompts: 0", "timed_prompts: 1"
+    )
+    Path("study.yaml").write_text(recipe)
+    code, _, err = imagecot("study", "study.yaml")
+    assert code == 0, err
+    rows = [json.loads(line) for line in Path("study/candidates/weave.jsonl").read_text().splitlines()]
+    assert {found["metadata"]["prompt"] for found in rows} == {
+        "a woven apple of single_object", "a woven cup of single_object", "a woven apple of two_object",
+    }  # fmt: skip
+    for found in rows:
+        assert found["correct"][0] == [right(found["metadata"], codes) for codes in found["codes"]]
+    assert len({correct for found in rows for correct in found["correct"][0]}) == 2
+    curve = {
+        p["n"]: p["overall"] for p in json.loads(Path("study/summary.json").read_text())["curves"]["weave"]["worst"]
+    }
+    for n, overall in curve.items():
+        assert overall == pytest.approx(by_groups(rows, n), abs=1e-9)
+    code, _, err = imagecot("study", "study.yaml", "world=weave:Loom", "output=other")
+    assert code == 2 and "weave:Loom is no world" in err and err.count("\n") == 1

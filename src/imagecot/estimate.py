@@ -112,13 +112,13 @@ def _study(recipe: "StudyRecipe") -> tuple[float, str]:
 
     recipe = recipe.resolved()
     n, timed = recipe.n, recipe.timed_prompts
-    every = len(prompts(recipe.detector, recipe.prompts_per_task))
+    every = len(prompts(recipe.detector, recipe.prompts_per_task, recipe.world))
     flops = 0.0
     for key in recipe.generators:
         rows = recipe.rows_of(key).values()
         flops += every * recipe.pool(key) * DRAW if rows else 0.0
         for row in rows:
-            asked = len(prompts(recipe.detector, row.prompts_per_task or recipe.prompts_per_task))
+            asked = len(prompts(recipe.detector, row.prompts_per_task or recipe.prompts_per_task, recipe.world))
             drawn, judged = _search(row.how.strategy, row.options, n)
             flops += asked * (judged if row.how.replayed else drawn + judged)
             flops += timed * sum(sum(_search(row.how.strategy, row.options, size)) for size in row.sizes(n))

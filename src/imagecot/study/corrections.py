@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -43,7 +43,7 @@ from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text,
 from imagecot.study.folder import STUDY, other_prompt
 from imagecot.study.known import Known
 from imagecot.study.pool import Judges
-from imagecot.study.recipe import Metadata, Prompts, prompts
+from imagecot.study.recipe import Metadata, Prompts, judge_in, prompts
 from imagecot.study.rows import CorrectionsRow, Row
 from imagecot.study.run import circumstances, write_summary
 from imagecot.study.store import Store
@@ -77,7 +77,15 @@ class CorrectionsRecipe(BaseModel):
     wrong: Few = Field(2, description="of them that are corrected, at most")
     redraws: Few = Field(4, description="of each wrong image in each way")
     seed: Seed = 0
-    detector: Name = Field("pictograms", description="who judges, and by whose prompts, as in `evaluate geneval`")
+    detector: Name = Field("pictograms", description="who judges, as in `evaluate geneval`; by default as world says")
+    world: Name | None = Field(
+        None, description="whose prompts are drawn: by default those that the detector judges by"
+    )
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        self.detector = judge_in(self.world, self.detector, "detector" in self.model_fields_set)
+        return self
 
 
 def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", console: Console | None = None) -> Row:
@@ -94,7 +102,7 @@ def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", conso
     identity = {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights}
     refuse_occupied(recipe.output / STUDY, identity, "study")
     # In another order than by task, so that the reasons of the prompt before are about anything.
-    every = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task)]
+    every = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task, recipe.world)]
     random.Random(recipe.seed).shuffle(every)
     store = Store(
         recipe.output,
@@ -148,7 +156,7 @@ def load(recipe: CorrectionsRecipe) -> Models:
         raise UsageError(f"{recipe.corrector} has other image codes than {recipe.generator}; name one with the same.")
     if not isinstance(verifier, Reflector):
         raise UsageError(f"{recipe.verifier} writes no reasons; name a verifier that does.")
-    return Models(generator, corrector, verifier, Judges.load(recipe.detector))
+    return Models(generator, corrector, verifier, Judges.load(recipe.detector, recipe.world))
 
 
 def correct(recipe: CorrectionsRecipe, every: Sequence[Metadata], store: Store, console: Console) -> None:
@@ -170,7 +178,7 @@ def correct(recipe: CorrectionsRecipe, every: Sequence[Metadata], store: Store, 
 
 def misfit(recipe: CorrectionsRecipe, asked: dict[int, Row], row: Row) -> str | None:
     """Say why a stored row does not belong to this study; None where it does."""
-    judges = len(judges_of(recipe.detector))
+    judges = len(judges_of(recipe.detector, recipe.world))
     if len(row["corrected"]) > recipe.wrong:
         return f"{len(row['corrected'])} images are corrected, more than {recipe.wrong}"
     for number, image in enumerate(row["corrected"]):

@@ -112,7 +112,9 @@ def correction_store(recipe: StudyRecipe, weights: Row) -> Store:
     asked = self_correction.shuffled_prompts(recipe)
 
     def misfit(row: Row) -> str | None:
-        return other_prompt(row, dict(enumerate(asked))) or self_correction.misfit(row, len(judges_of(recipe.detector)))
+        return other_prompt(row, dict(enumerate(asked))) or self_correction.misfit(
+            row, len(judges_of(recipe.detector, recipe.world))
+        )
 
     return Store(recipe.output / SELF_CORRECTION, CANDIDATES, SelfCorrectionRow, misfit, claim)
 
@@ -129,7 +131,7 @@ def other_prompt(row: Row, asked: dict[int, Row]) -> str | None:
 
 def _misfit(recipe: StudyRecipe, generator: str, known: dict[int, Unit]) -> Callable[[Row], str | None]:
     asked = {number: unit.metadata for number, unit in known.items()}
-    judges, paths = len(judges_of(recipe.detector)), recipe.pool(generator)
+    judges, paths = len(judges_of(recipe.detector, recipe.world)), recipe.pool(generator)
 
     def misfit(row: Row) -> str | None:
         other = other_prompt(row, asked)

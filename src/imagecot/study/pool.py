@@ -104,9 +104,9 @@ class Judges:
     detectors: list[Detector]
 
     @classmethod
-    def load(cls, name: str) -> "Judges":
+    def load(cls, name: str, world: str | None = None) -> "Judges":
         """The detector of that name, and the others of its world."""
-        return cls(load_judges(name))
+        return cls(load_judges(name, first=world))
 
     @property
     def weights(self) -> list[Any]:

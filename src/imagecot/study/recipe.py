@@ -14,7 +14,7 @@ from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed, Share
 from imagecot.strategies.options import settings_of, told
 from imagecot.strategies.parm import Parm
 from imagecot.study.searches import How, strategy_named, wrong_settings
-from imagecot.worlds.find import benchmark_of
+from imagecot.worlds import find
 
 RANDOM, ORACLE = "random", "oracle"  # lines of every table and curve, so no names of rows
 _PARM = "parm"  # by which a verifier's advice to it is found
@@ -36,6 +36,16 @@ NoPrompts = Annotated[int, Field(strict=True, ge=0, le=MOST_PROMPTS)]
 Search = Annotated[Name, AfterValidator(_search)]
 Metadata = dict[str, Any]
 Advises = Callable[[str], Mapping[str, Mapping[str, Any]]]
+
+
+def judge_in(name: str | None, detector: str, said: bool) -> str:
+    """The detector of a study: what is said, else the first judge of its world; ValueError for what is no world."""
+    if name is None or said:
+        return detector
+    try:
+        return find.world(name).judges[0]
+    except ImagecotError as error:
+        raise ValueError(f"world: {str(error).rstrip('.')}") from None
 
 
 class RowRecipe(BaseModel):
@@ -138,10 +148,18 @@ class StudyRecipe(BaseModel):
     timed_prompts: NoPrompts = Field(3, description="prompts on which the searches are run for their seconds")
     gallery: NoPrompts = Field(2, description="prompts a task whose chosen images are kept")
     seed: Seed = 0
-    detector: Name = Field("pictograms", description="who judges, and by whose prompts, as in `evaluate geneval`")
+    detector: Name = Field("pictograms", description="who judges, as in `evaluate geneval`; by default as world says")
+    world: Name | None = Field(
+        None, description="whose prompts are drawn: by default those that the detector judges by"
+    )
     generators: dict[Key, Name] = Field({}, max_length=100)
     rows: dict[Key, RowRecipe] = Field({}, max_length=200)
     self_correction: SelfCorrection | None = None
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        self.detector = judge_in(self.world, self.detector, "detector" in self.model_fields_set)
+        return self
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -203,9 +221,17 @@ class Unit(NamedTuple):
     metadata: Metadata
 
 
-def prompts(detector: str, per_task: int) -> list[tuple[int, Metadata]]:
-    """The first `per_task` prompts of each task, with their rank in it; task by task in turn."""
-    every = benchmark_of(detector)
+def _benchmark(detector: str, world: str | None) -> list[Metadata]:
+    """The prompts that a world is tested by; that of the detector where none is said."""
+    return (find.world(world) if world else find.world_of(detector)).prompts()
+
+
+def prompts(detector: str, per_task: int, world: str | None = None) -> list[tuple[int, Metadata]]:
+    """The first `per_task` prompts of each task, with their rank in it; task by task in turn.
+
+    world  whose prompts they are, where that is not found by the name of the detector
+    """
+    every = _benchmark(detector, world)
     names = dict.fromkeys([*TASKS, *(m["tag"] for m in every)])
     tasks = [[m for m in every if m["tag"] == task][:per_task] for task in names]
     most = max(map(len, tasks), default=0)
@@ -216,7 +242,7 @@ def units(recipe: StudyRecipe) -> Iterator[Unit]:
     """All the work but timing and self-correction, generator by generator, so that few models are loaded at once."""
     for key in recipe.generators:
         if recipe.rows_of(key):
-            for number, (rank, metadata) in enumerate(prompts(recipe.detector, recipe.prompts_per_task)):
+            for number, (rank, metadata) in enumerate(prompts(recipe.detector, recipe.prompts_per_task, recipe.world)):
                 yield Unit(key, number, rank, metadata)
 
 
@@ -231,5 +257,5 @@ def due(recipe: StudyRecipe, unit: Unit) -> dict[str, RowRecipe]:
 
 def timed_prompts(recipe: StudyRecipe) -> list[str]:
     """The prompts on which searches are timed: spread evenly over the tasks."""
-    texts = [m["prompt"] for m in benchmark_of(recipe.detector)]
+    texts = [m["prompt"] for m in _benchmark(recipe.detector, recipe.world)]
     return texts[:: max(1, len(texts) // max(1, recipe.timed_prompts))][: recipe.timed_prompts]

@@ -24,7 +24,7 @@ def judge_again(recipe: StudyRecipe, places: dict[str, Store], console: Console)
         rows = store.rows()
         if not rows:
             continue
-        judges = judges or Judges.load(recipe.detector)
+        judges = judges or Judges.load(recipe.detector, recipe.world)
         stale = [row for row in rows if row.get("judges") != judges.weights]
         if not all(_keeps_codes(row) for row in stale):
             raise ImagecotError(

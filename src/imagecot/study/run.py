@@ -97,7 +97,7 @@ def weights_used(recipe: StudyRecipe, known: Known) -> Row:
 
 def judges_used(recipe: StudyRecipe) -> Row:
     """SHA-256 of the judges' weights, where they are folders or in the hub's cache."""
-    return {name: find.digests(name) for name in judges_of(recipe.detector)}
+    return {name: find.digests(name) for name in judges_of(recipe.detector, recipe.world)}
 
 
 def check_models(recipe: StudyRecipe, weights: Row, shelf: Shelf) -> None:
@@ -105,7 +105,10 @@ def check_models(recipe: StudyRecipe, weights: Row, shelf: Shelf) -> None:
 
     UsageError for a prompt that a model cannot read whole, or what a row asks for and its models cannot do.
     """
-    texts = [*timed_prompts(recipe), *(m["prompt"] for _, m in prompts(recipe.detector, recipe.prompts_per_task))]
+    texts = [
+        *timed_prompts(recipe),
+        *(m["prompt"] for _, m in prompts(recipe.detector, recipe.prompts_per_task, recipe.world)),
+    ]
     part = recipe.self_correction
     if part and len(correction_store(recipe, weights).numbers()) < len(self_correction.shuffled_prompts(recipe)):
         models = shelf.models(part.correcting_generator, self_correction.verifiers_of(part))
@@ -188,7 +191,7 @@ def _work(recipe: StudyRecipe, weights: Row, todo: list[Unit], rank: int, worker
 
 def _follow(recipe: StudyRecipe, places: dict[str, Store], todo: Sequence[Unit], shelf: Shelf) -> Iterator[Unit]:
     """Do units and yield each when it is kept; only the models of one generator are held at a time."""
-    judges = Judges.load(recipe.detector)
+    judges = Judges.load(recipe.detector, recipe.world)
     for key, group in groupby(todo, lambda unit: unit.generator):
         models = shelf.of_rows(recipe, key)
         for unit in group:
@@ -250,7 +253,7 @@ def correct(recipe: StudyRecipe, weights: Row, shelf: Shelf, bar: Callable[[int]
     models = shelf.models(part.correcting_generator, self_correction.verifiers_of(part))
     done = bar(left + len(todo))
     if left:
-        self_correction.observe(recipe, part, store, models, Judges.load(recipe.detector), done)
+        self_correction.observe(recipe, part, store, models, Judges.load(recipe.detector, recipe.world), done)
     if todo:
         timing.measure(file, todo, models, recipe.seed, done)
 
@@ -271,7 +274,7 @@ def conclude(recipe: StudyRecipe, weights: Row, command: str) -> Row:
         else None,
         "recipe": recipe.model_dump(mode="json"),
         "weights": {**weights, "judges": judges_used(recipe)},
-        "prompts": len(prompts(recipe.detector, recipe.prompts_per_task)),
+        "prompts": len(prompts(recipe.detector, recipe.prompts_per_task, recipe.world)),
         "seconds": busy((row["began"], row["ended"]) for row in everything),
         **circumstances(command),
     }

@@ -88,7 +88,7 @@ def verifiers_of(part: SelfCorrection) -> set[str]:
 
 def shuffled_prompts(recipe: StudyRecipe) -> list[Metadata]:
     """The prompts in an order in which the one before, whose reasons a control is told, is of any task."""
-    found = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task)]
+    found = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task, recipe.world)]
     random.Random(recipe.seed).shuffle(found)
     return found
 

@@ -63,9 +63,9 @@ def load_judges(detector: str, colors: str | None = None, first: str | None = No
     return list(home.load_judges(detector, colors))
 
 
-def judges_of(detector: str) -> list[str]:
+def judges_of(detector: str, first: str | None = None) -> list[str]:
     """The names of those that `load_judges` loads."""
-    home = world_of(detector)
+    home = world_of(detector, first)
     listed = home.judges if detector in home.judges else ()
     return [detector, *(name for name in listed if name != detector)]
 

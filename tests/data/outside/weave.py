@@ -224,3 +224,25 @@ class Worst:
 
     def replay(self, recorded: Sequence[object], settings: WorstSettings) -> Choice:
         return Choice(recorded, min(range(len(recorded)), key=lambda k: (recorded[k].score, k)))
+
+
+class Woven:
+    """A world of two prompts, judged by the loom."""
+
+    name = "woven"
+    classes = ("apple", "cup")
+    judges = ("weave:Loom",)
+    words = None
+
+    def prompts(self) -> list[dict[str, object]]:
+        asked = [("single_object", "apple"), ("single_object", "cup"), ("two_object", "apple")]
+        return [
+            {"tag": tag, "include": [{"class": name, "count": 1}], "prompt": f"a woven {name} of {tag}"}
+            for tag, name in asked
+        ]
+
+    def training_prompts(self, per_task: int, seed: int) -> list[dict[str, object]]:
+        return [{"tag": "single_object", "include": [{"class": "cup", "count": 1}], "prompt": f"cup {seed}"}]
+
+    def load_judges(self, name: str, colors: str | None = None) -> list[Loom]:
+        return [Loom()]
