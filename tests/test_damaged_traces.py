@@ -11,9 +11,9 @@ from damage import damaged, damaged_bytes
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Candidate, Cost, Verdict
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.strategies import search
 from imagecot.strategies.folder import open_folder
 from imagecot.strategies.resume import Partial
+from imagecot.strategies.search import search
 from imagecot.strategies.trace import Trace
 from small_models import Brightness, Flat
 
@@ -133,5 +133,5 @@ def test_prompts_that_are_none_are_refused(prompt):
 
 @pytest.mark.parametrize("strategy", [None, 7, [], "", "best"])
 def test_searches_that_are_none_are_refused(strategy):
-    with pytest.raises(UsageError, match="there is no search"):
+    with pytest.raises(UsageError, match="is no search"):
         search("a cup", generator=Flat(steps=3), verifier=Brightness(), strategy=strategy)

@@ -40,8 +40,8 @@ def test_the_cached_prefix_is_one_full_forward_pass(guidance):
     generator = tiny_generator(steps=4, guidance_scale=guidance)
     rejected = torch.arange(N) * 3
     history = [Correction(rejected, REASONS), Correction(None, REASONS), Correction(rejected.flip(0))]
-    paths = generator.advance(generator.start([PROMPT], path_seeds(0, 3), history=history))
-    logits = generator.guided_logits(paths.codes, paths.prompt_index, paths.context)
+    paths = generator.advance(generator.correct([PROMPT], path_seeds(0, 3), history))
+    logits = generator.guided_logits(paths.codes, paths.prompt_index, paths.shared)
     with_reasons = generator.prompting.text_prefix(f"{PROMPT} {REASONS}")
     plain = generator.prompting.text_prefix(PROMPT)
     rows = zip(
@@ -66,11 +66,11 @@ def test_a_path_that_draws_again_is_the_same_alone_and_in_a_batch():
     generator = tiny_generator(steps=4)
     one, other = Correction(torch.arange(N), REASONS), Correction(torch.arange(N) + 40, "")
     seeds = path_seeds(5, 3)
-    batch = finish(generator, generator.start([PROMPT, PROMPT, "two dogs"], seeds, history=[one, other, one]))
+    batch = finish(generator, generator.correct([PROMPT, PROMPT, "two dogs"], seeds, [one, other, one]))
     for k, (prompt, correction) in enumerate([(PROMPT, one), (PROMPT, other), ("two dogs", one)]):
-        alone = finish(generator, generator.start([prompt], seeds[k : k + 1], history=[correction]))
+        alone = finish(generator, generator.correct([prompt], seeds[k : k + 1], [correction]))
         assert torch.equal(batch[k], alone[0])
-    shared = finish(generator, generator.start([PROMPT], seeds[:2], history=[one]))
+    shared = finish(generator, generator.correct([PROMPT], seeds[:2], [one]))
     assert torch.equal(shared[0], batch[0])
 
 
@@ -78,7 +78,7 @@ def test_every_part_of_a_correction_matters_and_none_is_plain_drawing():
     generator = tiny_generator(steps=4)
     codes, seeds = torch.arange(N), path_seeds(1, 1)
     ways = [Correction(codes, REASONS), Correction(codes), Correction(None, REASONS), Correction(None)]
-    drawn = [finish(generator, generator.start([PROMPT], seeds, history=[way])) for way in ways]
+    drawn = [finish(generator, generator.correct([PROMPT], seeds, [way])) for way in ways]
     plain = finish(generator, generator.start([PROMPT], seeds))
     assert torch.equal(drawn[3], plain)
     assert len({tuple(codes[0].tolist()) for codes in drawn}) == 4
@@ -87,7 +87,7 @@ def test_every_part_of_a_correction_matters_and_none_is_plain_drawing():
 def test_endless_reasons_are_cut_and_leave_the_prompt():
     generator = tiny_generator(steps=2)
     endless = Correction(torch.arange(N), "no cat and " * 500)
-    assert finish(generator, generator.start([PROMPT], path_seeds(0, 1), history=[endless])).min() >= 0
+    assert finish(generator, generator.correct([PROMPT], path_seeds(0, 1), [endless])).min() >= 0
     prefix = generator.prompting.text_prefix(f"{PROMPT} {endless.reasons}")
     words = generator.prompting.text_prefix(PROMPT)[:-1]
     assert prefix[: len(words)] == words
@@ -97,4 +97,4 @@ def test_endless_reasons_are_cut_and_leave_the_prompt():
 def test_corrections_that_do_not_go_with_the_paths_are_refused():
     generator = tiny_generator()
     with pytest.raises(UsageError, match="2 corrections do not go with 3 seeds"):
-        generator.start([PROMPT], path_seeds(0, 3), history=[Correction(None)] * 2)
+        generator.correct([PROMPT], path_seeds(0, 3), [Correction(None)] * 2)

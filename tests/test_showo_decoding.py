@@ -43,7 +43,7 @@ def test_recorded_runs_are_replayed_token_for_token(name):
     with torch.no_grad():
         *prefixes, empty = encode_prefixes(generator.model, [*texts, unconditional])
     context = dataclasses.replace(
-        generator.start(["x"], torch.tensor([0])).context,
+        generator.start(["x"], torch.tensor([0])).shared,
         prefixes=prefixes,
         against=[empty] * len(prefixes) if run["guidance_scale"] else None,
     )
@@ -92,7 +92,7 @@ def test_the_recorded_run_of_a_mid_size_model_is_replayed():
             parameter.data = values / parameter.shape[1] ** 0.5
     prompting = Prompting(tiny_prompting().tokenizer, config, 50256, 50256)
     generator = ShowoGenerator(model, None, prompting, steps=4)
-    context = generator.start(["x"], torch.tensor([0])).context
+    context = generator.start(["x"], torch.tensor([0])).shared
     text = [prompting.t2i_id, 50256, *want["prompt_text_ids"], 50256]
     schedule, sampling = get_schedule("cosine"), torch.Generator().manual_seed(3)
     codes = torch.full((1, 256), UNDECIDED)
@@ -122,8 +122,8 @@ def test_the_cached_decoder_equals_the_plain_one():
     paths = generator.start(PROMPTS, seeds)
     for step in range(8):
         paths = generator.advance(paths)
-        assert torch.equal(paths.proposed, torch.stack([path[step] for path in expected]))
-    assert torch.equal(paths.codes, paths.proposed)
+        assert torch.equal(generator.predicted(paths), torch.stack([path[step] for path in expected]))
+    assert torch.equal(paths.codes, generator.predicted(paths))
     assert (paths.codes >= 0).all()
 
 
@@ -138,8 +138,7 @@ def test_a_path_is_the_same_alone_in_a_batch_in_parts_and_after_a_resume():
     assert torch.equal(survivors.codes, whole.codes[[5, 2]])
     alone = finish(generator, generator.start(["a photo of a dog"], seeds[2:3]))
     assert torch.equal(alone.codes[0], whole.codes[2])
-    fresh = generator.start(["a photo of a dog"], batch.seeds[4:5].clone())
-    resumed = dataclasses.replace(fresh, codes=batch.codes[4:5], proposed=batch.proposed[4:5], step=3)
+    resumed = generator.resume(["a photo of a dog"], batch.seeds[4:5].clone(), batch.codes[4:5], 3)
     assert torch.equal(finish(generator, resumed).codes[0], whole.codes[4])
     small = tiny_generator(steps=6, memory_budget=1)
     assert small.paths_per_pass == 1
@@ -219,7 +218,7 @@ def test_previews():
     assert images.shape == (3, 3, 16, 16)
     assert 0 <= images.min() < images.max() <= 1
     with torch.no_grad():
-        expected = generator.image_tokenizer.decode_codes(paths.proposed[1:2])
+        expected = generator.image_tokenizer.decode_codes(generator.predicted(paths)[1:2])
     torch.testing.assert_close(images[1:2], expected, rtol=0, atol=1e-5)
     done = finish(generator, paths)
     with pytest.raises(ValueError, match="all 3 steps"):

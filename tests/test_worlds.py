@@ -219,18 +219,18 @@ def test_repairs_need_an_encoder_of_the_worlds_size(imagecot, dots):
 def test_folders_from_before_settings_are_continued(imagecot, tmp_path):
     """Then the own temperature of all generators was the default, and written down."""
     imagecot("curate", "prompts", "--per-task", "1", "--out", "p.jsonl")
-    asked = ("curate", "prm", "--prompts", "p.jsonl", "--out", "prm")
+    asked = ("curate", "orm", "--prompts", "p.jsonl", "--paths", "2", "--out", "orm")
     assert imagecot(*asked)[0] == 0
-    rows = list(read_rows("prm"))
-    identity = json.loads(Path("prm/curation.json").read_text())
+    rows = list(read_rows("orm"))
+    identity = json.loads(Path("orm/curation.json").read_text())
     assert identity.pop("settings")["temperature"] == 1.0
     assert identity["temperature"] is None
-    Path("prm/curation.json").write_text(json.dumps({**identity, "temperature": 1.0}) + "\n")
+    Path("orm/curation.json").write_text(json.dumps({**identity, "temperature": 1.0}) + "\n")
     assert imagecot(*asked)[0] == 0
-    Path("prm/data/00000.parquet").unlink()
+    Path("orm/data/00000.parquet").unlink()
     assert imagecot(*asked)[0] == 0
-    assert list(read_rows("prm")) == rows
-    Path("prm/curation.json").write_text(json.dumps({**identity, "temperature": 1.5}) + "\n")
+    assert list(read_rows("orm")) == rows
+    Path("orm/curation.json").write_text(json.dumps({**identity, "temperature": 1.5}) + "\n")
     code, _, err = imagecot(*asked)
     assert code == 2
     assert "temperature 1.5, not 1.0" in err
