@@ -76,7 +76,8 @@ RECIPE = StudyRecipe(
 @pytest.fixture
 def result(monkeypatch):
     monkeypatch.setattr(
-        "imagecot.study.recipe.benchmark_of", lambda detector: [row["metadata"] for row in (*BASE[::2], *BASE[1::2])]
+        "imagecot.study.recipe._benchmark",
+        lambda detector, world: [row["metadata"] for row in (*BASE[::2], *BASE[1::2])],
     )
     return analyse(RECIPE, {"base": BASE, "other": OTHER}, {"orm": {4: 2.0, 2: 1.5}, "baseline": {1: 0.5}})
 

@@ -143,9 +143,9 @@ def small(monkeypatch):
     monkeypatch.setattr(study, "load_generator", load)
     monkeypatch.setattr(study, "load_verifier", lambda name, dtype=None: Colors(says=[SAID] * 99))
     monkeypatch.setattr(study.Known, "digests", lambda self, role, name: {f"{role} {name}": "abc"})
-    monkeypatch.setattr(Judges, "load", classmethod(lambda cls, name: BrightIsRight(marks=(2.0, 2.0))))
+    monkeypatch.setattr(Judges, "load", classmethod(lambda cls, name, world=None: BrightIsRight(marks=(2.0, 2.0))))
     some = [(0, {**METADATA, "prompt": f"a photo of a {color} apple"}) for color in ("red", "blue", "green")]
-    monkeypatch.setattr(study, "prompts", lambda detector, per_task: some)
+    monkeypatch.setattr(study, "prompts", lambda detector, per_task, world: some)
     return loaded
 
 
