@@ -4,6 +4,7 @@ import errno
 import json
 import os
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -164,3 +165,13 @@ def test_colors_of_verdicts():
     assert verdict_color(0.5) == (226, 168, 62)
     assert verdict_color(1.0) == (46, 146, 92)
     assert verdict_color(0.25) == (213, 117, 59)
+
+
+def test_images_that_are_no_squares_are_not_stretched():
+    one = make([candidate(200, 0.5)], steps=1)
+    one.candidates[0].image = Image.new("RGB", (40, 10), (200, 0, 0))
+    picture = np.asarray(draw_steps(one))
+    rows, columns = np.nonzero((picture == (200, 0, 0)).all(2))
+    wide, high = int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+    assert wide / high == pytest.approx(4, rel=0.1)
+    assert CELL - 4 <= wide <= CELL

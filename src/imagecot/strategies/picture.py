@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from imagecot.strategies.trace import shown, shown_steps
 
@@ -219,15 +219,18 @@ def _draw_row(
     for column, step in enumerate(steps[:reached]):
         preview = candidate.image if step == trace.steps else candidate.previews.get(step)
         if preview is not None:
-            x = left + column * (CELL + GAP)
-            image.paste(_fit(preview), (x, top + GAP))
-            draw.rectangle((x, top + GAP, x + CELL - 1, top + GAP + CELL - 1), outline=LINE)
+            cell = _fit(preview)
+            x = left + column * (CELL + GAP) + (CELL - cell.width) // 2
+            y = top + GAP + (CELL - cell.height) // 2
+            image.paste(cell, (x, y))
+            draw.rectangle((x, y, x + cell.width - 1, y + cell.height - 1), outline=LINE)
     if candidate.truncated_at is not None:
         x0, x1 = left + reached * (CELL + GAP), right - GAP
         last = candidate.verdicts[-1] if candidate.verdicts else None
         reason = {"potential": "little potential"}.get(last.question, "rejected") if last else "rejected"
         for y, line, bold in ((20, f"stopped at step {candidate.truncated_at}", True), (40, reason, False)):
-            draw.text(((x0 + x1) / 2, middle + y - 4), line, STOPPED, _font(13, bold), "ms")
+            size = 13 if _font(13, bold).getlength(line) <= x1 - x0 else 11
+            draw.text(((x0 + x1) / 2, middle + y - 4), line, STOPPED, _font(size, bold), "ms")
         if last is not None:
             draw.text((right + 14, middle), f"P(yes) {last.p_yes:.2f}", STOPPED, _font(18), "ls")
             draw.text((right + 14, middle + 20), f"asked for {last.question}", SOFT, _font(13), "ls")
@@ -236,6 +239,6 @@ def _draw_row(
 
 
 def _fit(picture: Image.Image) -> Image.Image:
-    """Return the picture at the size of a cell; very small ones keep their pixels visible."""
+    """Return the picture as large as a cell holds it, not stretched; very small ones keep their pixels visible."""
     method = Image.Resampling.NEAREST if max(picture.size) < 32 else Image.Resampling.LANCZOS
-    return picture.convert("RGB").resize((CELL, CELL), method)
+    return ImageOps.contain(picture.convert("RGB"), (CELL, CELL), method)
