@@ -199,6 +199,25 @@ class ResumesWithoutCache(ToyGenerator):
         return replace(after, own={"cache": cache})
 
 
+class ShowsNothingOfTheResumed(ToyGenerator):
+    """A path that was entered again is shown as an empty canvas until its next step."""
+
+    def start(self, prompts: list[str], seeds: Tensor) -> Paths:
+        paths = super().start(prompts, seeds)
+        return replace(paths, own={**paths.own, "blank": torch.zeros(len(seeds))})
+
+    def resume(self, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
+        paths = super().resume(prompts, seeds, codes, step)
+        return replace(paths, own={**paths.own, "blank": torch.ones(len(seeds))})
+
+    def advance(self, paths: Paths) -> Paths:
+        after = super().advance(paths)
+        return replace(after, own={**after.own, "blank": torch.zeros(len(after))})
+
+    def preview(self, paths: Paths) -> Tensor:
+        return super().preview(paths) * (1 - paths.own["blank"].view(-1, 1, 1, 1))
+
+
 class WritesInPlace(ToyGenerator):
     def advance(self, paths: Paths) -> Paths:
         after = super().advance(paths)
@@ -382,6 +401,7 @@ GENERATORS: dict[type, str | tuple[str, ...]] = {
     # What a generator keeps of paths on itself is lost when they are reordered and when older ones are taken up.
     CachesOnItself: ("paths can be selected", "older paths can be taken up"),
     ResumesWithoutCache: "paths can be resumed",
+    ShowsNothingOfTheResumed: "resumed paths show what they showed",
     WritesInPlace: "older paths can be taken up",
     RemembersPaths: "older paths can be taken up",
     PreviewsDraw: "previews change nothing",

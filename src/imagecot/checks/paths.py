@@ -7,6 +7,7 @@ from torch import Tensor
 
 from imagecot.checks.drawing import Subject, copied, differing, look_alike
 from imagecot.checks.outcome import Remark, Rule
+from imagecot.contracts.generator import Predictor
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.tree import leaves, mapped
@@ -145,6 +146,20 @@ def paths_can_be_resumed(subject: Subject) -> str | None:
     return None
 
 
+def resumed_paths_show_what_they_showed(subject: Subject) -> str | None:
+    """Entered again after each step they have the previews that they had; of a `Predictor` its predictions are asked."""
+    if isinstance(subject.generator, Predictor):
+        return None
+    state = subject.start()
+    for step in range(1, len(subject.expected)):
+        state = subject.generator.advance(state)
+        codes = subject.expected[step].clone()
+        again = subject.generator.resume([subject.prompts[0]], subject.seeds, codes, step)
+        if not look_alike(subject.generator.preview(again), subject.generator.preview(state)):
+            return f"paths resumed after step {step} have other previews than before; show what the codes say."
+    return None
+
+
 def previews_change_nothing(subject: Subject) -> str | None:
     """Paths whose previews are looked at, twice after every step, have the codes of those that nobody looks at."""
     state = subject.start()
@@ -226,6 +241,7 @@ def rules(before: tuple[Callable[[Subject], str | Remark | None], ...]) -> tuple
         Rule(paths_can_be_resumed, seeded),
         Rule(older_paths_can_be_taken_up, seeded),
         Rule(previews_change_nothing, seeded),
+        Rule(resumed_paths_show_what_they_showed, (*seeded, paths_can_be_resumed, previews_change_nothing)),
         Rule(previews_belong_to_their_paths, (*alone, previews_change_nothing)),
         Rule(the_last_preview_is_the_image, seeded),
         Rule(no_step_follows_the_last, before),

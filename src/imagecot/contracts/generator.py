@@ -68,7 +68,8 @@ class Generator(Protocol):
     def resume(self, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
         """Enter paths again that had codes (B, N) after `step` steps; prompts and seeds as of `start`.
 
-        What follows is what would have followed. Before the next step such paths may have no preview.
+        What follows is what would have followed, and `preview` shows what it showed. Only a `Predictor`, whose
+        predictions are more than the codes, may have no preview of such paths before their next step.
         """
         ...
 

@@ -7,7 +7,7 @@ GenEval's rules on a detector's answers (paper, section 2.2 and appendix B).
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.detector import Detections, Detector
-from imagecot.contracts.generator import Corrector, Generator
+from imagecot.contracts.generator import Corrector, Generator, Predictor
 from imagecot.contracts.paths import Paths, finish, states
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.curation.dataset import BEFORE, TOLD, Row, make_row
@@ -86,7 +86,7 @@ class Labeller:
         if not late or not early:
             raise UsageError(f"paths of {steps} steps have none of which to ask whether they are clear; curate prm.")
         start = self._start(prompts, self.paths)
-        drawn = [start, *states(self.generator, start)]
+        drawn = [start, *map(self._kept, states(self.generator, start))]
         ended = drawn[-1]
         images, labels = self._final(prompts, ended)
         chosen = list(self._selection(prompts, ended, images, labels))
@@ -105,7 +105,7 @@ class Labeller:
         for step in sorted({step for _, step, _ in asked}):
             here = [(question, k) for question, at, k in asked if at == step]
             rows = sorted({k for _, k in here})
-            previews = self.generator.preview(drawn[step].select(rows))
+            previews = self._shown(drawn[step].select(rows), [prompts[k // self.paths]["prompt"] for k in rows])
             judged = sorted({k for question, k in here if question == "clarity"})
             needs = [prompts[k // self.paths] for k in judged]
             settled = self._settled(previews[[rows.index(k) for k in judged]], images[judged], needs) if judged else []
@@ -161,6 +161,16 @@ class Labeller:
     def _final(self, prompts: Sequence[Metadata], paths: Paths) -> tuple[Tensor, list[bool]]:
         images = self.generator.preview(paths)
         return images, self._verdicts(images, [m for m in prompts for _ in range(self.paths)])
+
+    def _kept(self, paths: Paths) -> Paths:
+        """What has to be kept of paths to show them later: their caches, which may be large, are not."""
+        return paths if isinstance(self.generator, Predictor) else replace(paths, shared=None, own=None)
+
+    def _shown(self, kept: Paths, prompts: list[str]) -> Tensor:
+        """The previews (B, 3, H, W) of paths of which that was kept, a prompt for each."""
+        if isinstance(self.generator, Predictor):
+            return self.generator.preview(kept)
+        return self.generator.preview(self.generator.resume(prompts, kept.seeds, kept.codes, kept.step))
 
     def _verdicts(self, images: Tensor, prompts: Sequence[Metadata]) -> list[bool]:
         return [verdict.correct for verdict in judge(self.detector, list(images.float().cpu()), prompts)]
