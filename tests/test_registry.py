@@ -51,8 +51,10 @@ PROTOCOLS = {
 SOURCE = """
 from pydantic import BaseModel
 
+from imagecot.contracts import Canvas, Usage
+
 class Draws:
-    steps, rows_per_path, paths_per_pass, canvas = 2, 1, 4, None
+    steps, rows_per_path, paths_per_pass, canvas = 2, 1, 4, Canvas((2, 3), 5, (8, 12))
 
     def __init__(self, device="cpu", dtype=None):
         self.settings = {"device": str(device), "dtype": str(dtype)}
@@ -64,7 +66,7 @@ class Draws:
     def decode(self, codes): ...
 
 class Judges:
-    settings, usage = {}, None
+    settings, usage = {}, Usage()
 
     def ask(self, images, prompts, question, after=None): ...
     def begin(self, images, prompts, question): ...
@@ -86,7 +88,7 @@ class Chooses:
     def replay(self, recorded, settings): ...
 
 class Lives:
-    name, classes, judges, words = "lives", ("cup",), (), None
+    name, classes, judges, words = "lives", ("cup",), ("finds",), None
 
     def prompts(self): ...
     def training_prompts(self, per_task, seed): ...

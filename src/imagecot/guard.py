@@ -4,39 +4,39 @@ Each is the call itself where nothing is wrong. ImagecotError, naming the class 
 contract; and for whatever other people's code raises.
 """
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from torch import Tensor, int64
+from torch import Tensor, equal, int64, strided
 
 from imagecot.bounds import shown
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.detector import Detections, Detector
-from imagecot.contracts.generator import Corrector, Generator
+from imagecot.contracts.generator import Corrector, Generator, Predictor
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import Question
 from imagecot.contracts.reflection import Reflection, Reflector
-from imagecot.contracts.search import Candidate, Choice, Run, Strategy
+from imagecot.contracts.search import Assess, Candidate, Choice, Run, Strategy
 from imagecot.contracts.verifier import Conversation, Usage, Verifier
-from imagecot.errors import ImagecotError
-from imagecot.imported import raised_by
+from imagecot.errors import ImagecotError, first_line
+from imagecot.imported import calling
 
 Made = TypeVar("Made")
 _ROUNDING = 1e-3  # by which a level may leave [0, 1]
-_OURS = f"{__name__.partition('.')[0]}."
 
 
 def start(generator: Generator, prompts: list[str], seeds: Tensor) -> Paths:
     """`generator.start`."""
     found = _called(generator, "start", lambda: generator.start(prompts, seeds))
-    return _paths(generator, generator, "start", found, len(seeds), 0)
+    return _paths(generator, generator, "start", found, seeds, 0)
 
 
 def resume(generator: Generator, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
     """`generator.resume`."""
     found = _called(generator, "resume", lambda: generator.resume(prompts, seeds, codes, step))
-    return _paths(generator, generator, "resume", found, len(seeds), step)
+    return _paths(generator, generator, "resume", found, seeds, step)
 
 
 def correct(
@@ -44,13 +44,13 @@ def correct(
 ) -> Paths:
     """`drawer.correct`; generator has the same canvas and steps."""
     found = _called(drawer, "correct", lambda: drawer.correct(prompts, seeds, corrections))
-    return _paths(drawer, generator, "correct", found, len(seeds), 0)
+    return _paths(drawer, generator, "correct", found, seeds, 0)
 
 
 def advance(generator: Generator, paths: Paths) -> Paths:
     """`generator.advance`."""
     found = _called(generator, "advance", lambda: generator.advance(paths))
-    return _paths(generator, generator, "advance", found, len(paths), paths.step + 1)
+    return _paths(generator, generator, "advance", found, paths.seeds, paths.step + 1)
 
 
 def preview(generator: Generator, paths: Paths) -> Tensor:
@@ -65,6 +65,14 @@ def decode(generator: Generator, codes: Tensor) -> Tensor:
     return _images(generator, "decode", found, len(codes))
 
 
+def predicted(generator: Predictor, paths: Paths) -> Tensor:
+    """`generator.predicted`."""
+    found: Any = _called(generator, "predicted", lambda: generator.predicted(paths))
+    if not isinstance(found, Tensor) or found.dtype != int64 or found.shape != paths.codes.shape:
+        raise _broken(generator, "predicted", _kind(found), f"int64 of shape {tuple(paths.codes.shape)}")
+    return found
+
+
 def ask(
     verifier: Verifier, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None
 ) -> Tensor:
@@ -73,9 +81,7 @@ def ask(
     return _answers(verifier, "ask", found, len(images))
 
 
-def begin(
-    verifier: Verifier, images: Tensor, prompts: list[str], question: Question
-) -> tuple[Tensor, Conversation]:
+def begin(verifier: Verifier, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
     """`verifier.begin`."""
     found: Any = _called(verifier, "begin", lambda: verifier.begin(images, prompts, question))
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], Conversation):
@@ -114,8 +120,13 @@ def detect(detector: Detector, images: Sequence[Tensor]) -> list[Detections]:
     return found
 
 
-def choose(search: Strategy, name: str, run: Run) -> Choice:
+def choose(search: Strategy, run: Run) -> Choice:
     """`search.choose`: what it takes is a finished path with its image."""
+    from pydantic import ValidationError
+
+    from imagecot.reading import phrases
+    from imagecot.strategies.lines import CandidateLine, as_line
+
     found: Any = _called(search, "choose", lambda: search.choose(run))
     if not isinstance(found, Choice):
         raise _broken(search, "choose", _kind(found), "a Choice")
@@ -128,37 +139,37 @@ def choose(search: Strategy, name: str, run: Run) -> Choice:
     if taken.truncated_at is not None or taken.image is None:
         raise _broken(search, "choose", f"candidate {index}, which was not drawn to its end", "one that was")
     for k, one in enumerate(candidates):
-        if one.score is not None and not _probability(one.score):
-            raise _broken(search, "choose", f"a score of candidate {k} of {shown(one.score)}", "None or 0 to 1")
+        try:
+            CandidateLine.model_validate_json(json.dumps(as_line(one)))
+            if not _shown(one):
+                raise TypeError("its image, codes or previews are no pictures and tensors")
+        except (AttributeError, TypeError, ValueError) as error:
+            wrong = phrases(error) if isinstance(error, ValidationError) else first_line(error)
+            raise _broken(search, "choose", f"candidate {k} ({wrong})", "what a trace can hold") from None
     return found
 
 
-def stopped(search: object, rows: object, count: int) -> list[int]:
-    """What `search.assess` returned: the rows to stop, of so many."""
+def assess(ask: Assess, search: Strategy, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+    """The rows of the paths that a search stops, by its own `ask`."""
+    rows: Any = _called(search, "assess", lambda: ask(run, paths, candidates))
+    count = len(candidates)
     if not isinstance(rows, Sequence) or not all(_counted(row) and row < count for row in rows):
         raise _broken(search, "assess", shown(rows), f"a list of rows to stop, each from 0 to {count - 1}")
     return [*rows]
 
 
-def called(model: object) -> str:
-    """How a model is named in messages: by its class."""
-    return type(model).__qualname__
-
-
 def _called(model: object, method: str, make: Callable[[], Made]) -> Made:
-    """Call, and turn what other people's code raises into an ImagecotError."""
-    if type(model).__module__.startswith(_OURS):
-        return make()
-    with raised_by(f"{called(model)}.{method} fails"):
+    with calling(model, method):
         return make()
 
 
 def _broken(model: object, method: str, seen: str, wanted: str) -> ImagecotError:
-    return ImagecotError(f"{called(model)}.{method} returns {seen}; let it return {wanted}.")
+    return ImagecotError(f"{type(model).__qualname__}.{method} returns {seen}; let it return {wanted}.")
 
 
-def _paths(drawer: object, generator: Generator, method: str, found: Any, rows: int, step: int) -> Paths:
-    """The paths that a method returned: so many, of the canvas, after `step` steps."""
+def _paths(drawer: object, generator: Generator, method: str, found: Any, seeds: Tensor, step: int) -> Paths:
+    """The paths that a method returned: those of seeds (B,), of the canvas, after `step` steps."""
+    rows = len(seeds)
     if not isinstance(found, Paths):
         raise _broken(drawer, method, _kind(found), "Paths")
     shape, canvas = (rows, generator.canvas.positions), generator.canvas
@@ -167,15 +178,17 @@ def _paths(drawer: object, generator: Generator, method: str, found: Any, rows: 
         ("seeds", found.seeds, (rows,)),
         ("prompt_index", found.prompt_index, (rows,)),
     ):
-        if tensor.dtype != int64 or tensor.shape != wanted:
+        if not isinstance(tensor, Tensor) or tensor.dtype != int64 or tensor.shape != wanted:
             raise _broken(drawer, method, f"{name} that are {_kind(tensor)}", f"int64 of shape {wanted}")
-    if (found.step, found.steps) != (step, generator.steps):
+    if not _counted(found.step) or (found.step, found.steps) != (step, generator.steps):
         raise _broken(
             drawer,
             method,
             f"paths at step {shown(found.step)} of {shown(found.steps)}",
             f"paths at step {step} of {generator.steps}",
         )
+    if found.seeds is not seeds and not equal(found.seeds, seeds.to(found.seeds.device)):
+        raise _broken(drawer, method, "paths of other seeds", "those that it was given")
     if found.finished and rows:
         low, high = (int(bound) for bound in found.codes.aminmax())
         if low < 0 or high >= canvas.codes:
@@ -185,33 +198,51 @@ def _paths(drawer: object, generator: Generator, method: str, found: Any, rows: 
 
 def _images(generator: Generator, method: str, found: Any, rows: int) -> Tensor:
     shape = (rows, 3, *generator.canvas.image)
-    if not isinstance(found, Tensor) or not found.is_floating_point() or found.shape != shape:
+    if not _floats(found) or found.shape != shape:
         raise _broken(generator, method, _kind(found), f"floats of shape {shape}")
+    tensor: Tensor = found.detach()
     if rows:
-        low, high = (float(bound) for bound in found.aminmax())
-        if not (-_ROUNDING <= low and high <= 1 + _ROUNDING):  # of NaN neither holds
+        low, high = (float(bound) for bound in tensor.aminmax())
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # of NaN neither holds
             raise _broken(generator, method, f"levels from {low:g} to {high:g}", "levels from 0 to 1")
-    return found
+    return tensor
 
 
 def _answers(verifier: Verifier, method: str, found: Any, rows: int) -> Tensor:
-    if not isinstance(found, Tensor) or not found.is_floating_point() or found.ndim != 1:
+    if not _floats(found) or found.ndim != 1:
         raise _broken(verifier, method, _kind(found), f"floats of shape {(rows,)}")
     if len(found) != rows or not all(0.0 <= p <= 1.0 for p in found.tolist()):
         raise ImagecotError(
-            f"the answer of {called(verifier)}.{method} is not a probability for each image; its weights are damaged."
+            f"the answer of {type(verifier).__qualname__}.{method} is not a probability for each image: its weights "
+            "are damaged."
         )
-    return found
+    answers: Tensor = found.detach()
+    return answers
+
+
+def _floats(found: object) -> bool:
+    """Whether something is a tensor of numbers that can be looked at."""
+    return isinstance(found, Tensor) and found.is_floating_point() and found.layout == strided and not found.is_meta
 
 
 def _kind(found: object) -> str:
     if isinstance(found, Tensor):
-        return f"{str(found.dtype).removeprefix('torch.')} of shape {tuple(found.shape)}"
+        place = "meta " if found.is_meta else "" if found.layout == strided else "sparse "
+        return f"{place}{str(found.dtype).removeprefix('torch.')} of shape {tuple(found.shape)}"
     return "None" if found is None else f"a {type(found).__name__}"
 
 
 def _counted(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _shown(candidate: Candidate) -> bool:
+    """Whether what a picture shows of a candidate is what it should be."""
+    from PIL.Image import Image
+
+    images = [*candidate.previews.values(), *([] if candidate.image is None else [candidate.image])]
+    codes = candidate.codes.values()
+    return all(isinstance(one, Image) for one in images) and all(isinstance(one, Tensor) for one in codes)
 
 
 def _probability(value: object) -> bool:

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +19,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from imagecot import interruption
 from imagecot.errors import ImagecotError, UsageError, first_line
 from imagecot.memory import is_out_of_memory
 from imagecot.naming import printable
 
 _NAME = re.compile(r"(?:[^\W\d]\w*\.)*[^\W\d]\w*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_OURS = f"{__name__.partition('.')[0]}."  # how the names of our own modules begin
 _LONGEST = 300  # characters that are told of an exception
 
 
@@ -49,10 +52,10 @@ class Code:
         """
         module, _, path = self.target.partition(":")
         self.check()
-        with _raised_by(f"{self.name} cannot be imported"), _current_folder_first():
+        with raised_by(f"{self.name} cannot be imported"), _current_folder_first():
             found: Any = importlib.import_module(module)
         for attribute in filter(None, path.split(".")):
-            with _raised_by(f"{attribute} of {module} cannot be had"):
+            with raised_by(f"{attribute} of {module} cannot be had"):
                 if not hasattr(found, attribute):
                     raise UsageError(f"{self.name}: {module} has no {attribute!r}; check its spelling.")
                 found = getattr(found, attribute)
@@ -60,7 +63,7 @@ class Code:
 
     def check(self) -> None:
         """UsageError where there is no such module; nothing but the packages that it is in is imported for that."""
-        with _raised_by(f"{self.name} cannot be imported"), _current_folder_first():
+        with raised_by(f"{self.name} cannot be imported"), _current_folder_first():
             parts = self.module.split(".")
             for module in (".".join(parts[: end + 1]) for end in range(len(parts))):
                 if module not in sys.modules and not _is_there(module):
@@ -78,13 +81,15 @@ class Code:
         UsageError where it takes no `dtype` but one is given, or needs others; ImagecotError for whatever it raises.
         """
         found = self.find()
-        with _raised_by(f"{self.name} cannot be used"):
+        with raised_by(f"{self.name} cannot be used"):
             if not isinstance(found, type) and isinstance(found, protocol):
                 return found
             if not callable(found):
                 raise UsageError(f"{self.name} is neither a class nor a function, but a {type(found).__name__}.")
+        if inspect.isbuiltin(found):  # such as input, which would wait for ever
+            raise UsageError(f"{self.name} is a built-in function, which makes nothing of the kind; name another.")
         arguments = self._arguments(found, {name: value for name, value in given.items() if value is not None})
-        with _raised_by(f"{self.name} cannot be made"):
+        with raised_by(f"{self.name} cannot be made"):
             return found(**arguments)
 
     def _arguments(self, found: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -185,16 +190,28 @@ def _current_folder_first() -> Iterator[None]:
 
 
 @contextmanager
-def _raised_by(what: str) -> Iterator[None]:
+def raised_by(what: str) -> Iterator[None]:
     """Turn whatever other people's code raises inside into an ImagecotError: `what (exception)`."""
     try:
         yield
     except ImagecotError:
         raise
-    except (Exception, SystemExit) as error:
-        if is_out_of_memory(error):
+    except BaseException as error:
+        # Where Ctrl-C is caught, whatever looks like it comes from the code itself.
+        asked = isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if asked or isinstance(error, interruption.Stopped | GeneratorExit) or is_out_of_memory(error):
             raise
         raise ImagecotError(f"{what} ({told(error)}); mend it, or name another.") from error
+
+
+@contextmanager
+def calling(model: object, method: str) -> Iterator[None]:
+    """Turn what a method of other people's classes raises inside into an ImagecotError; ours raise what they raise."""
+    if type(model).__module__.startswith(_OURS):
+        yield
+        return
+    with raised_by(f"{type(model).__qualname__}.{method} fails"):
+        yield
 
 
 def told(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagecot.bounds import MOST_PATHS, check_whole, shown
 from imagecot.errors import UsageError
+from imagecot.imported import calling
 
 if TYPE_CHECKING:
     from imagecot.contracts.detector import Detector
@@ -25,9 +26,10 @@ MOST_CODES = 2**31 - 1
 MOST_PIXELS = 100_000_000  # of an image
 NEEDS = ("verifier", "reflector", "corrector")
 # What a search is called with beside its settings.
-_TAKEN = frozenset(
-    "prompt prompts generator verifier strategy n seed seeds progress folder names weights corrector of_paths".split()
-)
+_TAKEN = {
+    *("prompt", "prompts", "generator", "verifier", "corrector", "strategy", "n", "seed", "seeds"),
+    *("progress", "folder", "names", "weights", "of_paths"),
+}
 
 
 def wrong_generator(generator: "Generator") -> str | None:
@@ -96,7 +98,9 @@ def wrong_world(world: "World") -> str | None:
 
 def number_of_paths(search: "Strategy", name: str, n: int) -> int:
     """How many paths a search draws where n are asked for; UsageError where it says no such number."""
-    return check_whole(search.paths(n), f"what paths({n}) of {name} returns", 1, MOST_PATHS)
+    with calling(search, "paths"):
+        found = search.paths(n)
+    return check_whole(found, f"what paths({n}) of {name} returns", 1, MOST_PATHS)
 
 
 def no_json(settings: object) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from imagecot.contracts.prompts import Reader
 from imagecot.errors import UsageError
+from imagecot.imported import calling
 
 LONGEST = 10_000  # characters
 
@@ -37,7 +38,8 @@ def check_prompts(prompts: Iterable[object], *models: object) -> None:
             if text not in seen:
                 for model in models:
                     if isinstance(model, Reader):
-                        model.check_prompt(text)
+                        with calling(model, "check_prompt"):
+                            model.check_prompt(text)
             seen.add(text)
         except UsageError as error:
             which = f"{str(prompt)[:60]!r}: " if len(asked) > 1 else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagecot.errors import UsageError, nearest
-from imagecot.imported import Code, code_named, entry_point, entry_points, meeting
+from imagecot.imported import Code, code_named, entry_point, entry_points, meeting, raised_by
 
 if TYPE_CHECKING:
     from imagecot.families import Family
@@ -24,6 +24,7 @@ class Role:
     """What can be named in one role.
 
     protocol     the protocol of `imagecot.contracts` that an object meets
+    promises     the function of `imagecot.promises` that tells what is wrong with its attributes
     group        entry points of installed packages
     classes      our own classes by their names
     folders      where other names of shipped checkpoints stand, a mapping
@@ -32,6 +33,7 @@ class Role:
     """
 
     protocol: str
+    promises: str
     group: str
     classes: Mapping[str, str] = field(default_factory=dict)
     folders: str = ""
@@ -40,13 +42,18 @@ class Role:
 
 
 ROLES: dict[str, Role] = {
-    "generator": Role("Generator", "imagecot.generators", checkpoints=True),
-    "verifier": Role("Verifier", "imagecot.verifiers", checkpoints=True),
+    "generator": Role("Generator", "wrong_generator", "imagecot.generators", checkpoints=True),
+    "verifier": Role("Verifier", "wrong_verifier", "imagecot.verifiers", checkpoints=True),
     "detector": Role(
-        "Detector", "imagecot.detectors", folders="imagecot.worlds.drawn.shipped:DETECTORS", checkpoints=True
+        "Detector",
+        "wrong_detector",
+        "imagecot.detectors",
+        folders="imagecot.worlds.drawn.shipped:DETECTORS",
+        checkpoints=True,
     ),
     "search": Role(
         "Strategy",
+        "wrong_search",
         "imagecot.searches",
         classes={
             "single": "imagecot.strategies.single:Single",
@@ -58,6 +65,7 @@ ROLES: dict[str, Role] = {
     ),
     "world": Role(
         "World",
+        "wrong_world",
         "imagecot.worlds",
         classes={"drawn": "imagecot.worlds.drawn.world:Drawn", "geneval": "imagecot.worlds.geneval:GenEval"},
         older={"tiny": "drawn"},
@@ -84,9 +92,18 @@ def load(role: str, name: str | Path, *, device: Any = None, dtype: Any = None) 
     code = _code(role, text)
     if code is None:
         return _load_checkpoint(role, text, device, dtype)
-    protocol: type = _named(f"imagecot.contracts:{ROLES[_role(role)].protocol}")
-    found = code.make(protocol, {"device": device, "dtype": dtype})
-    return meeting(found, role, text, protocol) if is_code(role, text) else found
+    found = code.make(_protocol(role), {"device": device, "dtype": dtype})
+    return met(role, text, found) if is_code(role, text) else found
+
+
+def met(role: str, name: str, found: Any) -> Any:
+    """Return an object that keeps what its role promises; errors as of `load`."""
+    meeting(found, role, name, _protocol(role))
+    with raised_by(f"{name} cannot be used"):
+        wrong = _named(f"imagecot.promises:{ROLES[_role(role)].promises}")(found)
+    if wrong:
+        raise UsageError(f"{name} is no {role} that can be used: {wrong}.")
+    return found
 
 
 def check(role: str, name: object) -> str:
@@ -205,6 +222,12 @@ def _folders(role: str) -> Mapping[str, str]:
     """Other names of shipped checkpoints in a role."""
     place = ROLES[_role(role)].folders
     found: Mapping[str, str] = _named(place) if place else {}
+    return found
+
+
+def _protocol(role: str) -> type:
+    """The protocol of a role."""
+    found: type = _named(f"imagecot.contracts:{ROLES[_role(role)].protocol}")
     return found
 
 

@@ -6,9 +6,10 @@ from imagecot.checks import capabilities, paths
 from imagecot.checks.drawing import PROMPTS, Subject, differing
 from imagecot.checks.members import lacks
 from imagecot.checks.outcome import Outcome, Rule, tried
-from imagecot.checks.settings import no_json, said, unnamed
+from imagecot.checks.settings import said, unnamed
 from imagecot.contracts.generator import Canvas, Generator
 from imagecot.contracts.paths import UNDECIDED, Paths
+from imagecot.promises import no_json
 
 
 def check_generator(generator: Generator, prompts: tuple[str, str] = PROMPTS) -> list[Outcome]:
@@ -47,7 +48,7 @@ def settings_are_json_and_stay(subject: Subject) -> str | None:
     """Settings are a mapping that JSON holds, and drawing does not change them."""
     problem = no_json(subject.generator.settings)
     if problem is not None:
-        return problem
+        return f"{problem}."
     before = dict(subject.generator.settings)
     subject.generator.advance(subject.start([0]))
     if dict(subject.generator.settings) != before:
@@ -63,7 +64,7 @@ def it_draws_in_its_steps(subject: Subject) -> str | None:
     for step in range(generator.steps + 1):
         problem = _wrong_shape(subject, state, step)
         if problem is not None:
-            return problem
+            return f"{problem}."
         if step < generator.steps:
             state = generator.advance(state)
     return None
@@ -87,7 +88,7 @@ def images_are_of_the_canvas(subject: Subject) -> str | None:
         state = subject.generator.advance(state)
         problem = _no_images("preview", subject.generator.preview(state), len(state), size)
         if problem is not None:
-            return problem
+            return f"{problem}."
     return _no_images("decode", subject.generator.decode(state.codes), len(state), size)
 
 

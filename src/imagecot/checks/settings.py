@@ -1,8 +1,7 @@
 """Settings: what tells two models of the same weights apart must be in them, as JSON knows it."""
 
 import copy
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
@@ -10,20 +9,6 @@ from torch import nn
 from imagecot.memory import is_out_of_memory
 
 _OF_MODULES = frozenset(vars(nn.Module()))  # what every module has of its own, such as `training`
-
-
-def no_json(settings: object) -> str | None:
-    """Why settings are none, or cannot be written down; None where nothing is wrong."""
-    if not isinstance(settings, Mapping):
-        return f"settings is a {type(settings).__name__}; make it a mapping of names to values."
-    for name, value in settings.items():
-        try:
-            same = json.loads(json.dumps({name: value}, allow_nan=False)) == {name: value}
-        except (TypeError, ValueError):
-            same = False
-        if not same:
-            return f"settings[{name!r}] is {value!r:.60}, which JSON does not hold; use text, numbers, lists and None."
-    return None
 
 
 def unnamed(model: Any, does: Callable[[Any], Any], differ: Callable[[Any, Any], bool]) -> list[str]:

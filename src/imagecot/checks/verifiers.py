@@ -9,11 +9,12 @@ from imagecot.checks.capabilities import reads
 from imagecot.checks.drawing import PROMPTS
 from imagecot.checks.members import lacks
 from imagecot.checks.outcome import Outcome, Remark, Rule, tried
-from imagecot.checks.settings import no_json, said, unnamed
+from imagecot.checks.settings import said, unnamed
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, Question
 from imagecot.contracts.reflection import Reflection, Reflector
 from imagecot.contracts.verifier import Advised, Conversation, Usage, Verifier
+from imagecot.promises import no_json
 
 TOLERANCE = 0.01  # of P(yes): products of another batch size round otherwise
 _SIDE = 64  # pixels
@@ -73,7 +74,7 @@ def settings_are_json_and_stay(subject: Subject) -> str | None:
     """Settings are a mapping that JSON holds, and answering does not change them."""
     problem = no_json(subject.verifier.settings)
     if problem is not None:
-        return problem
+        return f"{problem}."
     before = dict(subject.verifier.settings)
     subject.ask()
     if dict(subject.verifier.settings) != before:
@@ -231,7 +232,7 @@ def advice_can_be_followed(subject: Subject) -> str | None:
     for name, settings in subject.verifier.advice.items():
         problem = no_json(settings)
         if problem is not None:
-            return f"advice[{name!r}]: {problem}"
+            return f"advice[{name!r}]: {problem}."
         wrong = wrong_options(registry.load("search", name), settings, {}) if name in known else []
         if wrong:
             return f"advice says {wrong[0]} = {settings[wrong[0]]!r}, which {name} does not take; advise what it takes."

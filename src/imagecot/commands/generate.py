@@ -132,7 +132,7 @@ class Job:
             "strategy": self.named.strategy,
             "generator": self.named.models["generator"],
             "verifier": self.named.models.get("verifier"),
-            "n": self.named.search.paths(self.n),
+            "n": self.named.paths(self.n),
             "seed": self.seed,
             "weights": self.weights,
         }

@@ -104,17 +104,19 @@ def _option(name: str) -> str:
 def _parameters(names: Iterable[str]) -> list[Any]:
     """An option for each setting, as typer makes them of a function's parameters."""
 
-    def note(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
-        if value is not None and not context.resilient_parsing:
-            context.meta.setdefault(_GIVEN, {})[option.name] = value
+    def note(context: typer.Context, option: typer.CallbackParam, value: list[str] | None) -> list[str] | None:
+        if value and not context.resilient_parsing:
+            if len(value) > 1:
+                raise UsageError(f"{option.name} is given twice; give it once.")
+            context.meta.setdefault(_GIVEN, {})[option.name] = value[0]
         return value
 
-    def settings(**_: str | None) -> None:
+    def settings(**_: list[str] | None) -> None:
         """Nothing is done: only the parameters are wanted."""
 
     kinds: dict[str, Any] = {
         name: Annotated[
-            str | None,
+            list[str] | None,
             typer.Option(
                 _option(name), metavar="VALUE", rich_help_panel=_PANEL, show_default=False, expose_value=False,
                 callback=note,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imagecot import guard
 from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.detector import Detections, Detector
@@ -146,7 +147,7 @@ class Labeller:
 
         The verdict alone would not do: a blur without objects agrees with every final image that is wrong.
         """
-        found = [self.detector.detect(list(part.float().cpu())) for part in (previews, finals)]
+        found = [guard.detect(self.detector, list(part.float().cpu())) for part in (previews, finals)]
         seen = [
             [(objects(d), judge_detections(m, d.boxes, d.colors).correct) for m, d in zip(prompts, part, strict=True)]
             for part in found

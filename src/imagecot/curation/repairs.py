@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imagecot import registry
+from imagecot import guard, registry
 from imagecot.bounds import check_seed, check_whole
 from imagecot.contracts.generator import Encoder, Generator
 from imagecot.contracts.randomness import prompt_seed
@@ -67,7 +67,7 @@ class Repairer:
         """Return a repair of each image (rows of the question orm), as far as the scorer confirms it."""
         images = [from_png(row["image"]["bytes"]) for row in rows]
         made: list[_Made] = []
-        for row, image, found in zip(rows, images, self.detector.detect(images), strict=True):
+        for row, image, found in zip(rows, images, guard.detect(self.detector, images), strict=True):
             need = json.loads(row["metadata"])
             scene = repaired(seen_scene(image, found), need, random.Random(f"{self.seed}:{row['id']}"))
             made.append((f"repair of {row['id']}", need, scene, True))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from imagecot import interruption
+from imagecot import guard, interruption
 from imagecot.contracts.detector import Detections, Detector
 from imagecot.errors import ImagecotError
 from imagecot.evaluation.folder import Entry, ImageSet, read_image, write_entry
@@ -72,7 +72,7 @@ def plan(source: ImageSet | Drawing) -> list[Piece]:
     """The units of the work."""
     if isinstance(source, ImageSet):
         return pieces_of(source.entries, _ENTRIES_A_UNIT)
-    return pieces(len(source.prompts), _PROMPTS_A_UNIT if source.named.search.paths(source.n) == 1 else 1)
+    return pieces(len(source.prompts), _PROMPTS_A_UNIT if source.named.paths(source.n) == 1 else 1)
 
 
 def check_drawing(drawing: Drawing, models: Models) -> None:
@@ -137,7 +137,7 @@ def _rows(
         return []
     return [
         result_row(file, required, found)
-        for file, required, found in zip(files, metadata, detector.detect(images), strict=True)
+        for file, required, found in zip(files, metadata, guard.detect(detector, images), strict=True)
     ]
 
 

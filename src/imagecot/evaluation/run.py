@@ -105,7 +105,7 @@ def _drawn(drawing: Drawing) -> dict[str, Any]:
         "verifier": named.models.get("verifier"),
         **corrector,
         "search": named.strategy,
-        "n": named.search.paths(drawing.n),
+        "n": named.paths(drawing.n),
         "seed": drawing.seed,
         "prompts": len(drawing.prompts),
         "prompts_sha256": hashlib.sha256(text.encode()).hexdigest(),

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from imagecot import guard
 from imagecot.contracts.detector import Detector
 from imagecot.geneval.rules import Judgment, judge_detections
 
@@ -15,5 +16,5 @@ def judge(
     detector: Detector, images: Sequence[Tensor], metadata: Sequence[Mapping[str, Any]], **options: Any
 ) -> list[Judgment]:
     """GenEval's verdict on images (3, H, W) float in [0, 1], a requirement each; `options` as in `judge_detections`."""
-    found = detector.detect(images)
+    found = guard.detect(detector, images)
     return [judge_detections(m, d.boxes, d.colors, **options) for m, d in zip(metadata, found, strict=True)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from imagecot import guard
 from imagecot.contracts.questions import ORM, REFLECTION
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.verifier import Verifier
@@ -28,7 +29,7 @@ def examined(verifier: Verifier, images: Tensor, prompt: str, requirement: Mappi
 
     seed  of the sentences' wording
     """
-    p_yes = float(verifier.ask(images, [prompt], REFLECTION)[0])
+    p_yes = float(guard.ask(verifier, images, [prompt], REFLECTION)[0])
     accepted = Reflection("yes", p_yes)
     if accepted.accepted:
         return accepted
@@ -41,7 +42,7 @@ def examine_image(verifier: Verifier, images: Tensor, requirement: Mapping[str, 
     """What `examine` finds wrong with one image (1, 3, H, W), asked of a verifier in one batch."""
 
     def ask(texts: list[str]) -> Sequence[float]:
-        answers: list[float] = verifier.ask(images.expand(len(texts), -1, -1, -1), texts, ORM).tolist()
+        answers: list[float] = guard.ask(verifier, images.expand(len(texts), -1, -1, -1), texts, ORM).tolist()
         return answers
 
     return examine(ask, requirement)

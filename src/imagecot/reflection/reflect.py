@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from imagecot import guard
 from imagecot.contracts.reflection import Reflection, Reflector
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
@@ -25,4 +26,4 @@ def reflect_on(verifier: Verifier, images: Tensor, prompt: str, seed: int) -> Re
         return examined(verifier, images, prompt, requirement, seed)
     check_reflects(verifier, prompt)
     assert isinstance(verifier, Reflector)
-    return verifier.reflect(images, [prompt])[0]
+    return guard.reflect(verifier, images, prompt)

@@ -12,6 +12,7 @@ from imagecot import registry
 from imagecot.contracts.search import Strategy
 from imagecot.errors import UsageError
 from imagecot.identity import Identity
+from imagecot.promises import number_of_paths
 from imagecot.strategies.options import settings_of, told
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class Named:
         """The search itself."""
         found: Strategy = registry.load("search", self.strategy)
         return found
+
+    def paths(self, n: int) -> int:
+        """How many paths the search draws where n are asked for; UsageError where it says no such number."""
+        return number_of_paths(self.search, self.strategy, n)
 
     @property
     def known_when_loaded(self) -> bool:

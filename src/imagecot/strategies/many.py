@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from imagecot import guard
+from imagecot.bounds import shown
 from imagecot.contracts import search as contract
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import Paths
@@ -41,6 +43,9 @@ def search_many(
 
     UsageError as of `search`, and where there are not as many seeds as prompts.
     """
+    for what, given in (("prompts", prompts), ("seeds", seeds)):
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise UsageError(f"{what} must be a list, one for each search, not {shown(given)}.")
     if len(prompts) != len(seeds):
         raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give a seed for each prompt.")
     requests = [
@@ -65,14 +70,14 @@ def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
     runs = [Run(request) for request in requests]
     began = time.perf_counter()
     owners = [k for k, run in enumerate(runs) for _ in range(run.n)]
-    starts = generator.start([runs[k].prompt for k in owners], torch.cat([run.seeds for run in runs]))
+    starts = guard.start(generator, [runs[k].prompt for k in owners], torch.cat([run.seeds for run in runs]))
     for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, _assess), strict=True):
         run.drawn = drawn
     _share(runs, time.perf_counter() - began)
     traces = []
     for request, run in zip(requests, runs, strict=True):
         began = time.perf_counter()
-        choice = request.search.choose(run)
+        choice = guard.choose(request.search, run)
         run.cost += Cost(seconds=time.perf_counter() - began)
         traces.append(request.trace(run, choice))
     return traces

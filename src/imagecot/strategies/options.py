@@ -6,8 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from imagecot.bounds import shown
 from imagecot.contracts.search import Strategy
-from imagecot.errors import UsageError
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.imported import calling
+from imagecot.promises import no_json
 from imagecot.reading import phrases
 
 OPTIONS = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -29,7 +32,7 @@ def settings_of(
     advice  of the verifier; what of it does not fit a generator of these steps is left out
     steps   of a path, which bound some settings; None where they are not known yet
 
-    UsageError for an option that the strategy has not, or a value that it cannot have.
+    UsageError for an option that the strategy has not, or a value that it cannot have; ImagecotError for such advice.
     """
     known = list(strategy.Settings.model_fields)
     for option in given:
@@ -37,19 +40,32 @@ def settings_of(
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise UsageError(f"{name} has no option {option!r}; {has}.")
     context = {"steps": steps}
-    advised = {option: value for option, value in advice.items() if option in known and option not in given}
+    advised = {option: value for option, value in advice.items() if option not in given}
+    never = wrong_options(strategy, advised, {})
+    wrong = [option for option in advised if option not in known or option in never]
+    if wrong:
+        raise ImagecotError(
+            f"the verifier advises {name} {wrong[0]!r} = {shown(advised[wrong[0]])}, which it does not take; mend the "
+            "verifier's advice, or give another value."
+        )
     for option in wrong_options(strategy, advised, context):
         advised.pop(option, None)
     try:
-        return strategy.Settings.model_validate(advised | _plain(given), context=context)
+        with calling(strategy, "Settings"):
+            found = strategy.Settings.model_validate(advised | _plain(given), context=context)
+            unwritable = no_json(told(found))
     except ValidationError as error:
         raise UsageError(f"the options of {name} cannot be: {phrases(error)}.") from None
+    if unwritable:
+        raise UsageError(f"the options of {name} cannot be: {unwritable}.")
+    return found
 
 
 def wrong_options(strategy: Strategy, values: Mapping[str, Any], context: Mapping[str, Any]) -> list[str]:
     """The options whose values a strategy does not take."""
     try:
-        strategy.Settings.model_validate(dict(values), context=dict(context))
+        with calling(strategy, "Settings"):
+            strategy.Settings.model_validate(dict(values), context=dict(context))
     except ValidationError as error:
         return [str(detail["loc"][0]) if detail["loc"] else next(iter(values)) for detail in error.errors()]
     return []

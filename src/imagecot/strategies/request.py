@@ -6,11 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from imagecot import registry
-from imagecot.bounds import check_paths, check_seed
+from imagecot.bounds import check_paths, check_seed, shown
 from imagecot.contracts.generator import Corrector, Generator
 from imagecot.contracts.search import Choice, Strategy
 from imagecot.contracts.verifier import Advised, Verifier
 from imagecot.errors import UsageError
+from imagecot.promises import number_of_paths
 from imagecot.prompts import check_prompt, check_prompts
 from imagecot.reflection.reflect import check_reflects
 from imagecot.strategies.options import settings_of, told
@@ -50,6 +51,12 @@ class Request:
         check_prompt(self.prompt)
         check_paths(self.n)
         check_seed(self.seed)
+        for what, given in (("names", self.names), ("weights", self.weights)):
+            if not isinstance(given, Mapping) or not all(isinstance(t, str) for pair in given.items() for t in pair):
+                raise UsageError(f"{what} must be texts by the roles of models, not {shown(given)}.")
+        for role, model in (("generator", self.generator), ("verifier", self.verifier), ("corrector", self.corrector)):
+            if role == "generator" or model is not None:
+                registry.met(role, type(model).__qualname__, model)
         _ = self.settings
         self._check_models(self.search.needs)
         check_prompts([self.prompt], self.generator, self.verifier, self.corrector)
@@ -75,7 +82,7 @@ class Request:
     @property
     def paths(self) -> int:
         """How many paths are drawn."""
-        return self.search.paths(self.n)
+        return number_of_paths(self.search, self.name, self.n)
 
     @property
     def path_seeds(self) -> "Tensor":
@@ -152,7 +159,8 @@ def find_strategy(strategy: object) -> Strategy:
         named: Strategy = registry.load("search", strategy)
         return named
     if isinstance(strategy, Strategy):
-        return strategy
+        found: Strategy = registry.met("search", type(strategy).__qualname__, strategy)
+        return found
     raise UsageError(
         f"{type(strategy).__name__} is no search; give the name of one, or an object with what "
         "imagecot.contracts.Strategy says."

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imagecot import interruption
+from imagecot import guard, interruption
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.generator import Corrector, Generator, Predictor
 from imagecot.contracts.paths import Paths
@@ -17,7 +17,7 @@ from imagecot.contracts.questions import ORM, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Assess, Candidate, Cost, Verdict
 from imagecot.contracts.verifier import Conversation, Verifier
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import UsageError
 from imagecot.images import from_picture, to_pictures
 from imagecot.reflection.reflect import reflect_on
 from imagecot.strategies.request import Request
@@ -90,12 +90,12 @@ class Run:
     def start(self, seeds: Tensor) -> Paths:
         """Return paths of seeds (B,) at step 0. The text is encoded once: all fork from one path."""
         if self._start is None:
-            self._start = self.generator.start([self.prompt], seeds[:1])
+            self._start = guard.start(self.generator, [self.prompt], seeds[:1])
         return self._start.select([0] * len(seeds), seeds=seeds)
 
     def advance(self, paths: Paths, candidates: list[Candidate]) -> Paths:
         """Return the paths one step further; `candidates`, one a path, record codes for the picture."""
-        paths = self.generator.advance(paths)
+        paths = guard.advance(self.generator, paths)
         self.note(self.generator, paths, candidates)
         return paths
 
@@ -105,7 +105,7 @@ class Run:
         foreseen = isinstance(drawer, Predictor)
         # What has to be taken up again to be seen belongs to the generator that drew it.
         if paths.step in self.shown_steps and (foreseen or paths.finished or drawer is self.generator):
-            codes = drawer.predicted(paths) if isinstance(drawer, Predictor) else paths.codes
+            codes = guard.predicted(drawer, paths) if isinstance(drawer, Predictor) else paths.codes
             for candidate, one in zip(candidates, codes.to("cpu", torch.int32), strict=True):
                 candidate.codes[paths.step] = one
         self._report(self.done + len(paths))
@@ -114,13 +114,14 @@ class Run:
         """Return the path of a candidate that was given up, as it was then."""
         assert candidate.state is not None and candidate.truncated_at is not None
         seeds = torch.tensor([candidate.seed])
-        return self.generator.resume([self.prompt], seeds, candidate.state[None], candidate.truncated_at)
+        codes = candidate.state[None]
+        return guard.resume(self.generator, [self.prompt], seeds, codes, candidate.truncated_at)
 
     def redraw(self, correction: Correction, seeds: Tensor) -> list[Candidate]:
         """Draw paths of seeds (B,) to their end that correct a rejected image, and score them."""
         drawer = self.request.corrector or self.generator
         assert isinstance(drawer, Corrector)  # as the request has made sure
-        paths = drawer.correct([self.prompt], seeds, [correction])
+        paths = guard.correct(drawer, self.generator, [self.prompt], seeds, [correction])
         return draw_together(drawer, [self], paths, [0] * len(seeds))[0]
 
     def once(self, unit: str, draw: Callable[[], list[Candidate]]) -> list[Candidate]:
@@ -139,11 +140,11 @@ class Run:
     def preview(self, paths: Paths) -> Tensor:
         """Return the images (B, 3, H, W) in [0, 1] that the paths predict now."""
         self.cost += Cost(previews=len(paths))
-        return self.generator.preview(paths)
+        return guard.preview(self.generator, paths)
 
     def score(self, paths: Paths, candidates: list[Candidate]) -> None:
         """Decode finished paths into the images of `candidates`, and ask the ORM question where there is a verifier."""
-        self.score_images(self.generator.decode(paths.codes), candidates, paths.step)
+        self.score_images(guard.decode(self.generator, paths.codes), candidates, paths.step)
 
     def score_images(self, images: Tensor, candidates: list[Candidate], step: int) -> None:
         """Give candidates their images (B, 3, H, W), which were decoded for them, and ask the ORM question."""
@@ -167,7 +168,7 @@ class Run:
         after  the conversations that a follow-up question continues; `images` are not looked at then
         """
         return self._judged(
-            lambda v: (v.ask(images, [self.prompt], question, after), None), candidates, step, question
+            lambda v: (guard.ask(v, images, [self.prompt], question, after), None), candidates, step, question
         )[0]
 
     def begin(
@@ -175,7 +176,7 @@ class Run:
     ) -> tuple[list[float], Conversation]:
         """Like `ask`, and return the conversations too."""
         answers, conversation = self._judged(
-            lambda v: v.begin(images, [self.prompt], question), candidates, step, question
+            lambda v: guard.begin(v, images, [self.prompt], question), candidates, step, question
         )
         assert conversation is not None
         return answers, conversation
@@ -205,14 +206,12 @@ class Run:
         before, began = self.verifier.usage, time.perf_counter()
         p_yes, conversation = ask(self.verifier)
         answers = p_yes.tolist()
-        used = self.verifier.usage - before
+        used = guard.usage(self.verifier, before)
         self.cost += Cost(
             judge_seconds=used.seconds or time.perf_counter() - began,
             judge_calls=used.judge_calls,
             tokens_judged=used.tokens_judged,
         )
-        if len(answers) != len(candidates) or not all(0.0 <= p <= 1.0 for p in answers):
-            raise ImagecotError("the verifier's answer is not a probability for each image; its weights are damaged.")
         for candidate, p in zip(candidates, answers, strict=True):
             candidate.verdicts.append(Verdict(step, question.name, p))
         return answers, conversation
@@ -223,14 +222,14 @@ class Run:
 
         def look(seen: Sequence[Seen]) -> list[Image.Image]:
             if isinstance(generator, Predictor):
-                return to_pictures(generator.decode(torch.stack([one.codes for one in seen])))
+                return to_pictures(guard.decode(generator, torch.stack([one.codes for one in seen])))
             found: dict[int, Image.Image] = {}
             for step in sorted({one.step for one in seen}):
                 rows = [k for k, one in enumerate(seen) if one.step == step]
                 codes = torch.stack([seen[k].codes for k in rows]).long()
                 seeds = torch.tensor([seen[k].seed for k in rows])
-                paths = generator.resume([prompt], seeds, codes, step)
-                found |= zip(rows, to_pictures(generator.preview(paths)), strict=True)
+                paths = guard.resume(generator, [prompt], seeds, codes, step)
+                found |= zip(rows, to_pictures(guard.preview(generator, paths)), strict=True)
             return [found[k] for k in range(len(seen))]
 
         return look

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from imagecot import guard
+from imagecot.bounds import shown
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.search import Cost, Strategy
 from imagecot.contracts.verifier import Verifier
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.strategies.folder import open_folder
 from imagecot.strategies.request import Request
 from imagecot.strategies.resume import Partial
@@ -53,8 +55,12 @@ def search(
     request = Request(
         prompt, generator, verifier, strategy, n, seed, options, corrector, names=names or {}, weights=weights or {}
     )
+    if progress is not None and not callable(progress):
+        raise UsageError(f"progress must be a function of steps done and steps in all, not {shown(progress)}.")
     if folder is None:
         return carry_out(request, progress=progress)
+    if not isinstance(folder, str | Path) or "\0" in str(folder):
+        raise UsageError(f"{shown(folder)} is no name of a folder; give a path as text or a Path.")
     return search_in(Path(folder), request, progress)
 
 
@@ -62,7 +68,7 @@ def carry_out(request: Request, partial: Partial | None = None, progress: Progre
     """Search, and return what it left."""
     run = Run(request, partial, progress)
     began = time.perf_counter()
-    choice = request.search.choose(run)
+    choice = guard.choose(request.search, run)
     run.cost += Cost(seconds=time.perf_counter() - began)
     return request.trace(run, choice)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from imagecot import guard
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.search import Assess, Candidate
@@ -22,14 +23,14 @@ def draw_together(
     candidates = [Candidate(seed) for seed in paths.seeds.tolist()]
     alive = list(range(len(candidates)))  # the candidate of each row of `paths`
     while alive and not paths.finished:
-        paths = generator.advance(paths)
+        paths = guard.advance(generator, paths)
         stopped: set[int] = set()
         for k, rows in _by_owner(owners, alive).items():
             own, part = [candidates[alive[row]] for row in rows], _part(paths, rows)
             runs[k].note(generator, part, own)
             # After the last step nothing is left to save: the ORM question judges what never was stopped.
             if assess and not paths.finished:
-                stopped |= {rows[row] for row in assess(runs[k], part, own)}
+                stopped |= {rows[row] for row in guard.assess(assess, runs[k].request.search, runs[k], part, own)}
         if stopped:
             for row in stopped:
                 candidates[alive[row]].truncated_at = paths.step
@@ -37,7 +38,7 @@ def draw_together(
             kept = [row for row in range(len(alive)) if row not in stopped]
             paths, alive = paths.select(kept), [alive[row] for row in kept]
     if alive:
-        images = runs[0].generator.decode(paths.codes)
+        images = guard.decode(runs[0].generator, paths.codes)
         for k, rows in _by_owner(owners, alive).items():
             runs[k].score_images(images[rows], [candidates[alive[row]] for row in rows], paths.step)
     return [[c for c, owner in zip(candidates, owners, strict=True) if owner == k] for k in range(len(runs))]

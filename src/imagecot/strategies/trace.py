@@ -164,9 +164,10 @@ class Trace:
         """Write `image.png`, `steps.png` and `trace.jsonl`; ImagecotError where that is not possible."""
         from imagecot.strategies.lines import as_line
 
+        image, steps = _png(self.image), _png(self.picture)  # before anything is written
         folder = make_folder(Path(folder))
-        write_whole(folder / IMAGE, _png(self.image))
-        write_whole(folder / STEPS, _png(self.picture))
+        write_whole(folder / IMAGE, image)
+        write_whole(folder / STEPS, steps)
         lines = [
             {"kind": "run", **self.identity, "versions": versions()},
             *({"kind": "path", "index": i, **as_line(c)} for i, c in enumerate(self.candidates)),

@@ -36,7 +36,7 @@ def chosen(observed: Row, name: str) -> list[bool]:
 def replayed(paths: Sequence[Row], how: How, n: int) -> list[int]:
     """Which of recorded paths a search takes of each group in turn that it would draw for n paths."""
     records = [PathRecord(**path) for path in paths]
-    return [group[how.choice([records[k] for k in group])] for group in _groups(len(records), how.strategy.paths(n))]
+    return [group[how.choice([records[k] for k in group])] for group in _groups(len(records), how.paths(n))]
 
 
 def _verdicts(observed: Row, name: str, how: How | None, n: int, judge: int) -> list[bool]:

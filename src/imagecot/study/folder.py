@@ -153,7 +153,7 @@ def _problem(found: Row, row: RowRecipe, judges: int, n: int) -> str | None:
     """Say what an outcome lacks that the table and the curves need."""
     if not row.how.replayed:
         return None if len(found.get("correct") or []) == judges else f"correct is not of {judges} judges"
-    paths = row.how.strategy.paths(n)
+    paths = row.how.paths(n)
     if len(found["paths"]) != paths:
         return f"there are {len(found['paths'])} paths, not {paths}"
     if row.verifier is None:

@@ -205,7 +205,7 @@ class StudyRecipe(BaseModel):
         """How many paths of a generator are recorded: as many as any row takes one of."""
         searches = [row.how for row in self.rows_of(generator).values()]
         least = self.n if any(how.chooses for how in searches) else 1
-        return max([least, *(how.strategy.paths(self.n) for how in searches if how.replayed)])
+        return max([least, *(how.paths(self.n) for how in searches if how.replayed)])
 
 
 class Unit(NamedTuple):

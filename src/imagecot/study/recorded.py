@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imagecot import guard
 from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Generator, Predictor, Remasker
 from imagecot.contracts.paths import Paths, states
 from imagecot.contracts.prompts import Reader
@@ -20,10 +21,10 @@ from imagecot.contracts.prompts import Reader
 
 def record(generator: Generator, prompt: str, seeds: Tensor) -> "Recorded":
     """Draw the paths of seeds (B,) of a prompt to their end and keep what they showed at every step."""
-    start = generator.start([prompt], seeds)
+    start = guard.start(generator, [prompt], seeds)
     kept = [replace(start, shared=None, own=None)]
     for paths in states(generator, start):
-        predicted = generator.predicted(paths) if isinstance(generator, Predictor) else None
+        predicted = guard.predicted(generator, paths) if isinstance(generator, Predictor) else None
         kept.append(replace(paths, shared=None, own=predicted))
     return Recorded(generator, prompt, kept)
 

@@ -11,6 +11,7 @@ from imagecot import registry
 from imagecot.bounds import MOST_PATHS
 from imagecot.contracts.search import PathRecord, Strategy
 from imagecot.errors import ImagecotError
+from imagecot.promises import number_of_paths
 
 SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
 _FINISHED = PathRecord(score=0.5, first_clear=1, potential=0.5)
@@ -51,6 +52,10 @@ class How:
     strategy: Strategy
     settings: BaseModel
 
+    def paths(self, n: int) -> int:
+        """How many paths the search draws where n are asked for; UsageError where it says no such number."""
+        return number_of_paths(self.strategy, self.name, n)
+
     @cached_property
     def replayed(self) -> bool:
         """Whether it takes one of the recorded paths of its generator; else it draws paths of its own."""
@@ -59,7 +64,7 @@ class How:
     @cached_property
     def chooses(self) -> bool:
         """Whether it takes one of several recorded paths, so that there is a curve over their number."""
-        return self.replayed and self.strategy.paths(MOST_PATHS) > 1
+        return self.replayed and self.paths(MOST_PATHS) > 1
 
     @cached_property
     def stops(self) -> bool:
@@ -85,7 +90,7 @@ class How:
         Of numbers for which it draws equally many the smallest.
         """
         asked = sizes(n) if self.replayed else [n]
-        return sorted({self.strategy.paths(size): size for size in reversed(asked)}.values())
+        return sorted({self.paths(size): size for size in reversed(asked)}.values())
 
 
 def sizes(n: int) -> list[int]:
