@@ -233,6 +233,16 @@ def test_instances_and_functions_that_make_one(here: Path) -> None:
     assert registry.digests("verifier", "theirs:Judges") == {"verifier": sha256(here / "theirs/own.py")}
 
 
+def test_the_source_of_a_class_is_that_of_its_bases_too(here: Path) -> None:
+    (here / "root_of_it.py").write_text("class Root:\n    level = 1\n")
+    (here / "branch_of_it.py").write_text("from root_of_it import Root\nclass Branch(Root):\n    pass\n")
+    before = registry.digests("generator", "branch_of_it:Branch")
+    (here / "root_of_it.py").write_text("class Root:\n    level = 2\n")
+    after = registry.digests("generator", "branch_of_it:Branch")
+    assert before != after
+    assert {*before, *after} == {"generator"}
+
+
 def test_what_is_given_reaches_a_class_as_it_is(here: Path) -> None:
     generator = load_generator("theirs.own:Draws", device="cpu", dtype=torch.bfloat16)
     assert generator.settings == {"device": "cpu", "dtype": "torch.bfloat16"}

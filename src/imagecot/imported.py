@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,14 +115,31 @@ class Code:
         return taken
 
     def digest(self) -> str | None:
-        """SHA-256 of the source file of what is named; None where it has none. Imports the module."""
+        """SHA-256 of the source of what is named: its file, and those of the classes that it inherits from.
+
+        Files of installed packages are left out, as versions tell them apart. None where there is no file. Imports the
+        module.
+        """
         found = self.find()
-        home = found if isinstance(found, type) or inspect.isfunction(found) else None
-        module = sys.modules.get(str(home.__module__) if home is not None else self.module)
-        file = getattr(module, "__file__", None)
-        if file is None or not Path(file).is_file():
-            return None
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        if inspect.isfunction(found):
+            homes = [found.__module__]
+        elif isinstance(found, type):
+            homes = [kind.__module__ for kind in found.__mro__]
+        else:  # an instance is made by its module
+            homes = [self.module, *(kind.__module__ for kind in type(found).__mro__)]
+        files = [_source(sys.modules.get(home)) for home in dict.fromkeys(homes)]
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in dict.fromkeys(filter(None, files))]
+        if len(digests) < 2:
+            return digests[0] if digests else None
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def _source(module: Any) -> Path | None:
+    """The source file of a module of somebody's own; None for one that is installed, or has no file."""
+    file = Path(getattr(module, "__file__", None) or "")
+    installed = (sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib"))
+    own = [Path(__file__).parent, *map(Path, filter(None, installed))]
+    return file if file.is_file() and not any(file.is_relative_to(folder) for folder in own) else None
 
 
 def code_named(name: str) -> Code | None:
