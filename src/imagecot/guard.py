@@ -6,9 +6,10 @@ contract; and for whatever other people's code raises.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import Tensor, equal, int64, strided
 
 from imagecot.bounds import shown
@@ -22,6 +23,7 @@ from imagecot.contracts.search import Assess, Candidate, Choice, Run, Strategy
 from imagecot.contracts.verifier import Conversation, Usage, Verifier
 from imagecot.errors import ImagecotError, first_line
 from imagecot.imported import calling
+from imagecot.promises import no_json
 
 Made = TypeVar("Made")
 _ROUNDING = 1e-3  # by which a level may leave [0, 1]
@@ -107,8 +109,10 @@ def reflect(verifier: Reflector, images: Tensor, prompt: str) -> Reflection:
     if not isinstance(found, Sequence) or len(found) != 1 or not isinstance(found[0], Reflection):
         raise _broken(verifier, "reflect", _kind(found), "a list with a Reflection for each image")
     answer: Any = found[0]
-    if not isinstance(answer.text, str) or not isinstance(answer.complete, bool) or not _probability(answer.p_yes):
-        raise _broken(verifier, "reflect", shown(answer), "a text and P(yes) from 0 to 1")
+    if not isinstance(answer.text, str) or not isinstance(answer.complete, bool):
+        raise _broken(verifier, "reflect", shown(answer), "a text, and whether it is complete")
+    if not _probability(answer.p_yes):
+        raise _no_probability(verifier, "reflect")
     return found[0]
 
 
@@ -117,7 +121,24 @@ def detect(detector: Detector, images: Sequence[Tensor]) -> list[Detections]:
     found: Any = _called(detector, "detect", lambda: detector.detect(images))
     if not isinstance(found, list) or len(found) != len(images) or not all(isinstance(d, Detections) for d in found):
         raise _broken(detector, "detect", _kind(found), f"a list of {len(images)} Detections")
+    for one in found:
+        if not isinstance(one.boxes, Mapping) or not all(_boxes(raw) for raw in one.boxes.values()):
+            raise _broken(
+                detector,
+                "detect",
+                f"boxes {shown(one.boxes)}",
+                "lists of [x1, y1, x2, y2, score] by the names of classes",
+            )
     return found
+
+
+def record(detector: Detector) -> dict[str, Any]:
+    """`detector.record`."""
+    found: Any = _called(detector, "record", lambda: detector.record())
+    wrong = no_json(found)
+    if wrong:
+        raise ImagecotError(f"{type(detector).__qualname__}.record: {wrong}.")
+    return dict(found)
 
 
 def choose(search: Strategy, run: Run) -> Choice:
@@ -167,6 +188,13 @@ def _broken(model: object, method: str, seen: str, wanted: str) -> ImagecotError
     return ImagecotError(f"{type(model).__qualname__}.{method} returns {seen}; let it return {wanted}.")
 
 
+def _no_probability(verifier: object, method: str) -> ImagecotError:
+    return ImagecotError(
+        f"the answer of {type(verifier).__qualname__}.{method} is not a probability for each image; its weights are "
+        "damaged, or its code is wrong."
+    )
+
+
 def _paths(drawer: object, generator: Generator, method: str, found: Any, seeds: Tensor, step: int) -> Paths:
     """The paths that a method returned: those of seeds (B,), of the canvas, after `step` steps."""
     rows = len(seeds)
@@ -212,12 +240,18 @@ def _answers(verifier: Verifier, method: str, found: Any, rows: int) -> Tensor:
     if not _floats(found) or found.ndim != 1:
         raise _broken(verifier, method, _kind(found), f"floats of shape {(rows,)}")
     if len(found) != rows or not all(0.0 <= p <= 1.0 for p in found.tolist()):
-        raise ImagecotError(
-            f"the answer of {type(verifier).__qualname__}.{method} is not a probability for each image: its weights "
-            "are damaged."
-        )
+        raise _no_probability(verifier, method)
     answers: Tensor = found.detach()
     return answers
+
+
+def _boxes(raw: Any) -> bool:
+    """Whether these are boxes with their scores."""
+    try:
+        boxes = np.asarray(raw, dtype=np.float32)
+    except (TypeError, ValueError):
+        return False
+    return boxes.size == 0 or (boxes.ndim == 2 and boxes.shape[1] == 5 and bool(np.isfinite(boxes).all()))
 
 
 def _floats(found: object) -> bool:

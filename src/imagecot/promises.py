@@ -96,11 +96,34 @@ def wrong_world(world: "World") -> str | None:
     return _no_name(world.name) or _no_texts(world.classes, "classes") or _no_texts(world.judges, "judges")
 
 
+def wrong_prompts(world: "World", prompts: object) -> str | None:
+    """What is wrong with the prompts that a world returned."""
+    if not isinstance(prompts, list) or not prompts:
+        return f"its prompts must be a list, at least one, not {shown(prompts)}"
+    for k, metadata in enumerate(prompts, 1):
+        wrong = no_json(metadata)
+        if wrong:
+            return f"prompt {k}: {wrong.removeprefix('its settings ')}"
+        for key in ("tag", "prompt"):
+            if not isinstance(metadata.get(key), str):
+                return f"prompt {k} must have a {key}, which is text"
+        needs = [metadata.get("include") or [None], metadata.get("exclude", [])]
+        if not all(isinstance(part, list) for part in needs):
+            return f"prompt {k} must have lists to include and exclude"
+        for need in (need for part in needs for need in part):
+            if not isinstance(need, Mapping) or need.get("class") not in world.classes:
+                return f"prompt {k} must include a class of its world, not {shown(need)}"
+            wrong = _no_number(need.get("count"), f"the count of {need['class']} in prompt {k}", MOST_STEPS)
+            if wrong:
+                return wrong
+    return None
+
+
 def number_of_paths(search: "Strategy", name: str, n: int) -> int:
     """How many paths a search draws where n are asked for; UsageError where it says no such number."""
     with calling(search, "paths"):
         found = search.paths(n)
-    return check_whole(found, f"what paths({n}) of {name} returns", 1, MOST_PATHS)
+    return check_whole(found, f"what paths({n}) of {name} returns", 1, max(MOST_PATHS, 16 * n))
 
 
 def no_json(settings: object) -> str | None:

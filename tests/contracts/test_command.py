@@ -62,7 +62,7 @@ def test_a_broken_rule_is_told_and_ends_by_1(imagecot: Run) -> None:
     code, out, err = imagecot("check", "generator", "outside_toys:Wrong")
     assert code == 1
     (line,) = [line for line in out.splitlines() if line.startswith("broken")]
-    assert line.split("  ")[-1] == "rows_per_path is 0; make it a whole number from 1."
+    assert line.split("  ")[-1].strip() == "rows_per_path is 0; make it a whole number from 1."
     assert err.startswith("error: outside_toys:Wrong breaks 1 of ")
     code, out, _ = imagecot("check", "generator", "outside_toys:Raising", "--json")
     assert code == 1

@@ -196,10 +196,10 @@ def _home(prompts: str, generator: str | None) -> str:
 def _prompts(name: str, home: str, detector: str, per_task: int | None = None) -> list[dict[str, Any]]:
     """The prompts of a world, or of a metadata file; the first `per_task` of each task."""
     from imagecot.geneval.metadata import read_prompts
-    from imagecot.worlds.find import classes_of, is_world, world
+    from imagecot.worlds.find import classes_of, is_world, prompts_of, world
 
     if not name or is_world(name):
-        found = world(home).prompts()
+        found = prompts_of(world(home), home)
     else:
         found = read_prompts(Path(name), classes_of(detector, home))
     if per_task is None:

@@ -15,7 +15,7 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def say(text: str) -> None:
     """Print a line for people on standard error, without anything that steers their terminal."""
-    errors.print(printable(text), markup=False)
+    errors.print(printable(text), markup=False, emoji=False)
 
 
 @contextmanager

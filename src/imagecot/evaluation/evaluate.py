@@ -64,7 +64,7 @@ class Models:
     @property
     def judges(self) -> Judges:
         """What the judges' answers depend on."""
-        said = [{"detector": one.name, **one.record()} for one in (self.detector, self.second) if one is not None]
+        said = [{"detector": one.name, **guard.record(one)} for one in (self.detector, self.second) if one is not None]
         return Judges(detector=said[0], second=said[1] if self.second else None)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagecot import registry
 from imagecot.contracts.search import Strategy
-from imagecot.errors import UsageError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.identity import Identity
 from imagecot.promises import number_of_paths
 from imagecot.strategies.options import settings_of, told
@@ -91,7 +91,7 @@ def completed(
         if name is not None:
             registry.check(role, name)
     said = registry.search_defaults(generator)
-    strategy = strategy or said.search or (DEFAULT if verifier is not None else None)
+    strategy = strategy or _there(generator, "search", said.search) or (DEFAULT if verifier is not None else None)
     if strategy is None:
         raise UsageError(
             f"{generator} brings no search along; name a verifier trained for what it draws with --verifier, or "
@@ -99,17 +99,25 @@ def completed(
         )
     needs = registry.load("search", strategy).needs
     if "verifier" in needs and verifier is None:
-        verifier = said.verifiers.get(strategy)
+        verifier = _there(generator, "verifier", said.verifiers.get(strategy))
         if verifier is None:
             raise UsageError(
                 f"{strategy} needs a verifier trained for what {generator} draws; name it with --verifier."
             )
     if "corrector" in needs and corrector is None:
-        corrector = said.corrector
+        corrector = _there(generator, "corrector", said.corrector)
     models = {"generator": generator, "verifier": verifier, "corrector": corrector}
     named = Named(strategy, {role: name for role, name in models.items() if name is not None}, given)
     _ = named.settings()
     return named
+
+
+def _there(generator: str, role: str, name: str | None) -> str | None:
+    """The name that a generator's checkpoint says in a role; ImagecotError where there is no such thing."""
+    try:
+        return name if name is None else registry.check(role, name)
+    except ImagecotError as error:
+        raise ImagecotError(f"{generator} says a {role} that cannot be had: {error}") from None
 
 
 def load_model(role: str, name: str, precision: str | None = None) -> Any:

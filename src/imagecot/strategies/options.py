@@ -50,12 +50,11 @@ def settings_of(
         )
     for option in wrong_options(strategy, advised, context):
         advised.pop(option, None)
-    try:
-        with calling(strategy, "Settings"):
-            found = strategy.Settings.model_validate(advised | _plain(given), context=context)
-            unwritable = no_json(told(found))
-    except ValidationError as error:
-        raise UsageError(f"the options of {name} cannot be: {phrases(error)}.") from None
+    found = validated(strategy, advised | _plain(given), context)
+    if isinstance(found, ValidationError):
+        raise UsageError(f"the options of {name} cannot be: {phrases(found)}.")
+    with calling(strategy, "Settings"):
+        unwritable = no_json(told(found))
     if unwritable:
         raise UsageError(f"the options of {name} cannot be: {unwritable}.")
     return found
@@ -63,12 +62,19 @@ def settings_of(
 
 def wrong_options(strategy: Strategy, values: Mapping[str, Any], context: Mapping[str, Any]) -> list[str]:
     """The options whose values a strategy does not take."""
-    try:
-        with calling(strategy, "Settings"):
-            strategy.Settings.model_validate(dict(values), context=dict(context))
-    except ValidationError as error:
-        return [str(detail["loc"][0]) if detail["loc"] else next(iter(values)) for detail in error.errors()]
+    found = validated(strategy, values, context)
+    if isinstance(found, ValidationError):
+        return [str(detail["loc"][0]) if detail["loc"] else next(iter(values)) for detail in found.errors()]
     return []
+
+
+def validated(strategy: Strategy, values: Mapping[str, Any], context: Mapping[str, Any]) -> BaseModel | ValidationError:
+    """The settings of a strategy of these values, or what is wrong with them."""
+    with calling(strategy, "Settings"):
+        try:
+            return strategy.Settings.model_validate(dict(values), context=dict(context))
+        except ValidationError as error:
+            return error
 
 
 def told(settings: BaseModel) -> dict[str, Any]:

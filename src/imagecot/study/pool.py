@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from imagecot import guard
 from imagecot.contracts.detector import Detector
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.questions import ORM
@@ -111,7 +112,7 @@ class Judges:
     @property
     def weights(self) -> list[Any]:
         """What the verdicts of each depend on, by which they are told apart from those of other judges."""
-        records = [detector.record() for detector in self.detectors]
+        records = [guard.record(detector) for detector in self.detectors]
         found: list[Any] = json.loads(json.dumps([record.get("weights", record) for record in records]))
         return found
 

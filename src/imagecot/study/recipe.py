@@ -223,7 +223,7 @@ class Unit(NamedTuple):
 
 def _benchmark(detector: str, world: str | None) -> list[Metadata]:
     """The prompts that a world is tested by; that of the detector where none is said."""
-    return (find.world(world) if world else find.world_of(detector)).prompts()
+    return find.prompts_of(find.world(world) if world else find.world_of(detector), world)
 
 
 def prompts(detector: str, per_task: int, world: str | None = None) -> list[tuple[int, Metadata]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from imagecot import guard
 from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Generator, Predictor, Remasker
-from imagecot.contracts.paths import Paths, states
+from imagecot.contracts.paths import Paths
 from imagecot.contracts.prompts import Reader
 
 
@@ -23,7 +23,9 @@ def record(generator: Generator, prompt: str, seeds: Tensor) -> "Recorded":
     """Draw the paths of seeds (B,) of a prompt to their end and keep what they showed at every step."""
     start = guard.start(generator, [prompt], seeds)
     kept = [replace(start, shared=None, own=None)]
-    for paths in states(generator, start):
+    paths = start
+    while not paths.finished:
+        paths = guard.advance(generator, paths)
         predicted = guard.predicted(generator, paths) if isinstance(generator, Predictor) else None
         kept.append(replace(paths, shared=None, own=predicted))
     return Recorded(generator, prompt, kept)

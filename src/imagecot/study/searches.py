@@ -8,10 +8,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from imagecot import registry
-from imagecot.bounds import MOST_PATHS
-from imagecot.contracts.search import PathRecord, Strategy
+from imagecot.bounds import MOST_PATHS, shown
+from imagecot.contracts.search import Choice, PathRecord, Strategy
 from imagecot.errors import ImagecotError
+from imagecot.imported import calling
 from imagecot.promises import number_of_paths
+from imagecot.strategies.options import validated
 
 SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
 _FINISHED = PathRecord(score=0.5, first_clear=1, potential=0.5)
@@ -34,11 +36,8 @@ def wrong_settings(strategy: Strategy, options: Mapping[str, Any]) -> Validation
             strategy.Settings.__name__,
             [{"type": "extra_forbidden", "loc": (name,), "input": options[name]} for name in unknown],
         )
-    try:
-        strategy.Settings.model_validate(dict(options))
-    except ValidationError as error:
-        return error
-    return None
+    found = validated(strategy, options, {})
+    return found if isinstance(found, ValidationError) else None
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class How:
     @cached_property
     def replayed(self) -> bool:
         """Whether it takes one of the recorded paths of its generator; else it draws paths of its own."""
-        return self.strategy.replay([_FINISHED], self.settings) is not None
+        return self._replay([_FINISHED]) is not None
 
     @cached_property
     def chooses(self) -> bool:
@@ -73,7 +72,7 @@ class How:
 
     def choice(self, recorded: Sequence[PathRecord]) -> int:
         """Which of recorded paths it takes; ImagecotError where it takes none of them."""
-        taken = self.strategy.replay(recorded, self.settings)
+        taken = self._replay(recorded)
         if taken is not None:
             path = taken.candidates[taken.index]
             for k, record in enumerate(recorded):
@@ -83,6 +82,24 @@ class How:
             f"the replay of {self.name} takes none of the paths that it was given; let it return one of them, or None "
             "for every group of paths."
         )
+
+    def _replay(self, recorded: Sequence[PathRecord]) -> Choice | None:
+        """What it takes; ImagecotError where that is no choice."""
+        with calling(self.strategy, "replay"):
+            taken = self.strategy.replay(recorded, self.settings)
+        if taken is None:
+            return None
+        found: Any = taken
+        if (
+            not isinstance(found, Choice)
+            or type(found.index) is not int
+            or not 0 <= found.index < len(found.candidates)
+        ):
+            raise ImagecotError(
+                f"the replay of {self.name} returns {shown(found)}; let it return None or a Choice of one of the paths "
+                "that it was given."
+            )
+        return taken
 
     def sizes(self, n: int) -> list[int]:
         """The numbers of paths to ask for, up to n, for which its score and seconds are of interest.

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from imagecot import models, registry
+from imagecot.errors import ImagecotError, UsageError
+from imagecot.imported import calling
+from imagecot.promises import wrong_prompts
 from imagecot.worlds.geneval import GenEval
 
 if TYPE_CHECKING:
@@ -49,6 +52,16 @@ def world_of(detector: str, first: str | None = None) -> "World":
     return GenEval()
 
 
+def prompts_of(home: "World", name: str | None = None) -> "list[Metadata]":
+    """The prompts that a world is tested by; UsageError where they are none."""
+    with calling(home, "prompts"):
+        found = home.prompts()
+    wrong = wrong_prompts(home, found)
+    if wrong:
+        raise UsageError(f"{name or type(home).__qualname__} is no world that can be used: {wrong}.")
+    return found
+
+
 def load_judges(detector: str, colors: str | None = None, first: str | None = None) -> "list[Detector]":
     """Load a detector by its name, then the others that its world judges by.
 
@@ -60,7 +73,11 @@ def load_judges(detector: str, colors: str | None = None, first: str | None = No
     home = world_of(detector, first)
     if registry.is_code("detector", detector) and detector not in home.judges:
         return [registry.load("detector", detector)]
-    return list(home.load_judges(detector, colors))
+    with calling(home, "load_judges"):
+        loaded = list(home.load_judges(detector, colors))
+    if not loaded:
+        raise ImagecotError(f"{type(home).__qualname__}.load_judges returns nobody; let it return a detector at least.")
+    return [registry.met("detector", type(one).__qualname__, one) for one in loaded]
 
 
 def judges_of(detector: str, first: str | None = None) -> list[str]:
@@ -90,7 +107,7 @@ def digests(detector: str) -> dict[str, str]:
 
 def benchmark_of(detector: str, first: str | None = None) -> "list[Metadata]":
     """The prompts that the world of a detector is tested by."""
-    return world_of(detector, first).prompts()
+    return prompts_of(world_of(detector, first))
 
 
 def held_out_of(detector: str) -> list[str]:
