@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from imagecot.contracts.questions import ORM, REFLECTION
-from imagecot.contracts.verifier import Usage
+from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.geneval.prompts import load_benchmark_prompts
 from imagecot.geneval.reading import read_prompt
 from imagecot.reflection.by_asking import examine, examined
@@ -137,7 +137,7 @@ def test_a_reflection_that_was_examined_reads_like_one_that_was_written():
 
 def test_a_search_counts_what_an_examination_asks():
     seeing = Seeing(0.2)
-    seeing.begin = lambda images, prompts, question: (torch.full((len(images),), 0.1), object())  # nothing is clear
+    seeing.begin = lambda images, prompts, question: (torch.full((len(images),), 0.1), Conversation(question))  # nothing is clear
     trace = search(
         "a photo of a cup and an apple", generator=tiny_generator(steps=3), verifier=seeing, strategy="parm++", n=4
     )

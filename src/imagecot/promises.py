@@ -26,7 +26,7 @@ MOST_CODES = 2**31 - 1
 MOST_PIXELS = 100_000_000  # of an image
 NEEDS = ("verifier", "reflector", "corrector")
 # What a search is called with beside its settings.
-_TAKEN = {
+TAKEN = {
     *("prompt", "prompts", "generator", "verifier", "corrector", "strategy", "n", "seed", "seeds"),
     *("progress", "folder", "names", "weights", "of_paths"),
 }
@@ -74,9 +74,6 @@ def wrong_search(search: "Strategy") -> str | None:
     model: Any = search.Settings
     if not isinstance(model, type) or not issubclass(model, BaseModel):
         return f"its Settings must be a class of pydantic's BaseModel, not {shown(model)}"
-    taken = [name for name in model.model_fields if name in _TAKEN]
-    if taken:
-        return f"its Settings have {taken[0]}, which every search is called with; name it otherwise"
     needs: Any = search.needs
     if not isinstance(needs, AnySet) or not needs <= {*NEEDS}:
         return f"its needs must be a set of some of {', '.join(NEEDS)}, not {shown(needs)}"

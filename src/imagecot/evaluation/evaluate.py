@@ -16,7 +16,7 @@ from torch import Tensor
 
 from imagecot import guard, interruption
 from imagecot.contracts.detector import Detections, Detector
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.evaluation.folder import Entry, ImageSet, read_image, write_entry
 from imagecot.evaluation.state import IMAGES, Evaluation, Judges, Piece, Row, Unit, pieces, pieces_of, settings_of
 from imagecot.files import make_own_folder
@@ -77,12 +77,16 @@ def plan(source: ImageSet | Drawing) -> list[Piece]:
 
 def check_drawing(drawing: Drawing, models: Models) -> None:
     """Raise UsageError where a prompt cannot be drawn or judged, or the models cannot do what the search needs."""
+    from imagecot.promises import TAKEN
     from imagecot.prompts import check_prompts
     from imagecot.strategies.request import Request
 
     assert models.generator is not None
     texts = [metadata["prompt"] for metadata in drawing.prompts]
     check_prompts(texts, models.generator, models.verifier, models.corrector)
+    taken = sorted(TAKEN.intersection(drawing.named.given))
+    if taken:
+        raise UsageError(f"an evaluation cannot set {taken[0]} of a search; leave it out.")
     named, drawers = drawing.named, (models.generator, models.verifier)
     for text in texts:
         Request(text, *drawers, named.strategy, drawing.n, drawing.seed, named.given, models.corrector)
