@@ -137,7 +137,10 @@ def test_a_reflection_that_was_examined_reads_like_one_that_was_written():
 
 def test_a_search_counts_what_an_examination_asks():
     seeing = Seeing(0.2)
-    seeing.begin = lambda images, prompts, question: (torch.full((len(images),), 0.1), Conversation(question))  # nothing is clear
+    seeing.begin = lambda images, prompts, question: (  # nothing is clear
+        torch.full((len(images),), 0.1),
+        Conversation(question),
+    )
     trace = search(
         "a photo of a cup and an apple", generator=tiny_generator(steps=3), verifier=seeing, strategy="parm++", n=4
     )
