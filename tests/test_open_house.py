@@ -350,3 +350,17 @@ def test_study_of_a_world(imagecot, outside):
         assert overall == pytest.approx(by_groups(rows, n), abs=1e-9)
     code, _, err = imagecot("study", "study.yaml", "world=weave:Loom", "output=other")
     assert code == 2 and "weave:Loom is no world" in err and err.count("\n") == 1
+
+
+def test_a_search_may_take_any_finished_path_of_very_many(outside):
+    """Of more than 256 paths the images of the best are kept; one that is taken all the same is drawn once more."""
+    from imagecot import search
+    from weave import Eye, Weave, Worst
+
+    trace = search(PROMPT, generator=Weave(), verifier=Eye(), strategy=Worst(), n=300, seed=5)
+    drawn = [path(words(PROMPT), seed) for seed in path_seeds(5, 300).tolist()]
+    scores = [likes(PROMPT, codes) for codes in drawn]
+    assert trace.chosen == min(range(300), key=lambda k: (scores[k], k))
+    assert int((torch.from_numpy(np.array(trace.image)).int() - pixels(drawn[trace.chosen])).abs().max()) <= 1
+    assert (trace.cost.generator_rows, trace.cost.previews) == (301 * ROWS, 301)
+    assert trace.picture.height > 0 and trace.candidates[trace.chosen].previews.keys() == {1, 2}

@@ -20,7 +20,7 @@ from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import Question
 from imagecot.contracts.reflection import Reflection, Reflector
 from imagecot.contracts.search import Assess, Candidate, Choice, Run, Strategy
-from imagecot.contracts.verifier import Conversation, Usage, Verifier
+from imagecot.contracts.verifier import Conversation, Selectable, Usage, Verifier
 from imagecot.errors import ImagecotError, first_line
 from imagecot.imported import calling
 from imagecot.promises import no_json
@@ -86,10 +86,12 @@ def ask(
 def begin(verifier: Verifier, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
     """`verifier.begin`."""
     found: Any = _called(verifier, "begin", lambda: verifier.begin(images, prompts, question))
-    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], Conversation):
+    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], Selectable):
         raise _broken(verifier, "begin", f"{_kind(found)}", "a pair of P(yes) and a Conversation")
-    _called(verifier, "begin", lambda: found[1].check(len(images)))
-    return _answers(verifier, "begin", found[0], len(images)), found[1]
+    conversation: Any = found[1]
+    if isinstance(conversation, Conversation):
+        _called(verifier, "begin", lambda: conversation.check(len(images)))
+    return _answers(verifier, "begin", found[0], len(images)), conversation
 
 
 def usage(verifier: Verifier, before: Usage) -> Usage:
@@ -157,6 +159,7 @@ def choose(search: Strategy, run: Run) -> Choice:
     if not _counted(index) or index >= len(candidates):
         raise _broken(search, "choose", f"index {shown(index)}", f"one of its {len(candidates)} candidates")
     taken = candidates[index]
+    run.show(taken)
     if taken.truncated_at is not None or taken.image is None:
         raise _broken(search, "choose", f"candidate {index}, which was not drawn to its end", "one that was")
     for k, one in enumerate(candidates):

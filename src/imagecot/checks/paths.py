@@ -147,7 +147,7 @@ def paths_can_be_resumed(subject: Subject) -> str | None:
 
 
 def resumed_paths_show_what_they_showed(subject: Subject) -> str | None:
-    """Entered again after each step they have the previews that they had; of a `Predictor` its predictions are asked."""
+    """Entered again after each step they have the previews that they had; a `Predictor` need not."""
     if isinstance(subject.generator, Predictor):
         return None
     state = subject.start()

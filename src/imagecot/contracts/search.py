@@ -177,6 +177,10 @@ class Run(Protocol):
         """Decode finished paths into the images of their candidates, and ask the ORM question about them."""
         ...
 
+    def show(self, candidate: Candidate) -> None:
+        """See to it that a finished candidate has its image: of very many, only those of the best are kept."""
+        ...
+
     def reflect(self, candidate: Candidate) -> "Reflection":
         """Ask what is wrong with the image of a finished candidate."""
         ...

@@ -38,6 +38,15 @@ class Usage:
         )
 
 
+@runtime_checkable
+class Selectable(Protocol):
+    """What a search needs of the conversations about B images, whoever wrote them: those about some of the images."""
+
+    def select(self, indices: Tensor) -> Self:
+        """The conversations of some images: indices (k,) int64 or (B,) bool."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Conversation:
     """A turn that was read about B images, for a follow-up question that encodes no image again.

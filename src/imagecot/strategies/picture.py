@@ -100,7 +100,7 @@ def _notes(trace: "Trace") -> list[str]:
 def draw_steps(trace: "Trace") -> Image.Image:
     """Return the picture of a trace whose shown candidates have their previews."""
     steps = shown_steps(trace.steps)
-    rows = shown(trace.candidates)
+    rows = shown(trace.candidates, trace.chosen)
     notes = _notes(trace)
     # The choice first, the others in their order; with rounds of reflection, the order of the story.
     rows.sort(key=lambda index: trace.candidates[index].round if notes else index != trace.chosen)

@@ -23,7 +23,7 @@ from imagecot.reflection.reflect import reflect_on
 from imagecot.strategies.request import Request
 from imagecot.strategies.resume import Partial
 from imagecot.strategies.together import draw_together
-from imagecot.strategies.trace import Seen, ranked, shown, shown_steps
+from imagecot.strategies.trace import Seen, ranked, shown_steps
 
 LARGEST_GROUP = 256  # paths in progress at once
 KEPT_IMAGES = 256  # images of the best so many candidates stay in memory
@@ -47,6 +47,7 @@ class Run:
     cost: Cost = field(default_factory=Cost)
     done: int = 0
     _start: Paths | None = None
+    _forgotten: set[int] = field(default_factory=set)  # seeds of the paths whose images were dropped
 
     def __post_init__(self) -> None:
         self.prompt, self.seed, self.n = self.request.prompt, self.request.seed, self.request.paths
@@ -70,7 +71,7 @@ class Run:
         back; of many candidates, only the best keep their image and what the picture of the steps needs.
         """
         if self.drawn is not None:
-            _forget(self.drawn)
+            self._forgotten = _forget(self.drawn)
             return self.drawn
         seeds = self.seeds
         # More than one forward pass takes brings nothing, and a smaller group is lost less when interrupted.
@@ -80,7 +81,7 @@ class Run:
             group = seeds[first : first + size]
             unit = f"paths-{first:06d}-{first + len(group):06d}"
             candidates += self.once(unit, lambda group=group: self._draw(self.start(group), assess))  # type: ignore[misc]
-            _forget(candidates)
+            self._forgotten = _forget(candidates)
             self._report((first + len(group)) * self.generator.steps)
         return candidates
 
@@ -141,6 +142,16 @@ class Run:
         """Return the images (B, 3, H, W) in [0, 1] that the paths predict now."""
         self.cost += Cost(previews=len(paths))
         return guard.preview(self.generator, paths)
+
+    def show(self, candidate: Candidate) -> None:
+        """Draw a finished path once more, where its image was dropped because there were very many."""
+        if candidate.image is not None or candidate.seed not in self._forgotten:
+            return
+        paths = self.start(torch.tensor([candidate.seed]))
+        while not paths.finished:
+            paths = self.advance(paths, [candidate])
+        self.cost += Cost(previews=1)
+        candidate.image = to_pictures(guard.decode(self.generator, paths.codes))[0]
 
     def score(self, paths: Paths, candidates: list[Candidate]) -> None:
         """Decode finished paths into the images of `candidates`, and ask the ORM question where there is a verifier."""
@@ -242,11 +253,11 @@ class Run:
             self.progress(min(done, total), total)  # rounds of reflection come on top, and nobody knows how many
 
 
-def _forget(candidates: list[Candidate]) -> None:
-    """Drop the images of all but the best candidates, and the codes of all that no picture will show."""
-    for index in ranked(candidates)[KEPT_IMAGES:]:
+def _forget(candidates: list[Candidate]) -> set[int]:
+    """Drop images and codes of all but the best candidates and a few that were stopped; the indices of the former."""
+    finished = ranked(candidates)
+    stopped = [k for k, candidate in enumerate(candidates) if candidate.truncated_at is not None]
+    for index in (*finished[KEPT_IMAGES:], *stopped[KEPT_IMAGES:]):
         candidates[index].image = None
-    keep = set(shown(candidates))
-    for index, candidate in enumerate(candidates):
-        if index not in keep:
-            candidate.codes.clear()
+        candidates[index].codes.clear()
+    return {candidates[index].seed for index in finished[KEPT_IMAGES:]}

@@ -55,8 +55,11 @@ def ranked(candidates: list[Candidate]) -> list[int]:
     return sorted(finished, key=lambda i: -(candidates[i].score or 0.0))
 
 
-def shown(candidates: list[Candidate]) -> list[int]:
-    """Return the indices of the paths that a picture shows: the best, a few truncated ones, the best of each round."""
+def shown(candidates: list[Candidate], chosen: int | None = None) -> list[int]:
+    """Return the indices of the paths that a picture shows: the best, a few truncated ones, the best of each round.
+
+    chosen  the path that is shown in any case, as a search may take another than the best
+    """
     finished = ranked(candidates)
     corrected: list[int] = []
     for number in range(1, 1 + max((candidate.round for candidate in candidates), default=0)):
@@ -64,7 +67,8 @@ def shown(candidates: list[Candidate]) -> list[int]:
     room = SHOWN_PATHS - len(corrected)
     truncated = [i for i, candidate in enumerate(candidates) if candidate.truncated_at is not None]
     best = [i for i in finished if not candidates[i].round][: max(room - len(truncated[:SHOWN_TRUNCATED]), 1)]
-    return best + truncated[: room - len(best)] + corrected
+    rows = best + truncated[: room - len(best)] + corrected
+    return rows if chosen is None or chosen in rows else [chosen, *rows[:-1]]
 
 
 def shown_steps(steps: int, columns: int = 6) -> list[int]:
@@ -150,7 +154,7 @@ class Trace:
         """Decode what was recorded of the shown paths, all in one batch; return how many images that were."""
         wanted = [
             (candidate, Seen(candidate.seed, step, codes))
-            for candidate in (self.candidates[i] for i in shown(self.candidates))
+            for candidate in (self.candidates[i] for i in shown(self.candidates, self.chosen))
             for step, codes in candidate.codes.items()
             if step not in candidate.previews and (step < self.steps or candidate.image is None)
         ]
