@@ -354,8 +354,9 @@ def test_study_of_a_world(imagecot, outside):
 
 def test_a_search_may_take_any_finished_path_of_very_many(outside):
     """Of more than 256 paths the images of the best are kept; one that is taken all the same is drawn once more."""
-    from imagecot import search
     from weave import Eye, Weave, Worst
+
+    from imagecot import search
 
     trace = search(PROMPT, generator=Weave(), verifier=Eye(), strategy=Worst(), n=300, seed=5)
     drawn = [path(words(PROMPT), seed) for seed in path_seeds(5, 300).tolist()]

@@ -4,7 +4,6 @@ Each is the call itself where nothing is wrong. ImagecotError, naming the class 
 contract; and for whatever other people's code raises.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -19,9 +18,9 @@ from imagecot.contracts.generator import Corrector, Generator, Predictor
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import Question
 from imagecot.contracts.reflection import Reflection, Reflector
-from imagecot.contracts.search import Assess, Candidate, Choice, Run, Strategy
+from imagecot.contracts.search import Assess, Candidate, Run, Strategy
 from imagecot.contracts.verifier import Conversation, Selectable, Usage, Verifier
-from imagecot.errors import ImagecotError, first_line
+from imagecot.errors import ImagecotError
 from imagecot.imported import calling
 from imagecot.promises import no_json
 
@@ -31,13 +30,13 @@ _ROUNDING = 1e-3  # by which a level may leave [0, 1]
 
 def start(generator: Generator, prompts: list[str], seeds: Tensor) -> Paths:
     """`generator.start`."""
-    found = _called(generator, "start", lambda: generator.start(prompts, seeds))
+    found = called(generator, "start", lambda: generator.start(prompts, seeds))
     return _paths(generator, generator, "start", found, seeds, 0)
 
 
 def resume(generator: Generator, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
     """`generator.resume`."""
-    found = _called(generator, "resume", lambda: generator.resume(prompts, seeds, codes, step))
+    found = called(generator, "resume", lambda: generator.resume(prompts, seeds, codes, step))
     return _paths(generator, generator, "resume", found, seeds, step)
 
 
@@ -45,33 +44,33 @@ def correct(
     drawer: Corrector, generator: Generator, prompts: list[str], seeds: Tensor, corrections: Sequence[Correction]
 ) -> Paths:
     """`drawer.correct`; generator has the same canvas and steps."""
-    found = _called(drawer, "correct", lambda: drawer.correct(prompts, seeds, corrections))
+    found = called(drawer, "correct", lambda: drawer.correct(prompts, seeds, corrections))
     return _paths(drawer, generator, "correct", found, seeds, 0)
 
 
 def advance(generator: Generator, paths: Paths) -> Paths:
     """`generator.advance`."""
-    found = _called(generator, "advance", lambda: generator.advance(paths))
+    found = called(generator, "advance", lambda: generator.advance(paths))
     return _paths(generator, generator, "advance", found, paths.seeds, paths.step + 1)
 
 
 def preview(generator: Generator, paths: Paths) -> Tensor:
     """`generator.preview`."""
-    found = _called(generator, "preview", lambda: generator.preview(paths))
+    found = called(generator, "preview", lambda: generator.preview(paths))
     return _images(generator, "preview", found, len(paths))
 
 
 def decode(generator: Generator, codes: Tensor) -> Tensor:
     """`generator.decode`."""
-    found = _called(generator, "decode", lambda: generator.decode(codes))
+    found = called(generator, "decode", lambda: generator.decode(codes))
     return _images(generator, "decode", found, len(codes))
 
 
 def predicted(generator: Predictor, paths: Paths) -> Tensor:
     """`generator.predicted`."""
-    found: Any = _called(generator, "predicted", lambda: generator.predicted(paths))
+    found: Any = called(generator, "predicted", lambda: generator.predicted(paths))
     if not isinstance(found, Tensor) or found.dtype != int64 or found.shape != paths.codes.shape:
-        raise _broken(generator, "predicted", _kind(found), f"int64 of shape {tuple(paths.codes.shape)}")
+        raise broken(generator, "predicted", kind(found), f"int64 of shape {tuple(paths.codes.shape)}")
     return found
 
 
@@ -79,40 +78,40 @@ def ask(
     verifier: Verifier, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None
 ) -> Tensor:
     """`verifier.ask`."""
-    found = _called(verifier, "ask", lambda: verifier.ask(images, prompts, question, after))
+    found = called(verifier, "ask", lambda: verifier.ask(images, prompts, question, after))
     return _answers(verifier, "ask", found, len(images))
 
 
 def begin(verifier: Verifier, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
     """`verifier.begin`."""
-    found: Any = _called(verifier, "begin", lambda: verifier.begin(images, prompts, question))
+    found: Any = called(verifier, "begin", lambda: verifier.begin(images, prompts, question))
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], Selectable):
-        raise _broken(verifier, "begin", f"{_kind(found)}", "a pair of P(yes) and a Conversation")
+        raise broken(verifier, "begin", f"{kind(found)}", "a pair of P(yes) and a Conversation")
     conversation: Any = found[1]
     if isinstance(conversation, Conversation):
-        _called(verifier, "begin", lambda: conversation.check(len(images)))
+        called(verifier, "begin", lambda: conversation.check(len(images)))
     return _answers(verifier, "begin", found[0], len(images)), conversation
 
 
 def usage(verifier: Verifier, before: Usage) -> Usage:
     """What a verifier has done since `before`."""
-    found: Any = _called(verifier, "usage", lambda: verifier.usage)
+    found: Any = called(verifier, "usage", lambda: verifier.usage)
     if not isinstance(found, Usage):
-        raise _broken(verifier, "usage", _kind(found), "a Usage")
-    used: Usage = _called(verifier, "usage", lambda: found - before)
-    if not all(_counted(count) for count in (used.judge_calls, used.tokens_judged)) or not 0 <= used.seconds < math.inf:
-        raise _broken(verifier, "usage", f"{found}, after {before}", "counts that never fall")
+        raise broken(verifier, "usage", kind(found), "a Usage")
+    used: Usage = called(verifier, "usage", lambda: found - before)
+    if not all(counted(count) for count in (used.judge_calls, used.tokens_judged)) or not 0 <= used.seconds < math.inf:
+        raise broken(verifier, "usage", f"{found}, after {before}", "counts that never fall")
     return used
 
 
 def reflect(verifier: Reflector, images: Tensor, prompt: str) -> Reflection:
     """`verifier.reflect` of one image (1, 3, H, W)."""
-    found: Any = _called(verifier, "reflect", lambda: verifier.reflect(images, [prompt]))
+    found: Any = called(verifier, "reflect", lambda: verifier.reflect(images, [prompt]))
     if not isinstance(found, Sequence) or len(found) != 1 or not isinstance(found[0], Reflection):
-        raise _broken(verifier, "reflect", _kind(found), "a list with a Reflection for each image")
+        raise broken(verifier, "reflect", kind(found), "a list with a Reflection for each image")
     answer: Any = found[0]
     if not isinstance(answer.text, str) or not isinstance(answer.complete, bool):
-        raise _broken(verifier, "reflect", shown(answer), "a text, and whether it is complete")
+        raise broken(verifier, "reflect", shown(answer), "a text, and whether it is complete")
     if not _probability(answer.p_yes):
         raise _no_probability(verifier, "reflect")
     return found[0]
@@ -120,12 +119,12 @@ def reflect(verifier: Reflector, images: Tensor, prompt: str) -> Reflection:
 
 def detect(detector: Detector, images: Sequence[Tensor]) -> list[Detections]:
     """`detector.detect`."""
-    found: Any = _called(detector, "detect", lambda: detector.detect(images))
+    found: Any = called(detector, "detect", lambda: detector.detect(images))
     if not isinstance(found, list) or len(found) != len(images) or not all(isinstance(d, Detections) for d in found):
-        raise _broken(detector, "detect", _kind(found), f"a list of {len(images)} Detections")
+        raise broken(detector, "detect", kind(found), f"a list of {len(images)} Detections")
     for one in found:
         if not isinstance(one.boxes, Mapping) or not all(_boxes(raw) for raw in one.boxes.values()):
-            raise _broken(
+            raise broken(
                 detector,
                 "detect",
                 f"boxes {shown(one.boxes)}",
@@ -136,58 +135,30 @@ def detect(detector: Detector, images: Sequence[Tensor]) -> list[Detections]:
 
 def record(detector: Detector) -> dict[str, Any]:
     """`detector.record`."""
-    found: Any = _called(detector, "record", lambda: detector.record())
+    found: Any = called(detector, "record", lambda: detector.record())
     wrong = no_json(found)
     if wrong:
         raise ImagecotError(f"{type(detector).__qualname__}.record: {wrong}.")
     return dict(found)
 
 
-def choose(search: Strategy, run: Run) -> Choice:
-    """`search.choose`: what it takes is a finished path with its image."""
-    from pydantic import ValidationError
-
-    from imagecot.reading import phrases
-    from imagecot.strategies.lines import CandidateLine, as_line
-
-    found: Any = _called(search, "choose", lambda: search.choose(run))
-    if not isinstance(found, Choice):
-        raise _broken(search, "choose", _kind(found), "a Choice")
-    candidates, index = found.candidates, found.index
-    if not isinstance(candidates, Sequence) or not all(isinstance(one, Candidate) for one in candidates):
-        raise _broken(search, "choose", f"candidates that are {_kind(candidates)}", "a list of Candidate")
-    if not _counted(index) or index >= len(candidates):
-        raise _broken(search, "choose", f"index {shown(index)}", f"one of its {len(candidates)} candidates")
-    taken = candidates[index]
-    run.show(taken)
-    if taken.truncated_at is not None or taken.image is None:
-        raise _broken(search, "choose", f"candidate {index}, which was not drawn to its end", "one that was")
-    for k, one in enumerate(candidates):
-        try:
-            CandidateLine.model_validate_json(json.dumps(as_line(one)))
-            if not _shown(one):
-                raise TypeError("its image, codes or previews are no pictures and tensors")
-        except (AttributeError, TypeError, ValueError) as error:
-            wrong = phrases(error) if isinstance(error, ValidationError) else first_line(error)
-            raise _broken(search, "choose", f"candidate {k} ({wrong})", "what a trace can hold") from None
-    return found
-
-
 def assess(ask: Assess, search: Strategy, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
     """The rows of the paths that a search stops, by its own `ask`."""
-    rows: Any = _called(search, "assess", lambda: ask(run, paths, candidates))
+    rows: Any = called(search, "assess", lambda: ask(run, paths, candidates))
     count = len(candidates)
-    if not isinstance(rows, Sequence) or not all(_counted(row) and row < count for row in rows):
-        raise _broken(search, "assess", shown(rows), f"a list of rows to stop, each from 0 to {count - 1}")
+    if not isinstance(rows, Sequence) or not all(counted(row) and row < count for row in rows):
+        raise broken(search, "assess", shown(rows), f"a list of rows to stop, each from 0 to {count - 1}")
     return [*rows]
 
 
-def _called(model: object, method: str, make: Callable[[], Made]) -> Made:
+def called(model: object, method: str, make: Callable[[], Made]) -> Made:
+    """What a call of a method makes; ImagecotError, naming both, for whatever other people's code raises."""
     with calling(model, method):
         return make()
 
 
-def _broken(model: object, method: str, seen: str, wanted: str) -> ImagecotError:
+def broken(model: object, method: str, seen: str, wanted: str) -> ImagecotError:
+    """The failure of a method that returns something else than its contract says."""
     return ImagecotError(f"{type(model).__qualname__}.{method} returns {seen}; let it return {wanted}.")
 
 
@@ -202,7 +173,7 @@ def _paths(drawer: object, generator: Generator, method: str, found: Any, seeds:
     """The paths that a method returned: those of seeds (B,), of the canvas, after `step` steps."""
     rows = len(seeds)
     if not isinstance(found, Paths):
-        raise _broken(drawer, method, _kind(found), "Paths")
+        raise broken(drawer, method, kind(found), "Paths")
     shape, canvas = (rows, generator.canvas.positions), generator.canvas
     for name, tensor, wanted in (
         ("codes", found.codes, shape),
@@ -210,38 +181,38 @@ def _paths(drawer: object, generator: Generator, method: str, found: Any, seeds:
         ("prompt_index", found.prompt_index, (rows,)),
     ):
         if not isinstance(tensor, Tensor) or tensor.dtype != int64 or tensor.shape != wanted:
-            raise _broken(drawer, method, f"{name} that are {_kind(tensor)}", f"int64 of shape {wanted}")
-    if not _counted(found.step) or (found.step, found.steps) != (step, generator.steps):
-        raise _broken(
+            raise broken(drawer, method, f"{name} that are {kind(tensor)}", f"int64 of shape {wanted}")
+    if not counted(found.step) or (found.step, found.steps) != (step, generator.steps):
+        raise broken(
             drawer,
             method,
             f"paths at step {shown(found.step)} of {shown(found.steps)}",
             f"paths at step {step} of {generator.steps}",
         )
     if found.seeds is not seeds and not equal(found.seeds, seeds.to(found.seeds.device)):
-        raise _broken(drawer, method, "paths of other seeds", "those that it was given")
+        raise broken(drawer, method, "paths of other seeds", "those that it was given")
     if found.finished and rows:
         low, high = (int(bound) for bound in found.codes.aminmax())
         if low < 0 or high >= canvas.codes:
-            raise _broken(drawer, method, f"finished codes from {low} to {high}", f"codes from 0 to {canvas.codes - 1}")
+            raise broken(drawer, method, f"finished codes from {low} to {high}", f"codes from 0 to {canvas.codes - 1}")
     return found
 
 
 def _images(generator: Generator, method: str, found: Any, rows: int) -> Tensor:
     shape = (rows, 3, *generator.canvas.image)
     if not _floats(found) or found.shape != shape:
-        raise _broken(generator, method, _kind(found), f"floats of shape {shape}")
+        raise broken(generator, method, kind(found), f"floats of shape {shape}")
     tensor: Tensor = found.detach()
     if rows:
         low, high = (float(bound) for bound in tensor.aminmax())
         if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # of NaN neither holds
-            raise _broken(generator, method, f"levels from {low:g} to {high:g}", "levels from 0 to 1")
+            raise broken(generator, method, f"levels from {low:g} to {high:g}", "levels from 0 to 1")
     return tensor
 
 
 def _answers(verifier: Verifier, method: str, found: Any, rows: int) -> Tensor:
     if not _floats(found) or found.ndim != 1:
-        raise _broken(verifier, method, _kind(found), f"floats of shape {(rows,)}")
+        raise broken(verifier, method, kind(found), f"floats of shape {(rows,)}")
     if len(found) != rows or not all(0.0 <= p <= 1.0 for p in found.tolist()):
         raise _no_probability(verifier, method)
     answers: Tensor = found.detach()
@@ -262,24 +233,17 @@ def _floats(found: object) -> bool:
     return isinstance(found, Tensor) and found.is_floating_point() and found.layout == strided and not found.is_meta
 
 
-def _kind(found: object) -> str:
+def kind(found: object) -> str:
+    """What something is, in words."""
     if isinstance(found, Tensor):
         place = "meta " if found.is_meta else "" if found.layout == strided else "sparse "
         return f"{place}{str(found.dtype).removeprefix('torch.')} of shape {tuple(found.shape)}"
     return "None" if found is None else f"a {type(found).__name__}"
 
 
-def _counted(value: object) -> bool:
+def counted(value: object) -> bool:
+    """Whether something is a whole number of at least 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _shown(candidate: Candidate) -> bool:
-    """Whether what a picture shows of a candidate is what it should be."""
-    from PIL.Image import Image
-
-    images = [*candidate.previews.values(), *([] if candidate.image is None else [candidate.image])]
-    codes = candidate.codes.values()
-    return all(isinstance(one, Image) for one in images) and all(isinstance(one, Tensor) for one in codes)
 
 
 def _probability(value: object) -> bool:

@@ -36,9 +36,12 @@ def wrong_generator(generator: "Generator") -> str | None:
     """What is wrong with the steps, costs, settings or canvas of a generator."""
     from imagecot.contracts.generator import Canvas
 
-    counts = {"steps": MOST_STEPS, "rows_per_path": MOST_STEPS, "paths_per_pass": 2**63 - 1}
-    for name, most in counts.items():
-        wrong = _no_number(getattr(generator, name), f"its {name}", most)
+    for name, value, most in (
+        ("steps", generator.steps, MOST_STEPS),
+        ("rows_per_path", generator.rows_per_path, MOST_STEPS),
+        ("paths_per_pass", generator.paths_per_pass, 2**63 - 1),
+    ):
+        wrong = _no_number(value, f"its {name}", most)
         if wrong:
             return wrong
     canvas = generator.canvas

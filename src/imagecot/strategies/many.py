@@ -14,6 +14,7 @@ from imagecot.contracts.paths import Paths
 from imagecot.contracts.search import Batched, Candidate, Cost, Strategy
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
+from imagecot.strategies.chosen import choose
 from imagecot.strategies.request import Request
 from imagecot.strategies.run import LARGEST_GROUP, Run
 from imagecot.strategies.search import carry_out
@@ -77,7 +78,7 @@ def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
     traces = []
     for request, run in zip(requests, runs, strict=True):
         began = time.perf_counter()
-        choice = guard.choose(request.search, run)
+        choice = choose(request.search, run)
         run.cost += Cost(seconds=time.perf_counter() - began)
         traces.append(request.trace(run, choice))
     return traces

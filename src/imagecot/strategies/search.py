@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from imagecot import guard
 from imagecot.bounds import shown
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.search import Cost, Strategy
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.strategies.chosen import choose
 from imagecot.strategies.folder import open_folder
 from imagecot.strategies.request import Request
 from imagecot.strategies.resume import Partial
@@ -68,7 +68,7 @@ def carry_out(request: Request, partial: Partial | None = None, progress: Progre
     """Search, and return what it left."""
     run = Run(request, partial, progress)
     began = time.perf_counter()
-    choice = guard.choose(request.search, run)
+    choice = choose(request.search, run)
     run.cost += Cost(seconds=time.perf_counter() - began)
     return request.trace(run, choice)
 
