@@ -10,7 +10,6 @@ import importlib.util
 import inspect
 import os
 import re
-import signal
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -216,7 +215,7 @@ def raised_by(what: str) -> Iterator[None]:
         raise
     except BaseException as error:
         # Where Ctrl-C is caught, whatever looks like it comes from the code itself.
-        asked = isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        asked = isinstance(error, KeyboardInterrupt) and not interruption.catching()
         if asked or isinstance(error, interruption.Stopped | GeneratorExit) or is_out_of_memory(error):
             raise
         raise ImagecotError(f"{what} ({told(error)}); mend it, or name another.") from error

@@ -50,6 +50,11 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _asked
 
 
+def catching() -> bool:
+    """Whether signals raise `Stopped`, so that a KeyboardInterrupt comes from the code that raises it."""
+    return _stop in (signal.getsignal(number) for number in _NAMES)
+
+
 def asked() -> Stopped | None:
     """The request to stop that came in, if there was one."""
     return _asked
