@@ -15,6 +15,15 @@ settings.load_profile("imagecot")
 os.environ["IMAGECOT_TRACEBACK"] = "1"  # an exception that nobody foresaw shall fail a test
 
 
+@pytest.fixture(autouse=True)
+def signals_as_they_were():
+    """A test that runs the command line leaves no handler of signals to the tests after it."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def imagecot(monkeypatch, capsys, tmp_path):
     """Run the command line inside this process, in an empty folder; return exit code, stdout and stderr."""
