@@ -16,12 +16,10 @@ os.environ["IMAGECOT_TRACEBACK"] = "1"  # an exception that nobody foresaw shall
 
 
 @pytest.fixture(autouse=True)
-def signals_as_they_were():
-    """A test that runs the command line leaves no handler of signals to the tests after it."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+def signals_as_in_a_new_process():
+    """Whatever ran before, a fixture of a module or a test of the command line, left no handlers of signals."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture
