@@ -6,10 +6,9 @@ from imagecot.checks import capabilities, paths
 from imagecot.checks.drawing import PROMPTS, Subject, differing
 from imagecot.checks.members import lacks
 from imagecot.checks.outcome import Outcome, Rule, tried
-from imagecot.checks.settings import said, unnamed
+from imagecot.checks.settings import json_and_stay, said, unnamed
 from imagecot.contracts.generator import Canvas, Generator
 from imagecot.contracts.paths import UNDECIDED, Paths
-from imagecot.promises import no_json
 
 
 def check_generator(generator: Generator, prompts: tuple[str, str] = PROMPTS) -> list[Outcome]:
@@ -46,14 +45,8 @@ def costs_and_sizes_can_be(subject: Subject) -> str | None:
 
 def settings_are_json_and_stay(subject: Subject) -> str | None:
     """Settings are a mapping that JSON holds, and drawing does not change them."""
-    problem = no_json(subject.generator.settings)
-    if problem is not None:
-        return f"{problem}."
-    before = dict(subject.generator.settings)
-    subject.generator.advance(subject.start([0]))
-    if dict(subject.generator.settings) != before:
-        return "settings differ after a step was drawn; let them hold nothing but what you were made with."
-    return None
+    generator = subject.generator
+    return json_and_stay(generator, lambda: generator.advance(subject.start([0])), "a step was drawn")
 
 
 def it_draws_in_its_steps(subject: Subject) -> str | None:

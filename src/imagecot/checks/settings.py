@@ -7,8 +7,21 @@ from typing import Any
 from torch import nn
 
 from imagecot.memory import is_out_of_memory
+from imagecot.promises import no_json
 
 _OF_MODULES = frozenset(vars(nn.Module()))  # what every module has of its own, such as `training`
+
+
+def json_and_stay(model: Any, use: Callable[[], object], after: str) -> str | None:
+    """What is wrong with the settings of a model: that JSON does not hold them, or that they differ after its use."""
+    problem = no_json(model.settings)
+    if problem is not None:
+        return f"{problem}."
+    before = dict(model.settings)
+    use()
+    if dict(model.settings) != before:
+        return f"settings differ after {after}; let them hold nothing but what you were made with."
+    return None
 
 
 def unnamed(model: Any, does: Callable[[Any], Any], differ: Callable[[Any, Any], bool]) -> list[str]:

@@ -9,7 +9,7 @@ from imagecot.checks.capabilities import reads
 from imagecot.checks.drawing import PROMPTS
 from imagecot.checks.members import lacks
 from imagecot.checks.outcome import Outcome, Remark, Rule, tried
-from imagecot.checks.settings import said, unnamed
+from imagecot.checks.settings import json_and_stay, said, unnamed
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, Question
 from imagecot.contracts.reflection import Reflection, Reflector
@@ -72,14 +72,7 @@ def answers_are_probabilities(subject: Subject) -> str | None:
 
 def settings_are_json_and_stay(subject: Subject) -> str | None:
     """Settings are a mapping that JSON holds, and answering does not change them."""
-    problem = no_json(subject.verifier.settings)
-    if problem is not None:
-        return f"{problem}."
-    before = dict(subject.verifier.settings)
-    subject.ask()
-    if dict(subject.verifier.settings) != before:
-        return "settings differ after a question; let them hold nothing but what you were made with."
-    return None
+    return json_and_stay(subject.verifier, subject.ask, "a question")
 
 
 def an_answer_is_the_same_in_any_batch(subject: Subject) -> str | None:

@@ -58,15 +58,7 @@ def geneval(
     ] = "single",
     n: Annotated[int, typer.Option("-n", help="Paths of each search.", callback=options.PATHS)] = 20,
     settings: searches.Set = None,
-    corrector: Annotated[
-        str | None,
-        typer.Option(
-            help="Who draws again what a search finds wrong, with the same image codes. Default: the generator itself, "
-            "of shipped ones tiny-self-correct.",
-            autocompletion=completion("generator"),
-            show_default=False,
-        ),
-    ] = None,
+    corrector: searches.Corrector = None,
     prompts: Annotated[
         str,
         typer.Option(

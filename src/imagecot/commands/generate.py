@@ -55,15 +55,7 @@ def generate(
     n: Annotated[int, typer.Option("-n", help="How many paths are drawn.")] = 20,
     seed: Annotated[int, typer.Option(help="The same seed draws the same paths.")] = 0,
     settings: searches.Set = None,
-    corrector: Annotated[
-        str | None,
-        typer.Option(
-            help="Who draws again what a search finds wrong, with the same image codes. Default: the generator itself, "
-            "of shipped ones tiny-self-correct.",
-            autocompletion=completion("generator"),
-            show_default=False,
-        ),
-    ] = None,
+    corrector: searches.Corrector = None,
     precision: Annotated[
         str | None,
         typer.Option(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from imagecot.commands.output import completion
 from imagecot.errors import ImagecotError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ _PANEL = "Settings of searches"
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting of the search, whoever wrote it: keep=0.4.", metavar="NAME=VALUE"),
+]
+
+Corrector = Annotated[
+    str | None,
+    typer.Option(
+        help="Who draws again what a search finds wrong, with the same image codes. Default: the generator itself, "
+        "of shipped ones tiny-self-correct.",
+        autocompletion=completion("generator"),
+        show_default=False,
+    ),
 ]
 
 

@@ -1,7 +1,7 @@
 """`search`: draw paths of a prompt, let a strategy choose, and keep what happened."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ from imagecot.strategies.chosen import choose
 from imagecot.strategies.folder import open_folder
 from imagecot.strategies.request import Request
 from imagecot.strategies.resume import Partial
-from imagecot.strategies.run import Run
+from imagecot.strategies.run import Progress, Run
 from imagecot.strategies.trace import Trace
-
-Progress = Callable[[int, int], None]
 
 
 def search(
