@@ -42,7 +42,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --upgrade --all-extras --generate-hashes --output-file locks/versions.txt
-	$(COMPILE) --extra dev --constraint locks/versions.txt | sed 's/==.*//' | sort -u > locks/dev.txt
+	$(COMPILE) --extra dev --extra docs --constraint locks/versions.txt | sed 's/==.*//' | sort -u > locks/dev.txt
 
 demo: setup
 	$(BIN)/imagecot generate "$(PROMPT)" -n 20 --out runs/demo

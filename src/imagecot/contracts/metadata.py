@@ -1,0 +1,73 @@
+"""A prompt and what its images must show, as GenEval's metadata say it (Ghosh et al., 2023)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from imagecot.contracts.values import JSON
+
+
+@dataclass(frozen=True)
+class Need:
+    """So many objects of a class: at least `count` where they must be there, fewer where they must not.
+
+    color     of each of them; "" where any will do
+    relation  to the objects of an earlier need, such as `left of`; "" where they stand anywhere
+    target    the place of that need among those of the prompt; -1 without a relation
+    """
+
+    name: str
+    count: int = 1
+    color: str = ""
+    relation: str = ""
+    target: int = -1
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """A need as GenEval writes it: class, count, color and position."""
+        relation, target = values.get("position", ("", -1))
+        return cls(values["class"], values["count"], values.get("color", ""), relation, target)
+
+    def as_json(self) -> dict[str, JSON]:
+        """The need as GenEval writes it."""
+        found: dict[str, JSON] = {"class": self.name, "count": self.count}
+        if self.color:
+            found["color"] = self.color
+        if self.relation:
+            found["position"] = [self.relation, self.target]
+        return found
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """A prompt of a task, and what its images must show (`include`) and must not (`exclude`).
+
+    text  the JSON object that it was read from, with whatever else stood there; made of the rest where it is not given
+    """
+
+    tag: str
+    prompt: str
+    include: tuple[Need, ...]
+    exclude: tuple[Need, ...] = ()
+    text: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            object.__setattr__(self, "text", json.dumps(self._values()))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Metadata as GenEval writes them: tag, include, exclude, prompt; what is in `values` was checked before."""
+        include, exclude = (tuple(Need.of(need) for need in values.get(key, ())) for key in ("include", "exclude"))
+        return cls(values["tag"], values["prompt"], include, exclude, json.dumps(values))
+
+    def as_json(self) -> dict[str, JSON]:
+        """The metadata as GenEval writes them, in the order and with all keys of what they were read from."""
+        found: dict[str, JSON] = json.loads(self.text)
+        return found
+
+    def _values(self) -> dict[str, JSON]:
+        exclude: dict[str, JSON] = {"exclude": [need.as_json() for need in self.exclude]} if self.exclude else {}
+        include: list[JSON] = [need.as_json() for need in self.include]
+        return {"tag": self.tag, "include": include, **exclude, "prompt": self.prompt}

@@ -1,0 +1,7 @@
+"""What JSON holds, as a type."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+"""A value that JSON holds."""
