@@ -16,6 +16,7 @@ from imagecot.naming import printable
 from imagecot.precision import PRECISIONS
 
 if TYPE_CHECKING:
+    from imagecot.contracts.metadata import Metadata
     from imagecot.evaluation.folder import ImageSet
 
 app = typer.Typer(no_args_is_help=True, help="Measure images by a benchmark.")
@@ -164,9 +165,7 @@ def _print(summary: dict[str, Any], out: Path, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _image_set(
-    folder: Path, samples: int, detector: str, home: str, prompts: list[dict[str, Any]] | None
-) -> "ImageSet":
+def _image_set(folder: Path, samples: int, detector: str, home: str, prompts: "list[Metadata] | None") -> "ImageSet":
     from imagecot.evaluation.folder import read_folder
     from imagecot.worlds.find import benchmark_of, classes_of
 
@@ -185,7 +184,7 @@ def _home(prompts: str, generator: str | None) -> str:
     return registry.world_of(generator) if generator else GenEval.name
 
 
-def _prompts(name: str, home: str, detector: str, per_task: int | None = None) -> list[dict[str, Any]]:
+def _prompts(name: str, home: str, detector: str, per_task: int | None = None) -> "list[Metadata]":
     """The prompts of a world, or of a metadata file; the first `per_task` of each task."""
     from imagecot.geneval.metadata import read_prompts
     from imagecot.worlds.find import classes_of, is_world, prompts_of, world
@@ -199,7 +198,7 @@ def _prompts(name: str, home: str, detector: str, per_task: int | None = None) -
     taken: dict[str, int] = {}
     kept = []
     for metadata in found:
-        taken[metadata["tag"]] = taken.get(metadata["tag"], 0) + 1
-        if taken[metadata["tag"]] <= per_task:
+        taken[metadata.tag] = taken.get(metadata.tag, 0) + 1
+        if taken[metadata.tag] <= per_task:
             kept.append(metadata)
     return kept

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imagecot.contracts.correction import Asked, Correction
     from imagecot.contracts.detector import Detections, Detector
     from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Generator, Predictor, Remasker
+    from imagecot.contracts.metadata import Metadata, Need
     from imagecot.contracts.paths import UNDECIDED, Paths
     from imagecot.contracts.prompts import Reader
     from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
@@ -30,6 +31,7 @@ _HOMES = {
     "correction": ("Asked", "Correction"),
     "detector": ("Detections", "Detector"),
     "generator": ("Adjustable", "Canvas", "Corrector", "Encoder", "Generator", "Predictor", "Remasker"),
+    "metadata": ("Metadata", "Need"),
     "paths": ("UNDECIDED", "Paths"),
     "prompts": ("Reader",),
     "questions": ("CLARITY", "ORM", "POTENTIAL", "PRM", "REFLECTION", "Question"),
@@ -63,6 +65,8 @@ __all__ = [
     "Draws",
     "Encoder",
     "Generator",
+    "Metadata",
+    "Need",
     "PathRecord",
     "Paths",
     "Predictor",

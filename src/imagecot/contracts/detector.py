@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+ColorClassifier = Callable[[str, NDArray[np.float32], list[int]], Sequence[str]]
+"""(class, boxes (k, 5) that count, their k indices among the raw detections) -> k names of colours."""
 
 
 @dataclass(frozen=True)
@@ -12,12 +17,11 @@ class Detections:
     """What is seen in one image.
 
     boxes   class -> raw detections [x1, y1, x2, y2, score] in pixels, x2 and y2 exclusive
-    colors  class -> the colour of each of these, or a function (class, kept boxes, their indices among the raw ones)
-            that is asked for those that matter
+    colors  class -> the colour of each of these, or a function that is asked for those that matter
     """
 
     boxes: Mapping[str, Sequence[Sequence[float]]]
-    colors: Mapping[str, Sequence[str]] | Callable[[str, Any, list[int]], Sequence[str]]
+    colors: Mapping[str, Sequence[str]] | ColorClassifier
 
 
 @runtime_checkable
@@ -38,6 +42,6 @@ class Detector(Protocol):
         """Look at images (3, H, W) float in [0, 1], of any sizes."""
         ...
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Mapping[str, object]:
         """All that its answers depend on, as JSON knows it: weights hash, library versions, dtype, sizes."""
         ...

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from imagecot.contracts.values import JSON
 
@@ -24,10 +24,14 @@ class Need:
     target: int = -1
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        """A need as GenEval writes it: class, count, color and position."""
-        relation, target = values.get("position", ("", -1))
-        return cls(values["class"], values["count"], values.get("color", ""), relation, target)
+    def of(cls, values: object) -> Self:
+        """A need as GenEval writes it: class, count, color and position; ValueError for what is none."""
+        match values:
+            case {"class": str(name), "count": int(count), **more}:
+                match more.get("color", ""), more.get("position", ("", -1)):
+                    case str(color), [str(relation), int(target)]:
+                        return cls(name, count, color, relation, target)
+        raise ValueError(f"no requirement of GenEval: {values!r:.100}")
 
     def as_json(self) -> dict[str, JSON]:
         """The need as GenEval writes it."""
@@ -57,15 +61,29 @@ class Metadata:
             object.__setattr__(self, "text", json.dumps(self._values()))
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        """Metadata as GenEval writes them: tag, include, exclude, prompt; what is in `values` was checked before."""
-        include, exclude = (tuple(Need.of(need) for need in values.get(key, ())) for key in ("include", "exclude"))
-        return cls(values["tag"], values["prompt"], include, exclude, json.dumps(values))
+    def of(cls, values: Mapping[str, object]) -> Self:
+        """Metadata as GenEval writes them: tag, include, exclude, prompt; ValueError for what is none."""
+        match values:
+            case {"tag": str(tag), "prompt": str(prompt), **more}:
+                match more.get("include", ()), more.get("exclude", ()):
+                    case [*include], [*exclude]:
+                        needs, limits = (tuple(Need.of(need) for need in part) for part in (include, exclude))
+                        return cls(tag, prompt, needs, limits, json.dumps(values))
+        raise ValueError(f"no metadata of GenEval: {values!r:.100}")
+
+    @property
+    def key(self) -> str:
+        """Equal for metadata that say the same, in whatever order."""
+        return json.dumps(self.as_json(), sort_keys=True)
 
     def as_json(self) -> dict[str, JSON]:
         """The metadata as GenEval writes them, in the order and with all keys of what they were read from."""
         found: dict[str, JSON] = json.loads(self.text)
         return found
+
+    def worded(self, prompt: str) -> Self:
+        """The same requirement, of another prompt."""
+        return replace(self, prompt=prompt, text=json.dumps({**self.as_json(), "prompt": prompt}))
 
     def _values(self) -> dict[str, JSON]:
         exclude: dict[str, JSON] = {"exclude": [need.as_json() for need in self.exclude]} if self.exclude else {}

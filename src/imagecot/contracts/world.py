@@ -1,12 +1,15 @@
 """What prompts are about, and who judges them."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from imagecot.contracts.metadata import Metadata
 
 if TYPE_CHECKING:
     from imagecot.contracts.detector import Detector
 
-Metadata = dict[str, Any]  # a prompt and its requirement, as GenEval writes them: tag, prompt, include, exclude
+Prompts = Sequence[Metadata | Mapping[str, object]]
+"""Prompts and what their images must show: as `Metadata`, or as GenEval writes them (tag, include, exclude, prompt)."""
 
 
 @runtime_checkable
@@ -33,11 +36,11 @@ class World(Protocol):
         """Those that its generators were trained on; None where they know any."""
         ...
 
-    def prompts(self) -> list[Metadata]:
+    def prompts(self) -> Prompts:
         """The prompts that it is tested by, which no training may see."""
         ...
 
-    def training_prompts(self, per_task: int, seed: int) -> list[Metadata]:
+    def training_prompts(self, per_task: int, seed: int) -> Prompts:
         """Other prompts of its kind, at most `per_task` of each task."""
         ...
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from imagecot import guard, interruption
 from imagecot.contracts.detector import Detections, Detector
+from imagecot.contracts.metadata import Metadata
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.evaluation.folder import Entry, ImageSet, read_image, write_entry
 from imagecot.evaluation.state import IMAGES, Evaluation, Judges, Piece, Row, Unit, pieces, pieces_of, settings_of
 from imagecot.files import make_own_folder
-from imagecot.geneval.metadata import Metadata
-from imagecot.geneval.rules import judge_detections, kept_indices
+from imagecot.geneval.rules import COUNTING_THRESHOLD, THRESHOLD, judge_detections, kept_indices
 from imagecot.images import from_picture
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def check_drawing(drawing: Drawing, models: Models) -> None:
     from imagecot.strategies.request import Request
 
     assert models.generator is not None
-    texts = [metadata["prompt"] for metadata in drawing.prompts]
+    texts = [metadata.prompt for metadata in drawing.prompts]
     check_prompts(texts, models.generator, models.verifier, models.corrector)
     taken = sorted(TAKEN.intersection(drawing.named.given))
     if taken:
@@ -116,7 +116,7 @@ def work(
 def result_row(file: str, metadata: Metadata, found: Detections) -> Row:
     """One image's line of the results."""
     verdict = judge_detections(metadata, found.boxes, found.colors)
-    least = 0.9 if metadata["tag"] == "counting" else 0.3
+    least = COUNTING_THRESHOLD if metadata.tag == "counting" else THRESHOLD
     details = {}
     for name, raw in found.boxes.items():
         boxes = torch.tensor(raw, dtype=torch.float32).reshape(-1, 5).numpy()
@@ -125,11 +125,11 @@ def result_row(file: str, metadata: Metadata, found: Detections) -> Row:
             details[name] = [[float(v) for v in boxes[k]] for k in kept]
     return Row(
         filename=file,
-        tag=metadata["tag"],
-        prompt=metadata["prompt"],
+        tag=metadata.tag,
+        prompt=metadata.prompt,
         correct=verdict.correct,
         reason=verdict.reason,
-        metadata=json.dumps(metadata),
+        metadata=metadata.text,
         details=json.dumps(details),
     )
 
@@ -173,7 +173,7 @@ def draw_prompts(drawing: Drawing, piece: Piece, models: Models, state: Evaluati
 
     prompts = drawing.prompts[piece.first : piece.last]
     began = time.perf_counter()
-    seeds = [path_seeds(prompt_seed(drawing.seed, m["prompt"]), drawing.samples) for m in prompts]
+    seeds = [path_seeds(prompt_seed(drawing.seed, m.prompt), drawing.samples) for m in prompts]
     images, cost = _search(drawing, prompts, seeds, models)
     spent = asdict(cost) | {"seconds": time.perf_counter() - began}
     state.begin()
@@ -195,7 +195,7 @@ def _search(drawing: Drawing, prompts: list[Metadata], seeds: list[Tensor], mode
 
     assert models.generator is not None
     traces = search_many(
-        [metadata["prompt"] for metadata in prompts for _ in range(drawing.samples)],
+        [metadata.prompt for metadata in prompts for _ in range(drawing.samples)],
         torch.cat(seeds).tolist(),
         generator=models.generator,
         verifier=models.verifier,

@@ -1,7 +1,6 @@
 """The reference's image folders: `00000/metadata.jsonl` and `00000/samples/0000.png`, read and written."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.errors import ImagecotError, UsageError, said
 from imagecot.files import is_temporary, make_own_folder, write_whole
-from imagecot.geneval.metadata import Metadata, read_metadata
+from imagecot.geneval.metadata import read_metadata
 from imagecot.geneval.prompts import TASKS
 from imagecot.images import from_picture, open_picture, png
 from imagecot.naming import printable
@@ -187,8 +187,8 @@ def _equal_pictures(images: Sequence[Path], digests: Mapping[Path, str]) -> Iter
 
 def _is_of(entries: Sequence[Entry], benchmark: Sequence[Metadata]) -> bool:
     """Whether all that these folders ask for stands at their numbers in a benchmark."""
-    asked = [entry for entry in entries if entry.metadata is not None]
-    return bool(asked) and all(e.number < len(benchmark) and e.metadata == benchmark[e.number] for e in asked)
+    asked = [(entry.number, entry.metadata.key) for entry in entries if entry.metadata is not None]
+    return bool(asked) and all(k < len(benchmark) and key == benchmark[k].key for k, key in asked)
 
 
 def _held_against(entry: Entry, prompts: Sequence[Metadata], folder: Path) -> Entry:
@@ -197,7 +197,7 @@ def _held_against(entry: Entry, prompts: Sequence[Metadata], folder: Path) -> En
         return entry
     if entry.number >= len(prompts):
         problem = f"{folder / entry.name} is beyond the {len(prompts)} prompts of --prompts and is left out."
-    elif entry.metadata != prompts[entry.number]:
+    elif entry.metadata.key != prompts[entry.number].key:
         problem = f"{folder / entry.name} does not hold prompt {entry.number + 1} of --prompts and is left out."
     else:
         return entry
@@ -209,8 +209,7 @@ def _without_repetitions(entries: Sequence[Entry], folder: Path) -> list[Entry]:
     first: dict[str, str] = {}
     kept = []
     for entry in entries:
-        asked = json.dumps(entry.metadata, sort_keys=True)
-        name = first.setdefault(asked, entry.name) if entry.metadata is not None else entry.name
+        name = first.setdefault(entry.metadata.key, entry.name) if entry.metadata else entry.name
         if name != entry.name:
             problem = f"{folder / entry.name} repeats the prompt of {name} and is left out, so that none weighs double."
             entry = replace(entry, metadata=None, problems=(*entry.problems, problem))
@@ -233,7 +232,7 @@ def _gaps(folder: Path, numbers: Sequence[int], count: int) -> list[str]:
 
 
 def _missing_tasks(folder: Path, entries: Sequence[Entry]) -> list[str]:
-    there = {entry.metadata["tag"] for entry in entries if entry.metadata is not None and entry.images}
+    there = {entry.metadata.tag for entry in entries if entry.metadata is not None and entry.images}
     missing = [task for task in TASKS if task not in there]
     if not there or not missing:
         return []
@@ -252,7 +251,7 @@ def write_entry(folder: Path, metadata: Metadata, images: Tensor) -> list[str]:
     """Write a prompt's requirement and images (B, 3, H, W) in [0, 1]; return the images' paths."""
     make_own_folder(folder)
     samples = make_own_folder(folder / "samples")
-    write_whole(folder / "metadata.jsonl", (json.dumps(metadata) + "\n").encode())
+    write_whole(folder / "metadata.jsonl", (metadata.text + "\n").encode())
     files = []
     for k, image in enumerate(images):
         files.append(samples / f"{k:04d}.png")

@@ -1,7 +1,6 @@
 """`run`: a whole evaluation, from the request to the summary, in this process, in several, or under a launcher."""
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -98,7 +97,7 @@ class Job:
 
 def _drawn(drawing: Drawing) -> dict[str, Any]:
     """What an identity says of how images are drawn."""
-    text, named = "\n".join(json.dumps(metadata) for metadata in drawing.prompts), drawing.named
+    text, named = "\n".join(metadata.text for metadata in drawing.prompts), drawing.named
     corrector = {"corrector": named.models["corrector"]} if "corrector" in named.models else {}
     return {
         "generator": named.models["generator"],
@@ -145,7 +144,7 @@ def run(job: Job, *, against: Path | None = None, screen: Screen = Screen()) -> 
     state = Evaluation(job.out, job.identity)
     other = Other(against, job.out) if against else None
     if other and isinstance(job.source, Drawing):
-        other.check({(m["tag"], json.dumps(m)): job.samples for m in job.source.prompts})
+        other.check({(m.tag, m.text): job.samples for m in job.source.prompts})
     if not state.finished:
         if state.changed:
             screen.tell(f"the images have changed since {job.out} was written; they are scored again.")
@@ -187,10 +186,10 @@ def _check(job: Job, against: Path | None) -> None:
     if isinstance(job.source, Drawing):
         first: dict[str, int] = {}
         for number, metadata in enumerate(job.source.prompts, 1):
-            same = first.setdefault(json.dumps(metadata, sort_keys=True), number)
+            same = first.setdefault(metadata.key, number)
             if same != number:
                 raise UsageError(
-                    f"prompt {number} of the metadata is prompt {same} again ({metadata['prompt'][:60]!r}), so it "
+                    f"prompt {number} of the metadata is prompt {same} again ({metadata.prompt[:60]!r}), so it "
                     "would weigh double; leave one of them out."
                 )
 

@@ -5,18 +5,19 @@ colours, relations, tags and keys are refused, as are counts that the rules do n
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import COLORS, RELATIONS, TASKS
 from imagecot.prompts import check_prompt
 from imagecot.reading import Foreign, Schema, parse, parse_object, read_lines, read_text
 
-Metadata = dict[str, Any]
 MOST_OBJECTS = 16  # of a class, that the rules look at
 _ADVICE = "correct it"
 _KEYS = ("tag", "include", "exclude", "prompt")
@@ -108,8 +109,8 @@ class Requirement(Foreign):
 
 def parse_metadata(text: str, where: str, known: frozenset[str]) -> Metadata:
     """Return one prompt's metadata; ImagecotError, naming `where`, if no detector of these classes could judge it."""
-    metadata = parse_object(text, where, advice=_ADVICE)
-    _refuse_misspelt(metadata, where)
+    values = parse_object(text, where, advice=_ADVICE)
+    _refuse_misspelt(values, where)
     required = parse(text, Requirement, where, advice=_ADVICE)
     try:
         check_prompt(required.prompt)
@@ -122,16 +123,16 @@ def parse_metadata(text: str, where: str, known: frozenset[str]) -> Metadata:
             raise ImagecotError(
                 f"{where} asks for {name[:60]!r}, a class that the detector does not know{hint}; {_ADVICE}."
             )
-    return metadata
+    return Metadata.of(values)
 
 
-def _refuse_misspelt(metadata: Metadata, where: str) -> None:
-    for key in metadata:
+def _refuse_misspelt(values: Mapping[str, JSON], where: str) -> None:
+    for key in values:
         if key in _KEYS:
             continue
         for known in _KEYS:
             near = difflib.SequenceMatcher(None, key.strip().casefold(), known).ratio()
-            if near >= (_VERY_NEAR if known in metadata else _NEAR):
+            if near >= (_VERY_NEAR if known in values else _NEAR):
                 raise ImagecotError(f"{where}: {key!r} is not a known key (did you mean {known}?); {_ADVICE}.")
 
 

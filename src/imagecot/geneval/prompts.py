@@ -5,14 +5,13 @@ import random
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any
 
 import numpy as np
 
 from imagecot.bounds import MAX_SEED, check_whole
+from imagecot.contracts.metadata import Metadata, Need
+from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
-
-Metadata = dict[str, Any]
 
 # Data of github.com/djghosh13/geneval, MIT licence, © 2023 Dhruba Ghosh (notice beside the files).
 _DATA = resources.files("imagecot.geneval") / "data"
@@ -76,49 +75,47 @@ def color_attr_prompt(first: str, first_color: str, second: str, second_color: s
 
 def single_object_metadata(name: str) -> Metadata:
     """What an image of task single_object must show, and its prompt."""
-    include = [{"class": name, "count": 1}]
-    return {"tag": "single_object", "include": include, "prompt": single_object_prompt(name)}
+    return Metadata("single_object", single_object_prompt(name), (Need(name),))
 
 
 def two_object_metadata(first: str, second: str) -> Metadata:
     """What an image of task two_object must show, and its prompt."""
-    include = [{"class": first, "count": 1}, {"class": second, "count": 1}]
-    return {"tag": "two_object", "include": include, "prompt": two_object_prompt(first, second)}
+    return Metadata("two_object", two_object_prompt(first, second), (Need(first), Need(second)))
 
 
 def counting_metadata(name: str, count: int) -> Metadata:
     """What an image of task counting must show (`count` and no more), and its prompt."""
-    return {
-        "tag": "counting",
-        "include": [{"class": name, "count": count}],
-        "exclude": [{"class": name, "count": count + 1}],
-        "prompt": counting_prompt(name, count),
-    }
+    return Metadata("counting", counting_prompt(name, count), (Need(name, count),), (Need(name, count + 1),))
 
 
 def colors_metadata(name: str, color: str) -> Metadata:
     """What an image of task colors must show, and its prompt."""
-    include = [{"class": name, "count": 1, "color": color}]
-    return {"tag": "colors", "include": include, "prompt": colors_prompt(name, color)}
+    return Metadata("colors", colors_prompt(name, color), (Need(name, color=color),))
 
 
 def position_metadata(name: str, relation: str, target: str) -> Metadata:
     """What an image of task position must show, and its prompt; the target is the first requirement."""
-    include = [{"class": target, "count": 1}, {"class": name, "count": 1, "position": [relation, 0]}]
-    return {"tag": "position", "include": include, "prompt": position_prompt(name, relation, target)}
+    needs = Need(target), Need(name, relation=relation, target=0)
+    return Metadata("position", position_prompt(name, relation, target), needs)
 
 
 def color_attr_metadata(first: str, first_color: str, second: str, second_color: str) -> Metadata:
     """What an image of task color_attr must show, and its prompt."""
-    include = [
-        {"class": first, "count": 1, "color": first_color},
-        {"class": second, "count": 1, "color": second_color},
-    ]
     prompt = color_attr_prompt(first, first_color, second, second_color)
-    return {"tag": "color_attr", "include": include, "prompt": prompt}
+    return Metadata("color_attr", prompt, (Need(first, color=first_color), Need(second, color=second_color)))
 
 
 def make_prompts(
+    seed: int = 43, n: int = 100, names: Sequence[str] = OBJECT_NAMES, colors: Sequence[str] = COLORS
+) -> list[dict[str, JSON]]:
+    """Sample a benchmark as GenEval's files have it, each prompt with `tag`, `include`, `exclude` and `prompt`.
+
+    The rest is that of `sample_prompts`, which returns the same as `Metadata`.
+    """
+    return [metadata.as_json() for metadata in sample_prompts(seed, n, names, colors)]
+
+
+def sample_prompts(
     seed: int = 43, n: int = 100, names: Sequence[str] = OBJECT_NAMES, colors: Sequence[str] = COLORS
 ) -> list[Metadata]:
     """Sample a benchmark over any vocabulary, in GenEval's order and wording, from GenEval's random stream.
@@ -168,7 +165,7 @@ def make_prompts(
         first, second = draw_paintable(2)
         first_color, second_color = draw(colors, 2)
         samples.append(color_attr_metadata(first, first_color, second, second_color))
-    return list({json.dumps(sample): sample for sample in samples}.values())
+    return list(dict.fromkeys(samples))
 
 
 def training_prompts(
@@ -183,9 +180,9 @@ def training_prompts(
     check_whole(seed, "the seed of prompts", 0, MAX_SEED)
     normal = {normalise(prompt) for prompt in held_out}
     # Repeated draws and held-out prompts fall out, so more are sampled than asked.
-    sampled = make_prompts(seed=seed, n=4 * per_task, names=names, colors=colors)
-    kept = [m for m in sampled if normalise(m["prompt"]) not in normal]
-    prompts = [m for task in TASKS for m in [k for k in kept if k["tag"] == task][:per_task]]
+    sampled = sample_prompts(seed=seed, n=4 * per_task, names=names, colors=colors)
+    kept = [m for m in sampled if normalise(m.prompt) not in normal]
+    prompts = [m for task in TASKS for m in [k for k in kept if k.tag == task][:per_task]]
     if not prompts:
         raise UsageError("every prompt of this vocabulary is a test prompt; use more object names.")
     random.Random(seed).shuffle(prompts)
@@ -205,13 +202,14 @@ def _words(what: str, words: object) -> list[str]:
 
 
 @cache
-def _benchmark_lines() -> tuple[str, ...]:
-    return tuple((_DATA / "evaluation_metadata.jsonl").read_text(encoding="utf-8").splitlines())
+def _benchmark() -> tuple[Metadata, ...]:
+    lines = (_DATA / "evaluation_metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    return tuple(Metadata.of(json.loads(line)) for line in lines)
 
 
 def load_benchmark_prompts() -> list[Metadata]:
     """The 553 prompts of the published benchmark; index = folder number of an image set."""
-    return [json.loads(line) for line in _benchmark_lines()]
+    return list(_benchmark())
 
 
 def normalise(prompt: str) -> str:

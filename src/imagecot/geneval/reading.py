@@ -1,18 +1,18 @@
 """What a prompt asks for, read from its words: GenEval's templates, their openings and wordings varied."""
 
 import re
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
 
+from imagecot.contracts.metadata import Metadata, Need
 from imagecot.geneval.prompts import COLORS, NUMBER_WORDS, OBJECT_NAMES, RELATIONS, normalise, plural
-
-Metadata = dict[str, Any]
 
 _BY_PLURAL = {plural(name): name for name in OBJECT_NAMES}
 _SAME = {"over": "above", "higher than": "above", "under": "below", "lower than": "below"}
 _SAME |= {f"{way} the {side} of": f"{side} of" for side in ("left", "right") for way in ("to", "on")}
 
 
-def _any(words: Any) -> str:
+def _any(words: Iterable[str]) -> str:
     return "|".join(sorted(map(re.escape, words), key=len, reverse=True))
 
 
@@ -25,25 +25,26 @@ _JOINED = re.compile(rf"(?P<a>.+?) (?:(?P<relation>{_any((*RELATIONS, *_SAME))})
 
 
 def read_prompt(prompt: str) -> Metadata | None:
-    """Return GenEval's requirement (`prompt` and `include`) of a prompt; None where it says more or something else.
+    """Return GenEval's requirement of a prompt, of no task; None where it says more or something else.
 
     Objects are those of the benchmark. As there, a relation's target comes first.
     """
     words = _OPENING.sub("", normalise(prompt).removesuffix("."))
     if match := _MANY.fullmatch(words):
         count = NUMBER_WORDS.index(match["count"]) if match["count"] in NUMBER_WORDS else int(match["count"])
-        return {"prompt": prompt, "include": [_need(_BY_PLURAL[match["names"]], match["color"], count)]}
+        return Metadata("", prompt, (_need(_BY_PLURAL[match["names"]], match["color"], count),))
     if match := _ONE.fullmatch(words):
-        return {"prompt": prompt, "include": [_need(match["name"], match["color"])]}
+        return Metadata("", prompt, (_need(match["name"], match["color"]),))
     match = _JOINED.fullmatch(words)
     both = match and [_ONE.fullmatch(match[side]) for side in "ab"]
     if not match or not both or not all(both):
         return None
     a, b = (_need(one["name"], one["color"]) for one in both if one)
     if not match["relation"]:
-        return {"prompt": prompt, "include": [a, b]}
-    return {"prompt": prompt, "include": [b, {**a, "position": [_SAME.get(match["relation"], match["relation"]), 0]}]}
+        return Metadata("", prompt, (a, b))
+    relation = _SAME.get(match["relation"], match["relation"])
+    return Metadata("", prompt, (b, replace(a, relation=relation, target=0)))
 
 
-def _need(name: str, color: str | None, count: int = 1) -> Metadata:
-    return {"class": name, "count": count, **({"color": color} if color else {})}
+def _need(name: str, color: str | None, count: int = 1) -> Need:
+    return Need(name, count, color or "")

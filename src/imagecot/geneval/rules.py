@@ -4,23 +4,23 @@ The comparisons run in float32 on purpose: a score of 0.30000001 is above 0.3 in
 reference's detector gives float32.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagecot.bounds import check_whole, shown
+from imagecot.contracts.detector import ColorClassifier
+from imagecot.contracts.metadata import Metadata, Need
 from imagecot.errors import UsageError
 from imagecot.geneval.prompts import COLORS
 
 Boxes = NDArray[np.float32]
 _MOST = 1_000_000  # objects that a requirement may speak of
 _LARGEST = 1e9  # of the options that have no other end
-# (class, boxes (k, 5), their k indices in the raw list) -> k colour names
-ColorClassifier = Callable[[str, Boxes, list[int]], Sequence[str]]
+THRESHOLD, COUNTING_THRESHOLD = 0.3, 0.9  # of scores, which only what is above counts
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,20 @@ class Judgment:
 
 
 def judge_detections(
-    metadata: Mapping[str, Any],
-    detections: Mapping[str, Any],
+    metadata: Metadata | Mapping[str, object],
+    detections: Mapping[str, object],
     colors: Mapping[str, Sequence[str]] | ColorClassifier,
     *,
-    threshold: float = 0.3,
-    counting_threshold: float = 0.9,
+    threshold: float = THRESHOLD,
+    counting_threshold: float = COUNTING_THRESHOLD,
     max_objects: int = 16,
     max_overlap: float = 1.0,
     position_threshold: float = 0.1,
 ) -> Judgment:
     """Judge the detections of one image by the rules of GenEval's `evaluate_images.py`.
 
-    `metadata` is a prompt's record (`tag`, `prompt`, `include`, `exclude`). `detections` maps a class to its
+    `metadata` is a prompt's record as GenEval writes it (`tag`, `prompt`, `include`, `exclude`), or a `Metadata`.
+    `detections` maps a class to its
     raw detections (k, 5): x1, y1, x2, y2 in pixels (x2, y2 exclusive) and score. `colors` answers for the
     colour of an object: either one answer for each raw detection of a class, or a function that is called
     with (class, kept boxes (k, 5), their indices among the raw ones) only when a colour is required.
@@ -54,43 +55,43 @@ def judge_detections(
     """
     _check_options(threshold, counting_threshold, max_objects, max_overlap, position_threshold)
     _check_types(metadata, detections, colors)
-    include, exclude = _requirements(metadata, "include"), _requirements(metadata, "exclude")
-    least = counting_threshold if metadata["tag"] == "counting" else threshold
+    asked = metadata if isinstance(metadata, Metadata) else _asked(metadata)
+    least = counting_threshold if asked.tag == "counting" else threshold
 
     boxes: dict[str, Boxes] = {}
     kept: dict[str, list[int]] = {}
-    for name in {requirement["class"] for requirement in (*include, *exclude)}:
+    for name in {need.name for need in (*asked.include, *asked.exclude)}:
         boxes[name] = _as_boxes(name, detections.get(name))
         kept[name] = kept_indices(boxes[name], threshold=least, max_objects=max_objects, max_overlap=max_overlap)
 
     reasons: list[str] = []
     groups: list[Boxes | None] = []  # objects of each requirement so far, None if it failed
-    for requirement in include:
-        name, count = requirement["class"], requirement["count"]
-        indices = kept[name][:count]
-        found = boxes[name][indices]
-        if len(found) < count:
-            reason = f"expected {name}>={count}, found {len(found)}"
+    for need in asked.include:
+        indices = kept[need.name][: need.count]
+        found = boxes[need.name][indices]
+        if len(found) < need.count:
+            reason = f"expected {need.name}>={need.count}, found {len(found)}"
         else:
             reason = ""
-            if "color" in requirement:
-                answers = _ask_colors(colors, name, found, indices)
-                reason = _color_reason(name, count, requirement["color"], answers)
-            if "position" in requirement and not reason:
-                reason = _position_reason(requirement, found, groups, position_threshold)
+            if need.color:
+                reason = _color_reason(need, _ask_colors(colors, need.name, found, indices))
+            if need.relation and not reason:
+                reason = _position_reason(need, found, groups, position_threshold)
         if reason:
             reasons.append(reason)
         groups.append(None if reason else found)
-    for requirement in exclude:
-        name, count, number = requirement["class"], requirement["count"], len(kept[requirement["class"]])
-        if number >= count:
+    for limit in asked.exclude:
+        number = len(kept[limit.name])
+        if number >= limit.count:
             if number == 0:
-                raise UsageError(f'"exclude" of {name} needs a count of at least 1.')
-            reasons.append(f"expected {name}<{count}, found {number}")
+                raise UsageError(f'"exclude" of {limit.name} needs a count of at least 1.')
+            reasons.append(f"expected {limit.name}<{limit.count}, found {number}")
     return Judgment(correct=not reasons, reason="\n".join(reasons))
 
 
-def kept_indices(boxes: Boxes, *, threshold: float = 0.3, max_objects: int = 16, max_overlap: float = 1.0) -> list[int]:
+def kept_indices(
+    boxes: Boxes, *, threshold: float = THRESHOLD, max_objects: int = 16, max_overlap: float = 1.0
+) -> list[int]:
     """Indices of the detections of one class that count, surest first; of equal scores the later first.
 
     `boxes` is (k, 5) float32. Kept are scores strictly above `threshold`, then the first `max_objects`, then
@@ -138,36 +139,29 @@ def relations(a: Boxes, b: Boxes, position_threshold: float = 0.1) -> list[str]:
     return [relation for relation, true in holds.items() if true]
 
 
-def _color_reason(name: str, count: int, color: str, answers: Sequence[str]) -> str:
-    right = answers.count(color)
-    if right >= count:
+def _color_reason(need: Need, answers: Sequence[str]) -> str:
+    color, right = need.color, answers.count(need.color)
+    if right >= need.count:
         return ""
     listed = ", ".join(f"{answers.count(c)} {c}" for c in COLORS if c in answers)
-    return f"expected {color} {name}>={count}, found {right} {color}; and {listed}"
+    return f"expected {color} {need.name}>={need.count}, found {right} {color}; and {listed}"
 
 
-def _position_reason(
-    requirement: Mapping[str, Any], found: Boxes, groups: Sequence[Boxes | None], position_threshold: float
-) -> str:
-    name = requirement["class"]
+def _position_reason(need: Need, found: Boxes, groups: Sequence[Boxes | None], position_threshold: float) -> str:
     try:
-        relation, target = requirement["position"]
-        if not isinstance(relation, str) or isinstance(target, bool):
-            raise TypeError
-        group = groups[target]
-    except (TypeError, ValueError):
-        raise UsageError(f'"position" of {name} must be [relation, index of an earlier requirement].') from None
+        group = groups[need.target]
     except IndexError:
         raise UsageError(
-            f'"position" of {name} refers to requirement {shown(target)}, but only {len(groups)} come before it.'
+            f'"position" of {need.name} refers to requirement {shown(need.target)}, but only {len(groups)} come '
+            "before it."
         ) from None
     if group is None:
-        return f"no target for {name} to be {relation}"
+        return f"no target for {need.name} to be {need.relation}"
     for box in found:
         for other in group:
             seen = relations(box, other, position_threshold)
-            if relation not in seen:
-                return f"expected {name} {relation} target, found {' and '.join(seen)} target"
+            if need.relation not in seen:
+                return f"expected {need.name} {need.relation} target, found {' and '.join(seen)} target"
     return ""
 
 
@@ -187,7 +181,7 @@ def _ask_colors(
     return [given[i] for i in indices]
 
 
-def _answers(name: str, answers: Any) -> list[str]:
+def _answers(name: str, answers: object) -> list[str]:
     """The colours of objects as a list; UsageError where they are no colours' names."""
     if answers is None:
         return []
@@ -198,10 +192,12 @@ def _answers(name: str, answers: Any) -> list[str]:
     raise UsageError(f"The colours of {name} must be a list of names.")
 
 
-def _as_boxes(name: str, raw: Any) -> Boxes:
+def _as_boxes(name: str, raw: object) -> Boxes:
     if raw is None:
         return np.empty((0, 5), np.float32)
     try:
+        if not isinstance(raw, Sized):
+            raise TypeError
         if len(raw) == 0:
             return np.empty((0, 5), np.float32)
         with np.errstate(over="ignore"):
@@ -213,29 +209,47 @@ def _as_boxes(name: str, raw: Any) -> Boxes:
     return boxes
 
 
-def _check_types(metadata: Any, detections: Any, colors: Any) -> None:
+def _check_types(metadata: object, detections: object, colors: object) -> None:
     for what, value in (("metadata", metadata), ("detections", detections), ("colors", colors)):
-        if not isinstance(value, Mapping) and not (what == "colors" and callable(value)):
+        other = Metadata if what == "metadata" else Callable if what == "colors" else Mapping
+        if not isinstance(value, Mapping | other):
             raise UsageError(f"The {what} of an image must be a mapping, not {type(value).__name__}.")
+
+
+def _asked(metadata: Mapping[str, object]) -> Metadata:
+    """Metadata as GenEval writes them; UsageError for what no image can be judged by."""
+    told: list[str] = []
     for key in ("tag", "prompt"):
         if key not in metadata:
             raise UsageError(f'The metadata of an image needs the key "{key}".')
-        if not isinstance(metadata[key], str):
-            raise UsageError(f'The "{key}" in the metadata must be text, not {type(metadata[key]).__name__}.')
+        text = metadata[key]
+        if not isinstance(text, str):
+            raise UsageError(f'The "{key}" in the metadata must be text, not {type(text).__name__}.')
+        told.append(text)
+    needs: list[tuple[Need, ...]] = []
+    for key in ("include", "exclude"):
+        listed = metadata.get(key, [])
+        if not isinstance(listed, (list, tuple)):
+            raise UsageError(f'"{key}" in the metadata must be a list of requirements.')
+        needs.append(tuple(_need(values, key) for values in listed))
+    return Metadata(told[0], told[1], needs[0], needs[1])
 
 
-def _requirements(metadata: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    requirements = metadata.get(key, [])
-    if not isinstance(requirements, (list, tuple)):
-        raise UsageError(f'"{key}" in the metadata must be a list of requirements.')
-    for requirement in requirements:
-        if not isinstance(requirement, Mapping) or not isinstance(requirement.get("class"), str):
-            raise UsageError(f'Each requirement of "{key}" must name its "class".')
-        count = requirement.get("count")
-        check_whole(count, f'the "count" of {requirement["class"]} in "{key}"', 0, _MOST)
-        if not isinstance(requirement.get("color", ""), str):
-            raise UsageError(f'"color" of {requirement["class"]} must be a colour\'s name.')
-    return requirements
+def _need(values: object, key: str) -> Need:
+    """One requirement of `include` or `exclude`."""
+    name = values.get("class") if isinstance(values, Mapping) else None
+    if not isinstance(values, Mapping) or not isinstance(name, str):
+        raise UsageError(f'Each requirement of "{key}" must name its "class".')
+    count = check_whole(values.get("count"), f'the "count" of {name} in "{key}"', 0, _MOST)
+    color = values.get("color", "")
+    if not isinstance(color, str) or ("color" in values and not color):
+        raise UsageError(f'"color" of {name} must be a colour\'s name.')
+    if "position" not in values:
+        return Need(name, count, color)
+    match values["position"]:
+        case [str(relation), Integral() as target] if relation and not isinstance(target, bool):
+            return Need(name, count, color, relation, int(target))
+    raise UsageError(f'"position" of {name} must be [relation, index of an earlier requirement].')
 
 
 def _check_options(

@@ -8,11 +8,11 @@ where the verifier writes its reasons; these are right two to five times as ofte
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
 from imagecot import guard
+from imagecot.contracts.metadata import Metadata, Need
 from imagecot.contracts.questions import ORM, REFLECTION
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.verifier import Verifier
@@ -24,7 +24,7 @@ _FEW = 0.2  # P(yes) that no number of two or more reaches where there is one
 Doubt = tuple[float, Discrepancy]  # P(yes) to what is asked for, and what is wrong if it is not there
 
 
-def examined(verifier: Verifier, images: Tensor, prompt: str, requirement: Mapping[str, Any], seed: int) -> Reflection:
+def examined(verifier: Verifier, images: Tensor, prompt: str, requirement: Metadata, seed: int) -> Reflection:
     """Reflect on one image (1, 3, H, W): P(yes) of the reflection question, and where it is a no what `examine` finds.
 
     seed  of the sentences' wording
@@ -38,7 +38,7 @@ def examined(verifier: Verifier, images: Tensor, prompt: str, requirement: Mappi
     return Reflection(f"no, {to_text(found, random.Random(seed))}", p_yes)
 
 
-def examine_image(verifier: Verifier, images: Tensor, requirement: Mapping[str, Any]) -> list[Discrepancy]:
+def examine_image(verifier: Verifier, images: Tensor, requirement: Metadata) -> list[Discrepancy]:
     """What `examine` finds wrong with one image (1, 3, H, W), asked of a verifier in one batch."""
 
     def ask(texts: list[str]) -> Sequence[float]:
@@ -48,19 +48,19 @@ def examine_image(verifier: Verifier, images: Tensor, requirement: Mapping[str, 
     return examine(ask, requirement)
 
 
-def examine(ask: Callable[[list[str]], Sequence[float]], requirement: Mapping[str, Any]) -> list[Discrepancy]:
+def examine(ask: Callable[[list[str]], Sequence[float]], requirement: Metadata) -> list[Discrepancy]:
     """Return what is wrong with a rejected image; the weakest point where nothing is below the mark, so never nothing.
 
     ask          P(yes) to the ORM question about the image for each of some prompts
     requirement  what was asked for, of `read_prompt` or of the benchmark
     """
-    needs = requirement["include"]
+    needs = requirement.include
     texts = list(dict.fromkeys(text for need in needs for text in _texts(need, needs)))
     p_yes = dict(zip(texts, ask(texts), strict=True))
     wrong: list[Doubt] = []
     doubts: list[Doubt] = []
     for need in needs:
-        name = need["class"]
+        name = need.name
         missing = (p_yes[_photo(with_article(name))], Discrepancy("missing", name))
         doubts.append(missing)
         if missing[0] < YES:
@@ -71,7 +71,7 @@ def examine(ask: Callable[[list[str]], Sequence[float]], requirement: Mapping[st
             if expected != found:
                 wrong.append(doubt)
     for need in needs:
-        if "position" in need:
+        if need.relation:
             expected, found, doubt = _place(need, needs, p_yes)
             doubts.append(doubt)
             if not wrong and expected != found:
@@ -79,50 +79,48 @@ def examine(ask: Callable[[list[str]], Sequence[float]], requirement: Mapping[st
     return [discrepancy for _, discrepancy in wrong or [min(doubts, key=lambda doubt: doubt[0])]]
 
 
-def _texts(need: Mapping[str, Any], needs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _texts(need: Need, needs: Sequence[Need]) -> list[str]:
     """The prompts that tell how a need is met."""
-    name = need["class"]
+    name = need.name
     texts = [_photo(with_article(name))]
-    if need["count"] > 1:
+    if need.count > 1:
         texts += [_counted(name, number) for number in _numbers(need)]
-    if "color" in need:
+    if need.color:
         texts += [_photo(with_article(f"{color} {name}")) for color in COLORS]
-    if "position" in need:
+    if need.relation:
         texts += [_placed(need, needs, relation) for relation in RELATIONS]
     return texts
 
 
-def _looked_at(need: Mapping[str, Any], p_yes: Mapping[str, float]) -> list[tuple[str, str, Doubt]]:
+def _looked_at(need: Need, p_yes: Mapping[str, float]) -> list[tuple[str, str, Doubt]]:
     """What was expected and found of number and colour, each with its doubt."""
-    name, looks = need["class"], []
-    if need["count"] > 1:
-        expected = str(need["count"])
+    name, looks = need.name, []
+    if need.count > 1:
+        expected = str(need.count)
         by_number = {str(number): p_yes[_counted(name, number)] for number in _numbers(need)}
         found = max(by_number, key=by_number.__getitem__)
         found = found if by_number[found] >= _FEW else "1"
         other = found if found != expected else "1"
         looks.append((expected, found, (by_number[expected], Discrepancy("count", name, expected, other))))
-    if "color" in need:
+    if need.color:
         by_color = {color: p_yes[_photo(with_article(f"{color} {name}"))] for color in COLORS}
         found = max(by_color, key=by_color.__getitem__)
-        seen = found if found != need["color"] else ""
-        looks.append((need["color"], found, (by_color[need["color"]], Discrepancy("color", name, need["color"], seen))))
+        seen = found if found != need.color else ""
+        looks.append((need.color, found, (by_color[need.color], Discrepancy("color", name, need.color, seen))))
     return looks
 
 
-def _place(
-    need: Mapping[str, Any], needs: Sequence[Mapping[str, Any]], p_yes: Mapping[str, float]
-) -> tuple[str, str, Doubt]:
-    expected, target = need["position"]
+def _place(need: Need, needs: Sequence[Need], p_yes: Mapping[str, float]) -> tuple[str, str, Doubt]:
+    expected = need.relation
     by_place = {relation: p_yes[_placed(need, needs, relation)] for relation in RELATIONS}
     found = max(by_place, key=by_place.__getitem__)
     seen = found if found != expected else ""
-    discrepancy = Discrepancy("position", need["class"], expected, seen, needs[target]["class"])
+    discrepancy = Discrepancy("position", need.name, expected, seen, needs[need.target].name)
     return expected, found, (by_place[expected], discrepancy)
 
 
-def _numbers(need: Mapping[str, Any]) -> range:
-    return range(2, max(4, need["count"] + 1) + 1)
+def _numbers(need: Need) -> range:
+    return range(2, max(4, need.count + 1) + 1)
 
 
 def _photo(words: str) -> str:
@@ -133,6 +131,5 @@ def _counted(name: str, number: int) -> str:
     return _photo(f"{NUMBER_WORDS[number] if number < len(NUMBER_WORDS) else number} {plural(name)}")
 
 
-def _placed(need: Mapping[str, Any], needs: Sequence[Mapping[str, Any]], relation: str) -> str:
-    target = needs[need["position"][1]]["class"]
-    return _photo(f"{with_article(need['class'])} {relation} {with_article(target)}")
+def _placed(need: Need, needs: Sequence[Need], relation: str) -> str:
+    return _photo(f"{with_article(need.name)} {relation} {with_article(needs[need.target].name)}")

@@ -6,11 +6,13 @@ their wording and close variants, and leaves out what it does not understand.
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.reflection import Reflection, without_answer
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.geneval.prompts import COLORS, NUMBER_WORDS, OBJECT_NAMES, RELATIONS, plural, with_article
 
@@ -42,7 +44,7 @@ _POSITION = re.compile(
 )
 
 
-def from_reason(metadata: Mapping[str, Any], reason: str) -> list[Discrepancy]:
+def from_reason(metadata: Metadata, reason: str) -> list[Discrepancy]:
     """Return the discrepancies that the scorer's reason (`Judgment.reason`) names, in its order.
 
     metadata  the prompt's record; a relation's target and what an excluded class should number stand there only
@@ -73,12 +75,11 @@ def from_reason(metadata: Mapping[str, Any], reason: str) -> list[Discrepancy]:
     return found
 
 
-def _target_of(metadata: Mapping[str, Any], name: str) -> str:
+def _target_of(metadata: Metadata, name: str) -> str:
+    needs = metadata.include
     try:
-        needs = metadata["include"]
-        need = next(need for need in needs if need["class"] == name and "position" in need)
-        return str(needs[need["position"][1]]["class"])
-    except (StopIteration, KeyError, IndexError, TypeError):
+        return next(needs[need.target].name for need in needs if need.name == name and need.relation)
+    except (StopIteration, IndexError):
         raise ImagecotError(
             f"the reason speaks of the position of {name}, for which the metadata does not ask; judge the image again."
         ) from None
@@ -182,7 +183,7 @@ def understood(reflection: Reflection) -> list[Discrepancy]:
     return parse(reflection.reasons)
 
 
-def described(reflection: Reflection) -> dict[str, Any]:
+def described(reflection: Reflection) -> dict[str, JSON]:
     """All of a reflection as JSON knows it, with what was understood and what is odd, for people."""
     found = [asdict(discrepancy) for discrepancy in understood(reflection)]
     return {**asdict(reflection), "discrepancies": found, "problem": reflection.problem}

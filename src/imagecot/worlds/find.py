@@ -6,10 +6,12 @@ prompts = world("drawn").prompts()
 first, *others = load_judges("pictograms")
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from imagecot import models, registry
+from imagecot.contracts.metadata import Metadata
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.imported import calling
 from imagecot.promises import wrong_prompts
@@ -17,7 +19,7 @@ from imagecot.worlds.geneval import GenEval
 
 if TYPE_CHECKING:
     from imagecot.contracts.detector import Detector
-    from imagecot.contracts.world import Metadata, World
+    from imagecot.contracts.world import Prompts, World
 
 
 @runtime_checkable
@@ -52,14 +54,34 @@ def world_of(detector: str, first: str | None = None) -> "World":
     return GenEval()
 
 
-def prompts_of(home: "World", name: str | None = None) -> "list[Metadata]":
+def prompts_of(home: "World", name: str | None = None) -> list[Metadata]:
     """The prompts that a world is tested by; UsageError where they are none."""
-    with calling(home, "prompts"):
-        found = home.prompts()
-    wrong = wrong_prompts(home, found)
+    return _checked(home, name, "prompts", home.prompts)
+
+
+def training_prompts_of(home: "World", per_task: int, seed: int, name: str | None = None) -> list[Metadata]:
+    """Other prompts of its kind, as `World.training_prompts` says; UsageError where they are none."""
+    return _checked(home, name, "training_prompts", lambda: home.training_prompts(per_task, seed))
+
+
+def _checked(home: "World", name: str | None, method: str, ask: "Callable[[], Prompts]") -> list[Metadata]:
+    """The prompts that a method of a world returns, as they are or as GenEval writes them."""
+    with calling(home, method):
+        found = ask()
+    plain = [m.as_json() if isinstance(m, Metadata) else m for m in found] if isinstance(found, list) else found
+    wrong = wrong_prompts(home, plain)
     if wrong:
         raise UsageError(f"{name or type(home).__qualname__} is no world that can be used: {wrong}.")
-    return found
+    from imagecot.geneval.metadata import parse_metadata
+
+    known = frozenset(home.classes)
+    try:
+        return [
+            m if isinstance(m, Metadata) else parse_metadata(json.dumps(m), f"prompt {k}", known)
+            for k, m in enumerate(found, 1)
+        ]
+    except ImagecotError as error:
+        raise UsageError(f"{name or type(home).__qualname__} is no world that can be used: {error}") from None
 
 
 def load_judges(detector: str, colors: str | None = None, first: str | None = None) -> "list[Detector]":
@@ -105,11 +127,11 @@ def digests(detector: str) -> dict[str, str]:
     return found
 
 
-def benchmark_of(detector: str, first: str | None = None) -> "list[Metadata]":
+def benchmark_of(detector: str, first: str | None = None) -> list[Metadata]:
     """The prompts that the world of a detector is tested by."""
     return prompts_of(world_of(detector, first))
 
 
 def held_out_of(detector: str) -> list[str]:
     """The texts of these prompts, which no training may see."""
-    return [str(metadata["prompt"]) for metadata in benchmark_of(detector)]
+    return [metadata.prompt for metadata in benchmark_of(detector)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imagecot.contracts.world import Metadata
+from imagecot.contracts.metadata import Metadata
 from imagecot.geneval.published import CLIP, DETECTOR
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class GenEval:
         """Prompts of the same classes that are none of the benchmark's; UsageError for a number out of bounds."""
         from imagecot.geneval.prompts import training_prompts
 
-        return training_prompts(self.classes, per_task, seed, [m["prompt"] for m in self.prompts()])
+        return training_prompts(self.classes, per_task, seed, [m.prompt for m in self.prompts()])
 
     def load_judges(self, name: str, colors: str | None = None) -> "Sequence[Detector]":
         """Load a Mask2Former, by mmdet's .pth, folder or hub id, with the CLIP `colors`; nobody judges beside it."""

@@ -5,10 +5,11 @@ wording is held out.
 """
 
 import random
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 from imagecot.bounds import check_seed, check_whole
+from imagecot.contracts.metadata import Metadata, Need
 from imagecot.geneval import prompts as wording
 from imagecot.geneval.prompts import (
     COLORS,
@@ -16,13 +17,11 @@ from imagecot.geneval.prompts import (
     NUMBER_WORDS,
     RELATIONS,
     TASKS,
-    make_prompts,
     plural,
+    sample_prompts,
     with_article,
 )
 from imagecot.worlds.drawn.scenes import KINDS, Scene
-
-Metadata = dict[str, Any]
 
 TEST_SEED = 43
 TEST_SIZE = 60
@@ -66,14 +65,14 @@ def random_requirement(rng: random.Random, task: str | None = None) -> Metadata:
 
 def phrase(metadata: Metadata, rng: random.Random) -> str:
     """A noun phrase for what a requirement asks, without an opening: 'two cups', 'a red apple and a cup'."""
-    needs = metadata["include"]
-    if metadata["tag"] == "counting":
+    needs = metadata.include
+    if metadata.tag == "counting":
         need = needs[0]
-        return " ".join(filter(None, (NUMBER_WORDS[need["count"]], need.get("color"), plural(need["class"]))))
-    names = [with_article(" ".join(filter(None, (need.get("color"), need["class"])))) for need in needs]
-    if metadata["tag"] == "position":
+        return " ".join(filter(None, (NUMBER_WORDS[need.count], need.color, plural(need.name))))
+    names = [with_article(" ".join(filter(None, (need.color, need.name)))) for need in needs]
+    if metadata.tag == "position":
         target, subject = names
-        return f"{subject} {rng.choice(RELATION_WORDS[needs[1]['position'][0]])} {target}"
+        return f"{subject} {rng.choice(RELATION_WORDS[needs[1].relation])} {target}"
     if len(names) == 2 and rng.random() < 0.3:
         return f"{names[0]} with {names[1]}"
     return " and ".join(names)
@@ -82,8 +81,8 @@ def phrase(metadata: Metadata, rng: random.Random) -> str:
 def caption(metadata: Metadata, rng: random.Random, plain: float = 0.5) -> str:
     """A training caption: GenEval's wording with probability `plain` unless that is a test prompt, else a freer one."""
     held_out = held_out_texts()
-    if rng.random() < plain and metadata["prompt"] not in held_out:
-        return str(metadata["prompt"])
+    if rng.random() < plain and metadata.prompt not in held_out:
+        return metadata.prompt
     while True:
         text = rng.choice(OPENINGS) + phrase(metadata, rng)
         if text not in held_out:
@@ -93,11 +92,11 @@ def caption(metadata: Metadata, rng: random.Random, plain: float = 0.5) -> str:
 def with_colors(metadata: Metadata, scene: Scene) -> Metadata:
     """The requirement that also asks for the colours that the scene happens to have, where a kind has one colour."""
 
-    def filled(need: Metadata) -> Metadata:
-        colors = {item.color for item in scene.items if item.kind == need["class"]}
-        return {**need, "color": colors.pop()} if len(colors) == 1 else need
+    def filled(need: Need) -> Need:
+        colors = {item.color for item in scene.items if item.kind == need.name}
+        return replace(need, color=colors.pop()) if len(colors) == 1 else need
 
-    return {**metadata, "include": [filled(need) for need in metadata["include"]]}
+    return Metadata(metadata.tag, metadata.prompt, tuple(map(filled, metadata.include)), metadata.exclude)
 
 
 def training_prompts(per_task: int, seed: int) -> list[Metadata]:
@@ -116,7 +115,7 @@ def training_prompts(per_task: int, seed: int) -> list[Metadata]:
             metadata = random_requirement(rng, task)
             text = caption(metadata, rng)
             in_vain = in_vain + 1 if text in found else 0
-            found.setdefault(text, {**metadata, "prompt": text})
+            found.setdefault(text, metadata.worded(text))
             if len(found) == per_task or in_vain == _IN_VAIN:
                 break
         prompts += found.values()
@@ -126,25 +125,23 @@ def training_prompts(per_task: int, seed: int) -> list[Metadata]:
 
 @lru_cache(maxsize=1)
 def _held_out() -> tuple[Metadata, ...]:
-    sampled = make_prompts(seed=TEST_SEED, n=3 * TEST_SIZE, names=KINDS, colors=COLORS)
+    sampled = sample_prompts(seed=TEST_SEED, n=3 * TEST_SIZE, names=KINDS, colors=COLORS)
     prompts: list[Metadata] = []
     for task in TASKS:
-        own = [m for m in sampled if m["tag"] == task]
+        own = [m for m in sampled if m.tag == task]
         # 12 kinds give 12 single objects and 36 counts in GenEval's wording: further openings make up the number.
-        reworded = [
-            {**m, "prompt": m["prompt"].replace(OPENINGS[0], opening)} for opening in TEST_OPENINGS for m in own
-        ]
+        reworded = [m.worded(m.prompt.replace(OPENINGS[0], opening)) for opening in TEST_OPENINGS for m in own]
         prompts += [*own, *reworded][:TEST_SIZE]
     return tuple(prompts)
 
 
 def held_out_prompts(per_task: int = TEST_SIZE) -> list[Metadata]:
     """The first `per_task` (at most 60) held-out prompts of each task: GenEval's own sampling with seed 43."""
-    tasks = [[m for m in _held_out() if m["tag"] == task] for task in TASKS]
-    return [dict(m) for task in tasks for m in task[:per_task]]
+    tasks = [[m for m in _held_out() if m.tag == task] for task in TASKS]
+    return [m for task in tasks for m in task[:per_task]]
 
 
 @lru_cache(maxsize=1)
 def held_out_texts() -> frozenset[str]:
     """The texts of the held-out prompts."""
-    return frozenset(m["prompt"] for m in _held_out())
+    return frozenset(m.prompt for m in _held_out())

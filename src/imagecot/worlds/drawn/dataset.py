@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.progress import track
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.errors import ImagecotError, first_line
 from imagecot.files import make_folder, write_whole
 from imagecot.geneval.prompts import TASKS
@@ -40,7 +40,7 @@ TASK_WEIGHTS: dict[str, float] = {
 class Example:
     """A requirement and a scene that fulfils it."""
 
-    metadata: dict[str, Any]
+    metadata: Metadata
     scene: Scene
 
 
@@ -61,7 +61,7 @@ def _render_chunk(folder: Path, seed: int, chunk: int) -> None:
     for k in range(_CHUNK):
         item = example(seed, chunk * _CHUNK + k)
         images[k] = np.asarray(draw(item.scene))
-        lines.append(json.dumps({"metadata": item.metadata, "scene": asdict(item.scene)}))
+        lines.append(json.dumps({"metadata": item.metadata.as_json(), "scene": asdict(item.scene)}))
     # The pictures come last: a chunk whose pictures are there is complete.
     write_whole(target.with_suffix(".jsonl"), "\n".join(lines).encode())
     buffer = io.BytesIO()
@@ -89,7 +89,7 @@ def _read_scenes(file: Path) -> list[str]:
     return lines
 
 
-class Pool(Sequence[Example]):
+class Pool:
     """`count` rendered examples of a seed, on disk under `folder`; `images(indices)` reads the pictures."""
 
     def __init__(self, folder: str | Path, count: int, seed: int, workers: int | None = None) -> None:
@@ -111,11 +111,11 @@ class Pool(Sequence[Example]):
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: int) -> Example:
         try:
             row = json.loads(self._lines[index])
             items = tuple(Item(**item) for item in row["scene"]["items"])
-            return Example(row["metadata"], Scene(items, row["scene"]["background"]))
+            return Example(Metadata.of(row["metadata"]), Scene(items, row["scene"]["background"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ImagecotError(
                 f"scene {index} of {self.folder} is damaged ({first_line(error)}); delete the folder to draw it again."

@@ -8,7 +8,7 @@ of them sees is noticed; both are independent of the verifiers.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field
@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from imagecot import registry
 from imagecot.checkpoint import AGAIN, CONFIG, find_weights
 from imagecot.contracts.detector import Detections
+from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.geneval.detection import judge
 from imagecot.geneval.prompts import COLORS
@@ -118,7 +120,7 @@ class PictogramDetector(nn.Module):
         """The kinds of the drawn world."""
         return KINDS
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, JSON]:
         """All that the answers depend on: the weights' SHA-256, versions, type, size."""
         return {
             "detector": self.name,
@@ -169,7 +171,7 @@ class PictogramDetector(nn.Module):
             tints[b].setdefault(kind, []).append(COLORS[int(names[b, y, x])])
         return [Detections(boxes, colors) for boxes, colors in zip(rows, tints, strict=True)]
 
-    def judge(self, images: Tensor | Sequence[Tensor], metadata: Sequence[dict[str, Any]]) -> list[Judgment]:
+    def judge(self, images: Tensor | Sequence[Tensor], metadata: Sequence[Metadata]) -> list[Judgment]:
         """GenEval's verdict on images (3, 64, 64) in [0, 1], one requirement each."""
         return judge(self, list(images), metadata)
 

@@ -6,16 +6,14 @@ for do no harm, except where they are counted.
 
 import random
 from collections import Counter
-from typing import Any
 
 import numpy as np
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.geneval import prompts as wording
 from imagecot.geneval.prompts import COLORS, NUMBER_WORDS, RELATIONS, TASKS
 from imagecot.geneval.rules import relations
 from imagecot.worlds.drawn.scenes import KINDS, SIZE, Item, Scene
-
-Metadata = dict[str, Any]
 
 # Relations are what a small model learns last, then counts: they are asked more often.
 QUESTION_WEIGHTS: dict[str, float] = {
@@ -36,18 +34,17 @@ def holds(metadata: Metadata, scene: Scene) -> bool:
     the cases where GenEval would look at the first one only.
     """
     groups: list[list[int]] = []
-    for need in metadata["include"]:
-        found = [i for i, item in enumerate(scene.items) if item.kind == need["class"]]
-        if "color" in need:
-            found = [i for i in found if scene.items[i].color == need["color"]]
-        if "position" in need:
-            relation, target = need["position"]
-            found = [i for i in found if any(relation in _relations(scene, i, j) for j in groups[target])]
-        if len(found) < need["count"]:
+    for need in metadata.include:
+        found = [i for i, item in enumerate(scene.items) if item.kind == need.name]
+        if need.color:
+            found = [i for i in found if scene.items[i].color == need.color]
+        if need.relation:
+            found = [i for i in found if any(need.relation in _relations(scene, i, j) for j in groups[need.target])]
+        if len(found) < need.count:
             return False
         groups.append(found)
     counts = Counter(item.kind for item in scene.items)
-    return all(counts[need["class"]] < need["count"] for need in metadata.get("exclude", []))
+    return all(counts[limit.name] < limit.count for limit in metadata.exclude)
 
 
 def draw_question(scene: Scene, task: str, answer: bool, rng: random.Random) -> Metadata | None:
@@ -119,11 +116,11 @@ def _possible(scene: Scene, task: str) -> bool:
 
 def _ambiguous(metadata: Metadata, scene: Scene) -> bool:
     counts = Counter(item.kind for item in scene.items)
-    for need in metadata["include"]:
-        colors = {item.color for item in scene.items if item.kind == need["class"]}
-        if "color" in need and len(colors) > 1 and need["color"] in colors:
+    for need in metadata.include:
+        colors = {item.color for item in scene.items if item.kind == need.name}
+        if need.color and len(colors) > 1 and need.color in colors:
             return True
-        if metadata["tag"] == "position" and counts[need["class"]] > 1:
+        if metadata.tag == "position" and counts[need.name] > 1:
             return True
     return False
 

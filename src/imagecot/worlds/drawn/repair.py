@@ -6,12 +6,12 @@ prompt never do; in the drawn world a scene can be edited.
 
 import random
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from imagecot.contracts.detector import Detections
+from imagecot.contracts.metadata import Metadata
 from imagecot.geneval.prompts import COLORS
 from imagecot.worlds.drawn.scenes import (
     BACKGROUNDS,
@@ -26,7 +26,6 @@ from imagecot.worlds.drawn.scenes import (
     place,
 )
 
-Metadata = dict[str, Any]
 _TRIES = 200
 _GUESSED = 0.1  # GenEval sees an object from .3 on; below that is what became no object, and where
 _ALL_SIDES = tuple(sorted({side for sides in SIDES.values() for side in sides}))
@@ -55,7 +54,7 @@ def repaired(scene: Scene, metadata: Metadata, rng: random.Random) -> Scene:
     wrong relation the subject moves. Where that does not fit, more of the others go or move, in the end all.
     """
     kept, free, others = _wanted(scene, metadata, rng)
-    relation = next((need["position"][0] for need in metadata["include"] if "position" in need), None)
+    relation = next((need.relation for need in metadata.include if need.relation), None)
     slots: list[Item | None] = [*kept]
     if relation and kept[0] and kept[1] and not fulfils_relation([kept[0], kept[1]], relation):
         slots[1] = None
@@ -82,14 +81,14 @@ def repaired(scene: Scene, metadata: Metadata, rng: random.Random) -> Scene:
 
 def lack_of_room(metadata: Metadata) -> str | None:
     """Why no scene of the drawn world can fulfil a requirement: half a sentence; None where one can."""
-    needs = metadata["include"]
-    count, most = sum(need["count"] for need in needs), max(SIDES)
+    needs = metadata.include
+    count, most = sum(need.count for need in needs), max(SIDES)
     if not 1 <= count <= most:
         return f"it asks for {count} objects, and a scene has 1 to {most}"
-    related = [need for need in needs if "position" in need]
-    if related and (len(needs) != 2 or count != 2 or "position" in needs[0] or needs[1]["position"][1] != 0):
+    related = any(need.relation for need in needs)
+    if related and (len(needs) != 2 or count != 2 or needs[0].relation or needs[1].target != 0):
         return "it relates other objects than the second of two to the first"
-    kinds = [need["class"] for need in needs]
+    kinds = [need.name for need in needs]
     if len(set(kinds)) < len(kinds):
         return "it asks for one kind of object twice"
     return None
@@ -106,15 +105,15 @@ def _wanted(
     """For each object asked for, what the scene has for it, and its kind and colour; then what nobody asked for."""
     kept: list[Item | None] = []
     looks: list[tuple[str, str]] = []
-    kinds = {need["class"] for need in metadata["include"]}
+    kinds = {need.name for need in metadata.include}
     others = [item for item in scene.items if item.kind not in kinds]
-    for need in metadata["include"]:
-        kind, color = need["class"], need.get("color")
+    for need in metadata.include:
+        kind, color = need.name, need.color
         own = sorted((item for item in scene.items if item.kind == kind), key=lambda item: item.color != color)
-        own = own[: need["count"]]
-        while len(own) < need["count"] and others:
+        own = own[: need.count]
+        while len(own) < need.count and others:
             own.append(others.pop(rng.randrange(len(others))))
-        for k in range(need["count"]):
+        for k in range(need.count):
             item = replace(own[k], kind=kind, color=color or own[k].color) if k < len(own) else None
             kept.append(item)
             looks.append((kind, item.color if item else color or (own[0].color if own else rng.choice(COLORS))))

@@ -8,11 +8,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import relations
 from imagecot.worlds.drawn.sprites import RGB, SPRITES, mix, sprite
@@ -127,18 +127,18 @@ def apart(items: Sequence[Item], gap: float = 0.5) -> bool:
     return True
 
 
-def wanted(metadata: dict[str, Any], rng: random.Random) -> list[tuple[str, str]]:
+def wanted(metadata: Metadata, rng: random.Random) -> list[tuple[str, str]]:
     """The (kind, colour) of each object that a requirement asks for; free colours are drawn.
 
     Objects of one kind in a counting scene share a colour two times out of three, as things in photos do.
     """
     objects: list[tuple[str, str]] = []
-    for need in metadata["include"]:
+    for need in metadata.include:
         same = rng.random() < 2 / 3
-        first = need.get("color") or rng.choice(COLORS)
-        for k in range(need["count"]):
-            color = need.get("color") or (first if same or k == 0 else rng.choice(COLORS))
-            objects.append((need["class"], color))
+        first = need.color or rng.choice(COLORS)
+        for k in range(need.count):
+            color = need.color or (first if same or k == 0 else rng.choice(COLORS))
+            objects.append((need.name, color))
     return objects
 
 
@@ -167,17 +167,17 @@ def fulfils_relation(items: Sequence[Item], relation: str) -> bool:
     return relations(subject, target) == [relation]
 
 
-def compose(metadata: dict[str, Any], rng: random.Random) -> Scene:
+def compose(metadata: Metadata, rng: random.Random) -> Scene:
     """A random scene that fulfils a GenEval requirement (its `include` list), by rejection.
 
     Objects vary in side (24 or 32 px alone, 24 px together), place and shade, and do not touch.
     """
     objects = wanted(metadata, rng)
     background = rng.choice(list(BACKGROUNDS))
-    relation = next((need["position"] for need in metadata["include"] if "position" in need), None)
+    relation = next((need.relation for need in metadata.include if need.relation), None)
     for _ in range(5000):
         items = [place(kind, color, rng.choice(SIDES[len(objects)]), rng) for kind, color in objects]
-        if not apart(items) or (relation and not fulfils_relation(items, relation[0])):
+        if not apart(items) or (relation and not fulfils_relation(items, relation)):
             continue
         order = list(items)
         rng.shuffle(order)

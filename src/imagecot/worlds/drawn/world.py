@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imagecot.contracts.world import Metadata
+from imagecot.contracts.metadata import Metadata
 from imagecot.worlds.drawn.shipped import DETECTORS
 
 if TYPE_CHECKING:
