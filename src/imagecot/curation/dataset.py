@@ -5,7 +5,6 @@ the rows of one that was not.
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.curation.page import SAMPLES, Sample, card, write_samples
 from imagecot.curation.schema import RankingRow, checked
 from imagecot.errors import ImagecotError, UsageError, first_line
@@ -35,7 +35,7 @@ CODES, REASONS, BEFORE, TOLD = "codes", "reasons", "before_codes", "told"
 
 
 def make_row(
-    metadata: Row, question: str, image: Tensor, step: int, steps: int, seed: int, label: bool, agreement: bool | None,
+    metadata: Metadata, question: str, image: Tensor, step: int, steps: int, seed: int, label: bool, agreement: bool | None,
     codes: Tensor | None = None,
 ) -> Row:  # fmt: skip
     """One labelled image.
@@ -45,9 +45,9 @@ def make_row(
     """
     return {
         "id": f"{question}-{seed}-{step}",
-        "prompt": metadata["prompt"],
-        "task": metadata["tag"],
-        "metadata": json.dumps(metadata),
+        "prompt": metadata.prompt,
+        "task": metadata.tag,
+        "metadata": metadata.text,
         "question": question,
         "step": step,
         "steps": steps,

@@ -158,7 +158,7 @@ def label_job(kind: Kind, prompts: Path, out: Path, drawing: Drawing) -> Job:
     UsageError for a file that holds no prompts, the same prompt twice, or a test prompt of the detector's world.
     """
     requirements = read_prompts(prompts, classes_of(drawing.detector))
-    texts = [str(metadata["prompt"]) for metadata in requirements]
+    texts = [metadata.prompt for metadata in requirements]
     refuse_overlap(texts, held_out_of(drawing.detector))
     twice = [text for text, count in Counter(texts).items() if count > 1]
     if twice:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.curation.dataset import Row
 from imagecot.errors import ImagecotError
-from imagecot.geneval.metadata import Metadata, parse_metadata
+from imagecot.geneval.metadata import parse_metadata
 from imagecot.worlds.find import classes_of
 
 

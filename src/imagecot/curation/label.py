@@ -8,7 +8,6 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.detector import Detections, Detector
 from imagecot.contracts.generator import Corrector, Generator, Predictor
+from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.paths import Paths, finish, states
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.curation.dataset import BEFORE, TOLD, Row, make_row
@@ -25,7 +25,6 @@ from imagecot.errors import UsageError
 from imagecot.geneval.detection import SEEN, judge
 from imagecot.geneval.rules import judge_detections, kept_indices
 
-Metadata = dict[str, Any]
 CONTINUATIONS = 4  # paths from a step; any right one makes its label yes (appendix B.2, after Math-Shepherd)
 CLEAR_AFTER, UNCLEAR_BEFORE = 11, 10  # of 18 steps: the paper's static labels of clarity (appendix B.3)
 DECIDED_FROM = 6  # before this step a seventh or less of what becomes of a path is decided (measured, lab log)
@@ -93,7 +92,7 @@ class Labeller:
         chosen = list(self._selection(prompts, ended, images, labels))
         yield from chosen
         index = {seed: k for k, seed in enumerate(ended.seeds.tolist())}
-        rng = random.Random(f"{self.seed}:{prompts[0]['prompt']}")
+        rng = random.Random(f"{self.seed}:{prompts[0].prompt}")
         before = [t for t in range(scaled(DECIDED_FROM, steps), steps) if t not in late]
         asked: list[tuple[str, int, int]] = []
         for row in chosen:
@@ -106,7 +105,7 @@ class Labeller:
         for step in sorted({step for _, step, _ in asked}):
             here = [(question, k) for question, at, k in asked if at == step]
             rows = sorted({k for _, k in here})
-            previews = self._shown(drawn[step].select(rows), [prompts[k // self.paths]["prompt"] for k in rows])
+            previews = self._shown(drawn[step].select(rows), [prompts[k // self.paths].prompt for k in rows])
             judged = sorted({k for question, k in here if question == "clarity"})
             needs = [prompts[k // self.paths] for k in judged]
             settled = self._settled(previews[[rows.index(k) for k in judged]], images[judged], needs) if judged else []
@@ -136,7 +135,7 @@ class Labeller:
         assert isinstance(self.generator, Corrector)  # whoever loads it has seen to that
         start = self.generator.correct([groups[k]["prompt"] for k in rows], seeds, [before[k] for k in rows])
         paths = finish(self.generator, start)
-        prompts = [json.loads(group["metadata"]) for group in groups]
+        prompts = [Metadata.of(json.loads(group["metadata"])) for group in groups]
         images, labels = self._final(prompts, paths)
         for row in self._selection(prompts, paths, images, labels):
             k = rows[seeds.tolist().index(row["seed"])]
@@ -156,8 +155,8 @@ class Labeller:
 
     def _start(self, prompts: Sequence[Metadata], count: int) -> Paths:
         """`count` paths of each prompt, prompt by prompt, at step 0."""
-        seeds = torch.cat([path_seeds(prompt_seed(self.seed, m["prompt"]), count) for m in prompts])
-        return self.generator.start([m["prompt"] for m in prompts for _ in range(count)], seeds)
+        seeds = torch.cat([path_seeds(prompt_seed(self.seed, m.prompt), count) for m in prompts])
+        return self.generator.start([m.prompt for m in prompts for _ in range(count)], seeds)
 
     def _final(self, prompts: Sequence[Metadata], paths: Paths) -> tuple[Tensor, list[bool]]:
         images = self.generator.preview(paths)

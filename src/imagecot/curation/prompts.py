@@ -1,18 +1,16 @@
 """Training prompts of a world, or in GenEval's templates over any vocabulary; no test prompts (paper, section 2.2)."""
 
-import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, write_text
 from imagecot.geneval.prompts import load_benchmark_prompts, training_prompts
 from imagecot.reading import read_lines
 from imagecot.worlds import find
 
-Metadata = dict[str, Any]
 EVERYDAY = "everyday"
 MOST_NAMES = 10_000
 LONGEST_NAME = 100
@@ -49,12 +47,12 @@ def prompts_of(world: str, per_task: int, seed: int) -> list[Metadata]:
     UsageError for a name that is none of these, a number out of bounds, or a vocabulary of which nothing is left.
     """
     if find.is_world(world):
-        return find.world(world).training_prompts(per_task, seed)
+        return find.training_prompts_of(find.world(world), per_task, seed, world)
     names = everyday_objects() if world == EVERYDAY else read_names(Path(world))
-    return training_prompts(names, per_task, seed, [m["prompt"] for m in load_benchmark_prompts()])
+    return training_prompts(names, per_task, seed, [m.prompt for m in load_benchmark_prompts()])
 
 
 def write_prompts(prompts: Sequence[Metadata], file: Path) -> None:
     """Write a requirement a line, as `evaluate geneval --prompts` and the other curations read them."""
     make_folder(file.parent)
-    write_text(file, "".join(json.dumps(metadata) + "\n" for metadata in prompts))
+    write_text(file, "".join(metadata.text + "\n" for metadata in prompts))

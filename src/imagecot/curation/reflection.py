@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imagecot.bounds import check_seed
 from imagecot.contracts.detector import Detector
+from imagecot.contracts.metadata import Metadata
 from imagecot.curation.chat_model import ChatModel
 from imagecot.curation.dataset import REASONS, RankingData, Row, content, read_rows
 from imagecot.curation.job import Job, Make
@@ -31,7 +32,7 @@ def by_scorer(detector: Detector, seed: int) -> Explain:
 
     def explain(rows: Sequence[Row]) -> list[str]:
         images = [from_png(row["image"]["bytes"]) for row in rows]
-        needs = [json.loads(row["metadata"]) for row in rows]
+        needs = [Metadata.of(json.loads(row["metadata"])) for row in rows]
         verdicts = judge(detector, images, needs) if rows else []
         return [
             to_text(from_reason(need, verdict.reason), random.Random(f"{seed}:{row['id']}"))

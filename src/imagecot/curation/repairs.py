@@ -18,6 +18,7 @@ from torch import Tensor
 from imagecot import guard, registry
 from imagecot.bounds import check_seed, check_whole
 from imagecot.contracts.generator import Encoder, Generator
+from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.curation.dataset import RankingData, Row, content, make_row, read_rows
 from imagecot.curation.job import Job, Make
@@ -30,7 +31,7 @@ from imagecot.worlds.drawn.captions import caption
 from imagecot.worlds.drawn.dataset import TASK_WEIGHTS, example
 from imagecot.worlds.drawn.detector import PictogramDetector, load_detector
 from imagecot.worlds.drawn.questions import draw_question
-from imagecot.worlds.drawn.repair import Metadata, lack_of_room, repaired, seen_scene
+from imagecot.worlds.drawn.repair import lack_of_room, repaired, seen_scene
 from imagecot.worlds.drawn.scenes import SIZE, Scene, draw
 from imagecot.worlds.find import digests
 
@@ -68,7 +69,7 @@ class Repairer:
         images = [from_png(row["image"]["bytes"]) for row in rows]
         made: list[_Made] = []
         for row, image, found in zip(rows, images, guard.detect(self.detector, images), strict=True):
-            need = json.loads(row["metadata"])
+            need = Metadata.of(json.loads(row["metadata"]))
             scene = repaired(seen_scene(image, found), need, random.Random(f"{self.seed}:{row['id']}"))
             made.append((f"repair of {row['id']}", need, scene, True))
         return self._rows(made)
@@ -108,7 +109,7 @@ def missed(scene: Scene, rng: random.Random) -> Metadata | None:
     """Return a prompt that a scene misses by a little, in the words of training prompts; None where there is none."""
     task = rng.choices(TASKS, [TASK_WEIGHTS[task] for task in TASKS])[0]
     need = draw_question(scene, task, False, rng)
-    return need and {**need, "prompt": caption(need, rng)}
+    return need and Metadata(need.tag, caption(need, rng), need.include, need.exclude)
 
 
 def repair_job(data: Path | None, scenes: int, out: Path, generator: str, seed: int) -> Job:
