@@ -12,7 +12,7 @@ from imagecot.contracts.questions import ORM
 from imagecot.curation.dataset import RankingData, make_row
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import OBJECT_NAMES, single_object_metadata
-from imagecot.reflection.answers import answer_scores, auroc, balanced_accuracy, calibration_error
+from imagecot.statistics.answers import answer_scores, auroc, balanced_accuracy, calibration_error
 from imagecot.reward_models.finetune import train_answers
 from imagecot.reward_models.recipe import FineTuneRecipe
 from imagecot.reward_models.rows import label_of, mix, moved

@@ -8,7 +8,7 @@ import pytest
 from imagecot.errors import UsageError
 from imagecot.geneval import summarize
 from imagecot.geneval.prompts import load_benchmark_prompts
-from imagecot.geneval.summary import clustered_se, compare, format_summary, mcnemar_p
+from imagecot.geneval.summary import Verdict, compare, format_summary
 
 DATA = Path(__file__).parent / "data" / "geneval"
 CASES = json.loads(gzip.decompress((DATA / "summary_cases.json.gz").read_bytes()))["cases"]
@@ -23,7 +23,7 @@ def rows_of(case: dict) -> list[dict]:
         return [row(tag, case["metadata"][i], bool(correct)) for tag, i, correct in case["rows"]]
     prompts = load_benchmark_prompts()
     return [
-        row(prompts[line]["tag"], json.dumps(prompts[line]), bool(correct))
+        row(prompts[line].tag, prompts[line].text, bool(correct))
         for line, images in case["rows_by_metadata_line"]
         for correct in images
     ]
@@ -75,16 +75,6 @@ def test_standard_errors_by_hand() -> None:
     assert summary.overall_se == pytest.approx(math.sqrt(two**2 + colors**2) / 2, rel=1e-12)
 
 
-def test_equal_clusters_give_the_error_of_the_mean_of_cluster_means() -> None:
-    # shares 1, 1/2, 0, 1/2: sample variance (0.25 + 0 + 0.25 + 0) / 3, over 4 clusters
-    assert clustered_se([4, 2, 0, 2], [4, 4, 4, 4]) == pytest.approx(math.sqrt(0.5 / 3 / 4), rel=1e-12)
-
-
-def test_one_image_a_prompt_gives_the_error_of_a_share() -> None:
-    # 3 of 10: sqrt(p (1 - p) / (n - 1))
-    assert clustered_se([1] * 3 + [0] * 7, [1] * 10) == pytest.approx(math.sqrt(0.3 * 0.7 / 9), rel=1e-12)
-
-
 def test_error_of_one_prompt_is_unknown() -> None:
     summary = summarize([*TWO_TASKS, row("counting", "r1", True), row("counting", "r1", False)])
     assert summary.tasks["counting"].se is None
@@ -92,21 +82,17 @@ def test_error_of_one_prompt_is_unknown() -> None:
     assert summary.tasks["colors"].se is not None
 
 
+def test_verdicts_and_rows_give_one_table() -> None:
+    verdicts = [Verdict(r["tag"], r["metadata"], bool(r["correct"])) for r in TWO_TASKS]
+    assert summarize(verdicts) == summarize(TWO_TASKS)
+    assert compare(verdicts, TWO_TASKS).only_a == 0
+
+
 def test_rows_are_needed_and_must_be_complete() -> None:
     with pytest.raises(UsageError, match="no results"):
         summarize([])
     with pytest.raises(UsageError, match=r"Row 1 .*'correct'"):
         summarize([row("colors", "q", True), {"tag": "colors", "metadata": "q"}])
-
-
-def test_mcnemar_by_hand() -> None:
-    # 1 against 5: 2 · (C(6,0) + C(6,1)) / 64 = 14 / 64
-    assert mcnemar_p(1, 5) == mcnemar_p(5, 1) == 14 / 64
-    # 0 against 10: 2 / 1024
-    assert mcnemar_p(0, 10) == 2 / 1024
-    assert mcnemar_p(3, 3) == 1.0
-    assert mcnemar_p(0, 0) == 1.0
-    assert 0 < mcnemar_p(900, 1300) < 1e-15
 
 
 def test_comparison_by_hand() -> None:
@@ -135,8 +121,8 @@ def test_comparison_pairs_images_of_a_prompt_in_any_row_order() -> None:
 
 def test_bootstrap_is_seeded_and_agrees_with_the_standard_error() -> None:
     prompts = load_benchmark_prompts()
-    a = [row(p["tag"], p, (i * 7 + k * 3) % 5 < 3) for i, p in enumerate(prompts) for k in range(4)]
-    none = [row(p["tag"], p, False) for p in prompts for _ in range(4)]
+    a = [row(p.tag, p.as_json(), (i * 7 + k * 3) % 5 < 3) for i, p in enumerate(prompts) for k in range(4)]
+    none = [row(p.tag, p.as_json(), False) for p in prompts for _ in range(4)]
     result, summary = compare(a, none), summarize(a)
     assert result == compare(a, none)
     assert result != compare(a, none, seed=1)

@@ -9,16 +9,28 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 
 from imagecot.bounds import MAX_SEED, check_whole, shown
 from imagecot.errors import UsageError
+from imagecot.statistics.clustered import ratio_error
+from imagecot.statistics.paired import mcnemar, mean_of_ratios
 
 MOST_RESAMPLES = 100_000
 
-Row = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an image shows what its prompt asks for; `metadata` is the prompt's, as the text of its JSON."""
+
+    tag: str
+    metadata: str
+    correct: bool
+
+
+Verdicts = Iterable[Verdict | Mapping[str, object]]
+"""One an image: a `Verdict`, or a mapping of `tag`, `metadata` (its JSON string or the dict) and `correct`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +75,8 @@ class Comparison:
     p_value: float
 
 
-def summarize(rows: Iterable[Row]) -> Summary:
-    """Summarise rows of `tag`, `metadata` (its JSON string or the dict) and `correct`, one row an image.
+def summarize(rows: Verdicts) -> Summary:
+    """Summarise verdicts, or rows of `tag`, `metadata` (its JSON string or the dict) and `correct`, one an image.
 
     The scores are those of GenEval's `summary_scores.py`. A task's score is a ratio of sums over prompts, so
     its error is the linearised cluster-robust one; tasks share no prompts, so the error of the overall is
@@ -77,7 +89,7 @@ def summarize(rows: Iterable[Row]) -> Summary:
         total = sum(len(images) for images in prompts.values())
         right = [sum(images) for images in prompts.values()]
         sizes = [len(images) for images in prompts.values()]
-        tasks[tag] = TaskScore(correct, total, correct / total, clustered_se(right, sizes))
+        tasks[tag] = TaskScore(correct, total, correct / total, ratio_error(right, sizes))
 
     best_of: dict[str, bool] = {}  # a prompt counts once, even if two tasks hold it
     for prompts in clusters.values():
@@ -116,8 +128,8 @@ def format_summary(summary: Summary) -> str:
 
 
 def compare(
-    rows_a: Iterable[Row],
-    rows_b: Iterable[Row],
+    rows_a: Verdicts,
+    rows_b: Verdicts,
     *,
     resamples: int = 10_000,
     confidence: float = 0.95,
@@ -141,57 +153,33 @@ def compare(
             raise UsageError(
                 f"Both sides of a comparison need the same images, got {left} against {right} for {metadata[:200]}."
             )
-    rng = np.random.default_rng(seed)
-    difference, drawn = 0.0, np.zeros(resamples)
     pairs: Counter[tuple[bool, bool]] = Counter()
+    tasks = []
     for tag, prompts in a.items():
-        gains = np.array([sum(images) - sum(b[tag][metadata]) for metadata, images in prompts.items()])
-        sizes = np.array([len(images) for images in prompts.values()])
-        difference += gains.sum() / sizes.sum() / len(a)
-        weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=resamples)
-        drawn += (weights @ gains) / (weights @ sizes) / len(a)
+        gains = [sum(images) - sum(b[tag][metadata]) for metadata, images in prompts.items()]
+        tasks.append((gains, [len(images) for images in prompts.values()]))
         for metadata, images in prompts.items():
             pairs.update(zip(images, b[tag][metadata], strict=True))
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    gain = mean_of_ratios(tasks, resamples=resamples, confidence=confidence, seed=seed)
     only_a, only_b = pairs[True, False], pairs[False, True]
-    return Comparison(float(difference), float(low), float(high), only_a, only_b, mcnemar_p(only_a, only_b))
+    return Comparison(gain.estimate, gain.low, gain.high, only_a, only_b, mcnemar(only_a, only_b))
 
 
-def clustered_se(sums: list[int], sizes: list[int]) -> float | None:
-    """Standard error of Σ sums / Σ sizes over G clusters, sqrt(G/(G−1) · Σ (sum − ratio · size)²) / Σ sizes.
-
-    The usual linearisation of a ratio (Cochran, Sampling Techniques, §6.4 and 9A); None for one cluster.
-    """
-    clusters, total = len(sums), sum(sizes)
-    if clusters < 2:
-        return None
-    ratio = sum(sums) / total
-    squares = sum((s - ratio * m) ** 2 for s, m in zip(sums, sizes, strict=True))
-    return math.sqrt(squares * clusters / (clusters - 1)) / total
-
-
-def mcnemar_p(only_a: int, only_b: int) -> float:
-    """Exact two-sided McNemar test: P of a split at least this uneven of the discordant pairs."""
-    n = only_a + only_b
-    tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**n)
-
-
-def _clusters(rows: Iterable[Row]) -> dict[str, dict[str, list[bool]]]:
+def _clusters(rows: Verdicts) -> dict[str, dict[str, list[bool]]]:
     """The verdicts by tag and metadata string, each in order of first appearance; UsageError without rows."""
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise UsageError(f"The results must be rows, not {type(rows).__name__}.")
     clusters: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for number, row in enumerate(rows):
-        tag, metadata, correct = _read(row, f"Row {number} of the results")
-        clusters[tag][metadata].append(correct)
+        verdict = row if isinstance(row, Verdict) else _read(row, f"Row {number} of the results")
+        clusters[verdict.tag][verdict.metadata].append(verdict.correct)
     if not clusters:
         raise UsageError("There are no results to summarise; evaluate at least one image first.")
     return clusters
 
 
-def _read(row: Any, where: str) -> tuple[str, str, bool]:
-    """Tag, metadata string and verdict of a row; UsageError where one is missing or of another type."""
+def _read(row: object, where: str) -> Verdict:
+    """The verdict of a row; UsageError where something is missing or of another type."""
     if not isinstance(row, Mapping):
         raise UsageError(f"{where} is no mapping but {type(row).__name__}.")
     try:
@@ -207,7 +195,7 @@ def _read(row: Any, where: str) -> tuple[str, str, bool]:
             metadata = json.dumps(metadata, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"{where} has metadata that is no JSON ({error}).") from None
-    return tag, metadata, bool(correct)
+    return Verdict(tag, metadata, bool(correct))
 
 
 def _sizes(clusters: dict[str, dict[str, list[bool]]]) -> dict[tuple[str, str], int]:

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from imagecot.contracts.questions import REFLECTION
 from imagecot.curation.dataset import REASONS, Row
-from imagecot.reflection.answers import answer_scores, found_and_said
+from imagecot.reflection.answers import found_and_said
 from imagecot.reflection.discrepancies import parse, understood
 from imagecot.reward_models.recipe import FineTuneRecipe
 from imagecot.reward_models.rows import QUESTIONS, images_of, label_of
+from imagecot.statistics.answers import answer_scores
 
 _REFLECTED = 256  # held-out reflections that are written out in an evaluation
 
