@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from PIL.Image import Image
 from pydantic import ValidationError
@@ -18,7 +17,7 @@ from imagecot.strategies.lines import CandidateLine, as_line
 
 def choose(search: Strategy, run: Run) -> Choice:
     """`search.choose`: what it takes is a finished path with its image."""
-    found: Any = called(search, "choose", lambda: search.choose(run))
+    found: object = called(search, "choose", lambda: search.choose(run))
     if not isinstance(found, Choice):
         raise broken(search, "choose", kind(found), "a Choice")
     candidates, index = found.candidates, found.index

@@ -31,7 +31,7 @@ class Named:
 
     strategy: str
     models: Mapping[str, str]
-    given: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def search(self) -> Strategy:
@@ -79,7 +79,7 @@ class Named:
 
 
 def completed(
-    generator: str, strategy: str | None, verifier: str | None, corrector: str | None, given: Mapping[str, Any]
+    generator: str, strategy: str | None, verifier: str | None, corrector: str | None, given: Mapping[str, object]
 ) -> Named:
     """Name what is not named (None), as the generator's checkpoint says it.
 

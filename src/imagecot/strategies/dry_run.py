@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.questions import Question
 from imagecot.contracts.search import Cost, Strategy
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.strategies.options import settings_of
 from imagecot.strategies.search import search
@@ -33,7 +33,7 @@ class Sizes:
     follow_up: int
 
 
-def dry_run(strategy: Strategy, options: Mapping[str, Any], n: int, sizes: Sizes) -> Cost:
+def dry_run(strategy: Strategy, options: Mapping[str, JSON], n: int, sizes: Sizes) -> Cost:
     """Return the cost of a search over n paths all of whose questions are answered by no; seconds say nothing.
 
     options  of the search; what of them does not fit paths of so many steps is left out
@@ -66,7 +66,7 @@ class _Generator:
         return Canvas((1, 1), 1, (1, 1))
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, JSON]:
         """None."""
         return {}
 
@@ -99,7 +99,7 @@ class _Generator:
 class _Verifier:
     """Says no to everything, and counts what it would have read."""
 
-    settings: Mapping[str, Any]
+    settings: Mapping[str, JSON]
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes, self.settings, self.usage = sizes, {}, Usage()

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import is_temporary
@@ -14,7 +13,7 @@ PARTIAL, RUN = "partial", "run.json"
 
 
 def open_folder(
-    folder: Path, identity: dict[str, Any], refuse: Callable[[Path, Identity], None] = lambda folder, there: None
+    folder: Path, identity: Identity, refuse: Callable[[Path, Identity], None] = lambda folder, there: None
 ) -> Trace | None:
     """Return the trace of a folder that holds this very run, finished; None where it is new or interrupted.
 

@@ -1,12 +1,13 @@
 """The lines of `trace.jsonl`: what each must hold, so that a damaged or foreign one is told."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Candidate, Cost, Verdict
+from imagecot.contracts.values import JSON
 from imagecot.reading import Schema
 from imagecot.reflection.discrepancies import described
 
@@ -81,9 +82,9 @@ class CandidateLine(Schema):
         )
 
 
-def as_line(candidate: Candidate) -> dict[str, Any]:
+def as_line(candidate: Candidate) -> dict[str, JSON]:
     """Everything of a candidate but pictures and codes, as `CandidateLine` reads it."""
-    values: dict[str, Any] = {
+    values: dict[str, JSON] = {
         "seed": candidate.seed,
         "truncated_at": candidate.truncated_at,
         "first_clear": candidate.first_clear,

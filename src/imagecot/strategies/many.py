@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -32,7 +31,7 @@ def search_many(
     n: int = 20,
     corrector: Generator | None = None,
     of_paths: bool = False,
-    **options: Any,
+    **options: object,
 ) -> list[Trace]:
     """Return the trace of `search` for each prompt and its seed; the arguments are those of `search`.
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from imagecot.bounds import shown
 from imagecot.contracts.search import Strategy
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.imported import calling
 from imagecot.promises import no_json
@@ -15,6 +15,8 @@ from imagecot.reading import phrases
 
 OPTIONS = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 """How the `Settings` of a strategy are configured: no unknown options, no other types, only finite numbers."""
+Steps = Mapping[str, int | None]
+"""The context in which options are validated: {"steps": steps of a path}, where they are known."""
 
 
 class NoSettings(BaseModel):
@@ -24,7 +26,7 @@ class NoSettings(BaseModel):
 
 
 def settings_of(
-    strategy: Strategy, name: str, given: Mapping[str, Any], advice: Mapping[str, Any], steps: int | None = None
+    strategy: Strategy, name: str, given: Mapping[str, object], advice: Mapping[str, JSON], steps: int | None = None
 ) -> BaseModel:
     """Return the settings of a strategy: its defaults, then the advice, then what is given.
 
@@ -60,7 +62,7 @@ def settings_of(
     return found
 
 
-def wrong_options(strategy: Strategy, values: Mapping[str, Any], context: Mapping[str, Any]) -> list[str]:
+def wrong_options(strategy: Strategy, values: Mapping[str, object], context: Steps) -> list[str]:
     """The options whose values a strategy does not take."""
     found = validated(strategy, values, context)
     if isinstance(found, ValidationError):
@@ -68,7 +70,7 @@ def wrong_options(strategy: Strategy, values: Mapping[str, Any], context: Mappin
     return []
 
 
-def validated(strategy: Strategy, values: Mapping[str, Any], context: Mapping[str, Any]) -> BaseModel | ValidationError:
+def validated(strategy: Strategy, values: Mapping[str, object], context: Steps) -> BaseModel | ValidationError:
     """The settings of a strategy of these values, or what is wrong with them."""
     with calling(strategy, "Settings"):
         try:
@@ -77,17 +79,18 @@ def validated(strategy: Strategy, values: Mapping[str, Any], context: Mapping[st
             return error
 
 
-def told(settings: BaseModel) -> dict[str, Any]:
+def told(settings: BaseModel) -> dict[str, JSON]:
     """The settings that differ from the strategy's defaults, as an identity holds them."""
-    return settings.model_dump(mode="json", exclude_defaults=True)
+    found: dict[str, JSON] = settings.model_dump(mode="json", exclude_defaults=True)
+    return found
 
 
-def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(given: Mapping[str, object]) -> dict[str, object]:
     """Numbers of other libraries as Python's own."""
     return {name: _number(value) for name, value in given.items()}
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     if isinstance(value, bool | int | float):
         return value
     return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value

@@ -1,5 +1,6 @@
 """The picture of a search, for people who see one for the first time: a row a path, a column a step."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ Color = tuple[int, int, int]
 
 CELL, GAP, MARGIN = 112, 10, 36  # side of an image, space between two, border, in pixels
 LABEL, VERDICT = 96, 196  # widths of the columns left and right of the images
+LEFT = MARGIN + LABEL  # where the images begin
 ROW = CELL + 2 * GAP  # height of a row's frame
 PITCH = ROW + 2
 NOTE = 20  # height of a line between rows
@@ -97,29 +99,77 @@ def _notes(trace: "Trace") -> list[str]:
     return notes
 
 
+@dataclass(frozen=True)
+class Row:
+    """A path and its place in the picture.
+
+    number  of the path, from 1
+    chosen  whether it is marked as the choice
+    steps   those that have a column; the last is that of the image
+    top     upper edge of the row's frame, in pixels
+    width   of the picture
+    """
+
+    candidate: "Candidate"
+    number: int
+    chosen: bool
+    steps: list[int]
+    top: int
+    width: int
+
+    @property
+    def middle(self) -> float:
+        """Half the height of the frame."""
+        return self.top + ROW / 2
+
+    @property
+    def right(self) -> int:
+        """Where the columns end."""
+        return _right(self.steps)
+
+    @property
+    def reached(self) -> list[int]:
+        """Those of the steps that the path did."""
+        last = self.candidate.truncated_at
+        return [step for step in self.steps if last is None or step <= last]
+
+    @property
+    def end(self) -> int:
+        """Where the columns of these steps end."""
+        return _right(self.reached)
+
+
+def _right(steps: list[int]) -> int:
+    """Where the columns of so many steps end."""
+    return LEFT + len(steps) * (CELL + GAP)
+
+
 def draw_steps(trace: "Trace") -> Image.Image:
     """Return the picture of a trace whose shown candidates have their previews."""
     steps = shown_steps(trace.steps)
-    rows = shown(trace.candidates, trace.chosen)
+    paths = shown(trace.candidates, trace.chosen)
     notes = _notes(trace)
     # The choice first, the others in their order; with rounds of reflection, the order of the story.
-    rows.sort(key=lambda index: trace.candidates[index].round if notes else index != trace.chosen)
-    left = MARGIN + LABEL
-    right = left + len(steps) * (CELL + GAP)
+    paths.sort(key=lambda index: trace.candidates[index].round if notes else index != trace.chosen)
+    right = _right(steps)
     width = max(right + (VERDICT if trace.verifier is not None else GAP) + MARGIN, 720)
     title = _wrap(f"“{' '.join(trace.prompt.split())}”", _font(26, True), width - 2 * MARGIN, 2)
     lead = _wrap(_explanation(trace), _font(15), width - 2 * MARGIN, 4)
     top = MARGIN + 36 * len(title) + 6 + 22 * len(lead) + 46
     said = [_wrap(note, _font(14), width - 2 * MARGIN, 3) for note in notes]
     below = [NOTE * len(lines) + GAP for lines in said]  # a note stands below the last row of its round
-    tops = [top + k * PITCH + sum(below[: trace.candidates[index].round]) for k, index in enumerate(rows)]
+    rows: list[Row] = []
+    for index in paths:
+        candidate, chosen = trace.candidates[index], index == trace.chosen and len(trace.candidates) > 1
+        y = top + len(rows) * PITCH + sum(below[: candidate.round])
+        rows.append(Row(candidate, index + 1, chosen, steps, y, width))
     footer = _wrap(_footer(trace, len(rows)), _font(13), width - 2 * MARGIN, 3)
     height = top + len(rows) * PITCH + sum(below) + 8 + 18 * len(footer) + MARGIN
 
     # Shapes are drawn at twice the size and reduced, so that their edges are smooth; text and images are not.
     shapes = Image.new("RGB", (2 * width, 2 * height), PAPER)
-    for y, index in zip(tops, rows, strict=True):
-        _draw_shapes(ImageDraw.Draw(shapes), trace, index, steps, left, y, right, width)
+    for row in rows:
+        _draw_shapes(ImageDraw.Draw(shapes), row)
     image = shapes.resize((width, height), Image.Resampling.BOX)
     draw = ImageDraw.Draw(image)
     y = MARGIN
@@ -131,13 +181,13 @@ def draw_steps(trace: "Trace") -> Image.Image:
         draw.text((MARGIN, y), line, SOFT, _font(15))
         y += 22
     for column, step in enumerate(steps):
-        x = left + column * (CELL + GAP) + CELL / 2
+        x = LEFT + column * (CELL + GAP) + CELL / 2
         last = step == trace.steps
         draw.text((x, top - 12), f"step {step}" + (" · done" if last else ""), INK, _font(14, last), "ms")
-    for y, index in zip(tops, rows, strict=True):
-        _draw_row(image, trace, index, steps, left, y, right)
+    for row in rows:
+        _draw_row(image, row)
     for number, lines in enumerate(said):
-        y = PITCH + max(y for y, index in zip(tops, rows, strict=True) if trace.candidates[index].round == number)
+        y = PITCH + max(row.top for row in rows if row.candidate.round == number)
         for line in lines:
             draw.text((MARGIN, y + GAP / 2), line, INK, _font(14))
             y += NOTE
@@ -160,72 +210,50 @@ def _footer(trace: "Trace", rows: int) -> str:
     return " · ".join([*parts, f"search {trace.strategy}", f"seed {trace.seed}", f"{trace.cost.seconds:.1f} s"])
 
 
-def _columns_reached(candidate: "Candidate", steps: list[int]) -> int:
-    """Return how many of the shown steps a path did."""
-    if candidate.truncated_at is None:
-        return len(steps)
-    return sum(step <= candidate.truncated_at for step in steps)
-
-
-def _draw_shapes(
-    draw: ImageDraw.ImageDraw,
-    trace: "Trace",
-    index: int,
-    steps: list[int],
-    left: int,
-    top: int,
-    right: int,
-    width: int,
-) -> None:
+def _draw_shapes(draw: ImageDraw.ImageDraw, row: Row) -> None:
     """Draw a row's frame, bar and stop mark, at twice the size."""
 
     def box(x0: float, y0: float, x1: float, y1: float, radius: float, **colors: object) -> None:
         corners = (round(2 * x0), round(2 * y0), round(2 * x1) - 1, round(2 * y1) - 1)
         draw.rounded_rectangle(corners, round(2 * radius), **colors)  # type: ignore[arg-type]
 
-    candidate = trace.candidates[index]
-    if index == trace.chosen and len(trace.candidates) > 1:
-        box(MARGIN - 12, top, width - MARGIN + 12, top + ROW, 12, fill=CHOSEN_FILL, outline=CHOSEN, width=4)
-        box(MARGIN, top + ROW / 2 + 6, MARGIN + 72, top + ROW / 2 + 28, 11, fill=CHOSEN)
-    reached = _columns_reached(candidate, steps)
+    candidate, top, right = row.candidate, row.top, row.right
+    if row.chosen:
+        box(MARGIN - 12, top, row.width - MARGIN + 12, top + ROW, 12, fill=CHOSEN_FILL, outline=CHOSEN, width=4)
+        box(MARGIN, row.middle + 6, MARGIN + 72, row.middle + 28, 11, fill=CHOSEN)
     if candidate.truncated_at is not None:
-        x = left + reached * (CELL + GAP)
+        x = row.end
         box(x, top + GAP, right - GAP, top + GAP + CELL, 8, fill=STOPPED_FILL)
-        y, arm = top + ROW / 2 - 22, 9
+        y, arm = row.middle - 22, 9
         for sign in (1, -1):
             middle = (x + right - GAP) / 2
             ends = [(2 * (middle - arm), 2 * (y - sign * arm)), (2 * (middle + arm), 2 * (y + sign * arm))]
             draw.line(ends, STOPPED, 8)
-    if candidate.score is not None and candidate.truncated_at is None:
-        x, y, length = right + 14, top + ROW / 2 + 8, VERDICT - 28
+    elif candidate.score is not None:
+        x, y, length = right + 14, row.middle + 8, VERDICT - 28
         box(x, y, x + length, y + 10, 5, fill=LINE)
         filled = max(10.0, length * candidate.score)
         box(x, y, x + filled, y + 10, 5, fill=verdict_color(candidate.score))
 
 
-def _draw_row(
-    image: Image.Image, trace: "Trace", index: int, steps: list[int], left: int, top: int, right: int
-) -> None:
+def _draw_row(image: Image.Image, row: Row) -> None:
     """Draw a row's images and texts."""
     draw = ImageDraw.Draw(image)
-    candidate = trace.candidates[index]
-    chosen = index == trace.chosen and len(trace.candidates) > 1
-    middle = top + ROW / 2
-    label_y = middle - 4 if chosen else middle + 5
-    draw.text((MARGIN, label_y), f"path {index + 1}", INK, _font(15, chosen), "ls")
-    if chosen:
+    candidate, middle, right = row.candidate, row.middle, row.right
+    label_y = middle - 4 if row.chosen else middle + 5
+    draw.text((MARGIN, label_y), f"path {row.number}", INK, _font(15, row.chosen), "ls")
+    if row.chosen:
         draw.text((MARGIN + 36, middle + 22), "chosen", (255, 255, 255), _font(13, True), "ms")
-    reached = _columns_reached(candidate, steps)
-    for column, step in enumerate(steps[:reached]):
-        preview = candidate.image if step == trace.steps else candidate.previews.get(step)
+    for column, step in enumerate(row.reached):
+        preview = candidate.image if step == row.steps[-1] else candidate.previews.get(step)
         if preview is not None:
             cell = _fit(preview)
-            x = left + column * (CELL + GAP) + (CELL - cell.width) // 2
-            y = top + GAP + (CELL - cell.height) // 2
+            x = LEFT + column * (CELL + GAP) + (CELL - cell.width) // 2
+            y = row.top + GAP + (CELL - cell.height) // 2
             image.paste(cell, (x, y))
             draw.rectangle((x, y, x + cell.width - 1, y + cell.height - 1), outline=LINE)
     if candidate.truncated_at is not None:
-        x0, x1 = left + reached * (CELL + GAP), right - GAP
+        x0, x1 = row.end, right - GAP
         last = candidate.verdicts[-1] if candidate.verdicts else None
         reason = {"potential": "little potential"}.get(last.question, "rejected") if last else "rejected"
         for y, line, bold in ((20, f"stopped at step {candidate.truncated_at}", True), (40, reason, False)):
@@ -235,7 +263,7 @@ def _draw_row(
             draw.text((right + 14, middle), f"P(yes) {last.p_yes:.2f}", STOPPED, _font(18), "ls")
             draw.text((right + 14, middle + 20), f"asked for {last.question}", SOFT, _font(13), "ls")
     elif candidate.score is not None:
-        draw.text((right + 14, middle - 4), f"P(yes) {candidate.score:.2f}", INK, _font(18, chosen), "ls")
+        draw.text((right + 14, middle - 4), f"P(yes) {candidate.score:.2f}", INK, _font(18, row.chosen), "ls")
 
 
 def _fit(picture: Image.Image) -> Image.Image:

@@ -1,27 +1,28 @@
 """What is asked for in a search, checked before anything is drawn, and the identity of its result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imagecot import registry
 from imagecot.bounds import check_paths, check_seed, shown
 from imagecot.contracts.generator import Corrector, Generator
-from imagecot.contracts.search import Choice, Strategy
+from imagecot.contracts.search import Choice, Cost, Strategy
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Advised, Verifier
 from imagecot.errors import UsageError
 from imagecot.promises import number_of_paths
 from imagecot.prompts import check_prompt, check_prompts
 from imagecot.reflection.reflect import check_reflects
 from imagecot.strategies.options import settings_of, told
+from imagecot.strategies.trace import Trace
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import Tensor
 
     from imagecot.strategies.run import Run
-    from imagecot.strategies.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Request:
     strategy: str | Strategy
     n: int
     seed: int
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     corrector: Generator | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
@@ -69,9 +70,7 @@ class Request:
     @cached_property
     def settings(self) -> "BaseModel":
         """Its settings: what is given, else what the verifier advises, else the paper's."""
-        advice: Mapping[str, Any] = (
-            self.verifier.advice.get(self.name, {}) if isinstance(self.verifier, Advised) else {}
-        )
+        advice = self.verifier.advice.get(self.name, {}) if isinstance(self.verifier, Advised) else {}
         return settings_of(self.search, self.name, self.options, advice, self.generator.steps)
 
     @property
@@ -116,41 +115,42 @@ class Request:
             check_reflects(self.verifier, self.prompt)
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, JSON]:
         """What defines the trace: equal identities give equal results."""
+        return self._empty.identity
+
+    @property
+    def _empty(self) -> Trace:
+        """The trace of a search that has drawn nothing yet."""
         models = {"verifier": self.verifier, "corrector": self.corrector}
         settings = {role: dict(model.settings) for role, model in models.items() if model is not None}
         corrector = {"corrector": self._called("corrector", self.corrector)} if self.corrector else {}
         own = self.generator.settings
         # A setting of the search that is called as one of the generator's stands beside it.
         options = {f"{self.name} {k}" if k in own else k: value for k, value in told(self.settings).items()}
-        return {
-            "prompt": self.prompt,
-            "strategy": self.name,
-            "generator": self._called("generator", self.generator),
-            "verifier": self._called("verifier", self.verifier) if self.verifier is not None else None,
-            "n": self.paths,
-            "seed": self.seed,
-            "steps": self.generator.steps,
-            "settings": {**own, **options, **corrector},
-            "weights": dict(self.weights),
-            "model_settings": {role: found for role, found in settings.items() if found},
-        }
+        return Trace(
+            prompt=self.prompt,
+            strategy=self.name,
+            generator=self._called("generator", self.generator),
+            verifier=self._called("verifier", self.verifier) if self.verifier is not None else None,
+            n=self.paths,
+            seed=self.seed,
+            steps=self.generator.steps,
+            settings={**own, **options, **corrector},
+            weights=dict(self.weights),
+            candidates=[],
+            chosen=0,
+            cost=Cost(),
+            model_settings={role: found for role, found in settings.items() if found},
+        )
 
     def _called(self, role: str, model: object) -> str:
         return self.names.get(role, type(model).__name__)
 
-    def trace(self, run: "Run", choice: Choice) -> "Trace":
+    def trace(self, run: "Run", choice: Choice) -> Trace:
         """Return what the search left."""
-        from imagecot.strategies.trace import Trace
-
-        return Trace(
-            **self.identity,
-            candidates=[*choice.candidates],
-            chosen=choice.index,
-            cost=run.cost,
-            look=run.pictures(),
-        )
+        found = [*choice.candidates]
+        return replace(self._empty, candidates=found, chosen=choice.index, cost=run.cost, look=run.pictures())
 
 
 def find_strategy(strategy: object) -> Strategy:

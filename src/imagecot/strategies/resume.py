@@ -8,7 +8,6 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from safetensors.torch import save
 
 from imagecot.contracts.search import Candidate, Cost
 from imagecot.files import make_own_folder, write_text, write_whole
+from imagecot.identity import Identity
 from imagecot.strategies.folder import PARTIAL, RUN
 from imagecot.strategies.lines import CandidateLine, CostLine, as_line
 
@@ -28,7 +28,7 @@ _CANDIDATES = TypeAdapter(list[CandidateLine])
 class Partial:
     """The finished parts of a run in progress, under `folder/partial`; the first that is kept claims the folder."""
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, identity: Identity) -> None:
         self.folder, self.identity = make_own_folder(folder / PARTIAL), identity
         self._claimed = False
 

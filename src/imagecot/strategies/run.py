@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -18,12 +18,16 @@ from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Assess, Candidate, Cost, Verdict
 from imagecot.contracts.verifier import Conversation, Verifier
 from imagecot.errors import UsageError
+from imagecot.generators.shown import kept, shown
 from imagecot.images import from_picture, to_pictures
 from imagecot.reflection.reflect import reflect_on
 from imagecot.strategies.request import Request
 from imagecot.strategies.resume import Partial
 from imagecot.strategies.together import draw_together
 from imagecot.strategies.trace import Seen, ranked, shown_steps
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 LARGEST_GROUP = 256  # paths in progress at once
 KEPT_IMAGES = 256  # images of the best so many candidates stay in memory
@@ -53,7 +57,7 @@ class Run:
         self.prompt, self.seed, self.n = self.request.prompt, self.request.seed, self.request.paths
         self.generator: Generator = self.request.generator
         self.verifier: Verifier | None = self.request.verifier
-        self.settings: Any = self.request.settings
+        self.settings: BaseModel = self.request.settings
         self.shown_steps = frozenset(shown_steps(self.generator.steps))
 
     @property
@@ -103,12 +107,11 @@ class Run:
     def note(self, drawer: Generator, paths: Paths, candidates: list[Candidate]) -> None:
         """Count one step that `drawer` did of `paths`, and record their codes for the picture."""
         self.cost += Cost(generator_rows=len(paths) * drawer.rows_per_path)
-        foreseen = isinstance(drawer, Predictor)
-        # What has to be taken up again to be seen belongs to the generator that drew it.
-        if paths.step in self.shown_steps and (foreseen or paths.finished or drawer is self.generator):
-            codes = guard.predicted(drawer, paths) if isinstance(drawer, Predictor) else paths.codes
-            for candidate, one in zip(candidates, codes.to("cpu", torch.int32), strict=True):
-                candidate.codes[paths.step] = one
+        # A path that has to be entered again to be seen can be entered by the generator alone that drew it.
+        seen = isinstance(drawer, Predictor) or paths.finished or drawer is self.generator
+        if seen and paths.step in self.shown_steps:
+            for candidate, codes in zip(candidates, kept(drawer, paths).to("cpu", torch.int32), strict=True):
+                candidate.codes[paths.step] = codes
         self._report(self.done + len(paths))
 
     def resume(self, candidate: Candidate) -> Paths:
@@ -232,15 +235,12 @@ class Run:
         generator, prompt = self.generator, self.prompt
 
         def look(seen: Sequence[Seen]) -> list[Image.Image]:
-            if isinstance(generator, Predictor):
-                return to_pictures(guard.decode(generator, torch.stack([one.codes for one in seen])))
             found: dict[int, Image.Image] = {}
             for step in sorted({one.step for one in seen}):
                 rows = [k for k, one in enumerate(seen) if one.step == step]
-                codes = torch.stack([seen[k].codes for k in rows]).long()
+                codes = torch.stack([seen[k].codes for k in rows])
                 seeds = torch.tensor([seen[k].seed for k in rows])
-                paths = guard.resume(generator, [prompt], seeds, codes, step)
-                found |= zip(rows, to_pictures(guard.preview(generator, paths)), strict=True)
+                found |= zip(rows, to_pictures(shown(generator, [prompt], seeds, codes, step)), strict=True)
             return [found[k] for k in range(len(seen))]
 
         return look

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from imagecot.bounds import shown
 from imagecot.contracts.generator import Generator
@@ -31,7 +30,7 @@ def search(
     names: Mapping[str, str] | None = None,
     weights: Mapping[str, str] | None = None,
     corrector: Generator | None = None,
-    **options: Any,
+    **options: object,
 ) -> Trace:
     """Draw n paths of a prompt and choose one of them.
 

@@ -9,14 +9,15 @@ import io
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from imagecot import __version__
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Candidate, Cost
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, write_text, write_whole
 from imagecot.reading import Model, parse, read_lines
@@ -98,13 +99,13 @@ class Trace:
     n: int
     seed: int
     steps: int
-    settings: dict[str, Any]
-    weights: dict[str, str]
+    settings: Mapping[str, JSON]
+    weights: Mapping[str, str]
     candidates: list[Candidate]
     chosen: int
     cost: Cost
     picture_cost: Cost = field(default_factory=Cost)
-    model_settings: dict[str, Any] = field(default_factory=dict)
+    model_settings: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     look: "Callable[[Sequence[Seen]], list[Image.Image]] | None" = field(default=None, repr=False, compare=False)
     _picture: "Image.Image | None" = field(default=None, repr=False, compare=False)
 
@@ -134,9 +135,20 @@ class Trace:
         ]
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, JSON]:
         """What defines the search: equal identities give equal results."""
-        return {name: getattr(self, name) for name in IDENTITY}
+        return {
+            "prompt": self.prompt,
+            "strategy": self.strategy,
+            "generator": self.generator,
+            "verifier": self.verifier,
+            "n": self.n,
+            "seed": self.seed,
+            "steps": self.steps,
+            "settings": self.settings,
+            "weights": self.weights,
+            "model_settings": self.model_settings,
+        }
 
     @property
     def picture(self) -> "Image.Image":
@@ -207,29 +219,24 @@ class Trace:
         if last.chosen >= len(candidates) or candidates[last.chosen].truncated_at is not None:
             raise ImagecotError(f"line {lines[-1][0]} of {file}: path {last.chosen} cannot be the choice; {advice}.")
         trace = cls(
-            **{name: getattr(run, name) for name in IDENTITY},
+            prompt=run.prompt,
+            strategy=run.strategy,
+            generator=run.generator,
+            verifier=run.verifier,
+            n=run.n,
+            seed=run.seed,
+            steps=run.steps,
+            settings=run.settings,
+            weights=run.weights,
             candidates=candidates,
             chosen=last.chosen,
             cost=last.cost.cost(),
             picture_cost=last.picture_cost.cost(),
+            model_settings=run.model_settings,
         )
         trace.choice.image = open_picture(folder / IMAGE)
         trace._picture = open_picture(folder / STEPS)
         return trace
-
-
-IDENTITY = (
-    "prompt",
-    "strategy",
-    "generator",
-    "verifier",
-    "n",
-    "seed",
-    "steps",
-    "settings",
-    "weights",
-    "model_settings",
-)
 
 
 def versions() -> dict[str, str]:
