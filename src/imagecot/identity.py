@@ -1,17 +1,18 @@
 """Which run a folder belongs to: a line of JSON beside the results, compared before anything is added to them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, write_text
 from imagecot.reading import parse_object, read_lines
 
-Identity = dict[str, Any]
+Identity = Mapping[str, JSON]
 
 
-def read_identity(file: Path) -> Identity:
+def read_identity(file: Path) -> dict[str, JSON]:
     """Return the JSON object in the first line of a file; UsageError where there is none."""
     advice = f"delete {file.parent} or choose another folder"
     for _, line in read_lines(file, failure=UsageError, advice=advice):
@@ -30,7 +31,7 @@ def refuse_other(folder: Path, there: Identity, asked: Identity, what: str = "ru
             )
 
 
-def _shown(value: Any) -> str:
+def _shown(value: JSON) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 100 else text[:100] + "…"
 

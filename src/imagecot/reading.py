@@ -10,12 +10,16 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, said
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _MOST_UNPACKED = 1 << 30  # bytes
 _SHOWN = 60  # characters of a wrong value that a message repeats
@@ -94,15 +98,16 @@ def read_lines(
             yield number, line.removesuffix("\r")
 
 
-def parse_json(text: str | bytes, where: str, *, failure: Failure = ImagecotError, advice: str) -> Any:
+def parse_json(text: str | bytes, where: str, *, failure: Failure = ImagecotError, advice: str) -> JSON:
     """Return any JSON value; `failure`, naming `where`, for what is no JSON."""
     try:
-        return from_json(text, allow_inf_nan=False)
+        value: JSON = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise failure(f"{where} is not valid JSON ({error}); {advice}.") from None
+    return value
 
 
-def parse_object(text: str | bytes, where: str, *, failure: Failure = ImagecotError, advice: str) -> dict[str, Any]:
+def parse_object(text: str | bytes, where: str, *, failure: Failure = ImagecotError, advice: str) -> dict[str, JSON]:
     """Return a JSON object; `failure`, naming `where`, for anything else."""
     value = parse_json(text, where, failure=failure, advice=advice)
     if not isinstance(value, dict):
@@ -110,7 +115,7 @@ def parse_object(text: str | bytes, where: str, *, failure: Failure = ImagecotEr
     return value
 
 
-def read_object(file: Path, *, failure: Failure = ImagecotError, advice: str) -> dict[str, Any]:
+def read_object(file: Path, *, failure: Failure = ImagecotError, advice: str) -> dict[str, JSON]:
     """Return the JSON object that a file holds; `failure` where it holds none."""
     return parse_object(read_text(file, failure=failure, advice=advice), str(file), failure=failure, advice=advice)
 
@@ -146,7 +151,7 @@ def phrases(error: ValidationError, most: int = 3) -> str:
     return "; ".join(found[:most]) + rest
 
 
-def _phrase(detail: Any) -> str:
+def _phrase(detail: "ErrorDetails") -> str:
     where = ".".join(map(str, detail["loc"]))
     if detail["type"] == "missing":
         return f"{where} is missing"
