@@ -1,6 +1,7 @@
 # make demo    install, draw one verified picture, say where the evidence is
 # make check   lint, format and types
 # make test    the tests, under 8 minutes on two cores; `make test-slow` runs the long ones
+# make docs    the documentation as a site, in site/; nothing is fetched
 # make test-latest   the tests with the newest versions that pyproject.toml allows, in an environment of their own
 # make lock    renew the versions in locks/
 # make tiny    train every shipped checkpoint by its recipe (hours; resumable); adapters are trained on the shipped bases
@@ -18,7 +19,7 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 PROMPT ?= a photo of a red apple and a green cup
 
-.PHONY: setup lock demo check test test-slow test-latest tiny study study-quick clean
+.PHONY: setup lock demo check docs test test-slow test-latest tiny study study-quick clean
 
 setup: $(VENV)/.ok
 
@@ -54,6 +55,9 @@ check: setup
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/mkdocs build --quiet
+
 # Several processes of one thread each: two that wait for each other's threads take seven times as long.
 PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 test: setup
@@ -75,27 +79,27 @@ REJECTED = $(foreach d,reflection reflection-b-dpo reflection-dpo,--data runs/ti
 ACCEPTED = $(foreach d,data-parm data-repairs data-parm-b-dpo data-repairs-b-dpo dpo-iter/round-1/data data-repairs-dpo,--images runs/tiny/$(d))
 
 tiny: setup
-	$(BIN)/imagecot train tokenizer recipes/tiny/tokenizer.yaml
-	$(BIN)/imagecot train detector recipes/tiny/detector.yaml
-	$(BIN)/imagecot train detector recipes/tiny/detector-2.yaml
-	$(BIN)/imagecot train detector recipes/tiny/detector-annotated.yaml
-	$(BIN)/imagecot train generator recipes/tiny/generator.yaml
-	$(BIN)/imagecot train verifier recipes/tiny/verifier.yaml
-	$(BIN)/imagecot curate prompts --world tiny --per-task 60 --out runs/tiny/prompts.jsonl
-	$(BIN)/imagecot curate prompts --world tiny --per-task 16 --seed 1 --out runs/tiny/prompts-prm.jsonl
+	$(BIN)/imagecot train recipes/tiny/tokenizer.yaml
+	$(BIN)/imagecot train recipes/tiny/detector.yaml
+	$(BIN)/imagecot train recipes/tiny/detector-2.yaml
+	$(BIN)/imagecot train recipes/tiny/detector-annotated.yaml
+	$(BIN)/imagecot train recipes/tiny/generator.yaml
+	$(BIN)/imagecot train recipes/tiny/verifier.yaml
+	$(BIN)/imagecot curate prompts --world drawn --per-task 60 --out runs/tiny/prompts.jsonl
+	$(BIN)/imagecot curate prompts --world drawn --per-task 16 --seed 1 --out runs/tiny/prompts-prm.jsonl
 	$(BIN)/imagecot curate parm --prompts runs/tiny/prompts.jsonl --precision bfloat16 --out runs/tiny/data-parm
 	$(BIN)/imagecot curate prm --prompts runs/tiny/prompts-prm.jsonl --precision bfloat16 --out runs/tiny/data-prm
-	$(BIN)/imagecot train verifier recipes/tiny/prm.yaml
+	$(BIN)/imagecot train recipes/tiny/prm.yaml
 	$(BIN)/imagecot curate pairs --data runs/tiny/data-parm --per-prompt 4 --out runs/tiny/pairs
-	$(BIN)/imagecot train dpo recipes/tiny/dpo.yaml
-	$(BIN)/imagecot train dpo recipes/tiny/dpo-iter.yaml
-	$(BIN)/imagecot curate prompts --world tiny --per-task 50 --seed 1 --out runs/tiny/prompts-b.jsonl
+	$(BIN)/imagecot train recipes/tiny/dpo.yaml
+	$(BIN)/imagecot train recipes/tiny/dpo-iter.yaml
+	$(BIN)/imagecot curate prompts --world drawn --per-task 50 --seed 1 --out runs/tiny/prompts-b.jsonl
 	$(BIN)/imagecot curate parm --prompts runs/tiny/prompts-b.jsonl --generator runs/tiny/dpo --precision bfloat16 --seed 5 \
 		--out runs/tiny/data-parm-b-dpo
-	$(BIN)/imagecot train verifier recipes/tiny/orm.yaml
-	$(BIN)/imagecot train verifier recipes/tiny/parm.yaml
-	$(BIN)/imagecot train dpo recipes/tiny/dpo-iter-orm.yaml
-	$(BIN)/imagecot train dpo recipes/tiny/dpo-iter-parm.yaml
+	$(BIN)/imagecot train recipes/tiny/orm.yaml
+	$(BIN)/imagecot train recipes/tiny/parm.yaml
+	$(BIN)/imagecot train recipes/tiny/dpo-iter-orm.yaml
+	$(BIN)/imagecot train recipes/tiny/dpo-iter-parm.yaml
 	$(BIN)/imagecot curate repairs --scenes 4000 --seed 7 --out runs/tiny/data-near-misses
 	$(BIN)/imagecot curate repairs --scenes 24000 --seed 11 --out runs/tiny/data-near-misses-2
 	for more in "" -2; do \
@@ -110,12 +114,12 @@ tiny: setup
 	$(BIN)/imagecot curate corrections $(REJECTED) $(ACCEPTED) $(foreach d,near near-2,--data runs/tiny/data-reflection-$(d)) \
 		$(foreach d,near-misses near-misses-2,--images runs/tiny/data-$(d)) --out runs/tiny/data-corrections
 	$(BIN)/imagecot curate corrections $(REJECTED) $(ACCEPTED) --out runs/tiny/data-corrections-drawn
-	$(BIN)/imagecot train verifier recipes/tiny/parm-plus-plus.yaml
-	$(BIN)/imagecot train self-correction recipes/tiny/self-correction.yaml
+	$(BIN)/imagecot train recipes/tiny/parm-plus-plus.yaml
+	$(BIN)/imagecot train recipes/tiny/self-correction.yaml
 	$(BIN)/imagecot curate redraws --data runs/tiny/data-corrections-drawn --generator runs/tiny/generator-self-correct \
 		--precision bfloat16 --groups 416 --paths 12 --out runs/tiny/data-redraws
 	$(BIN)/imagecot curate pairs --data runs/tiny/data-redraws --data runs/tiny/data-parm --per-prompt 2 --out runs/tiny/pairs-redraws
-	$(BIN)/imagecot train dpo recipes/tiny/self-correction-dpo.yaml
+	$(BIN)/imagecot train recipes/tiny/self-correction-dpo.yaml
 
 study: setup
 	$(BIN)/imagecot study recipes/study/tiny.yaml --workers $(WORKERS)
