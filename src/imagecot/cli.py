@@ -9,7 +9,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from imagecot import __version__, interruption, last_resort
-from imagecot.commands import benchmark, check, curate, evaluate, generate, models, recipe, report
+from imagecot.commands import (
+    benchmark,
+    check,
+    curate,
+    evaluate,
+    generate,
+    models,
+    report,
+    run,
+    study,
+    train,
+    validate,
+)
 from imagecot.commands.output import say
 from imagecot.commands.searches import SearchCommand
 from imagecot.errors import OUT_OF_MEMORY, ImagecotError, UsageError
@@ -26,10 +38,11 @@ app = typer.Typer(
 app.command(cls=SearchCommand)(generate.generate)
 app.add_typer(curate.app, name="curate")
 app.add_typer(evaluate.app, name="evaluate")
-app.command()(recipe.train)
-app.command()(recipe.study)
+app.command()(train.train)
+app.command()(study.study)
 app.command()(report.report)
-app.command()(recipe.validate)
+app.command()(run.run)
+app.command()(validate.validate)
 app.command()(models.models)
 app.command()(check.check)
 app.command()(benchmark.benchmark)
@@ -41,13 +54,11 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)]
+
+
 @app.callback(epilog='Start with: imagecot generate "a photo of a red apple"')
-def imagecot(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
+def imagecot(context: typer.Context, *, version: Version = False) -> None:
     """Verify and reinforce image generation, step by step."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -5,18 +5,26 @@ pass, four with its activations computed anew. An A100 is taken to do 40 % of it
 image decodes and loading are left out; they are small beside a generator of 1.4 B and a verifier of 8 B parameters.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from imagecot.errors import ImagecotError
 from imagecot.models import parameters_of
 from imagecot.reading import read_lines
+from imagecot.recipes import kind_of
 
 if TYPE_CHECKING:
+    from imagecot.alignment.alignment import Alignment
+    from imagecot.alignment.dpo import DpoRecipe
+    from imagecot.alignment.iterate import IterativeRecipe
+    from imagecot.alignment.self_correction import SelfCorrectionRecipe
     from imagecot.contracts.search import Strategy
+    from imagecot.contracts.values import JSON
+    from imagecot.reward_models.recipe import FineTuneRecipe
     from imagecot.study.recipe import SelfCorrection, StudyRecipe
 
 FLOPS = 0.4 * 312e12
@@ -31,80 +39,92 @@ DRAW = 2 * GENERATOR * CODES * STEPS * ROWS  # one path; the text before it is c
 JUDGE = 2 * VERIFIER * JUDGED
 
 
-def gpu_hours(kind: str, recipe: BaseModel) -> tuple[float, str] | None:
-    """Hours on one A100 and what they are for, of a recipe of a kind; None where its models are not full-size.
+@dataclass(frozen=True)
+class _Work:
+    """What is known of a kind of recipe.
+
+    flops    the operations of a recipe, and what they are for
+    models   the names of those that must be full-size
+    counted  their parameters
+    """
+
+    flops: "Callable[..., tuple[float, str]]"
+    models: "Callable[..., Iterable[str]]"
+    counted: float = GENERATOR
+
+
+def gpu_hours(recipe: BaseModel) -> tuple[float, str] | None:
+    """Hours on one A100 and what they are for; None where a recipe's models are not full-size.
 
     Of a search that does not run on models which only count, nobody knows either.
-
-    kind  as `imagecot validate` says it
     """
-    values = recipe.model_dump()
-    works: dict[str, Callable[[Any], tuple[float, str]]] = {
-        "dpo": _dpo,
-        "dpo (iterative)": _rounds,
-        "self-correction": _self_correction,
-        "verifier (fine-tuning)": _fine_tuning,
-        "study": _study,
-    }
-    if kind not in works or not _is_full_size(kind, values):
+    work = _WORKS.get(kind_of(recipe))
+    if work is None or not _is_full_size(work.models(recipe), work.counted):
         return None
     try:
-        flops, what = works[kind](recipe if kind == "study" else values)
+        flops, what = work.flops(recipe)
     except ImagecotError:
         return None
     return flops / FLOPS / 3600, what
 
 
-def _is_full_size(kind: str, values: Mapping[str, Any]) -> bool:
-    """Whether the models of a recipe have about as many parameters as is counted with; not where none is known here."""
-    named = [values.get("base", ""), *values.get("generators", {}).values()]
-    named.append((values.get("self_correction") or {}).get("correcting_generator", ""))
-    known = [size for size in map(parameters_of, map(str, named)) if size]
-    counted = VERIFIER if kind == "verifier (fine-tuning)" else GENERATOR
+def _is_full_size(models: Iterable[str], counted: float) -> bool:
+    """Whether models have about as many parameters as is counted with; not where none is known here."""
+    known = [size for size in map(parameters_of, models) if size]
     return bool(known) and all(counted / 2 <= size <= counted * 2 for size in known)
+
+
+def _base(recipe: "DpoRecipe | IterativeRecipe | SelfCorrectionRecipe | FineTuneRecipe") -> list[str]:
+    return [recipe.base]
+
+
+def _generators(recipe: "StudyRecipe") -> list[str]:
+    part = recipe.self_correction
+    return [*recipe.generators.values(), *([part.correcting_generator] if part else [])]
 
 
 def _training(recompute: bool) -> int:
     return 4 if recompute else 3
 
 
-def _dpo(values: Mapping[str, Any], rows: int | None = None) -> tuple[float, str]:
-    settings = values["training"]
-    pairs = rows or _rows(values.get("data")) or PAIRS
-    batch = settings["batch_size"] * settings["accumulate"]
-    steps = settings["steps"] or settings["epochs"] * pairs / batch
+def _dpo(recipe: "DpoRecipe") -> tuple[float, str]:
+    return _aligning(recipe.training, _rows(recipe.data) or PAIRS)
+
+
+def _aligning(settings: "Alignment", pairs: int) -> tuple[float, str]:
+    batch = settings.batch_size * settings.accumulate
+    steps = settings.steps or settings.epochs * pairs / batch
     row = 2 * GENERATOR * (CODES + TEXT)
-    trained = _training(settings["gradient_checkpointing"]) + 1  # and the reference
-    flops = steps * batch * 2 * settings["draws"] * row * trained if settings["dpo_weight"] else 0.0
-    what = f"{steps * batch:,.0f} pairs" if settings["dpo_weight"] else f"{steps:,.0f} steps"
-    online = settings["online"]
-    if online and online["weight"]:
-        paths = steps * online["prompts_a_step"] * online["group"]
-        asked = 2 if online["reward"] == "mean" else 1
-        flops += paths * (DRAW + asked * JUDGE + online["draws"] * ROWS * row * trained)
+    trained = _training(settings.gradient_checkpointing) + 1  # and the reference
+    flops = steps * batch * 2 * settings.draws * row * trained if settings.dpo_weight else 0.0
+    what = f"{steps * batch:,.0f} pairs" if settings.dpo_weight else f"{steps:,.0f} steps"
+    online = settings.online
+    if online and online.weight:
+        paths = steps * online.prompts_a_step * online.group
+        asked = 2 if online.reward == "mean" else 1
+        flops += paths * (DRAW + asked * JUDGE + online.draws * ROWS * row * trained)
         what += f", {paths:,.0f} paths for rewards"
     return flops, what
 
 
-def _rounds(values: Mapping[str, Any]) -> tuple[float, str]:
-    prompts = _lines(values["prompts"]) or PROMPTS
-    drawn = prompts * values["paths"]
-    flops, what = _dpo(values, values["pairs"] or prompts * values["per_prompt"])
-    return values["rounds"] * (drawn * DRAW + flops), f"{values['rounds']} round of {drawn:,} paths and {what}"
+def _rounds(recipe: "IterativeRecipe") -> tuple[float, str]:
+    prompts = _lines(recipe.prompts) or PROMPTS
+    drawn = prompts * recipe.paths
+    flops, what = _aligning(recipe.training, recipe.pairs or prompts * recipe.per_prompt)
+    return recipe.rounds * (drawn * DRAW + flops), f"{recipe.rounds} round of {drawn:,} paths and {what}"
 
 
-def _self_correction(values: Mapping[str, Any]) -> tuple[float, str]:
-    settings = values["optimization"]
-    images = settings["steps"] * settings["batch_size"]
-    corrected = images * (1 - values["plain_share"])
+def _self_correction(recipe: "SelfCorrectionRecipe") -> tuple[float, str]:
+    images = recipe.optimization.steps * recipe.optimization.batch_size
+    corrected = images * (1 - recipe.plain_share)
     tokens = images * (CODES + TEXT) + corrected * (CODES + TEXT)  # the rejected image and the reasons
     return 2 * GENERATOR * tokens * _training(False), f"{images:,} images"
 
 
-def _fine_tuning(values: Mapping[str, Any]) -> tuple[float, str]:
-    rows = sum(_rows(source["folder"]) or EXAMPLES for source in values["data"])
-    examples = rows * values["epochs"]
-    return examples * JUDGE * _training(values["gradient_checkpointing"]), f"{examples:,.0f} examples"
+def _fine_tuning(recipe: "FineTuneRecipe") -> tuple[float, str]:
+    rows = sum(_rows(source.folder) or EXAMPLES for source in recipe.data)
+    examples = rows * recipe.epochs
+    return examples * JUDGE * _training(recipe.gradient_checkpointing), f"{examples:,.0f} examples"
 
 
 def _study(recipe: "StudyRecipe") -> tuple[float, str]:
@@ -138,7 +158,7 @@ def _corrections(asked: "SelfCorrection", n: int) -> float:
     return 2 * judged + len(ROUNDED) * rounds + sum(_search(Parm(), asked.options, asked.more_paths))
 
 
-def _search(strategy: "Strategy", options: Mapping[str, Any], n: int) -> tuple[float, float]:
+def _search(strategy: "Strategy", options: "Mapping[str, JSON]", n: int) -> tuple[float, float]:
     """Operations of the generator, and of the verifier at most, in a search over n paths."""
     from imagecot.strategies.dry_run import Sizes, dry_run
 
@@ -163,3 +183,12 @@ def _lines(file: Path) -> int:
         return sum(1 for _ in read_lines(Path(file)))
     except ImagecotError:
         return 0
+
+
+_WORKS = {
+    "dpo": _Work(_dpo, _base),
+    "iterative-dpo": _Work(_rounds, _base),
+    "self-correction": _Work(_self_correction, _base),
+    "reward-model": _Work(_fine_tuning, _base, VERIFIER),
+    "study": _Work(_study, _generators),
+}

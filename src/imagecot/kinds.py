@@ -3,9 +3,24 @@
 Everything is named by a string and imported when a recipe of its kind is there.
 """
 
+import importlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-TRAIN, STUDY, EVALUATE, CURATE = "train", "study", "evaluate", "curate"
+from imagecot.watch import SILENT, Watch
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+TRAIN, STUDY, EVALUATE, CURATE, BENCHMARK, GENERATE = "train", "study", "evaluate", "curate", "benchmark", "generate"
+
+
+class Follow(Protocol):
+    """Does what a recipe of its kind says, and returns what came of it."""
+
+    def __call__(self, recipe: "BaseModel", /, *, watch: Watch = SILENT) -> object:
+        """Errors are of the room: UsageError for what cannot be asked for, ImagecotError for what cannot be done."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -13,17 +28,32 @@ class Kind:
     """What a kind of recipe is.
 
     recipe   `module:Class`, a pydantic model whose field `kind` says the name
-    follow   `module:function`, called with a recipe of that class and `watch=`
-    command  the command of `imagecot` that is about it; its module in `commands` prints what `follow` returns
+    follow   `module:function`, a `Follow` of recipes of that class
+    command  the command of `imagecot` that is about it; its module in `imagecot.commands` has `follow`, which follows
+             a recipe and prints what came of it
+    as_said  whether bfloat16 is kept where the processor has none, since that is what is measured
     """
 
     recipe: str
     follow: str
     command: str
+    as_said: bool = False
+
+    def model(self) -> "type[BaseModel]":
+        """The class of its recipes."""
+        module, _, name = self.recipe.partition(":")
+        found: type[BaseModel] = getattr(importlib.import_module(module), name)
+        return found
+
+    def function(self) -> Follow:
+        """What follows its recipes."""
+        module, _, name = self.follow.partition(":")
+        found: Follow = getattr(importlib.import_module(module), name)
+        return found
 
 
 def _curation(name: str) -> Kind:
-    return Kind(f"imagecot.curation.recipe:{name}", "imagecot.curation.follow:run", CURATE)
+    return Kind(f"imagecot.curation.recipes:{name}", "imagecot.curation.follow:run", CURATE)
 
 
 _DRAWN = "imagecot.worlds.drawn.training"
@@ -46,23 +76,25 @@ KINDS = {
     ),
     "study": Kind("imagecot.study.recipe:StudyRecipe", "imagecot.study.follow:run", STUDY),
     "corrections-study": Kind("imagecot.study.corrections:CorrectionsRecipe", "imagecot.study.follow:run", STUDY),
-    "geneval": Kind("imagecot.evaluation.recipe:GenevalRecipe", "imagecot.evaluation.follow:run", EVALUATE),
-    "curate-prompts": _curation("PromptsRecipe"),
-    "curate-orm": _curation("OrmRecipe"),
-    "curate-prm": _curation("PrmRecipe"),
-    "curate-parm": _curation("ParmRecipe"),
-    "curate-pairs": _curation("PairsRecipe"),
-    "curate-reflection": _curation("ReflectionRecipe"),
-    "curate-repairs": _curation("RepairsRecipe"),
-    "curate-corrections": _curation("CorrectionsRecipe"),
-    "curate-redraws": _curation("RedrawsRecipe"),
-    "curate-export": _curation("ExportRecipe"),
-    "curate-import": _curation("ImportRecipe"),
-    "benchmark": Kind("imagecot.benchmark.recipe:BenchmarkRecipe", "imagecot.benchmark.follow:run", "benchmark"),
-    "generate": Kind("imagecot.generation.recipe:GenerationRecipe", "imagecot.generation.follow:run", "generate"),
+    "geneval": Kind("imagecot.evaluation.recipe:EvaluationRecipe", "imagecot.evaluation.follow:run", EVALUATE),
+    "curate-prompts": _curation("CuratePrompts"),
+    "curate-orm": _curation("CurateOrm"),
+    "curate-prm": _curation("CuratePrm"),
+    "curate-parm": _curation("CurateParm"),
+    "curate-pairs": _curation("CuratePairs"),
+    "curate-reflection": _curation("CurateReflection"),
+    "curate-repairs": _curation("CurateRepairs"),
+    "curate-corrections": _curation("CurateCorrections"),
+    "curate-redraws": _curation("CurateRedraws"),
+    "curate-export": _curation("CurateExport"),
+    "curate-import": _curation("CurateImport"),
+    "benchmark": Kind(
+        "imagecot.benchmark.recipe:BenchmarkRecipe", "imagecot.benchmark.follow:run", BENCHMARK, as_said=True
+    ),
+    "generate": Kind("imagecot.generation.recipe:GenerationRecipe", "imagecot.generation.follow:run", GENERATE),
 }
 
 
 def of_command(command: str) -> list[str]:
-    """The kinds that a command follows."""
+    """The kinds that a command is about."""
     return [name for name, kind in KINDS.items() if kind.command == command]

@@ -7,17 +7,21 @@ import dataclasses
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from imagecot.bounds import MAX_SEED, MIN_SEED
 from imagecot.errors import ImagecotError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _LONGEST = 4096  # characters of a path or a name
 
 
-def _usable(value: Any) -> Any:
+def _usable(value: object) -> object:
     if not isinstance(value, str | Path):
         raise ValueError("it must be text")
     text = str(value)
@@ -30,12 +34,16 @@ def _usable(value: Any) -> Any:
     return value
 
 
-def _whole(least: int, most: int) -> Any:
-    return Field(strict=True, ge=least, le=most)
+def _whole(least: int, most: int) -> FieldInfo:
+    found: FieldInfo = Field(strict=True, ge=least, le=most)
+    return found
 
 
-def _real(*, gt: float | None = None, ge: float | None = None, lt: float | None = None, le: float | None = None) -> Any:
-    return Field(strict=True, allow_inf_nan=False, gt=gt, ge=ge, lt=lt, le=le)
+def _real(
+    *, gt: float | None = None, ge: float | None = None, lt: float | None = None, le: float | None = None
+) -> FieldInfo:
+    found: FieldInfo = Field(strict=True, allow_inf_nan=False, gt=gt, ge=ge, lt=lt, le=le)
+    return found
 
 
 Place = Annotated[Path, BeforeValidator(_usable)]
@@ -61,14 +69,17 @@ Width = Annotated[int, _whole(1, 20_000)]
 Layers = Annotated[int, _whole(1, 200)]
 
 
-def sizes_of(config: type[Any], build: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], Any]:
+Sizes = dict[str, object]
+
+
+def sizes_of(config: "type[DataclassInstance]", build: Callable[[Sizes], object]) -> Callable[[Sizes], Sizes]:
     """A pydantic check that a dictionary holds sizes of a model: fields of a dataclass, and values that go together.
 
     build  makes the model's configuration; ImagecotError or ValueError where there can be no such model
     """
     names = [field.name for field in dataclasses.fields(config)]
 
-    def checked(values: dict[str, Any]) -> dict[str, Any]:
+    def checked(values: Sizes) -> Sizes:
         for name in values:
             if name not in names:
                 near = difflib.get_close_matches(str(name), names, n=1)

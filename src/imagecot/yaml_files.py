@@ -7,7 +7,6 @@ is made of it: how deep it goes, and how many values it holds with every anchor 
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -25,19 +24,19 @@ _FLOAT = "tag:yaml.org,2002:float"
 class _Loader(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, which YAML forbids and PyYAML overlooks; 1e-4 is a number to it."""
 
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         try:
-            value = super().construct_object(node, deep)
+            value: object = super().construct_object(node, deep)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError):
             kind = node.tag.rsplit(":", 1)[-1]
-            raise _problem(f"{_shown(node)} is no valid {kind}", node.start_mark) from None
+            raise _problem(f"{_shown(node)} is no valid {kind}", node) from None
         if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER:
-            raise _problem("a number has hundreds of digits", node.start_mark)
+            raise _problem("a number has hundreds of digits", node)
         return value
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         if not isinstance(node, yaml.MappingNode):
-            raise _problem(f"{_shown(node)} is no mapping", node.start_mark)
+            raise _problem(f"{_shown(node)} is no mapping", node)
         seen = set()
         for key_node, _ in node.value:
             if key_node.tag == _MERGE:
@@ -45,7 +44,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable):
                 if key in seen:
-                    raise _problem(f"the key {key!r} is given twice", key_node.start_mark)
+                    raise _problem(f"the key {key!r} is given twice", key_node)
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -55,7 +54,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, object]:
     """Read a YAML file that holds a mapping; UsageError, with the line, where it does not."""
     if not file.exists():
         raise UsageError(f"there is no recipe {file}; check the path.")
@@ -65,13 +64,14 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> object:
     """Return the value of one YAML document; UsageError, naming `where` and the line, for what is none."""
     try:
         if len(text) > MOST_CHARACTERS:
             raise _problem(f"it has {len(text):,} characters, more than {MOST_CHARACTERS:,}", None)
         _measure(text)
-        return yaml.load(text, _Loader)
+        found: object = yaml.load(text, _Loader)
+        return found
     except yaml.YAMLError as error:
         raise UsageError(_sentence(error, where)) from None
 
@@ -93,11 +93,11 @@ def _measure(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             held.append((anchor, 1))
             if len(held) > DEEPEST:
-                raise _problem(f"values are nested deeper than {DEEPEST - 1} levels", event.start_mark)
+                raise _problem(f"values are nested deeper than {DEEPEST - 1} levels", event)
             continue
         if isinstance(event, yaml.AliasEvent):
             if any(anchor == name for name, _ in held):
-                raise _problem(f"*{anchor} holds itself", event.start_mark)
+                raise _problem(f"*{anchor} holds itself", event)
             size = sizes.get(str(event.anchor), 1)
         elif isinstance(event, yaml.ScalarEvent):
             size = 1
@@ -109,11 +109,12 @@ def _measure(text: str) -> None:
             sizes[anchor] = size
         held[-1] = (held[-1][0], held[-1][1] + size)
         if sum(count for _, count in held) > MOST_VALUES:
-            raise _problem(f"more than {MOST_VALUES:,} values, with its anchors written out", event.start_mark)
+            raise _problem(f"more than {MOST_VALUES:,} values, with its anchors written out", event)
 
 
-def _problem(text: str, mark: Any) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=text, problem_mark=mark)
+def _problem(text: str, at: yaml.Node | yaml.Event | None) -> yaml.MarkedYAMLError:
+    mark = at.start_mark if at else None
+    return yaml.MarkedYAMLError(problem=text, problem_mark=mark if isinstance(mark, yaml.Mark) else None)
 
 
 def _shown(node: yaml.Node) -> str:

@@ -12,14 +12,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.ao.nn.quantized import dynamic as quantized
 
 from imagecot import interruption
 from imagecot.benchmark.plain import plain_decode
-from imagecot.benchmark.timing import Result, in_turns, matrix_rate, seconds
+from imagecot.benchmark.result import Growth, Machine, Part, Ratio, Result, Step
+from imagecot.benchmark.timing import in_turns, matrix_rate, seconds
 from imagecot.benchmark.training import training
 from imagecot.contracts import randomness
 from imagecot.contracts.paths import UNDECIDED, Paths, finish
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from imagecot.contracts.verifier import Verifier
 
 PROMPT = "a photo of a red apple"
+_PARTS = 7  # of a benchmark, whose progress is told
 MASKED_SHARE = 2 / math.pi  # the mean of the cosine schedule
 CONFIGS = {
     "tiny": ShowoConfig(
@@ -115,45 +119,59 @@ def measure(
     batches: Sequence[int] = (1, 2, 4, 8, 16, 32, 64),
     n: int = 20,
     repeats: int = 3,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Result:
-    """Return all measurements; what is not asked for (a judge) is left out."""
-    result: Result = {"machine": _machine(generator)}
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    device = generator.model.device
-    parts: dict[str, Callable[[], Any]] = {
-        "matrix_gflop_per_second": lambda: {name: matrix_rate(t, device) for name, t in dtypes.items()},
-        "batches": lambda: [_step(generator, halfway(generator, batch), repeats) for batch in batches],
-        "image_tokens": lambda: [
-            _step(generator, halfway(generator, 1, factor * generator.model.config.num_vq_tokens), repeats)
-            for factor in (1, 2, 4)
-        ],
-        "prompt_tokens": lambda: [_step(generator, paths, repeats) for paths in _prompts(generator)],
-        "growth": lambda: [_paths(generator, verifier, count) for count in sorted({max(1, n // 4), n, 2 * n, 4 * n})],
-        "breakdown": lambda: breakdown(generator, verifier, min(n, max(batches)), repeats),
-        "against_plain": lambda: against_plain(generator, verifier, n, repeats),
-    }
-    for done, (name, work) in enumerate(parts.items()):
+    """Return all measurements; what is not asked for (a judge) is left out. The models are not named in it."""
+    parts, tokens = count(), generator.model.config.num_vq_tokens
+    device, largest = generator.model.device, max(batches)
+
+    def begin() -> None:
         interruption.check()
-        progress(done, len(parts))
-        result[name] = work()
-    progress(len(parts), len(parts))
+        progress(next(parts), _PARTS)
+
+    begin()
+    rates = {name: matrix_rate(t, device) for name, t in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
     # int8 is measured against float32: dynamic quantization leaves everything between the products in it.
-    rate = result["matrix_gflop_per_second"][str(generator.model.dtype).removeprefix("torch.")]
-    for row in [*result["batches"], *result["image_tokens"], *result["prompt_tokens"]]:
-        row["share_of_matrix_rate"] = row["gflop_per_second"] / rate
-    if generator.precision == "float32":  # what is trained is held in float32
-        rates = result["matrix_gflop_per_second"]
-        result["training"] = training(generator, PROMPT, min(16, max(batches)), repeats, rates)
-    trunk = result["breakdown"]["trunk"]
-    trunk["share_of_matrix_rate"] = trunk["gflop_per_second"] / rate
-    result["peak_memory_bytes"] = _peak_memory()
-    return result
+    rate = rates[str(generator.model.dtype).removeprefix("torch.")]
+    begin()
+    by_batch = [_step(generator, halfway(generator, batch), repeats, rate) for batch in batches]
+    begin()
+    by_tokens = [_step(generator, halfway(generator, 1, k * tokens), repeats, rate) for k in (1, 2, 4)]
+    begin()
+    by_prompt = [_step(generator, paths, repeats, rate) for paths in _prompts(generator)]
+    begin()
+    growth = [_paths(generator, verifier, paths) for paths in sorted({max(1, n // 4), n, 2 * n, 4 * n})]
+    begin()
+    split = breakdown(generator, verifier, min(n, largest), repeats, rate)
+    begin()
+    ratios = against_plain(generator, verifier, n, repeats)
+    progress(_PARTS, _PARTS)
+    trained = generator.precision == "float32"  # what is trained is held in float32
+    return Result(
+        generator="",
+        verifier=None,
+        machine=_machine(generator),
+        matrix_gflop_per_second=rates,
+        batches=by_batch,
+        image_tokens=by_tokens,
+        prompt_tokens=by_prompt,
+        growth=growth,
+        breakdown_paths=min(n, largest),
+        breakdown=split,
+        against_plain=ratios,
+        training=training(generator, PROMPT, min(16, largest), repeats, rates) if trained else None,
+        peak_memory_bytes=_peak_memory(),
+    )
 
 
 @torch.no_grad()
-def breakdown(generator: ShowoGenerator, verifier: "Verifier | None", batch: int, repeats: int) -> Result:
-    """Return the seconds of each part of a step of `batch` paths, of its previews and of judging them."""
+def breakdown(
+    generator: ShowoGenerator, verifier: "Verifier | None", batch: int, repeats: int, rate: float
+) -> dict[str, Part]:
+    """Return the seconds of each part of a step of `batch` paths, of its previews and of judging them.
+
+    rate  GFLOP/s of a matrix product
+    """
     paths = halfway(generator, batch)
     model, started = generator.model, paths.shared
     ids = generator.prompting.image_block(generator.prompting.image_ids(paths.codes))
@@ -183,14 +201,17 @@ def breakdown(generator: ShowoGenerator, verifier: "Verifier | None", batch: int
     if verifier is not None:
         images = generator.decode(complete)
         works["judge"] = lambda: verifier.ask(images, [PROMPT], ORM)
-    found: Result = {name: {"seconds": statistics.median(times)} for name, times in in_turns(works, repeats).items()}
+    took = {name: statistics.median(times) for name, times in in_turns(works, repeats).items()}
     head = 2 * len(states) * model.config.hidden_size * model.config.codebook_size
-    found["head"]["gflop_per_second"] = head / found["head"]["seconds"] / 1e9
-    found["trunk"]["gflop_per_second"] = (step_flop(generator, paths) - head) / found["trunk"]["seconds"] / 1e9
-    return {"paths": batch, **found}
+    trunk = (step_flop(generator, paths) - head) / took["trunk"] / 1e9
+    known = {
+        "head": Part(took["head"], head / took["head"] / 1e9),
+        "trunk": Part(took["trunk"], trunk, trunk / rate),
+    }
+    return {name: known.get(name, Part(seconds)) for name, seconds in took.items()}
 
 
-def against_plain(generator: ShowoGenerator, verifier: "Verifier | None", n: int, repeats: int) -> Result:
+def against_plain(generator: ShowoGenerator, verifier: "Verifier | None", n: int, repeats: int) -> dict[str, Ratio]:
     """Return the seconds of one path, and of best-of-n with its judge, beside those of the plain decoder."""
     seeds = path_seeds(0, n)
 
@@ -213,11 +234,11 @@ def against_plain(generator: ShowoGenerator, verifier: "Verifier | None", n: int
                 answers.append(float(verifier.ask(image.detach().float(), [PROMPT], ORM)))
             return max(answers)
 
-        found["best_of_n"] = {"n": n, **_ratio(plain_best_of_n, best_of_n, max(1, repeats // 2))}
+        found["best_of_n"] = replace(_ratio(plain_best_of_n, best_of_n, max(1, repeats // 2)), n=n)
     return found
 
 
-def _paths(generator: ShowoGenerator, verifier: "Verifier | None", n: int) -> Result:
+def _paths(generator: ShowoGenerator, verifier: "Verifier | None", n: int) -> Growth:
     """Seconds, and the memory so far, of a whole search over n paths: best-of-n, or drawing alone without a judge."""
 
     def work() -> object:
@@ -226,31 +247,29 @@ def _paths(generator: ShowoGenerator, verifier: "Verifier | None", n: int) -> Re
         return finish(generator, generator.start([PROMPT], path_seeds(0, n)))
 
     took = seconds(work)
-    return {"n": n, "seconds": took, "seconds_per_path": took / n, "peak_memory_bytes": _peak_memory()}
+    return Growth(n, took, took / n, _peak_memory())
 
 
-def _ratio(plain: Callable[[], object], ours: Callable[[], object], repeats: int) -> Result:
+def _ratio(plain: Callable[[], object], ours: Callable[[], object], repeats: int) -> Ratio:
     times = in_turns({"plain": plain, "imagecot": ours}, repeats)
     ratios = [a / b for a, b in zip(times["plain"], times["imagecot"], strict=True)]
-    return {
-        "plain_seconds": statistics.median(times["plain"]),
-        "seconds": statistics.median(times["imagecot"]),
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
-    }
+    plainly, took = (statistics.median(times[name]) for name in ("plain", "imagecot"))
+    return Ratio(plainly, took, statistics.median(ratios), ratios)
 
 
-def _step(generator: ShowoGenerator, paths: Paths, repeats: int) -> Result:
+def _step(generator: ShowoGenerator, paths: Paths, repeats: int, rate: float) -> Step:
     took = statistics.median(in_turns({"": lambda: generator.advance(paths)}, repeats)[""])
-    return {
-        "paths": len(paths),
-        "image_tokens": paths.codes.shape[1],
-        "prompt_tokens": len(paths.shared.prefixes[0].keys[0]),
-        "seconds_per_step": took,
-        "seconds_per_path_step": took / len(paths),
-        "gflop_per_second": step_flop(generator, paths) / took / 1e9,
-        "peak_memory_bytes": _peak_memory(),
-    }
+    speed = step_flop(generator, paths) / took / 1e9
+    return Step(
+        paths=len(paths),
+        image_tokens=paths.codes.shape[1],
+        prompt_tokens=len(paths.shared.prefixes[0].keys[0]),
+        seconds_per_step=took,
+        seconds_per_path_step=took / len(paths),
+        gflop_per_second=speed,
+        peak_memory_bytes=_peak_memory(),
+        share_of_matrix_rate=speed / rate,
+    )
 
 
 def _prompts(generator: ShowoGenerator) -> list[Paths]:
@@ -271,23 +290,23 @@ def _readable(generator: ShowoGenerator, count: int) -> bool:
     return True
 
 
-def _machine(generator: ShowoGenerator) -> Result:
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "device": str(generator.model.device),
-        "dtype": str(generator.model.dtype).removeprefix("torch."),
-        "precision": generator.precision,
-        "torch": torch.__version__,
-        "parameters": _parameters(generator.model),
-        "steps": generator.steps,
-    }
+def _machine(generator: ShowoGenerator) -> Machine:
+    return Machine(
+        processor=platform.processor() or platform.machine(),
+        threads=torch.get_num_threads(),
+        device=str(generator.model.device),
+        dtype=str(generator.model.dtype).removeprefix("torch."),
+        precision=generator.precision,
+        torch=torch.__version__,
+        parameters=_parameters(generator.model),
+        steps=generator.steps,
+    )
 
 
-def _parameters(model: Any) -> int:
+def _parameters(model: nn.Module) -> int:
     """How many weights a model has; a quantized layer holds its own behind a method, not as parameters."""
-    hidden = [module.weight for module in model.modules() if callable(getattr(module, "weight", None))]
-    return sum(p.numel() for p in model.parameters()) + sum(weight().numel() for weight in hidden)
+    hidden = [module.weight() for module in model.modules() if isinstance(module, quantized.Linear)]
+    return sum(weight.numel() for weight in [*model.parameters(), *hidden])
 
 
 def _peak_memory() -> int:

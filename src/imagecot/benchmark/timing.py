@@ -3,11 +3,9 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 
-Result = dict[str, Any]
 _HOPELESS = 3.0  # GFLOP/s
 
 

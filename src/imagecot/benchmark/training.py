@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from imagecot.benchmark.timing import Result, in_turns
+from imagecot.benchmark.result import Gradient, Training
+from imagecot.benchmark.timing import in_turns
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import path_seeds
 from imagecot.contracts.scorer import Draws
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from imagecot.generators.showo import ShowoGenerator
 
 
-def training(generator: "ShowoGenerator", prompt: str, batch: int, repeats: int, rates: dict[str, float]) -> Result:
+def training(generator: "ShowoGenerator", prompt: str, batch: int, repeats: int, rates: dict[str, float]) -> Training:
     """Return seconds and rates of the gradient of `batch` images, in float32 and in mixed bfloat16.
 
     rates  GFLOP/s of a matrix product by number format
@@ -45,16 +46,12 @@ def training(generator: "ShowoGenerator", prompt: str, batch: int, repeats: int,
     took = {name: statistics.median(times) for name, times in in_turns(works, repeats).items()}
     model.showo.set_attn_implementation(before)
     flop = 3 * _forward_flop(generator, data().shape[1], float(masks().sum()) / batch) * batch
-    found: Result = {"images": batch, "data_seconds": took.pop("data")}
+    prepared = took.pop("data")
+    gradients = {}
     for name, seconds in took.items():
         rate = flop / seconds / 1e9
-        found[name] = {
-            "seconds": seconds,
-            "images_per_second": batch / seconds,
-            "gflop_per_second": rate,
-            "share_of_matrix_rate": rate / rates[name],
-        }
-    return found
+        gradients[name] = Gradient(seconds, batch / seconds, rate, rate / rates[name])
+    return Training(batch, prepared, gradients)
 
 
 def _forward_flop(generator: "ShowoGenerator", columns: int, masked: float) -> float:

@@ -4,13 +4,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from imagecot.errors import nearest as nearest
 from imagecot.naming import printable
 from imagecot.precision import check_precision, has_bfloat16
+from imagecot.watch import Progress, Watch
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def terminal() -> Watch:
+    """Tells on standard error what goes on; bars and what takes long show on a terminal only."""
+    return Watch(say, waiting, progress_bar)
 
 
 def say(text: str) -> None:
@@ -29,14 +36,21 @@ def waiting(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function (done, total) that moves a bar, which disappears at the end; only on a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
-    with Progress(
-        *columns, TimeRemainingColumn(), console=errors, transient=True, disable=not errors.is_terminal
+def progress_bar(text: str) -> Iterator[Progress]:
+    """Yield what moves a bar, with the rate, the time left and a note; it disappears at the end. Only on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %{task.fields[rate]}"))
+    note_column = TextColumn("{task.fields[note]}")
+    with Bar(
+        *columns, TimeRemainingColumn(), note_column, console=errors, transient=True, disable=not errors.is_terminal
     ) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(text, total=None, rate="", note="")
+
+        def move(done: int, of: int, note: str = "") -> None:
+            speed = next(one.speed for one in bar.tasks if one.id == task)
+            rate = f", {speed:.3g} a second" if speed else ""
+            bar.update(task, completed=done, total=of, rate=rate, note=printable(note))
+
+        yield move
 
 
 def completion(role: str) -> Callable[[], list[str]]:

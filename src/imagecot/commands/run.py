@@ -1,0 +1,36 @@
+"""`imagecot run`: follow a recipe of any kind, as the command of its kind does."""
+
+import shlex
+from types import ModuleType
+
+from imagecot.commands import benchmark, curate, evaluate, generate, study, train
+from imagecot.commands.recipe import Overrides, RecipeFile, taken
+from imagecot.kinds import BENCHMARK, CURATE, EVALUATE, GENERATE, KINDS, STUDY, TRAIN
+
+# Whose `follow` takes a recipe and what the user typed, and prints what came of it.
+_COMMANDS: dict[str, ModuleType] = {
+    TRAIN: train,
+    STUDY: study,
+    EVALUATE: evaluate,
+    CURATE: curate,
+    BENCHMARK: benchmark,
+    GENERATE: generate,
+}
+
+
+def run(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Follow a recipe of any kind, and print what the command of its kind prints.
+
+    What a recipe is stands in its line `kind:`. What was interrupted is resumed by the same command.
+
+    Examples:
+
+      imagecot run recipes/study/quick.yaml
+
+      imagecot run recipes/tiny/dpo.yaml training.steps=5 output=runs/dpo-short
+    """
+    from imagecot.recipes import kind_of
+
+    checked = taken(recipe, overrides)
+    command = shlex.join(["imagecot", "run", str(recipe), *(overrides or [])])
+    _COMMANDS[KINDS[kind_of(checked)].command].follow(checked, command)

@@ -1,0 +1,61 @@
+"""`imagecot study`: follow a recipe that compares searches, generators or corrections."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imagecot.commands.output import terminal
+from imagecot.commands.recipe import Overrides, RecipeFile, taken
+from imagecot.interruption import continuing
+from imagecot.kinds import STUDY
+
+if TYPE_CHECKING:
+    from imagecot.study.corrections import CorrectionsRecipe
+    from imagecot.study.recipe import StudyRecipe
+
+Workers = Annotated[int, typer.Option(help="Processes that draw and judge.", min=1)]
+Rows = Annotated[
+    str, typer.Option(help="Only these rows, with commas between; give another output.", show_default=False)
+]
+
+
+def study(recipe: RecipeFile, overrides: Overrides = None, *, workers: Workers = 1, rows: Rows = "") -> None:
+    """Compare searches and generators on held-out prompts; an interrupted study is resumed by the same command.
+
+    Writes summary.json, and what it is made of, into the recipe's output; `imagecot report` makes a page of it. A
+    recipe of corrections compares what the generator can be told of a wrong image, and writes table.md beside it.
+
+    Examples:
+
+      imagecot study recipes/study/tiny.yaml --workers 2
+
+      imagecot study recipes/study/tiny.yaml --rows baseline,parm output=runs/study/parm-alone
+
+      imagecot study recipes/study/corrections.yaml
+    """
+    checked = taken(recipe, overrides, STUDY, STUDY)
+    with terminal().waiting("loading"):
+        from imagecot.study.corrections import CorrectionsRecipe
+        from imagecot.study.follow import chosen, typed
+        from imagecot.study.recipe import StudyRecipe
+
+    assert isinstance(checked, StudyRecipe | CorrectionsRecipe)  # there is no other recipe of this command
+    command = typed(recipe, overrides or (), rows=rows, workers=workers)
+    follow(chosen(checked, rows), command, workers)
+
+
+def follow(recipe: "StudyRecipe | CorrectionsRecipe", command: str, workers: int = 1) -> None:
+    """Do what is missing of a study, and say where its results are.
+
+    command  what the user typed, for the summary
+    """
+    with terminal().waiting("loading"):
+        from imagecot.recipes import usable
+        from imagecot.study.follow import run
+        from imagecot.study.recipe import StudyRecipe
+
+    with continuing("the same command continues from what was saved last"):
+        run(usable(recipe, terminal()), workers=workers, command=command, watch=terminal())
+    output = recipe.output
+    following = f"next: imagecot report {output}" if isinstance(recipe, StudyRecipe) else f"{output}/table.md"
+    typer.echo(f"{output}/summary.json; {following}")

@@ -1,0 +1,68 @@
+"""`imagecot train`: follow a recipe that makes weights."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imagecot.commands.output import nearest, say
+from imagecot.commands.recipe import Overrides, followed, output_of, taken
+from imagecot.kinds import TRAIN, of_command
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Words = Annotated[
+    str,
+    typer.Argument(
+        help="A YAML file, such as those in recipes/; before it may stand its kind.",
+        metavar="RECIPE",
+        autocompletion=lambda: of_command(TRAIN),
+        show_default=False,
+    ),
+]
+
+
+def train(recipe: Words, overrides: Overrides = None) -> None:
+    """Train a model by a recipe; an interrupted training is resumed by the same command.
+
+    Examples:
+
+      imagecot train recipes/tiny/tokenizer.yaml
+
+      imagecot train recipes/tiny/generator.yaml optimization.steps=100
+
+      imagecot train dpo recipes/tiny/dpo.yaml
+    """
+    kind, file, rest = spelt(recipe, overrides or [])
+    follow(taken(file, rest, kind, TRAIN))
+
+
+def spelt(first: str, rest: Sequence[str]) -> tuple[str, Path, Sequence[str]]:
+    """What was said of the kind ("" for nothing), the recipe, and its overrides.
+
+    UsageError for a kind that there is not.
+    """
+    two = bool(rest) and ("=" not in rest[0] or Path(rest[0]).exists())
+    kinds = of_command(TRAIN)
+    if not two or (first not in kinds and (Path(first).exists() or not re.fullmatch(r"[\w-]*", first))):
+        return "", Path(first), rest
+    if first not in kinds:
+        raise nearest("training", first, kinds)
+    return first, Path(rest[0]), rest[1:]
+
+
+def follow(recipe: "BaseModel", command: str = "") -> None:
+    """Train by a recipe; on standard error stands where nothing was left to do."""
+    from imagecot.launch import leftovers
+    from imagecot.training.output import is_finished
+
+    if leftovers():
+        say(f"{', '.join(leftovers())} in the environment are of no running launcher; training is one process.")
+    output = output_of(recipe)
+    before = is_finished(output)
+    followed(recipe)
+    if before:
+        say(f"{output} was finished before; nothing is left to do.")
