@@ -27,7 +27,7 @@ from imagecot.geneval.rules import judge_detections, kept_indices
 
 CONTINUATIONS = 4  # paths from a step; any right one makes its label yes (appendix B.2, after Math-Shepherd)
 CLEAR_AFTER, UNCLEAR_BEFORE = 11, 10  # of 18 steps: the paper's static labels of clarity (appendix B.3)
-DECIDED_FROM = 6  # before this step a seventh or less of what becomes of a path is decided (measured, lab log)
+DECIDED_FROM = 6  # before this step a seventh or less of what becomes of a path is decided (docs/experiments/parm.md)
 PAPER_STEPS = 18
 SILENT = 0.25  # share of the redrawn images that are told no reasons
 CLARITY_SHARE, POTENTIAL_SHARE = 120 / 200, 80 / 200  # rows for each row of selection (section 3.3)

@@ -8,7 +8,8 @@ among those that finish. Where none is left, the path that was refused least is 
 Of a hard prompt a verifier says no to nearly all paths, so that by the paper's rule little is left to choose from; of
 an easy one yes, so that little is saved. With a share to keep (`keep`, the paper's is 0), potentials are compared
 instead: of the paths that become clear after the same step, that share with the most potential runs on. Measured on 300
-pools (lab log), this chooses better at fewer rows than noes that stop a path only while more than a share runs.
+pools of paths, this chooses better at fewer rows than noes that stop a path only while more than a share runs
+(docs/experiments/parm.md).
 """
 
 import math

@@ -158,7 +158,7 @@ class ShowoGenerator:
 
         A path begins `t2i, bos, prompt and reasons, eos, soi, rejected image, eoi`. Guidance goes against the empty
         prompt and the same rejected image, so it strengthens what prompt and reasons say and not what was wrong
-        (measured against the empty prompt alone, lab log).
+        (measured against the empty prompt alone: docs/experiments/self-correction.md).
         """
         check_prompts(prompts, self)
         for what, given in (("prompts", prompts), ("corrections", corrections)):
