@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,9 +17,11 @@ from torch import Tensor
 from imagecot import guard, interruption
 from imagecot.contracts.detector import Detections, Detector
 from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.evaluation.folder import Entry, ImageSet, read_image, write_entry
-from imagecot.evaluation.state import IMAGES, Evaluation, Judges, Piece, Row, Unit, pieces, pieces_of, settings_of
+from imagecot.evaluation.state import IMAGES, Evaluation, Piece, Row, Unit, pieces, pieces_of, settings_of
+from imagecot.evaluation.summary import Judges
 from imagecot.files import make_own_folder
 from imagecot.geneval.rules import COUNTING_THRESHOLD, THRESHOLD, judge_detections, kept_indices
 from imagecot.images import from_picture
@@ -56,7 +58,7 @@ class Models:
     corrector: "Generator | None" = None
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, JSON]:
         """How those draw and verify that do, beside their weights: entries of the identity."""
         roles = {"generator": self.generator, "verifier": self.verifier, "corrector": self.corrector}
         return {settings_of(role): dict(model.settings) for role, model in roles.items() if model is not None}
@@ -64,8 +66,11 @@ class Models:
     @property
     def judges(self) -> Judges:
         """What the judges' answers depend on."""
-        said = [{"detector": one.name, **guard.record(one)} for one in (self.detector, self.second) if one is not None]
-        return Judges(detector=said[0], second=said[1] if self.second else None)
+        return Judges(detector=_said(self.detector), second=_said(self.second) if self.second else None)
+
+
+def _said(detector: Detector) -> dict[str, object]:
+    return {"detector": detector.name, **guard.record(detector)}
 
 
 def plan(source: ImageSet | Drawing) -> list[Piece]:

@@ -1,72 +1,59 @@
 """What an evaluation leaves for people and scripts: the summary, the table, the page of failures."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from imagecot.errors import ImagecotError
 from imagecot.evaluation.state import Row, Unit
+from imagecot.evaluation.summary import Compared, Found, Record
 from imagecot.figures import literal, wrapped
 from imagecot.files import write_atomically
-from imagecot.geneval.summary import summarize
+from imagecot.geneval.summary import Summary, summarize
 from imagecot.images import open_picture
 from imagecot.naming import printable
+from imagecot.statistics.paired import agreement
 
 _SHOWN, _COLUMNS = 24, 6
 _LARGEST = 2048  # side in pixels, from which a picture is made smaller for the page
 
 
-def agreement(rows: Sequence[Row], second: Sequence[Row]) -> float:
-    """Share of images on which two judges agree."""
-    return sum(a.correct == b.correct for a, b in zip(rows, second, strict=True)) / len(rows)
+def summarise_run(whole: Unit, remarked: Sequence[str], record: Record) -> Found:
+    """Everything about a finished run."""
+    judged = [[row.correct for row in rows] for rows in (whole.rows, whole.second)]
+    return Found(
+        score=_table_of(whole.rows),
+        problems=whole.problems,
+        remarks=list(remarked),
+        second_judge=_table_of(whole.second) if whole.second else None,
+        agreement=agreement(*judged) if whole.second else None,
+        cost=whole.cost,
+        record=record,
+    )
 
 
-def summarise_run(whole: Unit, remarked: Sequence[str], record: dict[str, Any]) -> dict[str, Any]:
-    """Everything about a finished run as one JSON object."""
-    summary: dict[str, Any] = {"score": _table_of(whole.rows), "problems": whole.problems}
-    if remarked:
-        summary["remarks"] = list(remarked)
-    if whole.second:
-        summary["second_judge"] = _table_of(whole.second)
-        summary["agreement"] = agreement(whole.rows, whole.second)
-    return summary | {"cost": whole.cost, "record": record}
+def _table_of(rows: Sequence[Row]) -> Summary:
+    return summarize(row.verdict for row in rows)
 
 
-def with_comparison(summary: Mapping[str, Any], against: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary with a comparison in place of the one it had."""
-    last = {key: summary[key] for key in ("cost", "record")}
-    first = {key: value for key, value in summary.items() if key not in (*last, "against")}
-    return first | {"against": dict(against)} | last
-
-
-def _table_of(rows: Sequence[Row]) -> dict[str, Any]:
-    return asdict(summarize(row.model_dump() for row in rows))
-
-
-def table(summary: Mapping[str, Any]) -> str:
+def table(summary: Found) -> str:
     """The scores as a Markdown table, standard errors in brackets, both judges side by side."""
-    second = summary.get("second_judge")
-    head = ["task", "images", "score"] + (["second judge"] if second else [])
+    tables = [summary.score, *([summary.second_judge] if summary.second_judge else [])]
+    head = ["task", "images", "score", "second judge"][: 2 + len(tables)]
     lines = [" | ".join(head), " | ".join(["---"] * len(head))]
-
-    def cell(score: float, error: float | None) -> str:
-        return f"{score:.3f}" + (f" (±{error:.3f})" if error is not None else "")
-
-    for tag, task in summary["score"]["tasks"].items():
-        row = [_plain(tag), str(task["total"]), cell(task["score"], task["se"])]
-        if second:
-            other = second["tasks"].get(tag)
-            row.append(cell(other["score"], other["se"]) if other else "")
-        lines.append(" | ".join(row))
-    total = ["**overall**", str(summary["score"]["total_images"])]
-    for judged in (summary["score"], second) if second else (summary["score"],):
-        total.append(f"**{cell(judged['overall'], judged['overall_se'])}**")
-    lines.append(" | ".join(total))
+    for tag, task in summary.score.tasks.items():
+        scored = [judged.tasks.get(tag) for judged in tables]
+        cells = [_cell(one.score, one.se) if one else "" for one in scored]
+        lines.append(" | ".join([_plain(tag), str(task.total), *cells]))
+    total = [f"**{_cell(judged.overall, judged.overall_se)}**" for judged in tables]
+    lines.append(" | ".join(["**overall**", str(summary.score.total_images), *total]))
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def _cell(score: float, error: float | None) -> str:
+    return f"{score:.3f}" + (f" (±{error:.3f})" if error is not None else "")
 
 
 def _plain(tag: str) -> str:
@@ -75,26 +62,26 @@ def _plain(tag: str) -> str:
     return re.sub(r"([\\`*{}\[\]()<>#+!|&~$])", r"\\\1", words)
 
 
-def remarks(summary: Mapping[str, Any]) -> list[str]:
+def remarks(summary: Found) -> list[str]:
     """What stands under the table: the detector, agreement, comparison, gaps."""
-    lines = [f"judged by {summary['record']['detector'].get('detector')}"]
-    if "agreement" in summary:
-        lines[0] += f"; the second judge agrees on {summary['agreement']:.1%} of the images"
-    if "against" in summary:
-        c = summary["against"]
-        if c.get("judges_differ"):
-            lines.append(
-                f"{c['difference']:+.3f} against {c['folder']}, but the judges differ ({c['judges_differ']}): this "
-                "compares judges, not images"
-            )
-        else:
-            lines.append(
-                f"{c['difference']:+.3f} against {c['folder']} (95 % interval {c['low']:+.3f} to {c['high']:+.3f}, "
-                f"exact McNemar p = {c['p_value']:.2g}; right only here {c['only_a']}, only there {c['only_b']})"
-            )
-    if summary["problems"]:
-        lines.append(f"INCOMPLETE: {len(summary['problems'])} problems left images out of the score")
+    lines = [f"judged by {summary.record.detector.get('detector')}"]
+    if summary.agreement is not None:
+        lines[0] += f"; the second judge agrees on {summary.agreement:.1%} of the images"
+    if summary.against:
+        lines.append(_compared(summary.against))
+    if summary.problems:
+        lines.append(f"INCOMPLETE: {len(summary.problems)} problems left images out of the score")
     return [printable(line) for line in lines]
+
+
+def _compared(found: Compared) -> str:
+    told = f"{found.difference:+.3f} against {found.folder}"
+    if found.low is None or found.high is None or found.p_value is None:
+        return f"{told}, but the judges differ ({found.judges_differ}): this compares judges, not images"
+    return (
+        f"{told} (95 % interval {found.low:+.3f} to {found.high:+.3f}, exact McNemar p = {found.p_value:.2g}; right "
+        f"only here {found.only_a}, only there {found.only_b})"
+    )
 
 
 def failures_page(rows: Sequence[Row], root: Path, file: Path) -> None:

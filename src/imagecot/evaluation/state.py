@@ -9,23 +9,21 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
-from imagecot.errors import ImagecotError
 from imagecot.evaluation.folder import Entry
+from imagecot.evaluation.summary import AGAIN, SUMMARY, Judges
 from imagecot.files import make_own_folder, write_whole
-from imagecot.geneval.summary import Summary
-from imagecot.identity import claim, read_identity, refuse_occupied, refuse_other
-from imagecot.reading import Schema, parse, read_record, read_records, read_text
+from imagecot.geneval.summary import Verdict
+from imagecot.identity import Identity, claim, read_identity, refuse_occupied, refuse_other
+from imagecot.reading import Schema, read_record, read_records
 
 IDENTITY, PARTS, IMAGES = "evaluation.json", "parts", "images"
 RESULTS, SECOND = "results.jsonl", "results-second.jsonl"
-SUMMARY, TABLE, FAILURES = "summary.json", "table.md", "failures.png"
+TABLE, FAILURES = "table.md", "failures.png"
 _JUDGES = "detectors.json"
 CONTENT = "images_sha256"  # the one part of an identity that may change: then the images are scored again
-_AGAIN = "delete it and run the same command again"
 
 
 class Row(Schema):
@@ -39,6 +37,11 @@ class Row(Schema):
     metadata: str
     details: str
 
+    @property
+    def verdict(self) -> Verdict:
+        """What counts of it."""
+        return Verdict(self.tag, self.metadata, self.correct)
+
 
 class Unit(Schema):
     """What one piece of the work left: rows of both judges, problems, and what was spent."""
@@ -47,48 +50,6 @@ class Unit(Schema):
     second: list[Row] = Field(default_factory=list)
     problems: list[str] = Field(default_factory=list)
     cost: dict[str, int | float] = Field(default_factory=dict)
-
-
-class Judges(Schema):
-    """What the answers of the judges depend on, as each says it."""
-
-    detector: dict[str, Any]
-    second: dict[str, Any] | None
-
-
-class Compared(Schema):
-    """The comparison with another evaluation; no interval and no p value where `judges_differ` says how they do."""
-
-    folder: str
-    difference: float
-    low: float | None
-    high: float | None
-    only_a: int
-    only_b: int
-    p_value: float | None
-    judges_differ: str = ""
-
-
-class Record(Schema):
-    """Who judged, what was asked for, and by which versions."""
-
-    detector: dict[str, Any]
-    second: dict[str, Any] | None
-    run: dict[str, Any]
-    versions: dict[str, str]
-
-
-class Finished(Schema):
-    """What `summary.json` holds."""
-
-    score: Summary
-    problems: list[str]
-    remarks: list[str] = Field(default_factory=list)
-    second_judge: Summary | None = None
-    agreement: float | None = None
-    against: Compared | None = None
-    cost: dict[str, int | float]
-    record: Record
 
 
 def settings_of(role: str) -> str:
@@ -123,7 +84,7 @@ def pieces_of(entries: Sequence[Entry], size: int) -> list[Piece]:
 class Evaluation:
     """The state of an evaluation in the folder `out`."""
 
-    def __init__(self, out: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, out: Path, identity: Identity) -> None:
         """Open or resume, and write nothing; UsageError where the folder holds something else."""
         self.out, self.parts, self.identity = out, out / PARTS, identity
         file = out / IDENTITY
@@ -139,7 +100,7 @@ class Evaluation:
         """Whether the results are complete, and those of the images as they are now."""
         return not self.changed and all((self.out / name).is_file() for name in (RESULTS, SUMMARY))
 
-    def settle(self, settings: dict[str, Any]) -> None:
+    def settle(self, settings: Identity) -> None:
         """Make the settings of the loaded models entries of the identity, as far as the folder has them too.
 
         UsageError where it was begun with others.
@@ -175,12 +136,12 @@ class Evaluation:
     def judges(self) -> Judges | None:
         """What `keep_judges` wrote; None where that is gone, as after a kill while the parts were deleted."""
         file = self.parts / _JUDGES
-        return read_record(file, Judges, advice=_AGAIN) if file.is_file() else None
+        return read_record(file, Judges, advice=AGAIN) if file.is_file() else None
 
     def units(self, done: Iterable[Piece]) -> Iterator[Unit]:
         """Read finished units in order; ImagecotError for a damaged one."""
         for piece in done:
-            yield read_record(self._file(piece), Unit, advice=_AGAIN)
+            yield read_record(self._file(piece), Unit, advice=AGAIN)
 
     def whole(self, done: Iterable[Piece]) -> Unit:
         """All units joined."""
@@ -203,10 +164,6 @@ class Evaluation:
                 lines = (json.dumps(row.model_dump()) + "\n" for row in rows)
                 write_whole(self.out / file, "".join(lines).encode())
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write the summary, by which the evaluation is finished."""
-        write_whole(self.out / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
-
     def clean(self) -> None:
         """Delete the parts of a finished evaluation."""
         shutil.rmtree(self.parts, ignore_errors=True)
@@ -223,21 +180,3 @@ class Evaluation:
 def read_rows(folder: Path) -> list[Row]:
     """Read the results of a finished evaluation of ours; ImagecotError naming a damaged line."""
     return [row for _, row in read_records(folder / RESULTS, Row, advice=f"delete {folder} and evaluate again")]
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Read the summary of a finished evaluation; ImagecotError where it is damaged."""
-    file = folder / SUMMARY
-    text = read_text(file, advice=_AGAIN)
-    parse(text, Finished, str(file), advice=_AGAIN)
-    summary: dict[str, Any] = json.loads(text)
-    return summary
-
-
-def judges_of(folder: Path) -> dict[str, Any] | None:
-    """Who judged a finished evaluation, by its summary; None where that does not say it."""
-    try:
-        record: dict[str, Any] = read_summary(folder)["record"]
-        return record
-    except ImagecotError:
-        return None

@@ -20,7 +20,7 @@ from imagecot.checkpoint import AGAIN, CONFIG, find_weights
 from imagecot.contracts.detector import Detections
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.values import JSON
-from imagecot.errors import ImagecotError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.detection import judge
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Judgment
@@ -177,7 +177,7 @@ class PictogramDetector(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`."""
-        config = {"model_type": "pictogram-detector", "width": self.width, "trunk": self.trunk_name}
+        config: dict[str, JSON] = {"model_type": "pictogram-detector", "width": self.width, "trunk": self.trunk_name}
         save_checkpoint(folder, config, self.state_dict())
 
     @classmethod
@@ -212,6 +212,8 @@ def _scaled(found: Detections, shape: torch.Size) -> Detections:
 
 
 def load_detector(name: str = "pictograms") -> PictogramDetector:
-    """A shipped detector by its name."""
-    detector: PictogramDetector = registry.load("detector", name)
+    """A detector of the drawn world by its name; UsageError for another one."""
+    detector = registry.load("detector", name)
+    if not isinstance(detector, PictogramDetector):
+        raise UsageError(f"{name} is no detector of the drawn world.")
     return detector

@@ -1,0 +1,208 @@
+"""An evaluation that is asked for, with all that its recipe leaves open: its source, its judges and its identity."""
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from imagecot import models, registry
+from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.values import JSON
+from imagecot.errors import UsageError
+from imagecot.evaluation.evaluate import Drawing, Models
+from imagecot.evaluation.folder import ImageSet, read_folder
+from imagecot.evaluation.recipe import EvaluationRecipe
+from imagecot.evaluation.state import CONTENT, settings_of
+from imagecot.geneval.metadata import read_prompts
+from imagecot.launch import launched
+from imagecot.naming import printable
+from imagecot.strategies.defaults import completed, load_model
+from imagecot.strategies.options import told
+from imagecot.worlds.find import benchmark_of, classes_of, is_world, load_judges, prompts_of, world, world_of
+from imagecot.worlds.geneval import GenEval
+
+
+def with_output(recipe: EvaluationRecipe) -> EvaluationRecipe:
+    """The recipe, with a folder that is called after the time where it names none."""
+    if recipe.output is not None:
+        return recipe
+    return recipe.model_copy(update={"output": Path("runs") / time.strftime("geneval-%Y%m%d-%H%M%S")})
+
+
+@dataclass(frozen=True)
+class Job:
+    """An evaluation that is asked for.
+
+    source    the images that there are, or how to draw them
+    home      the world where the detector is looked for first, by its name
+    """
+
+    recipe: EvaluationRecipe
+    source: ImageSet | Drawing
+    out: Path
+    detector: str
+    home: str
+
+    @classmethod
+    def of(cls, recipe: EvaluationRecipe) -> Self:
+        """Name all that a recipe leaves open, and look through its images.
+
+        UsageError for names that there are not, prompts that cannot be read or weigh double, a folder that holds no
+        images, and paths that no file can record.
+        """
+        recipe = with_output(recipe)
+        assert recipe.output is not None
+        home = _home(recipe)
+        detector = recipe.detector if recipe.detector is not None else world(home).judges[0]
+        if recipe.generator is not None:
+            named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
+            prompts = _first(_prompts(recipe, home, detector), recipe.per_task)
+            source: Drawing | ImageSet = Drawing(prompts, recipe.samples, named, recipe.n, recipe.seed)
+        else:
+            source = _image_set(recipe, home, detector)
+        job = cls(recipe, source, recipe.output, detector, home)
+        job.check()
+        return job
+
+    def check(self) -> None:
+        """Raise UsageError for a detector that is not there, bad paths, and prompts that weigh double."""
+        if self.detector not in world_of(self.detector, self.home).judges:
+            registry.check("detector", self.detector)
+        for path in (self.out, self.recipe.images, self.recipe.against):
+            if path is not None and any(0xD800 <= ord(character) <= 0xDFFF for character in str(path)):
+                raise UsageError(f"{printable(str(path))} is not a name in UTF-8; rename it.")
+        if isinstance(self.source, Drawing):
+            _refuse_repetitions(self.source.prompts)
+
+    def load(self) -> Models:
+        """Load who judges, and who draws where anybody does."""
+        if torch.cuda.is_available() and launched()[1] > 1:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        judges = self.load_judges()
+        if isinstance(self.source, ImageSet):
+            return judges
+        named = self.source.named
+        used = {role: name for role, name in named.models.items() if role != "verifier" or role in named.search.needs}
+        return replace(judges, **{role: load_model(role, name, self.recipe.precision) for role, name in used.items()})
+
+    def load_judges(self) -> Models:
+        """Load who judges."""
+        first, *others = load_judges(self.detector, self.recipe.clip, self.home)
+        return Models(first, others[0] if others else None)
+
+    @property
+    def root(self) -> Path:
+        """What the names of the images in the results are relative to."""
+        return self.out if isinstance(self.source, Drawing) else Path()
+
+    @property
+    def identity(self) -> dict[str, JSON]:
+        """What defines the evaluation: equal identities give equal results."""
+        precision: dict[str, JSON] = {"precision": self.recipe.precision}
+        if isinstance(self.source, ImageSet):
+            images: dict[str, JSON] = {"images": str(self.recipe.images)}
+            return {**images, **self._judged({}), CONTENT: self.source.digest, **precision}
+        drawn, settings = _drawn(self.source), _settings(self.source, self.recipe.precision)
+        return {**drawn, **self._judged(self.source.named.digests()), **precision, **settings}
+
+    def _judged(self, weights: dict[str, str]) -> dict[str, JSON]:
+        """What an identity says of how images are judged, and of the weights of those that draw."""
+        own = {"detector": _content(self.detector), "clip": _content(self.recipe.clip)}
+        if registry.is_code("detector", self.detector):
+            own["detector"] = registry.digests("detector", self.detector).get("detector", "")
+        return {
+            "samples": self.recipe.samples,
+            "detector": self.detector,
+            "clip": self.recipe.clip,
+            "weights": weights,
+            **{f"{role}_sha256": digest for role, digest in own.items() if digest},
+        }
+
+
+def _drawn(drawing: Drawing) -> dict[str, JSON]:
+    """What an identity says of how images are drawn."""
+    text, named = "\n".join(metadata.text for metadata in drawing.prompts), drawing.named
+    corrector = {"corrector": named.models["corrector"]} if "corrector" in named.models else {}
+    return {
+        "generator": named.models["generator"],
+        "verifier": named.models.get("verifier"),
+        **corrector,
+        "search": named.strategy,
+        "n": named.paths(drawing.n),
+        "seed": drawing.seed,
+        "prompts": len(drawing.prompts),
+        "prompts_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+def _settings(drawing: Drawing, precision: str | None) -> dict[str, JSON]:
+    """What an identity says of the settings of the search, given and advised, and of models that are others' code."""
+    search = told(drawing.named.settings())
+    # Those of a checkpoint follow from its digests; other people's code has to be asked.
+    code = {role: name for role, name in drawing.named.models.items() if registry.is_code(role, name)}
+    found: dict[str, JSON] = {settings_of("search"): search} if search else {}
+    return found | {settings_of(role): dict(load_model(role, name, precision).settings) for role, name in code.items()}
+
+
+def _content(judge: str) -> str:
+    """SHA-256 of the weights of a judge that is a file or folder here; empty for a name, whose weights stay."""
+    path = Path(judge)
+    files = [path] if path.is_file() else models.weight_files(path) if path.is_dir() else []
+    digests = []
+    for file in files:
+        with file.open("rb") as data:
+            digests.append(hashlib.file_digest(data, "sha256").hexdigest())
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else ""
+
+
+def _home(recipe: EvaluationRecipe) -> str:
+    """The name of the world of the prompts, where they are a world's, else of the generator, else of all photos."""
+    if recipe.prompts is not None and is_world(recipe.prompts):
+        return recipe.prompts
+    return registry.world_of(recipe.generator) if recipe.generator is not None else GenEval.name
+
+
+def _prompts(recipe: EvaluationRecipe, home: str, detector: str) -> list[Metadata]:
+    """The prompts of a world, or of a metadata file."""
+    if recipe.prompts is None or is_world(recipe.prompts):
+        return prompts_of(world(home), home)
+    return read_prompts(Path(recipe.prompts), classes_of(detector, home))
+
+
+def _first(prompts: Sequence[Metadata], per_task: int | None) -> list[Metadata]:
+    """The first so many of each task; all of them for None."""
+    taken: Counter[str] = Counter()
+    kept = []
+    for metadata in prompts:
+        taken[metadata.tag] += 1
+        if per_task is None or taken[metadata.tag] <= per_task:
+            kept.append(metadata)
+    return kept
+
+
+def _image_set(recipe: EvaluationRecipe, home: str, detector: str) -> ImageSet:
+    assert recipe.images is not None
+    return read_folder(
+        recipe.images,
+        recipe.samples,
+        classes_of(detector, home),
+        prompts=None if recipe.prompts is None else _prompts(recipe, home, detector),
+        benchmark=benchmark_of(detector, home),
+    )
+
+
+def _refuse_repetitions(prompts: Sequence[Metadata]) -> None:
+    first: dict[str, int] = {}
+    for number, metadata in enumerate(prompts, 1):
+        same = first.setdefault(metadata.key, number)
+        if same != number:
+            raise UsageError(
+                f"prompt {number} of the metadata is prompt {same} again ({metadata.prompt[:60]!r}), so it would weigh "
+                "double; leave one of them out."
+            )
