@@ -8,8 +8,9 @@
 """
 
 from imagecot.checks.generators import check_generator
+from imagecot.checks.named import check_named
 from imagecot.checks.outcome import Outcome, broken
 from imagecot.checks.searches import check_search
 from imagecot.checks.verifiers import check_verifier
 
-__all__ = ["Outcome", "broken", "check_generator", "check_search", "check_verifier"]
+__all__ = ["Outcome", "broken", "check_generator", "check_named", "check_search", "check_verifier"]

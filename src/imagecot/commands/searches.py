@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from imagecot.commands.output import completion
 from imagecot.errors import ImagecotError, UsageError
@@ -53,16 +53,17 @@ class SearchCommand(TyperCommand):
     options `{searches}` stands for the names of all searches.
     """
 
-    _settings: list[Any] | None = None
+    _settings: list[TyperOption] | None = None
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The command's own parameters, the settings of searches, and help."""
-        own: list[Any] = super().get_params(ctx)
+        own = super().get_params(ctx)
         if self._settings is None:
             taken = {option for param in own for option in param.opts}
             self._settings = _parameters(name for name in _known() if _option(name) not in taken)
             for param in own:
-                param.help = param.help and param.help.replace("{searches}", ", ".join(searches()))
+                if isinstance(param, TyperOption) and param.help:
+                    param.help = param.help.replace("{searches}", ", ".join(searches()))
         return [*own[: len(self.params)], *self._settings, *own[len(self.params) :]]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -70,18 +71,18 @@ class SearchCommand(TyperCommand):
         self.get_params(ctx)
         known, advised = _known(), _advice()
         for param in self._settings or []:
-            param.help = _told(known[param.name], advised.get(param.name, {}))
+            param.help = _told(known[str(param.name)], advised.get(str(param.name), {}))
         super().format_help(ctx, formatter)
 
 
-def settings_given(context: typer.Context, assignments: Sequence[str] | None) -> dict[str, Any]:
+def settings_given(context: typer.Context, assignments: Sequence[str] | None) -> dict[str, object]:
     """The settings of the search that were given, by name and by `--set`; values are read as YAML.
 
     UsageError for an assignment that is none, a value that is no YAML, and a setting that is given twice.
     """
     from imagecot.yaml_files import parse_yaml
 
-    found: dict[str, Any] = dict(context.meta.get(_GIVEN, {}))
+    found: dict[str, str] = dict(context.meta.get(_GIVEN, {}))
     for assignment in assignments or []:
         name, equals, text = assignment.partition("=")
         name = name.strip().replace("-", "_")
@@ -112,7 +113,7 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _parameters(names: Iterable[str]) -> list[Any]:
+def _parameters(names: Iterable[str]) -> list[TyperOption]:
     """An option for each setting, as typer makes them of a function's parameters."""
 
     def note(context: typer.Context, option: typer.CallbackParam, value: list[str] | None) -> list[str] | None:
@@ -125,7 +126,7 @@ def _parameters(names: Iterable[str]) -> list[Any]:
     def settings(**_: list[str] | None) -> None:
         """Nothing is done: only the parameters are wanted."""
 
-    kinds: dict[str, Any] = {
+    kinds: dict[str, object] = {
         name: Annotated[
             list[str] | None,
             typer.Option(
@@ -144,7 +145,7 @@ def _parameters(names: Iterable[str]) -> list[Any]:
     )
     app = typer.Typer(add_completion=False)
     app.command()(settings)
-    return list(typer.main.get_command(app).params)
+    return [param for param in typer.main.get_command(app).params if isinstance(param, TyperOption)]
 
 
 def _advice() -> "dict[str, dict[str, list[str]]]":
@@ -180,5 +181,5 @@ def _told(having: "Sequence[tuple[str, FieldInfo]]", advised: Mapping[str, Seque
     return escape(f"{what} Of {' and '.join(search for search, _ in having)}. Default: {default}{advice}.".strip())
 
 
-def _written(value: Any) -> str:
+def _written(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else json.dumps(value, default=str)
