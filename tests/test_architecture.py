@@ -22,8 +22,6 @@ PACKAGE = "imagecot"  # the room of the package's own `__init__.py`
 # function that says what such an object lacks.
 BY_NAME = {
     "__init__.py": "the package imports what is asked for on demand",
-    "benchmark/measure.py": "modules of transformers",
-    "commands/recipe.py": "fields of our recipes, and functions by the names in a table",
     "families.py": "loaders by the names in a table",
     "files.py": "os, which differs between systems",
     "foreign.py": "classes of transformers",

@@ -3,8 +3,8 @@
 Everything is named by a string and imported when a recipe of its kind is there.
 """
 
-import importlib
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Protocol
 
 from imagecot.watch import SILENT, Watch
@@ -41,14 +41,12 @@ class Kind:
 
     def model(self) -> "type[BaseModel]":
         """The class of its recipes."""
-        module, _, name = self.recipe.partition(":")
-        found: type[BaseModel] = getattr(importlib.import_module(module), name)
+        found: type[BaseModel] = resolve_name(self.recipe)
         return found
 
     def function(self) -> Follow:
         """What follows its recipes."""
-        module, _, name = self.follow.partition(":")
-        found: Follow = getattr(importlib.import_module(module), name)
+        found: Follow = resolve_name(self.follow)
         return found
 
 
