@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 import httpx
 
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError, first_line
 from imagecot.interruption import check
 from imagecot.naming import printable
@@ -42,8 +42,8 @@ _HINTS = {
     429: "try again later, the same command continues",
 }
 
-Body = Mapping[str, Any]
-Answers = dict[str, Any]
+Body = Mapping[str, JSON]
+Answers = dict[str, JSON]
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _message(data: bytes) -> str:
     """What a server says of an error: the message in its JSON, or its text where that is no page of HTML."""
     text = data[: 64 * _SHOWN].decode("utf-8", "replace").strip()
     try:
-        value: Any = parse_json(data, "", advice="")
+        value = parse_json(data, "", advice="")
     except ImagecotError:
         return "" if text.startswith("<") else text
     for _ in range(3):

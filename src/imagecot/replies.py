@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -46,7 +45,7 @@ class _Choice(Foreign):
 
 class _Completion(Foreign):
     choices: list[_Choice] = Field(min_length=1)
-    usage: Any = None
+    usage: object = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def _refusal_of(choice: _Choice, text: str) -> str | None:
     return text if said is None and _REFUSAL.match(text) else said
 
 
-def _tokens(usage: Any, name: str) -> int:
+def _tokens(usage: object, name: str) -> int:
     """A number of tokens; a bill that cannot be read is no reason to throw an answer away."""
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0

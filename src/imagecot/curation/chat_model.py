@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from imagecot.curation.dataset import Row
+from imagecot.contracts.values import JSON
 from imagecot.curation.reasons import LEFT_OUT, Outcome, reasons_of
-from imagecot.endpoints import Endpoint
+from imagecot.curation.schema import RankingRow
+from imagecot.endpoints import Body, Endpoint
 from imagecot.errors import UsageError
 from imagecot.files import make_own_folder, write_whole
 from imagecot.images import from_png, png
@@ -69,7 +69,7 @@ class ChatModel:
         if not self.model.strip() or len(self.model) > _LONGEST_NAME or not self.model.isprintable():
             raise UsageError("the name of the model is empty or no name; give one that the endpoint serves.")
 
-    def explain(self, rows: Sequence[Row]) -> list[str]:
+    def explain(self, rows: Sequence[RankingRow]) -> list[str]:
         """Return what is wrong with the image of each row, empty where the model gave no reasons.
 
         ImagecotError where the endpoint cannot be reached, refuses the request, or answers something else.
@@ -102,16 +102,16 @@ class ChatModel:
         counts = [f"{self.outcomes[kind]} {words}" for kind, words in LEFT_OUT.items() if self.outcomes[kind]]
         return f"{', '.join(counts)} of {self.outcomes.total()} answers" if counts else ""
 
-    def _body(self, row: Row) -> dict[str, Any]:
-        data = row["image"]["bytes"]
+    def _body(self, row: RankingRow) -> Body:
+        data = row.image
         picture = base64.b64encode(data if data.startswith(b"\x89PNG") else png(from_png(data))).decode()
-        content = [
-            {"type": "text", "text": ASK.replace("{prompt}", row["prompt"])},
+        content: list[JSON] = [
+            {"type": "text", "text": ASK.replace("{prompt}", row.prompt)},
             {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
         ]
         return {"model": self.model, "messages": [{"role": "user", "content": content}], "max_tokens": _MOST_TOKENS}
 
-    def _file(self, body: dict[str, Any]) -> Path:
+    def _file(self, body: Body) -> Path:
         asked = self._server.shown.encode() + json.dumps(body).encode()
         return self.cache / f"{hashlib.sha256(asked).hexdigest()}.json"
 

@@ -1,27 +1,27 @@
 """Curations that draw: labels of prompts' images, and of rejected images that are drawn again."""
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from imagecot import registry
-from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
+from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.values import JSON
 from imagecot.curation.corrections import read_corrections
-from imagecot.curation.dataset import IDENTITY, SETTINGS, RankingData, Row, content
+from imagecot.curation.dataset import RankingData
 from imagecot.curation.job import Job, Make
 from imagecot.curation.judging import requirements
-from imagecot.curation.schema import MOST_CODES
+from imagecot.curation.recipes import CurateOrm, CurateParm, CuratePrm, CurateRedraws
+from imagecot.curation.schema import MOST_CODES, CorrectionRow
+from imagecot.curation.shards import IDENTITY, content
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.metadata import read_prompts
 from imagecot.geneval.prompts import refuse_overlap
 from imagecot.identity import read_identity
-from imagecot.precision import check_precision
 from imagecot.prompts import check_prompts
 from imagecot.reading import read_bytes
 from imagecot.worlds.find import classes_of, digests, held_out_of, load_judges
@@ -30,64 +30,54 @@ if TYPE_CHECKING:
     from imagecot.contracts.generator import Generator
     from imagecot.curation.label import Labeller
 
-Kind = Literal["orm", "prm", "parm"]
-MOST_TEMPERATURE = 100.0
+Labelling = CurateOrm | CuratePrm | CurateParm
 OLD_TEMPERATURE = 1.0  # how folders without settings say that it was the generators' own
-_CONTINUATIONS = 4  # of a path of `prm`
+_SETTINGS = "settings"  # of who draws, in an identity
+_CONTINUATIONS = 4  # of a path of `curate-prm`
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Who draws and who labels, and how.
+    """Who draws and who labels, as a recipe says."""
 
-    paths        drawn for each prompt; `keep` of them at most become rows
-    temperature  strength of the decoding noise; None for the generator's own
+    recipe: Labelling | CurateRedraws
 
-    UsageError for a number that is none or out of bounds, or an unknown precision.
-    """
+    @property
+    def paths(self) -> int:
+        """How many are drawn for each prompt."""
+        return 1 if isinstance(self.recipe, CuratePrm) else self.recipe.paths
 
-    generator: str = "tiny"
-    detector: str = "pictograms"
-    paths: int = 20
-    keep: int = 20
-    temperature: float | None = None
-    seed: int = 0
-    precision: str | None = None
-
-    def __post_init__(self) -> None:
-        check_whole(self.paths, "paths", 1, MOST_PATHS)
-        check_whole(self.keep, "keep", 1, MOST_IMAGES)
-        check_seed(self.seed)
-        if self.temperature is not None:
-            check_temperature(self.temperature)
-        check_precision(self.precision)
+    @property
+    def keep(self) -> int:
+        """How many of them become rows at most."""
+        return 1 if isinstance(self.recipe, CuratePrm) else self.recipe.keep
 
     @cached_property
     def drawer(self) -> "Generator":
         """The generator, loaded when it is first asked for; UsageError where it cannot draw at the temperature."""
-        generator: Generator = registry.load("generator", self.generator, dtype=self.precision)
-        return at_temperature(generator, self.generator, self.temperature)
+        generator: Generator = registry.load("generator", self.recipe.generator, dtype=self.recipe.precision)
+        return at_temperature(generator, self.recipe.generator, self.recipe.temperature)
 
-    def identity(self, out: Path) -> Row:
-        """All that it draws and labels depends on, to be written in a folder or compared with what is there."""
-        known: Row = {
-            "generator": self.generator,
-            "weights": registry.digests("generator", self.generator),
-            "detector": self.detector,
-            "detector_weights": digests(self.detector),
+    def identity(self) -> dict[str, JSON]:
+        """All that it draws and labels depends on, to be written in the output or compared with what is there."""
+        recipe = self.recipe
+        known: dict[str, JSON] = {
+            "generator": recipe.generator,
+            "weights": registry.digests("generator", recipe.generator),
+            "detector": recipe.detector,
+            "detector_weights": digests(recipe.detector),
             "paths": self.paths,
             "keep": self.keep,
-            "temperature": self.temperature,
-            "seed": self.seed,
-            "precision": self.precision,
+            "temperature": recipe.temperature,
+            "seed": recipe.seed,
+            "precision": recipe.precision,
         }
-        if registry.is_code("generator", self.generator):
-            known |= {
-                SETTINGS: dict(self.drawer.settings)
-            }  # the digests of checkpoints tell them; those of code do not
-        file = out / IDENTITY
-        if self.temperature is None and file.is_file() and SETTINGS not in read_identity(file):
-            known |= {"temperature": OLD_TEMPERATURE}
+        if registry.is_code("generator", recipe.generator):
+            # The digests of checkpoints tell their settings; those of code do not.
+            known[_SETTINGS] = dict(self.drawer.settings)
+        file = recipe.output / IDENTITY
+        if recipe.temperature is None and file.is_file() and _SETTINGS not in read_identity(file):
+            known["temperature"] = OLD_TEMPERATURE
         return known
 
     def load(
@@ -103,10 +93,10 @@ class Drawing:
         from imagecot.curation.label import Labeller
 
         check_prompts(prompts, self.drawer)
-        check_codes(self.drawer, self.generator, before)
+        check_codes(self.drawer, self.recipe.generator, before)
         # What had to be fetched has weights only now.
-        data.settle(self.identity(data.out) | {SETTINGS: dict(self.drawer.settings)})
-        return Labeller(self.drawer, load_judges(self.detector)[0], self.paths, self.keep, self.seed)
+        data.settle(self.identity() | {_SETTINGS: dict(self.drawer.settings)})
+        return Labeller(self.drawer, load_judges(self.recipe.detector)[0], self.paths, self.keep, self.recipe.seed)
 
 
 def at_temperature(generator: "Generator", name: str, temperature: float | None) -> "Generator":
@@ -143,66 +133,64 @@ def check_codes(generator: "Generator", name: str, before: Sequence[Sequence[int
         )
 
 
-def check_temperature(value: object) -> float:
-    """Return a temperature; UsageError for anything but a finite number from 0 to MOST_TEMPERATURE."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"the temperature must be a number, not {repr(value)[:40]}.")
-    if not (math.isfinite(value) and 0 <= value <= MOST_TEMPERATURE):
-        raise UsageError(f"the temperature must be a number from 0 to {MOST_TEMPERATURE:g}, not {value}.")
-    return float(value)
-
-
-def label_job(kind: Kind, prompts: Path, out: Path, drawing: Drawing) -> Job:
+def label_job(recipe: Labelling) -> Job[Metadata]:
     """The labels of images of a file of prompts.
 
     UsageError for a file that holds no prompts, the same prompt twice, or a test prompt of the detector's world.
     """
-    requirements = read_prompts(prompts, classes_of(drawing.detector))
-    texts = [metadata.prompt for metadata in requirements]
-    refuse_overlap(texts, held_out_of(drawing.detector))
+    prompts, drawing = recipe.prompts, Drawing(recipe)
+    needs = read_prompts(prompts, classes_of(recipe.detector))
+    texts = [need.prompt for need in needs]
+    refuse_overlap(texts, held_out_of(recipe.detector))
     twice = [text for text, count in Counter(texts).items() if count > 1]
     if twice:
         raise UsageError(f"{prompts} holds the prompt {twice[0][:60]!r} twice, with the same paths; leave one out.")
     digest = hashlib.sha256(read_bytes(prompts, failure=UsageError)).hexdigest()
+    kind = recipe.kind.removeprefix("curate-")
 
-    def load(data: RankingData) -> Make:
+    def load(data: RankingData) -> Make[Metadata]:
         labeller = drawing.load(texts, data)
-        methods: dict[Kind, Make] = {"orm": labeller.orm, "prm": labeller.prm, "parm": labeller.parm}
-        return methods[kind]
+        match recipe:
+            case CurateOrm():
+                return labeller.orm
+            case CuratePrm():
+                return labeller.prm
+            case CurateParm():
+                return labeller.parm
 
-    heat = "" if drawing.temperature is None else f"temperature {drawing.temperature}, "
+    heat = "" if recipe.temperature is None else f"temperature {recipe.temperature}, "
     return Job(
-        out=out,
-        identity={"kind": kind, **drawing.identity(out), "prompts_sha256": digest},
-        work=requirements,
+        out=recipe.output,
+        identity={"kind": kind, **drawing.identity(), "prompts_sha256": digest},
+        work=needs,
         load=load,
+        doing="curating",
         title=f"{kind.upper()} ranking data",
-        how=f"Drawn by {drawing.generator} ({heat}seed {drawing.seed}) and labelled by {drawing.detector}.",
-        each=_CONTINUATIONS if kind == "prm" else drawing.paths,
+        how=f"Drawn by {recipe.generator} ({heat}seed {recipe.seed}) and labelled by {recipe.detector}.",
+        each=_CONTINUATIONS if isinstance(recipe, CuratePrm) else recipe.paths,
     )
 
 
-def redraw_job(data: Path, out: Path, groups: int, drawing: Drawing) -> Job:
+def redraw_job(recipe: CurateRedraws) -> Job[CorrectionRow]:
     """The labels of images that are drawn again from prompt, rejected image and reasons of `curate corrections`.
-
-    groups  rejected images at most
 
     UsageError for a test prompt; ImagecotError for a group whose metadata are no requirement.
     """
-    check_whole(groups, "groups", 1, MOST_IMAGES)
-    chosen = list(islice(read_corrections(data), groups))
+    data, drawing = recipe.data, Drawing(recipe)
+    chosen = list(islice(read_corrections(data), recipe.groups))
     if not chosen:
         raise UsageError(f"{data} holds no groups; run imagecot curate corrections first.")
-    requirements(chosen, drawing.detector, data)
-    texts = [str(group["prompt"]) for group in chosen]
-    refuse_overlap(texts, held_out_of(drawing.detector))
-    before = [group["rejected_codes"] for group in chosen]
+    requirements(chosen, recipe.detector, data)
+    texts = [group.prompt for group in chosen]
+    refuse_overlap(texts, held_out_of(recipe.detector))
+    before = [group.rejected_codes for group in chosen]
     return Job(
-        out=out,
-        identity={"kind": "redraws", **drawing.identity(out), "data_sha256": content(data), "groups": len(chosen)},
+        out=recipe.output,
+        identity={"kind": "redraws", **drawing.identity(), "data_sha256": content(data), "groups": len(chosen)},
         work=chosen,
         load=lambda under_way: drawing.load(texts, under_way, before).redraws,
+        doing="curating",
         title="Redrawn images",
-        how=f"The rejected images of {data}, drawn again by {drawing.generator} and labelled by {drawing.detector}.",
-        each=drawing.paths,
+        how=f"The rejected images of {data}, drawn again by {recipe.generator} and labelled by {recipe.detector}.",
+        each=recipe.paths,
     )

@@ -20,7 +20,8 @@ from imagecot.contracts.generator import Corrector, Generator, Predictor
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.paths import Paths, finish, states
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
-from imagecot.curation.dataset import BEFORE, TOLD, Row, make_row
+from imagecot.curation.dataset import ranking_row
+from imagecot.curation.schema import CorrectionRow, Question, RankingRow
 from imagecot.errors import UsageError
 from imagecot.geneval.detection import SEEN, judge
 from imagecot.geneval.rules import judge_detections, kept_indices
@@ -31,6 +32,15 @@ DECIDED_FROM = 6  # before this step a seventh or less of what becomes of a path
 PAPER_STEPS = 18
 SILENT = 0.25  # share of the redrawn images that are told no reasons
 CLARITY_SHARE, POTENTIAL_SHARE = 120 / 200, 80 / 200  # rows for each row of selection (section 3.3)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question about a path, by its number, at a step."""
+
+    question: Question
+    step: int
+    path: int
 
 
 @dataclass(frozen=True)
@@ -49,13 +59,13 @@ class Labeller:
         check_whole(self.keep, "keep", 1, MOST_IMAGES)
         check_seed(self.seed)
 
-    def orm(self, prompts: Sequence[Metadata]) -> Iterator[Row]:
+    def orm(self, prompts: Sequence[Metadata]) -> Iterator[RankingRow]:
         """Final images, labelled by the scorer."""
         paths = finish(self.generator, self._start(prompts, self.paths))
         images, labels = self._final(prompts, paths)
         yield from self._selection(prompts, paths, images, labels)
 
-    def prm(self, prompts: Sequence[Metadata]) -> Iterator[Row]:
+    def prm(self, prompts: Sequence[Metadata]) -> Iterator[RankingRow]:
         """Previews of one path a prompt after every step; yes if any of four continuations ends right."""
         for paths in states(self.generator, self._start(prompts, 1)):
             previews = self.generator.preview(paths)
@@ -69,9 +79,9 @@ class Labeller:
                 ends = torch.tensor(self._verdicts(self.generator.preview(forks), needs))
                 labels = ends.view(len(paths), CONTINUATIONS).any(1).tolist()
             for metadata, image, seed, label in zip(prompts, previews, paths.seeds.tolist(), labels, strict=True):
-                yield make_row(metadata, "prm", image, paths.step, paths.steps, seed, label, None)
+                yield ranking_row(metadata, "prm", image, step=paths.step, steps=paths.steps, seed=seed, label=label)
 
-    def parm(self, prompts: Sequence[Metadata]) -> Iterator[Row]:
+    def parm(self, prompts: Sequence[Metadata]) -> Iterator[RankingRow]:
         """The three subsets in the paper's proportions: clarity 120, potential 80, selection 200.
 
         A clarity row is a preview outside the steps that the paper leaves out; a potential row one after the step from
@@ -94,52 +104,64 @@ class Labeller:
         index = {seed: k for k, seed in enumerate(ended.seeds.tolist())}
         rng = random.Random(f"{self.seed}:{prompts[0].prompt}")
         before = [t for t in range(scaled(DECIDED_FROM, steps), steps) if t not in late]
-        asked: list[tuple[str, int, int]] = []
-        for row in chosen:
-            k = index[row["seed"]]
+        asked: list[_Asked] = []
+        for k in (index[row.seed] for row in chosen):
             if rng.random() < CLARITY_SHARE:
-                asked.append(("clarity", rng.choice(late if rng.random() < 0.5 else early), k))
+                asked.append(_Asked("clarity", rng.choice(late if rng.random() < 0.5 else early), k))
             if rng.random() < POTENTIAL_SHARE:
-                asked.append(("potential", rng.choice(late), k))
-            asked += [("potential", step, k) for step in rng.sample(before, min(2, len(before)))]
-        for step in sorted({step for _, step, _ in asked}):
-            here = [(question, k) for question, at, k in asked if at == step]
-            rows = sorted({k for _, k in here})
-            previews = self._shown(drawn[step].select(rows), [prompts[k // self.paths].prompt for k in rows])
-            judged = sorted({k for question, k in here if question == "clarity"})
-            needs = [prompts[k // self.paths] for k in judged]
-            settled = self._settled(previews[[rows.index(k) for k in judged]], images[judged], needs) if judged else []
-            for question, k in here:
-                metadata, image, seed = prompts[k // self.paths], previews[rows.index(k)], int(ended.seeds[k])
-                if question == "clarity":
-                    clear = step > scaled(CLEAR_AFTER, steps)
-                    agrees = settled[judged.index(k)]
-                    yield make_row(metadata, question, image, step, steps, seed, clear, agrees)
-                else:
-                    yield make_row(metadata, question, image, step, steps, seed, labels[k], None)
+                asked.append(_Asked("potential", rng.choice(late), k))
+            asked += [_Asked("potential", step, k) for step in rng.sample(before, min(2, len(before)))]
+        for step in sorted({one.step for one in asked}):
+            here = [one for one in asked if one.step == step]
+            yield from self._previews(prompts, drawn[step], here, images, labels)
 
-    def redraws(self, groups: Sequence[Row]) -> Iterator[Row]:
+    def _previews(
+        self, prompts: Sequence[Metadata], drawn: Paths, asked: Sequence[_Asked], images: Tensor, labels: Sequence[bool]
+    ) -> Iterator[RankingRow]:
+        """What is asked of the previews of paths at one step; images and labels are those of all paths at the end."""
+        step, steps = drawn.step, drawn.steps
+        rows = sorted({one.path for one in asked})
+        previews = self._shown(drawn.select(rows), [prompts[k // self.paths].prompt for k in rows])
+        shown = dict(zip(rows, previews, strict=True))
+        judged = sorted({one.path for one in asked if one.question == "clarity"})
+        settled: dict[int, bool] = {}
+        if judged:
+            needs = [prompts[k // self.paths] for k in judged]
+            agree = self._settled(torch.stack([shown[k] for k in judged]), images[judged], needs)
+            settled = dict(zip(judged, agree, strict=True))
+        for one in asked:
+            k = one.path
+            of_clarity = one.question == "clarity"
+            yield ranking_row(
+                prompts[k // self.paths],
+                one.question,
+                shown[k],
+                step=step,
+                steps=steps,
+                seed=int(drawn.seeds[k]),
+                label=step > scaled(CLEAR_AFTER, steps) if of_clarity else labels[k],
+                agreement=settled[k] if of_clarity else None,
+            )
+
+    def redraws(self, groups: Sequence[CorrectionRow]) -> Iterator[RankingRow]:
         """Final images drawn again from prompt, rejected image and reasons of `curate corrections`, with labels.
 
         Some are told no reasons (`SILENT`), so that what reasons bring is not mistaken for what training brings.
         """
-        told = [
-            "" if random.Random(f"{self.seed}:{group['id']}").random() < SILENT else group["reasons"]
-            for group in groups
-        ]
+        told = ["" if random.Random(f"{self.seed}:{group.id}").random() < SILENT else group.reasons for group in groups]
         before = [
-            Correction(torch.tensor(group["rejected_codes"]), text) for group, text in zip(groups, told, strict=True)
+            Correction(torch.tensor(group.rejected_codes), text) for group, text in zip(groups, told, strict=True)
         ]
-        seeds = torch.cat([path_seeds(prompt_seed(self.seed, group["id"]), self.paths) for group in groups])
+        seeds = torch.cat([path_seeds(prompt_seed(self.seed, group.id), self.paths) for group in groups])
         rows = [k for k in range(len(groups)) for _ in range(self.paths)]
         assert isinstance(self.generator, Corrector)  # whoever loads it has seen to that
-        start = self.generator.correct([groups[k]["prompt"] for k in rows], seeds, [before[k] for k in rows])
+        start = self.generator.correct([groups[k].prompt for k in rows], seeds, [before[k] for k in rows])
         paths = finish(self.generator, start)
-        prompts = [Metadata.of(json.loads(group["metadata"])) for group in groups]
+        prompts = [Metadata.of(json.loads(group.metadata)) for group in groups]
         images, labels = self._final(prompts, paths)
         for row in self._selection(prompts, paths, images, labels):
-            k = rows[seeds.tolist().index(row["seed"])]
-            yield {**row, BEFORE: groups[k]["rejected_codes"], TOLD: told[k]}
+            k = rows[seeds.tolist().index(row.seed)]
+            yield replace(row, before_codes=groups[k].rejected_codes, told=told[k])
 
     def _settled(self, previews: Tensor, finals: Tensor, prompts: Sequence[Metadata]) -> list[bool]:
         """Whether the scorer sees in a preview what it sees in the final image: the same objects, the same verdict.
@@ -177,14 +199,21 @@ class Labeller:
 
     def _selection(
         self, prompts: Sequence[Metadata], paths: Paths, images: Tensor, labels: Sequence[bool]
-    ) -> Iterator[Row]:
+    ) -> Iterator[RankingRow]:
         for number, metadata in enumerate(prompts):
             own = range(number * self.paths, (number + 1) * self.paths)
             for k in balanced([labels[k] for k in own], self.keep):
                 row = own[k]
-                seed = int(paths.seeds[row])
-                codes = paths.codes[row]
-                yield make_row(metadata, "orm", images[row], paths.steps, paths.steps, seed, labels[row], None, codes)
+                yield ranking_row(
+                    metadata,
+                    "orm",
+                    images[row],
+                    step=paths.steps,
+                    steps=paths.steps,
+                    seed=int(paths.seeds[row]),
+                    label=labels[row],
+                    codes=paths.codes[row],
+                )
 
 
 def objects(found: Detections) -> dict[str, int]:

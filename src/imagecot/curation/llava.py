@@ -9,16 +9,20 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from PIL import Image
 from pydantic import Field, ValidationError, model_validator
 
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, QUESTIONS, REFLECTION, Question
 from imagecot.contracts.reflection import without_answer
-from imagecot.curation.dataset import REASONS, RankingData, Row, answer, curate, read_rows
-from imagecot.curation.schema import Id, Metadata, Step
+from imagecot.contracts.values import JSON
+from imagecot.curation.dataset import RankingData, curate, read_rows
+from imagecot.curation.recipes import CurateImport
+from imagecot.curation.schema import Id, Label, Object, RankingRow, Step
+from imagecot.curation.schema import Question as Name
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import make_folder, make_own_folder, write_whole
 from imagecot.images import from_picture, open_picture, png
@@ -31,7 +35,15 @@ from imagecot.verifiers.chat import IMAGE_TOKEN, RELEASED_CLARITY, RELEASED_POTE
 _ADVICE = "give a JSON list of LLaVA conversations, or one a line"
 _A_SHARD = 1000  # rows
 _QUESTIONS = {question.name: question for question in QUESTIONS}
-_FIRST = (ORM, PRM, CLARITY, REFLECTION, RELEASED_CLARITY)
+_LABELS: dict[str, Label] = {"yes": "yes", "no": "no"}
+# What may be asked first, and as which question it is kept.
+_FIRST: dict[Question, Name] = {
+    ORM: "orm",
+    PRM: "prm",
+    CLARITY: "clarity",
+    REFLECTION: "reflection",
+    RELEASED_CLARITY: "clarity",
+}
 _SECOND = (POTENTIAL, RELEASED_POTENTIAL)
 
 
@@ -49,7 +61,7 @@ class _Record(Foreign):
     step: Step = 0
     steps: Step | None = None
     task: str = ""
-    metadata: Metadata | dict[str, Any] = Field(default_factory=dict)
+    metadata: Object | dict[str, object] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _step_is_one_of_the_steps(self) -> Self:
@@ -58,17 +70,17 @@ class _Record(Foreign):
         return self
 
 
-def to_record(row: Row, image: str) -> dict[str, Any]:
+def to_record(row: RankingRow, image: str) -> dict[str, JSON]:
     """One curated row as a conversation about the picture at `image`."""
-    question = _QUESTIONS[row["question"]]
+    question = _QUESTIONS[row.question]
     turns = [question] if question.follows is None else [question.follows, question]
-    said = ["yes"] * (len(turns) - 1) + [answer(row)]
-    conversation = []
+    said = ["yes"] * (len(turns) - 1) + [row.answer]
+    conversation: list[JSON] = []
     for number, (turn, spoken) in enumerate(zip(turns, said, strict=True)):
-        text = turn.template.replace("{prompt}", row["prompt"])
+        text = turn.template.replace("{prompt}", row.prompt)
         conversation.append({"from": "human", "value": (IMAGE_TOKEN if number == 0 else "") + text})
         conversation.append({"from": "gpt", "value": spoken})
-    return {"id": row["id"], "image": image, "conversations": conversation}
+    return {"id": row.id, "image": image, "conversations": conversation}
 
 
 def export_llava(folder: Path, out: Path) -> int:
@@ -89,25 +101,25 @@ def export_llava(folder: Path, out: Path) -> int:
     make_own_folder(out / "images")
     for row, name in zip(rows, names, strict=True):
         check()
-        write_whole(out / name, row["image"]["bytes"])
+        write_whole(out / name, row.image)
     write_whole(listing, data)
     return len(records)
 
 
-def _file_names(rows: Sequence[Row]) -> list[str]:
+def _file_names(rows: Sequence[RankingRow]) -> list[str]:
     """A path in `images/` for each row: never one that leads elsewhere, and never one twice."""
     names: list[str] = []
     taken: set[str] = set()
     for row in rows:
-        name = safe_name(row["id"])
+        name = safe_name(row.id)
         while name.casefold() in taken:
-            name = safe_name(f"{row['id']}#{len(taken)}")
+            name = safe_name(f"{row.id}#{len(taken)}")
         taken.add(name.casefold())
         names.append(f"images/{name}.png")
     return names
 
 
-def import_llava(file: Path, images: Path) -> Iterator[Row]:
+def import_llava(file: Path, images: Path) -> Iterator[RankingRow]:
     """Read conversations as rows, their pictures under `images`: a JSON list of records, or a record a line.
 
     UsageError where the file holds no such thing, or `images` is no folder; ImagecotError naming the record that is no
@@ -120,30 +132,45 @@ def import_llava(file: Path, images: Path) -> Iterator[Row]:
         check()
         try:
             for row in _rows(record, images):
-                if seen.setdefault(row["id"], where) != where:
-                    raise ImagecotError(f"the id {row['id'][:80]!r} is that of {seen[row['id']]}; give it another one.")
+                if seen.setdefault(row.id, where) != where:
+                    raise ImagecotError(f"the id {row.id[:80]!r} is that of {seen[row.id]}; give it another one.")
                 yield row
         except ImagecotError as error:
             raise ImagecotError(f"{where}: {error}") from None
 
 
-def curate_import(file: Path, images: Path, out: Path) -> dict[str, int]:
+def curate_import(recipe: CurateImport) -> dict[str, int]:
     """Write conversations as ranking data; returns how many rows there are by question and label.
 
-    Errors as of `import_llava`; UsageError where `out` holds something else.
+    Errors as of `import_llava`; UsageError where the output holds something else.
     """
-    rows = list(import_llava(file, images))
+    rows = list(import_llava(recipe.file, recipe.images))
     units = [rows[first : first + _A_SHARD] for first in range(0, len(rows), _A_SHARD)]
-    data = RankingData(out, {"kind": "import", "rows_sha256": _digest(rows)}, len(units))
+    data = RankingData(recipe.output, {"kind": "import", "rows_sha256": _digest(rows)}, len(units))
     curate(data, units, lambda unit: unit, lambda done: None)
-    return data.finish("Imported ranking data", f"From {file.name}.")
+    return data.finish("Imported ranking data", f"From {recipe.file.name}.")
 
 
-def _digest(rows: Iterable[Row]) -> str:
+def _digest(rows: Iterable[RankingRow]) -> str:
     """SHA-256 of rows, pictures included."""
     total = hashlib.sha256()
     for row in rows:
-        total.update(json.dumps({**row, "image": hashlib.sha256(row["image"]["bytes"]).hexdigest()}).encode())
+        values: dict[str, JSON] = {
+            "prompt": row.prompt,
+            "task": row.task,
+            "metadata": row.metadata,
+            "step": row.step,
+            "steps": row.steps,
+            "seed": row.seed,
+            "agreement": row.agreement,
+            "image": hashlib.sha256(row.image).hexdigest(),
+            "id": row.id,
+            "question": row.question,
+            "label": row.label,
+        }
+        if row.reasons is not None:
+            values["reasons"] = row.reasons
+        total.update(json.dumps(values).encode())
     return total.hexdigest()
 
 
@@ -156,7 +183,8 @@ def _records(file: Path) -> Iterator[tuple[str, _Record]]:
         ]
     else:
         records = []
-        for number, value in enumerate(parse_json(text, str(file), failure=UsageError, advice=_ADVICE)):
+        values = parse_json(text, str(file), failure=UsageError, advice=_ADVICE)
+        for number, value in enumerate(values if isinstance(values, list) else []):
             try:
                 records.append((f"record {number} of {file}", _Record.model_validate(value)))
             except ValidationError as error:
@@ -166,7 +194,7 @@ def _records(file: Path) -> Iterator[tuple[str, _Record]]:
     yield from records
 
 
-def _rows(record: _Record, images: Path) -> Iterator[Row]:
+def _rows(record: _Record, images: Path) -> Iterator[RankingRow]:
     asked = [turn.value for turn in record.conversations if turn.sender == "human"]
     said = [turn.value for turn in record.conversations if turn.sender == "gpt"]
     if len(asked) != len(said) or not 1 <= len(asked) <= 2:
@@ -176,24 +204,28 @@ def _rows(record: _Record, images: Path) -> Iterator[Row]:
         check_prompt(prompt)
     except UsageError as error:
         raise ImagecotError(str(error)) from None
-    base = {
-        "prompt": prompt,
-        "task": record.task,
-        "metadata": record.metadata if isinstance(record.metadata, str) else json.dumps(record.metadata),
-        "step": record.step,
-        "steps": record.step if record.steps is None else record.steps,
-        "seed": 0,
-        "agreement": "",
-        "image": {"bytes": png(from_picture(_picture(record, images))), "path": None},
-    }
     reasons = without_answer(said[0]) if question is REFLECTION else ""
     answers = [_answer(text.removesuffix(reasons).rstrip(" ,:")) for text in said]
-    yield {**base, "id": f"{record.id}", "question": question.name, "label": answers[0], REASONS: reasons}
+    first = RankingRow(
+        id=f"{record.id}",
+        prompt=prompt,
+        task=record.task,
+        metadata=record.metadata if isinstance(record.metadata, str) else json.dumps(record.metadata),
+        question=_FIRST[question],
+        step=record.step,
+        steps=record.step if record.steps is None else record.steps,
+        seed=0,
+        label=answers[0],
+        agreement="",
+        image=png(from_picture(_picture(record, images))),
+        reasons=reasons,
+    )
+    yield first
     if len(asked) == 2:
         follow_up = _normal(asked[1])
-        if follow_up not in {_normal(q.template) for q in _SECOND} or question.name != "clarity":
+        if follow_up not in {_normal(q.template) for q in _SECOND} or first.question != "clarity":
             raise ImagecotError("the second question is not the one about potential.")
-        yield {**base, "id": f"{record.id}-potential", "question": "potential", "label": answers[1]}
+        yield replace(first, id=f"{record.id}-potential", question="potential", label=answers[1], reasons=None)
 
 
 def _picture(record: _Record, images: Path) -> Image.Image:
@@ -219,8 +251,8 @@ def _recognise(text: str) -> tuple[Question, str]:
     raise ImagecotError("the question is none of the paper's (ORM, PRM, clarity, reflection).")
 
 
-def _answer(text: str) -> str:
-    word = text.strip().strip(".").lower()
-    if word not in ("yes", "no"):
+def _answer(text: str) -> Label:
+    label = _LABELS.get(text.strip().strip(".").lower())
+    if label is None:
         raise ImagecotError(f"the answer {text[:60]!r} is neither yes nor no.")
-    return word
+    return label

@@ -5,32 +5,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from imagecot.bounds import MOST_IMAGES, check_seed, check_whole
-from imagecot.curation.dataset import (
-    BEFORE,
-    CODES,
+from imagecot.curation.dataset import read_rows
+from imagecot.curation.recipes import CuratePairs
+from imagecot.curation.schema import PAIRS, PairRow, RankingRow
+from imagecot.curation.shards import (
     IDENTITY,
     KIND,
-    TOLD,
-    Row,
     claim_shards,
     contents,
-    read_rows,
     read_shards,
     unique_ids,
     write_card,
     write_shard,
 )
-from imagecot.curation.schema import PairRow, checked
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.identity import refuse_occupied
-
-_COLUMNS = ("id", "prompt", "task", "metadata", "chosen_seed", "rejected_seed", "chosen", "rejected")
-MOST_PAIRS = 100_000_000
-_CODES = ("chosen_codes", "rejected_codes")
+from imagecot.identity import Identity, refuse_occupied
 
 
-def make_pairs(rows: Iterable[Row], seed: int, per_prompt: int = 1, most: int | None = None) -> list[Row]:
+def make_pairs(rows: Iterable[RankingRow], seed: int, per_prompt: int = 1, most: int | None = None) -> list[PairRow]:
     """Return pairs of ranking rows of the question orm, `per_prompt` of each prompt where there are so many.
 
     Images that were drawn again meet others drawn again from the same image: that counts as a prompt of its own.
@@ -40,19 +32,19 @@ def make_pairs(rows: Iterable[Row], seed: int, per_prompt: int = 1, most: int | 
     UsageError where there is no pair; ImagecotError where an image has both labels, or where the two images of a pair
     have different numbers of codes.
     """
-    by_prompt: dict[tuple[str, ...], dict[str, list[Row]]] = {}
+    by_prompt: dict[tuple[str, ...], dict[str, list[RankingRow]]] = {}
     for row in rows:
-        if row["question"] == "orm":
-            again = (str(row[BEFORE]), row[TOLD]) if row.get(BEFORE) else ()
-            by_prompt.setdefault((row["prompt"], *again), {"yes": [], "no": []})[row["label"]].append(row)
+        if row.question == "orm":
+            again = (str(row.before_codes), row.told or "") if row.before_codes else ()
+            by_prompt.setdefault((row.prompt, *again), {"yes": [], "no": []})[row.label].append(row)
     prompts = sorted(by_prompt)
     random.Random(seed).shuffle(prompts)
-    pairs: list[Row] = []
+    pairs: list[PairRow] = []
     for prompt in prompts:
         sides = by_prompt[prompt]
         rng = random.Random(":".join((str(seed), *prompt)))
         for side in sides.values():
-            side.sort(key=lambda row: row["id"])
+            side.sort(key=lambda row: row.id)
             rng.shuffle(side)
         pairs += [_pair(*both) for both in list(zip(sides["yes"], sides["no"], strict=False))[:per_prompt]]
     if not pairs:
@@ -60,37 +52,39 @@ def make_pairs(rows: Iterable[Row], seed: int, per_prompt: int = 1, most: int | 
     return unique_ids(pairs[:most])
 
 
-def _pair(chosen: Row, rejected: Row) -> Row:
-    if chosen["image"]["bytes"] == rejected["image"]["bytes"]:
+def _pair(chosen: RankingRow, rejected: RankingRow) -> PairRow:
+    if chosen.image == rejected.image:
         raise ImagecotError(
-            f"the image {rejected['id'][:80]!r} of {chosen['prompt'][:60]!r} has both labels; "
+            f"the image {rejected.id[:80]!r} of {chosen.prompt[:60]!r} has both labels; "
             "leave out one of the folders it is in."
         )
-    codes = [row[CODES] for row in (chosen, rejected) if row.get(CODES)]
-    if len({len(own) for own in codes}) > 1:
+    if len({len(row.codes) for row in (chosen, rejected) if row.codes}) > 1:
         raise ImagecotError(
-            f"the images of {chosen['prompt'][:60]!r} differ in their codes; curate all with one generator."
+            f"the images of {chosen.prompt[:60]!r} differ in their codes; curate all with one generator."
         )
-    return {
-        "id": f"{chosen['id']}/{rejected['id']}",
-        **{name: chosen[name] for name in ("prompt", "task", "metadata")},
-        "chosen_seed": chosen["seed"],
-        "rejected_seed": rejected["seed"],
-        "chosen": chosen["image"],
-        "rejected": rejected["image"],
-        "chosen_codes": chosen.get(CODES),
-        "rejected_codes": rejected.get(CODES),
-        **{name: chosen.get(name) for name in (BEFORE, TOLD)},
-    }
+    return PairRow(
+        id=f"{chosen.id}/{rejected.id}",
+        prompt=chosen.prompt,
+        task=chosen.task,
+        metadata=chosen.metadata,
+        chosen_seed=chosen.seed,
+        rejected_seed=rejected.seed,
+        chosen=chosen.image,
+        rejected=rejected.image,
+        chosen_codes=chosen.codes,
+        rejected_codes=rejected.codes,
+        before_codes=chosen.before_codes,
+        told=chosen.told,
+    )
 
 
-def write_pairs(out: Path, pairs: list[Row], identity: Row) -> None:
+def write_pairs(out: Path, pairs: Sequence[PairRow], identity: Identity) -> None:
     """Write pairs as one shard with a card; UsageError where `out` holds something else."""
     claim_shards(out, identity)
-    write_shard(out / "data" / "00000.parquet", pairs, (*_COLUMNS, *_CODES, BEFORE, TOLD))
+    write_shard(out / "data" / "00000.parquet", pairs, PAIRS)
     card = f"""# Preference pairs
 
-{len(pairs)} pairs of {len({pair["prompt"] for pair in pairs})} prompts.
+{len(pairs)} pairs of {len({pair.prompt for pair in pairs})} prompts.
 
 Columns: id, prompt, task, metadata (GenEval's requirement, JSON), seeds of both paths, chosen and rejected image,
 and the generator's codes of both where they were kept; of images that were drawn again the codes of the image before
@@ -99,29 +93,26 @@ and the generator's codes of both where they were kept; of images that were draw
     write_card(out, "text-to-image", card)
 
 
-def read_pairs(folder: str | Path) -> Iterator[Row]:
+def read_pairs(folder: str | Path) -> Iterator[PairRow]:
     """Every pair of a folder of `write_pairs`; ImagecotError naming shard, row and field for what is no pair."""
-    for _, row in checked(read_shards(folder, _COLUMNS), PairRow, (*_CODES, BEFORE)):
+    for _, row in read_shards(folder, PAIRS):
         yield row
 
 
-def curate_pairs(data: Sequence[Path], out: Path, seed: int, per_prompt: int, most: int | None) -> list[Row]:
+def curate_pairs(recipe: CuratePairs) -> list[PairRow]:
     """Write the pairs of folders of ranking data; returns them.
 
-    UsageError where a folder is named twice, where there is no pair, or where `out` holds something else.
+    UsageError where a folder is named twice, where there is no pair, or where the output holds something else.
     """
-    check_seed(seed)
-    check_whole(per_prompt, "per_prompt", 1, MOST_IMAGES)
-    if most is not None:
-        check_whole(most, "most", 1, MOST_PAIRS)
-    identity = {
+    identity: Identity = {
         "kind": "pairs",
-        "data_sha256": contents(data, "--data"),
-        "per_prompt": per_prompt,
-        "most": most,
-        "seed": seed,
+        "data_sha256": contents(recipe.data, "--data"),
+        "per_prompt": recipe.per_prompt,
+        "most": recipe.most,
+        "seed": recipe.seed,
     }
-    refuse_occupied(out / IDENTITY, identity, KIND)
-    pairs = make_pairs(chain.from_iterable(map(read_rows, data)), seed, per_prompt, most)
-    write_pairs(out, pairs, identity)
+    refuse_occupied(recipe.output / IDENTITY, identity, KIND)
+    rows = chain.from_iterable(map(read_rows, recipe.data))
+    pairs = make_pairs(rows, recipe.seed, recipe.per_prompt, recipe.most)
+    write_pairs(recipe.output, pairs, identity)
     return pairs

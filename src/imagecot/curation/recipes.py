@@ -226,16 +226,8 @@ class CurateImport(BaseModel):
     output: Place
 
 
-Recipe = (
-    CuratePrompts
-    | CurateOrm
-    | CuratePrm
-    | CurateParm
-    | CuratePairs
-    | CurateReflection
-    | CurateRepairs
-    | CurateCorrections
-    | CurateRedraws
-    | CurateExport
-    | CurateImport
-)
+InUnits = CurateOrm | CuratePrm | CurateParm | CurateReflection | CurateRepairs | CurateRedraws
+"""What goes on where it was."""
+Whole = CuratePrompts | CuratePairs | CurateCorrections | CurateExport | CurateImport
+"""What is done at once."""
+Recipe = InUnits | Whole

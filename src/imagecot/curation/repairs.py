@@ -10,22 +10,24 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from imagecot import guard, registry
-from imagecot.bounds import check_seed, check_whole
 from imagecot.contracts.generator import Encoder, Generator
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.randomness import prompt_seed
-from imagecot.curation.dataset import RankingData, Row, content, make_row, read_rows
-from imagecot.curation.job import Job, Make
+from imagecot.curation.dataset import RankingData, ranking_row, read_rows
+from imagecot.curation.job import Job
 from imagecot.curation.judging import requirements
+from imagecot.curation.recipes import CurateRepairs
+from imagecot.curation.schema import RankingRow
+from imagecot.curation.shards import content
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.detection import judge
 from imagecot.geneval.prompts import TASKS
+from imagecot.identity import Identity
 from imagecot.images import from_picture, from_png
 from imagecot.worlds.drawn.captions import caption
 from imagecot.worlds.drawn.dataset import TASK_WEIGHTS, example
@@ -35,8 +37,8 @@ from imagecot.worlds.drawn.repair import lack_of_room, repaired, seen_scene
 from imagecot.worlds.drawn.scenes import SIZE, Scene, draw
 from imagecot.worlds.find import digests
 
-MOST_SCENES = 10_000_000
 _DETECTOR = "pictograms"
+_NOTHING = "the scorer confirms none of the repairs; take other images, or more scenes."
 # What a row is called, its requirement, the scene, and whether it shall be right.
 _Made = tuple[str, Metadata, Scene, bool]
 
@@ -64,17 +66,17 @@ class Repairer:
                 "name one of the drawn world."
             )
 
-    def images(self, rows: Sequence[Row]) -> list[Row]:
+    def images(self, rows: Sequence[RankingRow]) -> list[RankingRow]:
         """Return a repair of each image (rows of the question orm), as far as the scorer confirms it."""
-        images = [from_png(row["image"]["bytes"]) for row in rows]
+        images = [from_png(row.image) for row in rows]
         made: list[_Made] = []
         for row, image, found in zip(rows, images, guard.detect(self.detector, images), strict=True):
-            need = Metadata.of(json.loads(row["metadata"]))
-            scene = repaired(seen_scene(image, found), need, random.Random(f"{self.seed}:{row['id']}"))
-            made.append((f"repair of {row['id']}", need, scene, True))
+            need = Metadata.of(json.loads(row.metadata))
+            scene = repaired(seen_scene(image, found), need, random.Random(f"{self.seed}:{row.id}"))
+            made.append((f"repair of {row.id}", need, scene, True))
         return self._rows(made)
 
-    def scenes(self, numbers: Sequence[int]) -> list[Row]:
+    def scenes(self, numbers: Sequence[int]) -> list[RankingRow]:
         """Return the scenes of these numbers with a prompt that they miss, and their repairs."""
         made: list[_Made] = []
         for number in numbers:
@@ -86,7 +88,7 @@ class Repairer:
                 made += [(f"scene {number}", need, scene, False), (f"repair of scene {number}", need, right, True)]
         return self._rows(made)
 
-    def _rows(self, made: Sequence[_Made]) -> list[Row]:
+    def _rows(self, made: Sequence[_Made]) -> list[RankingRow]:
         """Return the scenes as their codes show them, as far as the scorer agrees with the labels."""
         if not made:
             return []
@@ -94,7 +96,16 @@ class Repairer:
         steps = self.generator.steps
         verdicts = judge(self.detector, list(images), [need for _, need, _, _ in made])
         return [
-            make_row(need, "orm", image, steps, steps, prompt_seed(self.seed, name), label, None, own)
+            ranking_row(
+                need,
+                "orm",
+                image,
+                step=steps,
+                steps=steps,
+                seed=prompt_seed(self.seed, name),
+                label=label,
+                codes=own,
+            )
             for (name, need, _, label), image, own, verdict in zip(made, images, codes, verdicts, strict=True)
             if verdict.correct == label
         ]
@@ -112,41 +123,52 @@ def missed(scene: Scene, rng: random.Random) -> Metadata | None:
     return need and Metadata(need.tag, caption(need, rng), need.include, need.exclude)
 
 
-def repair_job(data: Path | None, scenes: int, out: Path, generator: str, seed: int) -> Job:
-    """Repairs of the rejected images of `data`, or of that many scenes beside prompts that they miss.
+def image_job(recipe: CurateRepairs, data: Path) -> Job[RankingRow]:
+    """Repairs of the rejected images of `data`.
 
-    UsageError where neither or both are given, or where `data` has no rejected images; ImagecotError naming a row whose
-    prompt asks for what the drawn world cannot show.
+    UsageError where it has none; ImagecotError naming a row whose prompt asks for what the drawn world cannot show.
     """
-    check_seed(seed)
-    check_whole(scenes, "scenes", 0, MOST_SCENES)
-    if (data is None) == (scenes == 0):
-        raise UsageError("give either --data, a folder of curate orm, or --scenes, a number of at least 1.")
-    work: Any = range(scenes)
-    source: Row = {"scenes": scenes}
-    if data is not None:
-        work = [row for row in read_rows(data) if row["question"] == "orm" and row["label"] == "no"]
-        if not work:
-            raise UsageError(f"{data} has no rejected images; run imagecot curate orm first.")
-        for row, need in zip(work, requirements(work, _DETECTOR, data), strict=True):
-            if problem := lack_of_room(need):
-                raise ImagecotError(f"the row {row['id'][:80]!r} of {data} cannot be put right: {problem}.")
-        source = {"data_sha256": content(data)}
-
-    def weights() -> Row:
-        return {"weights": registry.digests("generator", generator), "detector_weights": digests(_DETECTOR)}
-
-    def load(under_way: RankingData) -> Make:
-        repairer = Repairer(registry.load("generator", generator), load_detector(_DETECTOR), seed)
-        under_way.identity |= weights()
-        return repairer.scenes if data is None else repairer.images
-
+    rows = [row for row in read_rows(data) if row.question == "orm" and row.label == "no"]
+    if not rows:
+        raise UsageError(f"{data} has no rejected images; run imagecot curate orm first.")
+    for row, need in zip(rows, requirements(rows, _DETECTOR, data), strict=True):
+        if problem := lack_of_room(need):
+            raise ImagecotError(f"the row {row.id[:80]!r} of {data} cannot be put right: {problem}.")
     return Job(
-        out=out,
-        identity={"kind": "repairs", **source, "generator": generator, **weights(), "seed": seed},
-        work=work,
-        load=load,
+        out=recipe.output,
+        identity=_identity(recipe, {"data_sha256": content(data)}),
+        work=rows,
+        load=lambda under_way: _repairer(recipe, under_way).images,
+        doing="repairing",
         title="Repairs",
-        how=f"The rejected images of {data}, put right." if data else "Scenes, put right.",
-        nothing=lambda: "the scorer confirms none of the repairs; take other images, or more scenes.",
+        how=f"The rejected images of {data}, put right.",
+        nothing=lambda: _NOTHING,
     )
+
+
+def scene_job(recipe: CurateRepairs) -> Job[int]:
+    """Scenes beside prompts that they miss, and their repairs."""
+    return Job(
+        out=recipe.output,
+        identity=_identity(recipe, {"scenes": recipe.scenes}),
+        work=range(recipe.scenes),
+        load=lambda under_way: _repairer(recipe, under_way).scenes,
+        doing="repairing",
+        title="Repairs",
+        how="Scenes, put right.",
+        nothing=lambda: _NOTHING,
+    )
+
+
+def _identity(recipe: CurateRepairs, source: Identity) -> Identity:
+    return {"kind": "repairs", **source, "generator": recipe.generator, **_weights(recipe), "seed": recipe.seed}
+
+
+def _weights(recipe: CurateRepairs) -> Identity:
+    return {"weights": registry.digests("generator", recipe.generator), "detector_weights": digests(_DETECTOR)}
+
+
+def _repairer(recipe: CurateRepairs, under_way: RankingData) -> Repairer:
+    repairer = Repairer(registry.load("generator", recipe.generator), load_detector(_DETECTOR), recipe.seed)
+    under_way.identity |= _weights(recipe)
+    return repairer
