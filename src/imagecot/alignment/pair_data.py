@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image, ImageOps
@@ -12,18 +11,17 @@ from torch import Tensor
 
 from imagecot.contracts.correction import Asked, Correction
 from imagecot.contracts.generator import Encoder, Generator
-from imagecot.curation.dataset import BEFORE, TOLD
 from imagecot.curation.pairs import read_pairs
+from imagecot.curation.schema import PairRow
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.images import from_picture, open_picture
 from imagecot.prompts import check_prompt, check_prompts
 from imagecot.reading import Foreign, read_bytes, read_records
 from imagecot.training.output import digest_of, shards_of
 from imagecot.training.parts import check_codes, digest, in_parts
+from imagecot.watch import SILENT, Watch
 
-_SIDES = ("chosen", "rejected")
 _ADVICE = "correct or remove the line"
-Row = dict[str, Any]
 
 
 class _Line(Foreign):
@@ -53,6 +51,42 @@ class _Source:
     def picture(self) -> Image.Image:
         """The picture; ImagecotError where it cannot be read."""
         return open_picture(self.data, f"{self.where}: {self.data}" if isinstance(self.data, Path) else self.where)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A pair as it was read: both pictures and what is known of it; `name` is for messages."""
+
+    id: str
+    name: str
+    prompt: str
+    chosen: _Source
+    rejected: _Source
+    chosen_codes: Sequence[int] | None = None
+    rejected_codes: Sequence[int] | None = None
+    before_codes: Sequence[int] | None = None
+    told: str = ""
+
+    @classmethod
+    def of(cls, pair: PairRow, folder: Path) -> "_Row":
+        """A pair of a folder of `curate pairs`."""
+        name = f"the pair {pair.id} of {folder}"
+        return cls(
+            pair.id,
+            name,
+            pair.prompt,
+            _Source(f"the chosen image of {name}", pair.chosen),
+            _Source(f"the rejected image of {name}", pair.rejected),
+            pair.chosen_codes,
+            pair.rejected_codes,
+            pair.before_codes,
+            pair.told or "",
+        )
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether the codes of both images are known."""
+        return bool(self.chosen_codes and self.rejected_codes)
 
 
 @dataclass(frozen=True)
@@ -98,7 +132,13 @@ def content_of(source: Path) -> str:
 
 
 def load_pairs(
-    source: Path, generator: Generator, cache: Path, *, known_as: str = "", device: torch.device | None = None
+    source: Path,
+    generator: Generator,
+    cache: Path,
+    *,
+    known_as: str = "",
+    device: torch.device | None = None,
+    watch: Watch = SILENT,
 ) -> Pairs:
     """Read the pairs of a folder of `curate pairs`, or of a `dpo.jsonl` whose image paths start from its own folder.
 
@@ -111,101 +151,100 @@ def load_pairs(
     or where codes are missing and the generator is no `Encoder`; ImagecotError naming the line or image that cannot be
     read, and for a pair of the same image twice, which teaches nothing.
     """
-    jsonl = source.suffix == ".jsonl"
-    rows = _read_jsonl(source) if jsonl else [
-        {**row, "name": f"the pair {row['id']} of {source}"} for row in read_pairs(source)
-    ]  # fmt: skip
+    of_lines = source.suffix == ".jsonl"
+    rows = _read_jsonl(source) if of_lines else [_Row.of(pair, source) for pair in read_pairs(source)]
     if not rows:
         raise UsageError(f"{source} has no pairs; curate some first.")
     _check_prompts(rows, generator)
-    sizes = [generator.canvas.positions, generator.canvas.codes]
-    if all(row.get(f"{side}_codes") for row in rows for side in _SIDES):
-        codes = [codes_of(rows, f"{side}_codes", *sizes) for side in _SIDES]
-        _refuse_alike(rows, (codes[0] == codes[1]).all(1).tolist())
+    positions, codebook = generator.canvas.positions, generator.canvas.codes
+    if all(row.is_coded for row in rows):
+        chosen = codes_of([(row.name, row.chosen_codes or ()) for row in rows], "chosen_codes", positions, codebook)
+        rejected = codes_of(
+            [(row.name, row.rejected_codes or ()) for row in rows], "rejected_codes", positions, codebook
+        )
+        _refuse_alike(rows, (chosen == rejected).all(1).tolist())
     else:
-        codes = list(_encoded(rows, generator, cache, known_as).chunk(2))
-    told = [row for row in rows if row.get(BEFORE)]
-    before: Iterator[Tensor] = iter(codes_of(told, BEFORE, *sizes) if told else [])
-    chosen, rejected = (side.to(device) for side in codes)
-    corrections = [
-        Correction(next(before).to(device), row.get(TOLD) or "") if row.get(BEFORE) else None for row in rows
-    ]
-    return Pairs([row["id"] for row in rows], [row["prompt"] for row in rows], corrections, chosen, rejected)
+        chosen, rejected = _encoded(rows, generator, cache, known_as, watch).chunk(2)
+    again = [(row.name, row.before_codes) for row in rows if row.before_codes]
+    before: Iterator[Tensor] = iter(codes_of(again, "before_codes", positions, codebook) if again else [])
+    corrections = [Correction(next(before).to(device), row.told) if row.before_codes else None for row in rows]
+    ids, prompts = [row.id for row in rows], [row.prompt for row in rows]
+    return Pairs(ids, prompts, corrections, chosen.to(device), rejected.to(device))
 
 
-def _read_jsonl(file: Path) -> list[Row]:
+def _read_jsonl(file: Path) -> list[_Row]:
     advice = "a line needs prompt, chosen and rejected as text, the latter two as paths of pictures"
-    return [
-        {"id": f"line {number}", "name": f"line {number} of {file}", "prompt": line.prompt,
-         "chosen": file.parent / line.chosen, "rejected": file.parent / line.rejected}
-        for number, line in read_records(file, _Line, failure=UsageError, advice=advice)
-    ]  # fmt: skip
+    rows = []
+    for number, line in read_records(file, _Line, failure=UsageError, advice=advice):
+        name = f"line {number} of {file}"
+        chosen, rejected = (_Source(name, file.parent / path) for path in (line.chosen, line.rejected))
+        rows.append(_Row(f"line {number}", name, line.prompt, chosen, rejected))
+    return rows
 
 
-def _check_prompts(rows: Sequence[Row], generator: Generator) -> None:
+def _check_prompts(rows: Sequence[_Row], generator: Generator) -> None:
     """Raise UsageError naming the row whose prompt, with what was told of the image before, cannot be trained on."""
     seen: set[str] = set()
     for row in rows:
         try:
-            prompt = check_prompt(row["prompt"])
-            text = " ".join(filter(None, (prompt, row.get(TOLD) if row.get(BEFORE) else "")))
+            prompt = check_prompt(row.prompt)
+            text = " ".join(filter(None, (prompt, row.told if row.before_codes else "")))
             if text not in seen:
                 check_prompts([text], generator)
             seen.add(text)
         except UsageError as error:
-            raise UsageError(f"{row['name']}: {error}") from None
+            raise UsageError(f"{row.name}: {error}") from None
 
 
-def codes_of(rows: Sequence[Row], column: str, positions: int, codebook: int) -> Tensor:
-    """The codes (P, N) int64 of a column of rows with a `name`; UsageError for those of another image tokenizer."""
-    for row in rows:
-        codes = row[column]
+def codes_of(rows: Sequence[tuple[str, Sequence[int]]], column: str, positions: int, codebook: int) -> Tensor:
+    """The codes (P, N) int64 of rows, of each its name and codes; UsageError for those of another image tokenizer.
+
+    column  what messages call the codes
+    """
+    for name, codes in rows:
         if len(codes) != positions:
             raise UsageError(
-                f"{row['name']} has {len(codes)} {column}, the generator's images {positions}; "
+                f"{name} has {len(codes)} {column}, the generator's images {positions}; "
                 "curate with the generator that is trained."
             )
         wrong = [code for code in codes if type(code) is not int or not 0 <= code < codebook]
         if wrong:
             raise UsageError(
-                f"{row['name']} has the code {wrong[0]!r} in {column}, but the generator's are 0 to "
+                f"{name} has the code {wrong[0]!r} in {column}, but the generator's are 0 to "
                 f"{codebook - 1}; curate with the generator that is trained."
             )
-    return torch.tensor([row[column] for row in rows])
+    return torch.tensor([codes for _, codes in rows])
 
 
-def _source(row: Row, side: str) -> _Source:
-    image = row[side]
-    if isinstance(image, Path):
-        return _Source(row["name"], image)
-    return _Source(f"the {side} image of {row['name']}", image["bytes"])
-
-
-def _encoded(rows: Sequence[Row], generator: Generator, cache: Path, known_as: str) -> Tensor:
+def _encoded(rows: Sequence[_Row], generator: Generator, cache: Path, known_as: str, watch: Watch) -> Tensor:
     """Codes (2 P, N) int64 of all chosen, then all rejected images; named in `cache` by the content of all of them."""
     if not isinstance(generator, Encoder):
         raise UsageError(
-            f"{rows[0]['name']} has pictures without codes, and this generator finds no codes of pictures (it is no "
+            f"{rows[0].name} has pictures without codes, and this generator finds no codes of pictures (it is no "
             "Encoder); curate pairs with the generator that is trained."
         )
-    images = [_source(row, side) for side in _SIDES for row in rows]
+    images = [row.chosen for row in rows] + [row.rejected for row in rows]
     folder = cache / f"codes-{digest(*_digests(rows), known_as)}"
     encode, size = generator.encode, generator.canvas.image
-    codes = in_parts(folder, len(images), lambda a, b: _encode(encode, images[a:b], size), "encoding pictures").long()
+
+    def compute(first: int, last: int) -> Tensor:
+        return _encode(encode, images[first:last], size)
+
+    codes = in_parts(folder, len(images), compute, "encoding pictures", watch=watch).long()
     check_codes(codes, generator.canvas.positions, generator.canvas.codes, folder)
     return codes
 
 
-def _digests(rows: Sequence[Row]) -> list[bytes]:
+def _digests(rows: Sequence[_Row]) -> list[bytes]:
     """SHA-256 of all chosen, then all rejected images; ImagecotError for a pair of one image."""
-    chosen, rejected = ([_source(row, side).digest() for row in rows] for side in _SIDES)
+    chosen, rejected = [row.chosen.digest() for row in rows], [row.rejected.digest() for row in rows]
     _refuse_alike(rows, [one == other for one, other in zip(chosen, rejected, strict=True)])
     return chosen + rejected
 
 
-def _refuse_alike(rows: Sequence[Row], alike: Sequence[bool]) -> None:
+def _refuse_alike(rows: Sequence[_Row], alike: Sequence[bool]) -> None:
     """Raise ImagecotError where some rows have one image on both sides."""
-    same = [row["name"] for row, both in zip(rows, alike, strict=True) if both]
+    same = [row.name for row, both in zip(rows, alike, strict=True) if both]
     if same:
         raise ImagecotError(
             f"{same[0]}: chosen and rejected are the same image, which teaches nothing"
