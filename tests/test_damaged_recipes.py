@@ -1,18 +1,20 @@
 """Recipes as people break them: one sentence with the line or the key, exit code 2, and never a wait or a file."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imagecot.commands.recipe import TRAININGS, _read
 from imagecot.errors import UsageError
-from imagecot.recipes import override
+from imagecot.kinds import KINDS
+from imagecot.recipes import check
 from imagecot.yaml_files import parse_yaml, read_yaml
 
 RECIPES = Path(__file__).parent.parent / "recipes/tiny"
-DPO = """output: out
+DPO = """kind: dpo
+output: out
 base: tiny
 data: pairs
 training:
@@ -98,11 +100,70 @@ def test_overrides_that_are_none(assignment, imagecot, tmp_path):
 
 
 def test_a_recipe_of_another_kind_is_said_to_be_one(imagecot):
-    for kind, name, right in (("dpo", "orm", "train verifier"), ("generator", "dpo", "train dpo")):
-        code, _, err = imagecot("train", kind, str(RECIPES / f"{name}.yaml"))
-        assert code == 2 and f"follow it by: imagecot {right} " in err
-    code, _, err = imagecot("train", "dpo", str(RECIPES.parent / "study/quick.yaml"))
-    assert code == 2 and "follow it by: imagecot study " in err
+    study = RECIPES.parent / "study/quick.yaml"
+    for said, file, kind, right in (
+        (("train", "dpo"), RECIPES / "orm.yaml", "reward-model", "train"),
+        (("train", "generator"), RECIPES / "dpo.yaml", "dpo", "train"),
+        (("train", "dpo"), study, "study", "study"),
+        (("train",), study, "study", "study"),
+        (("study",), RECIPES / "dpo.yaml", "dpo", "train"),
+    ):
+        code, out, err = imagecot(*said, str(file))
+        assert (code, out) == (2, "")
+        assert err == f"error: {file} is a recipe of the kind {kind}; follow it by: imagecot {right} {file}.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "message"),
+    [
+        ("kind: dop\n", [], "there is no kind of recipe 'dop' (did you mean dpo?)"),
+        ("kind: 3\n", [], "kind must be the name of a kind of recipe, such as dpo, not 3"),
+        ("kind: [dpo]\n", [], "kind must be the name of a kind of recipe, such as dpo, not ['dpo']"),
+        ("kind:\n", [], "kind must be the name of a kind of recipe, such as dpo, not None"),
+        ("kind: ''\n", [], "there is no kind of recipe ''"),
+        ("kind: dpo\nkind: study\n", [], "line 2: the key 'kind' is given twice"),
+        ("kind: dpo\n", ["kind=study"], "kind is said twice, 'dpo' and 'study'"),
+        ("output: x\n", ["kind=dpo", "kind=study"], "kind is said twice, 'dpo' and 'study'"),
+        ("output: x\n", [], "does not say its kind; add the line kind: and one of tokenizer, "),
+        ("output: x\n", ["kind=dpo.x"], "there is no kind of recipe 'dpo.x'"),
+        ("kind: dpo\n", ["kind.x=1"], "kind.x cannot be set: kind is not a group of keys"),
+        ("- kind: dpo\n", [], "must be a mapping of keys to values"),
+        ("kind: dpo\n", [], "as a recipe of the kind dpo, has 3 problems: output is missing; base is missing"),
+        (DPO.replace("dpo", "iterative-dpo"), [], "has 2 problems: prompts is missing; data is not a known key"),
+    ],
+)
+def test_kinds_that_are_none(text, change, message, imagecot, tmp_path):
+    (tmp_path / "r.yaml").write_text(text)
+    for command in ("validate", "run"):
+        code, out, err = imagecot(command, "r.yaml", *change)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+    assert [file.name for file in tmp_path.iterdir()] == ["r.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "kind"),
+    [
+        ("train dpo", "base: tiny\ndata: x\n", "dpo"),
+        ("train dpo", "base: tiny\nrounds: 2\n", "iterative-dpo"),
+        ("train dpo", "base: tiny\nprompts: x\n", "iterative-dpo"),
+        ("train verifier", "vision: {}\n", "verifier"),
+        ("train verifier", "base: tiny-orm\n", "reward-model"),
+        ("train iterative-dpo", "base: tiny\n", "iterative-dpo"),
+        ("study", "rows: {}\n", "study"),
+        ("study", "corrector: x\n", "corrections-study"),
+    ],
+)
+def test_what_a_recipe_of_an_earlier_version_is(said, text, kind, imagecot, tmp_path):
+    """It is read as the kind that its command and a key say, with all problems of that kind; a remark says the line."""
+    (tmp_path / "r.yaml").write_text(f"{text}output: x\nwrong: 1\n")
+    code, out, err = imagecot(*said.split(), "r.yaml")
+    remark, problems = err.splitlines()
+    assert (code, out) == (2, "")
+    assert remark == f"r.yaml does not say its kind, as recipes of earlier versions; add the line kind: {kind}"
+    assert (
+        problems.startswith(f"error: r.yaml, as a recipe of the kind {kind}, has ") and "wrong is not a kn" in problems
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,10 +172,10 @@ def test_a_recipe_of_another_kind_is_said_to_be_one(imagecot):
         ("tokenizer", "model.code_bits=40", "code_bits must be"),
         ("tokenizer", "model.encoder_mult=[]", "encoder_mult"),
         ("tokenizer", "model.encoder_mult=[1]", "must be of one length"),
-        ("tokenizer", "model.channels=true", "channels must be a whole number"),
+        ("tokenizer", "model.channels=true", "channels: input should be a valid integer, not True"),
         ("tokenizer", "model.code_bits=16", "code_bits must be at most 15"),
         ("tokenizer", "model.image_size=128", "image_size must be 64"),
-        ("generator", "model.hidden_size='256'", "hidden_size must be a whole number"),
+        ("generator", "model.hidden_size='256'", "hidden_size: input should be a valid integer, not '256'"),
         ("generator", "model.num_attention_heads=7", "must be divisible by num_attention_heads"),
         ("generator", "model.num_hidden_layers=100000", "num_hidden_layers must be"),
         ("generator", "model.rope_theta=.nan", "rope_theta must be"),
@@ -151,18 +212,16 @@ def _keys(values, before=""):
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_value_of_any_key_is_a_recipe_or_one_sentence(name, data, tmp_path):
-    from imagecot.recipes import check
-
     values = read_yaml(RECIPES / f"{name}.yaml")
     *path, last = data.draw(st.sampled_from(list(_keys(values)))).split(".")
-    changed = override(values, [])
+    changed = deepcopy(values)
     place = changed
     for key in path:
         place = place[key]
     place[last] = data.draw(VALUES)
-    kind, recipe, _ = _read(RECIPES / f"{name}.yaml", [], TRAININGS)
+    kind = values["kind"]
     try:
-        check(changed, type(recipe), kind)
+        check(changed, KINDS[kind].model(), kind)
     except UsageError as told:
         assert "\n" not in str(told) or "\n" in repr(place[last])
 

@@ -4,17 +4,13 @@
 `import imagecot` costs nothing.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from imagecot.lazily import attributes
 
 if TYPE_CHECKING:
     from imagecot.api import load_generator, load_verifier, search
 
 __version__ = "0.2.0"
 __all__ = ["__version__", "load_generator", "load_verifier", "search"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'imagecot' has no attribute {name!r}")
-    return getattr(importlib.import_module("imagecot.api"), name)
+__getattr__ = attributes(__name__, dict.fromkeys(__all__, "api"))

@@ -8,11 +8,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
 from imagecot.checkpoint import ADAPTER, AGAIN, is_file
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.hub import related
 from imagecot.reading import Foreign, read_object, read_record
@@ -26,6 +27,8 @@ _REPEATED_GROUP = re.compile(r"\)[*+{]")
 
 Rank = Annotated[int, Field(ge=1, le=4_096)]
 Alpha = Annotated[float, Field(gt=0, le=1e6)]
+Model = TypeVar("Model", bound="nn.Module")
+Patterns = TypeVar("Patterns", bound=str | list[str] | dict[str, int] | dict[str, float])
 # What has a say in the weights and is not done here: allowed only where it is switched off.
 _UNSUPPORTED = frozenset(
     (
@@ -59,7 +62,7 @@ class AdapterConfig(Foreign):
 
     @field_validator("target_modules", "rank_pattern", "alpha_pattern")
     @classmethod
-    def _quick(cls, value: Any) -> Any:
+    def _quick(cls, value: Patterns) -> Patterns:
         """Refuse patterns that are none, and those that could take for ever on a name."""
         for pattern in [value] if isinstance(value, str) else list(value):
             repeats = sum(pattern.count(mark) for mark in "*+{")
@@ -93,7 +96,7 @@ def read_adapter(folder: Path) -> AdapterConfig:
     return read_record(file, AdapterConfig, advice=AGAIN)
 
 
-def _is_switched_off(value: Any) -> bool:
+def _is_switched_off(value: JSON) -> bool:
     return value is None or value is False or value in ("none", [], {})
 
 
@@ -119,7 +122,7 @@ def lineage(folder: Path, look: Callable[[str], Path | None]) -> list[Path]:
     return found
 
 
-def merge(model: "nn.Module", folder: Path) -> "nn.Module":
+def merge(model: Model, folder: Path) -> Model:
     """Merge the adapter in `folder` into its base, whose layers are changed in place, and return the model.
 
     ImagecotError, naming the tensors, where the adapter is damaged or is not just what peft makes for this base.
@@ -136,10 +139,9 @@ def merge(model: "nn.Module", folder: Path) -> "nn.Module":
         raise ImagecotError(
             f"{folder / ADAPTER}: r is {config.r}, but the adapter's tensors have rank {min(ranks)}; {AGAIN}."
         )
-    alpha: Any = config.lora_alpha  # peft says int, and takes both
-    asked: Any = LoraConfig(
+    asked = LoraConfig.from_peft_type(
         r=config.r,
-        lora_alpha=alpha,
+        lora_alpha=config.lora_alpha,
         target_modules=config.target_modules,
         use_rslora=config.use_rslora,
         rank_pattern=config.rank_pattern,
@@ -147,10 +149,10 @@ def merge(model: "nn.Module", folder: Path) -> "nn.Module":
         inference_mode=True,
     )
     with foreign(f"the adapter in {folder} does not fit its base"):
-        adapted: Any = get_peft_model(model, asked)
+        adapted = get_peft_model(model, asked)
         problems = misfits(get_peft_model_state_dict(adapted, save_embedding_layers=False), state)
         if problems:
             raise ImagecotError(f"the adapter in {folder} does not fit its base: it {problems}; {AGAIN}.")
         set_peft_model_state_dict(adapted, state)
-        merged: nn.Module = adapted.merge_and_unload().eval()
-    return merged
+        adapted.merge_and_unload()
+    return model.eval()

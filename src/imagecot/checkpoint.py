@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.naming import printable
 from imagecot.reading import Foreign, read_object, read_record
@@ -52,7 +53,7 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, JSON]:
     """Read `folder/config.json`; ImagecotError where it is missing or no JSON object."""
     file = Path(folder) / CONFIG
     if not is_file(file):

@@ -4,16 +4,17 @@ A folder may have several roles, such as one that draws and judges; the role ask
 new family is a line in FAMILIES and a function that loads it. Nothing here imports a model.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
 
 from imagecot.checkpoint import CONFIG, read_config
+from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
+from imagecot.precision import Device, Dtype
 
-Config = Mapping[str, Any]
+Config = Mapping[str, JSON]
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Family:
     loader: str
     suffix: str = ""
 
-    def load(self, checkpoint: Checkpoint, device: Any, dtype: Any) -> Any:
+    def load(self, checkpoint: Checkpoint, device: Device, dtype: Dtype) -> object:
         """Load a checkpoint of this family."""
-        module, _, function = self.loader.partition(":")
-        return getattr(importlib.import_module(module), function)(checkpoint, device, dtype)
+        model: object = resolve_name(self.loader)(checkpoint, device, dtype)
+        return model
 
 
 _LLAVA = "imagecot.verifiers.loading:load_llava"

@@ -2,9 +2,12 @@
 
 import textwrap
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from imagecot.naming import printable
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
 
 _NO_GLYPH = "□"
 
@@ -34,7 +37,7 @@ def _drawable(text: str) -> str:
 
 
 @cache
-def _font() -> Any:
+def _font() -> "FT2Font":
     from matplotlib import font_manager
 
     return font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))

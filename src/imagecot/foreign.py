@@ -2,18 +2,25 @@
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Self
 
 import torch
+from torch import Tensor
 
 from imagecot.checkpoint import AGAIN, CONFIG, few, find_weights, read_config
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.memory import is_out_of_memory
 from imagecot.naming import printable
 from imagecot.weights import check_finite
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 # The sizes that models of transformers go by, at most; whoever has more is no model that runs here.
 _SIZES = {
@@ -29,8 +36,10 @@ NO_LENGTH = 10**30  # of a tokenizer, which otherwise warns of long texts that t
 _NUMBERS_A_BYTE = 8  # of weights: more than any number format packs
 
 
-def _is_number(value: Any, above: float, most: float) -> bool:
-    return value is None or (type(value) in (int, float) and above < value <= most)
+def _is_number(value: JSON, above: float, most: float) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and above < value <= most
 
 
 @contextmanager
@@ -71,7 +80,7 @@ def _plain(told: str, error: Exception) -> str:
     return text if len(text) <= 300 else text[:299] + "…"
 
 
-def check_sizes(folder: Path, values: dict[str, Any]) -> None:
+def check_sizes(folder: Path, values: Mapping[str, JSON]) -> None:
     """Raise ImagecotError, naming the field of `folder/config.json`, for sizes that no model can have.
 
     Also for fields that have transformers read other files, or code from the hub.
@@ -81,10 +90,10 @@ def check_sizes(folder: Path, values: dict[str, Any]) -> None:
         raise ImagecotError(f"{folder / CONFIG}: {few(problems)}; {AGAIN}.")
 
 
-def _problems(values: dict[str, Any], before: str) -> Iterator[str]:
+def _problems(values: Mapping[str, JSON], before: str) -> Iterator[str]:
     for name, value in values.items():
         path = f"{before}{name}"
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             yield from _problems(value, f"{path}.")
         elif name in _SIZES and value is not None:
             numbers = value if isinstance(value, list) else [value]
@@ -100,40 +109,69 @@ def _problems(values: dict[str, Any], before: str) -> Iterator[str]:
             yield f"{path} names code at the hub, which is never run; leave it out"
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Load the tokenizer of a folder as transformers finds it; ImagecotError where it cannot be read."""
     from transformers import AutoTokenizer
 
     with foreign(f"the tokenizer in {folder} cannot be read", "copy it again"):
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         tokenizer.model_max_length = NO_LENGTH
         tokenizer("a photo of a cat")
     return tokenizer
 
 
-def load_model(kind: Any, folder: Path, dtype: torch.dtype, **given: Any) -> tuple[Any, dict[str, Any]]:
-    """Load a model of transformers; return it and transformers' report on the tensors, which do not have to fit.
+@dataclass(frozen=True)
+class Report:
+    """What of a model and its weights does not fit, by the names of tensors.
 
-    kind   one of transformers' classes, or of its `AutoModel...` classes
-    given  `config` and `state_dict`, where they are not those of the folder
+    missing     of the model, and not of the weights
+    unexpected  of the weights, and not of the model
+    mismatched  of both, in different shapes
+    """
+
+    missing: frozenset[str]
+    unexpected: frozenset[str]
+    mismatched: frozenset[str]
+
+    @classmethod
+    def of(cls, info: Mapping[str, Collection[str | tuple[str, ...]]]) -> Self:
+        """The report as transformers makes it, whose entries are names or (name, shape, shape)."""
+        return cls(
+            *(
+                frozenset(name if isinstance(name, str) else name[0] for name in info[key])
+                for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+            )
+        )
+
+
+def load_model(
+    kind: "type[PreTrainedModel | _BaseAutoModelClass]",
+    folder: Path,
+    dtype: torch.dtype,
+    *,
+    config: "PreTrainedConfig | None" = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+) -> "tuple[PreTrainedModel, Report]":
+    """Load a model of transformers, and say which of its tensors fit, which they do not have to.
+
+    kind                one of transformers' classes, or of its `AutoModel...` classes
+    config, state_dict  of one of its classes, both, where they are not those of the folder
 
     ImagecotError where config.json describes no model, or the weights cannot be read or are not finite.
     """
-    from transformers import AutoConfig
+    from transformers import PreTrainedModel
 
     files = find_weights(folder)
     odd = [file.name for file in folder.iterdir() if file.exists() and not (file.is_file() or file.is_dir())]
     if odd:
         raise ImagecotError(f"{folder} holds what is no regular file ({few(odd)}); {AGAIN}.")
     check_sizes(folder, read_config(folder))
-    safe: Any = {"local_files_only": True, "trust_remote_code": False}
     with foreign(f"{folder / CONFIG} describes no model that transformers can build"):
-        config = given.get("config")
-        if config is None:
-            own = getattr(kind, "config_class", None) or AutoConfig
-            config = own.from_pretrained(folder, **safe)
+        described = config or _config_of(kind, folder)
         with torch.device("meta"):
-            outline = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+            outline = kind(described) if issubclass(kind, PreTrainedModel) else kind.from_config(described)
     numbers = sum(parameter.numel() for parameter in outline.parameters())
     size = sum(file.stat().st_size for file in files)
     if numbers > _NUMBERS_A_BYTE * size:
@@ -141,25 +179,41 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, **given: Any) -> tup
             f"the weights in {folder} cannot be read (they have {size:,} bytes, but {CONFIG} describes a model of "
             f"{numbers:,} numbers); {AGAIN}."
         )
-    options: Any = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    loaded: object
     with foreign(f"the weights in {folder} cannot be read"):
-        if given:
-            model, report = kind.from_pretrained(None, **given, **options)
+        if state_dict is not None and issubclass(kind, PreTrainedModel):
+            loaded = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=state_dict,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
         else:
-            model, report = kind.from_pretrained(folder, **safe, **options)
-    check_finite({name: tensor for name, tensor in model.state_dict().items() if name not in _absent(report)}, folder)
+            loaded = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    assert isinstance(loaded, tuple)
+    model, info = loaded
+    report = Report.of(info)
+    absent = report.missing | report.mismatched  # not read from the weights
+    check_finite({name: tensor for name, tensor in model.state_dict().items() if name not in absent}, folder)
     return model, report
 
 
-def _absent(report: dict[str, Any]) -> set[str]:
-    """The tensors that were not read from the weights."""
-    return {
-        name if isinstance(name, str) else name[0]
-        for key in ("missing_keys", "mismatched_keys")
-        for name in report.get(key, ())
-    }
+def first(names: Iterable[str]) -> str:
+    """The first tensor of some that do not fit."""
+    return few([min(names)])
 
 
-def first(names: Iterable[str | tuple[str, ...]]) -> str:
-    """The first tensor of a loading report, whose entries are names or (name, shape, shape)."""
-    return few([min(name if isinstance(name, str) else name[0] for name in names)])
+def _config_of(kind: "type[PreTrainedModel | _BaseAutoModelClass]", folder: Path) -> "PreTrainedConfig":
+    from transformers import AutoConfig, PreTrainedModel
+
+    own = kind.config_class if issubclass(kind, PreTrainedModel) else None
+    return (own or AutoConfig).from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -4,9 +4,10 @@ Each is the call itself where nothing is wrong. ImagecotError, naming the class 
 contract; and for whatever other people's code raises.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 from torch import Tensor, equal, int64, strided
@@ -19,6 +20,7 @@ from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import Question
 from imagecot.contracts.reflection import Reflection, Reflector
 from imagecot.contracts.search import Assess, Candidate, Run, Strategy
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Selectable, Usage, Verifier
 from imagecot.errors import ImagecotError
 from imagecot.imported import calling
@@ -68,7 +70,7 @@ def decode(generator: Generator, codes: Tensor) -> Tensor:
 
 def predicted(generator: Predictor, paths: Paths) -> Tensor:
     """`generator.predicted`."""
-    found: Any = called(generator, "predicted", lambda: generator.predicted(paths))
+    found: object = called(generator, "predicted", lambda: generator.predicted(paths))
     if not isinstance(found, Tensor) or found.dtype != int64 or found.shape != paths.codes.shape:
         raise broken(generator, "predicted", kind(found), f"int64 of shape {tuple(paths.codes.shape)}")
     return found
@@ -84,18 +86,18 @@ def ask(
 
 def begin(verifier: Verifier, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
     """`verifier.begin`."""
-    found: Any = called(verifier, "begin", lambda: verifier.begin(images, prompts, question))
+    found: object = called(verifier, "begin", lambda: verifier.begin(images, prompts, question))
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], Selectable):
         raise broken(verifier, "begin", f"{kind(found)}", "a pair of P(yes) and a Conversation")
-    conversation: Any = found[1]
+    answers, conversation = found
     if isinstance(conversation, Conversation):
         called(verifier, "begin", lambda: conversation.check(len(images)))
-    return _answers(verifier, "begin", found[0], len(images)), conversation
+    return _answers(verifier, "begin", answers, len(images)), conversation
 
 
 def usage(verifier: Verifier, before: Usage) -> Usage:
     """What a verifier has done since `before`."""
-    found: Any = called(verifier, "usage", lambda: verifier.usage)
+    found: object = called(verifier, "usage", lambda: verifier.usage)
     if not isinstance(found, Usage):
         raise broken(verifier, "usage", kind(found), "a Usage")
     used: Usage = called(verifier, "usage", lambda: found - before)
@@ -106,20 +108,20 @@ def usage(verifier: Verifier, before: Usage) -> Usage:
 
 def reflect(verifier: Reflector, images: Tensor, prompt: str) -> Reflection:
     """`verifier.reflect` of one image (1, 3, H, W)."""
-    found: Any = called(verifier, "reflect", lambda: verifier.reflect(images, [prompt]))
+    found: object = called(verifier, "reflect", lambda: verifier.reflect(images, [prompt]))
     if not isinstance(found, Sequence) or len(found) != 1 or not isinstance(found[0], Reflection):
         raise broken(verifier, "reflect", kind(found), "a list with a Reflection for each image")
-    answer: Any = found[0]
+    answer = found[0]
     if not isinstance(answer.text, str) or not isinstance(answer.complete, bool):
         raise broken(verifier, "reflect", shown(answer), "a text, and whether it is complete")
     if not _probability(answer.p_yes):
         raise _no_probability(verifier, "reflect")
-    return found[0]
+    return answer
 
 
 def detect(detector: Detector, images: Sequence[Tensor]) -> list[Detections]:
     """`detector.detect`."""
-    found: Any = called(detector, "detect", lambda: detector.detect(images))
+    found: object = called(detector, "detect", lambda: detector.detect(images))
     if not isinstance(found, list) or len(found) != len(images) or not all(isinstance(d, Detections) for d in found):
         raise broken(detector, "detect", kind(found), f"a list of {len(images)} Detections")
     for one in found:
@@ -133,18 +135,19 @@ def detect(detector: Detector, images: Sequence[Tensor]) -> list[Detections]:
     return found
 
 
-def record(detector: Detector) -> dict[str, Any]:
+def record(detector: Detector) -> dict[str, JSON]:
     """`detector.record`."""
-    found: Any = called(detector, "record", lambda: detector.record())
+    found = called(detector, "record", lambda: detector.record())
     wrong = no_json(found)
     if wrong:
         raise ImagecotError(f"{type(detector).__qualname__}.record: {wrong}.")
-    return dict(found)
+    recorded: dict[str, JSON] = json.loads(json.dumps(dict(found)))
+    return recorded
 
 
 def assess(ask: Assess, search: Strategy, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
     """The rows of the paths that a search stops, by its own `ask`."""
-    rows: Any = called(search, "assess", lambda: ask(run, paths, candidates))
+    rows: object = called(search, "assess", lambda: ask(run, paths, candidates))
     count = len(candidates)
     if not isinstance(rows, Sequence) or not all(counted(row) and row < count for row in rows):
         raise broken(search, "assess", shown(rows), f"a list of rows to stop, each from 0 to {count - 1}")
@@ -169,7 +172,7 @@ def _no_probability(verifier: object, method: str) -> ImagecotError:
     )
 
 
-def _paths(drawer: object, generator: Generator, method: str, found: Any, seeds: Tensor, step: int) -> Paths:
+def _paths(drawer: object, generator: Generator, method: str, found: object, seeds: Tensor, step: int) -> Paths:
     """The paths that a method returned: those of seeds (B,), of the canvas, after `step` steps."""
     rows = len(seeds)
     if not isinstance(found, Paths):
@@ -198,11 +201,11 @@ def _paths(drawer: object, generator: Generator, method: str, found: Any, seeds:
     return found
 
 
-def _images(generator: Generator, method: str, found: Any, rows: int) -> Tensor:
+def _images(generator: Generator, method: str, found: object, rows: int) -> Tensor:
     shape = (rows, 3, *generator.canvas.image)
     if not _floats(found) or found.shape != shape:
         raise broken(generator, method, kind(found), f"floats of shape {shape}")
-    tensor: Tensor = found.detach()
+    tensor = found.detach()
     if rows:
         low, high = (float(bound) for bound in tensor.aminmax())
         if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # of NaN neither holds
@@ -210,16 +213,15 @@ def _images(generator: Generator, method: str, found: Any, rows: int) -> Tensor:
     return tensor
 
 
-def _answers(verifier: Verifier, method: str, found: Any, rows: int) -> Tensor:
+def _answers(verifier: Verifier, method: str, found: object, rows: int) -> Tensor:
     if not _floats(found) or found.ndim != 1:
         raise broken(verifier, method, kind(found), f"floats of shape {(rows,)}")
     if len(found) != rows or not all(0.0 <= p <= 1.0 for p in found.tolist()):
         raise _no_probability(verifier, method)
-    answers: Tensor = found.detach()
-    return answers
+    return found.detach()
 
 
-def _boxes(raw: Any) -> bool:
+def _boxes(raw: object) -> bool:
     """Whether these are boxes with their scores."""
     try:
         boxes = np.asarray(raw, dtype=np.float32)
@@ -228,7 +230,7 @@ def _boxes(raw: Any) -> bool:
     return boxes.size == 0 or (boxes.ndim == 2 and boxes.shape[1] == 5 and bool(np.isfinite(boxes).all()))
 
 
-def _floats(found: object) -> bool:
+def _floats(found: object) -> TypeGuard[Tensor]:
     """Whether something is a tensor of numbers that can be looked at."""
     return isinstance(found, Tensor) and found.is_floating_point() and found.layout == strided and not found.is_meta
 

@@ -12,17 +12,20 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TypeVar
 
 from imagecot import interruption
 from imagecot.errors import ImagecotError, UsageError, first_line
 from imagecot.memory import is_out_of_memory
 from imagecot.naming import printable
+
+Found = TypeVar("Found")
 
 _NAME = re.compile(r"(?:[^\W\d]\w*\.)*[^\W\d]\w*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _OURS = f"{__name__.partition('.')[0]}."  # how the names of our own modules begin
@@ -45,7 +48,7 @@ class Code:
         """The module's name."""
         return self.target.partition(":")[0]
 
-    def find(self) -> Any:
+    def find(self) -> object:
         """Import the module and return what is named.
 
         UsageError where there is no such module or attribute; ImagecotError for whatever the module raises.
@@ -53,7 +56,7 @@ class Code:
         module, _, path = self.target.partition(":")
         self.check()
         with raised_by(f"{self.name} cannot be imported"), _current_folder_first():
-            found: Any = importlib.import_module(module)
+            found: object = importlib.import_module(module)
         for attribute in filter(None, path.split(".")):
             with raised_by(f"{attribute} of {module} cannot be had"):
                 if not hasattr(found, attribute):
@@ -72,7 +75,7 @@ class Code:
                         "spelling, or install it."
                     )
 
-    def make(self, protocol: type, given: Mapping[str, Any]) -> Any:
+    def make(self, protocol: type, given: Mapping[str, object]) -> object:
         """Return the object: what is named, or what the class or function makes.
 
         protocol  what makes an object of a module one that need not be called
@@ -92,7 +95,7 @@ class Code:
         with raised_by(f"{self.name} cannot be made"):
             return found(**arguments)
 
-    def _arguments(self, found: Any, given: dict[str, Any]) -> dict[str, Any]:
+    def _arguments(self, found: Callable[..., object], given: dict[str, object]) -> dict[str, object]:
         """Those of the given arguments that a class or function takes."""
         try:
             signature = inspect.signature(found)
@@ -133,7 +136,7 @@ class Code:
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def _source(module: Any) -> Path | None:
+def _source(module: ModuleType | None) -> Path | None:
     """The source file of a module of somebody's own; None for one that is installed, or has no file."""
     file = Path(getattr(module, "__file__", None) or "")
     installed = (sysconfig.get_path(place) for place in ("stdlib", "purelib", "platlib"))
@@ -160,7 +163,7 @@ def _target(point: metadata.EntryPoint) -> str:
     return f"{point.module}:{point.attr}" if point.attr else f"{point.module}:"
 
 
-def meeting(found: Any, role: str, name: str, protocol: type) -> Any:
+def meeting(found: Found, role: str, name: str, protocol: type) -> Found:
     """Return an object that meets a protocol; UsageError naming what it lacks, ImagecotError for what it raises."""
     members = [member for member in {**vars(protocol), **protocol.__annotations__} if not member.startswith("_")]
     nothing = object()

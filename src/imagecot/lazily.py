@@ -1,7 +1,7 @@
 """What a room offers by its own name without loading it: attributes of a package that are imported when asked for."""
 
-import importlib
 from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
 
 
 def attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
@@ -10,6 +10,7 @@ def attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], object
     def get(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        found: object = resolve_name(f"{package}.{homes[name]}:{name}")
+        return found
 
     return get

@@ -7,13 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 
 from imagecot import hub
 from imagecot.adapters import lineage
 from imagecot.checkpoint import ADAPTER, AGAIN, CONFIG, find_weights, is_file, read_config
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import FAMILIES, kinds_of
 from imagecot.hub import FILES, WEIGHTS, find, locate, related
@@ -68,7 +68,7 @@ def kinds_of_folder(folder: Path) -> tuple[str, ...]:
         return ()
 
 
-def base_config(name: str) -> dict[str, Any]:
+def base_config(name: str) -> dict[str, JSON]:
     """The config.json of a model that is on disk, or of its base; empty where there is none that can be read."""
     folder = locate(name)
     try:

@@ -1,7 +1,7 @@
 """Number formats of a model's weights: float32, bfloat16, or int8 in the linear layers of its transformer (CPU)."""
 
 import warnings
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 from imagecot.errors import UsageError, first_line
 
@@ -10,6 +10,11 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16", "int8"]
 PRECISIONS = get_args(Precision)
+Layers = TypeVar("Layers", bound="torch.nn.Module")
+Device: TypeAlias = "str | torch.device | None"
+"""A device or its name; None for the GPU where there is one, else the CPU."""
+Dtype: TypeAlias = "str | torch.dtype | None"
+"""A type of weights or one of PRECISIONS; None leaves the choice to the loader."""
 
 
 def check_precision(name: str | None) -> None:
@@ -30,7 +35,7 @@ def has_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def as_device(name: "str | torch.device | None") -> "torch.device":
+def as_device(name: Device) -> "torch.device":
     """The device of a name, by default the GPU where there is one; UsageError for one that is not there."""
     import torch
 
@@ -49,7 +54,7 @@ def as_device(name: "str | torch.device | None") -> "torch.device":
     return device
 
 
-def loaded_as(name: "str | torch.dtype | None", device: "torch.device") -> "torch.dtype":
+def loaded_as(name: Dtype, device: "torch.device") -> "torch.dtype":
     """The type in which weights are read: where nothing is asked for, bfloat16 on a GPU and float32 on a CPU."""
     import torch
 
@@ -65,12 +70,12 @@ def loaded_as(name: "str | torch.dtype | None", device: "torch.device") -> "torc
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
-def quantize(layers: "torch.nn.Module") -> "torch.nn.Module":
+def quantize(layers: "Layers") -> "Layers":
     """The layers with int8 weights in their linear maps; activations are quantized as they come (dynamic)."""
     import torch
     from torch.ao.quantization import quantize_dynamic
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces a successor, torchao, whose CPU kernels need a compiler
-        found: torch.nn.Module = quantize_dynamic(layers, {torch.nn.Linear}, dtype=torch.qint8)
+        found: Layers = quantize_dynamic(layers, {torch.nn.Linear}, dtype=torch.qint8)
     return found

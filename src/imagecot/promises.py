@@ -7,7 +7,7 @@ nothing is. That there is such an attribute at all is asked before.
 import json
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AnySet
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imagecot.bounds import MOST_PATHS, check_whole, shown
 from imagecot.errors import UsageError
@@ -64,7 +64,7 @@ def wrong_verifier(verifier: "Verifier") -> str | None:
     if not isinstance(verifier.usage, Usage):
         return f"its usage must be an imagecot.contracts.Usage, not {shown(verifier.usage)}"
     if isinstance(verifier, Advised):
-        advice: Any = verifier.advice
+        advice: object = verifier.advice
         if not isinstance(advice, Mapping) or not all(isinstance(part, Mapping) for part in advice.values()):
             return f"its advice must be settings by the names of searches, not {shown(advice)}"
     return no_json(verifier.settings)
@@ -74,10 +74,10 @@ def wrong_search(search: "Strategy") -> str | None:
     """What is wrong with the settings or the needs of a search."""
     from pydantic import BaseModel
 
-    model: Any = search.Settings
+    model: object = search.Settings
     if not isinstance(model, type) or not issubclass(model, BaseModel):
         return f"its Settings must be a class of pydantic's BaseModel, not {shown(model)}"
-    needs: Any = search.needs
+    needs: object = search.needs
     if not isinstance(needs, AnySet) or not needs <= {*NEEDS}:
         return f"its needs must be a set of some of {', '.join(NEEDS)}, not {shown(needs)}"
     return None
@@ -90,7 +90,7 @@ def wrong_detector(detector: "Detector") -> str | None:
 
 def wrong_world(world: "World") -> str | None:
     """What is wrong with the name, classes, judges or words of a world."""
-    words: Any = world.words
+    words: object = world.words
     if words is not None and not isinstance(words, AnySet):
         return f"its words must be a set or None, not {shown(words)}"
     return _no_name(world.name) or _no_texts(world.classes, "classes") or _no_texts(world.judges, "judges")

@@ -5,18 +5,24 @@ A name is one of the table or of a shipped checkpoint, a folder, a hub id (`owne
 served (a URL) is not supported yet. A folder may have several roles: the one that is asked for decides.
 """
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
+from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError, nearest
 from imagecot.imported import Code, code_named, entry_point, entry_points, meeting, raised_by
+from imagecot.precision import Device, Dtype
 
 if TYPE_CHECKING:
-    from imagecot.families import Family
+    from imagecot.contracts import Detector, Generator, Strategy, Verifier, World
+    from imagecot.families import Config, Family
     from imagecot.search_config import SearchDefaults
+
+Found = TypeVar("Found")
+Name = str | Path
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,19 @@ _ANY_WORLD = "geneval"  # of a generator that says nothing
 _SIGNS = {"drawn": "imagecot.worlds.drawn.older:drew_pictograms"}
 
 
-def load(role: str, name: str | Path, *, device: Any = None, dtype: Any = None) -> Any:
+@overload
+def load(role: Literal["generator"], name: Name, *, device: Device = ..., dtype: Dtype = ...) -> "Generator": ...
+@overload
+def load(role: Literal["verifier"], name: Name, *, device: Device = ..., dtype: Dtype = ...) -> "Verifier": ...
+@overload
+def load(role: Literal["detector"], name: Name, *, device: Device = ..., dtype: Dtype = ...) -> "Detector": ...
+@overload
+def load(role: Literal["search"], name: Name) -> "Strategy": ...
+@overload
+def load(role: Literal["world"], name: Name) -> "World": ...
+@overload
+def load(role: str, name: Name, *, device: Device = ..., dtype: Dtype = ...) -> object: ...
+def load(role: str, name: Name, *, device: Device = None, dtype: Dtype = None) -> object:
     """Load what a name stands for in a role, which is as of `check`.
 
     device  of a model: the GPU where there is one, else the CPU
@@ -96,11 +114,11 @@ def load(role: str, name: str | Path, *, device: Any = None, dtype: Any = None) 
     return met(role, text, found) if is_code(role, text) else found
 
 
-def met(role: str, name: str, found: Any) -> Any:
+def met(role: str, name: str, found: Found) -> Found:
     """Return an object that keeps what its role promises; errors as of `load`."""
     meeting(found, role, name, _protocol(role))
     with raised_by(f"{name} cannot be used"):
-        wrong = _named(f"imagecot.promises:{ROLES[_role(role)].promises}")(found)
+        wrong: str | None = resolve_name(f"imagecot.promises:{ROLES[_role(role)].promises}")(found)
     if wrong:
         raise UsageError(f"{name} is no {role} that can be used: {wrong}.")
     return found
@@ -197,7 +215,7 @@ def search_defaults(name: str) -> "SearchDefaults":
     return search_defaults(name)
 
 
-def advice(name: str) -> Mapping[str, Mapping[str, Any]]:
+def advice(name: str) -> Mapping[str, Mapping[str, JSON]]:
     """The settings that a verifier likes to be searched with, by the names of searches."""
     return search_defaults(name).searches
 
@@ -210,7 +228,8 @@ def world_of(name: str) -> str:
     from imagecot.models import base_config
 
     config = base_config(name)
-    return next((world for world, sign in _SIGNS.items() if _named(sign)(config)), _ANY_WORLD)
+    signs: dict[str, Callable[[Config], bool]] = {world: resolve_name(sign) for world, sign in _SIGNS.items()}
+    return next((world for world, shows in signs.items() if shows(config)), _ANY_WORLD)
 
 
 def _role(label: str) -> str:
@@ -221,19 +240,14 @@ def _role(label: str) -> str:
 def _folders(role: str) -> Mapping[str, str]:
     """Other names of shipped checkpoints in a role."""
     place = ROLES[_role(role)].folders
-    found: Mapping[str, str] = _named(place) if place else {}
+    found: Mapping[str, str] = resolve_name(place) if place else {}
     return found
 
 
 def _protocol(role: str) -> type:
     """The protocol of a role."""
-    found: type = _named(f"imagecot.contracts:{ROLES[_role(role)].protocol}")
+    found: type = resolve_name(f"imagecot.contracts:{ROLES[_role(role)].protocol}")
     return found
-
-
-def _named(target: str) -> Any:
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def _code(role: str, name: str) -> Code | None:
@@ -261,7 +275,7 @@ def _family_of_weights(role: str, name: str) -> "Family | None":
     return family_of_file(_role(role), Path(name)) if here else None
 
 
-def _load_checkpoint(role: str, name: str, device: Any, dtype: Any) -> Any:
+def _load_checkpoint(role: str, name: str, device: Device, dtype: Dtype) -> object:
     """Load what a checkpoint is in a role."""
     from imagecot.adapters import lineage
     from imagecot.families import Checkpoint, family_of

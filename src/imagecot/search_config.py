@@ -5,9 +5,9 @@ their SHA-256; what a search takes from it stands in the trace with all other se
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -25,26 +25,14 @@ Value = bool | int | float | str | None
 _FOLLOWING = {question.name for question in QUESTIONS if question.follows is not None}
 
 
-@dataclass(frozen=True)
-class SearchDefaults:
-    """What goes where a user says nothing.
+class SearchDefaults(Schema):
+    """What goes where a user says nothing: the fields of `search_config.json`. A null is said, not left to the base.
 
     Of a verifier: searches, the settings it likes to be searched with, by the names of searches; questions, the wording
     it was trained on where that is not the paper's, by the names of questions.
     Of a generator: search, the one that is taken; verifiers, who judges in each search; corrector, who draws again what
     is wrong; world, what its prompts are about.
     """
-
-    searches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    questions: Mapping[str, str] = field(default_factory=dict)
-    search: str | None = None
-    verifiers: Mapping[str, str] = field(default_factory=dict)
-    corrector: str | None = None
-    world: str | None = None
-
-
-class SearchConfig(Schema):
-    """The fields of `search_config.json`, as of `SearchDefaults`; a null is said, and not left to the base."""
 
     searches: dict[Name, dict[Name, Value]] = Field(default_factory=dict)
     questions: dict[Name, Name] = Field(default_factory=dict)
@@ -66,19 +54,16 @@ class SearchConfig(Schema):
         return value
 
 
-def read_search_config(folder: Path) -> SearchConfig | None:
+def read_search_config(folder: Path) -> SearchDefaults | None:
     """Read the file of one folder; None where there is none, ImagecotError, naming the field, where it is damaged."""
     file = folder / SEARCH_CONFIG
-    return read_record(file, SearchConfig, advice=f"mend it, or {AGAIN}") if file.exists() else None
+    return read_record(file, SearchDefaults, advice=f"mend it, or {AGAIN}") if file.exists() else None
 
 
 def defaults_of(parts: list[Path]) -> SearchDefaults:
     """What the folders of a model say, its base first: each field by the last folder that has it."""
-    said: dict[str, Any] = {}
-    for folder in parts:
-        config = read_search_config(folder)
-        said |= {name: getattr(config, name) for name in config.model_fields_set} if config else {}
-    return SearchDefaults(**said)
+    said = filter(None, map(read_search_config, parts))
+    return reduce(lambda base, own: base.model_copy(update=own.model_dump(exclude_unset=True)), said, SearchDefaults())
 
 
 def search_defaults(name: str, look: Callable[[str], Path | None] = locate) -> SearchDefaults:
@@ -101,8 +86,7 @@ def copy_search_config(base: str | Path, folder: Path, questions: Mapping[str, s
     """
     if is_file(folder / SEARCH_CONFIG):
         return
-    said = search_defaults(str(base))
-    given = {entry.name: getattr(said, entry.name) for entry in fields(said)}
-    config = SearchConfig.model_validate(given | ({"questions": dict(questions)} if questions else {}))
-    if config != SearchConfig():
+    said = search_defaults(str(base)).model_dump()
+    config = SearchDefaults.model_validate(said | ({"questions": dict(questions)} if questions else {}))
+    if config != SearchDefaults():
         write_whole(folder / SEARCH_CONFIG, f"{config.model_dump_json(indent=2, exclude_defaults=True)}\n".encode())

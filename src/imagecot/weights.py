@@ -5,13 +5,13 @@ import pickle
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from imagecot.checkpoint import AGAIN, few, find_weights, is_file
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, first_line
 from imagecot.files import make_folder, write_atomically, write_whole
 from imagecot.memory import is_out_of_memory
@@ -124,7 +124,7 @@ def misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     return "; it ".join(f"{what} {len(names)} tensor(s): {few(names)}" for what, names in found if names)
 
 
-def save_checkpoint(folder: str | Path, config: dict[str, Any], state: dict[str, Tensor]) -> None:
+def save_checkpoint(folder: str | Path, config: Mapping[str, JSON], state: Mapping[str, Tensor]) -> None:
     """Write `config.json` and `model.safetensors`, each under a temporary name that is then replaced."""
     folder = make_folder(Path(folder))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}

@@ -1,6 +1,6 @@
 """What generators, verifiers, searches, detectors and worlds are to each other: protocols and plain dataclasses.
 
-Nothing here imports anything else of the package, and nothing needs to be inherited. A class that has the methods and
+Nothing here knows anything else of the package, and nothing needs to be inherited. A class that has the methods and
 attributes of a protocol is one; what only some can do (correct, score, reflect ...) is a protocol of its own, a
 capability, that is asked for with `isinstance`.
 
@@ -9,8 +9,9 @@ capability, that is asked for with `isinstance`.
 `imagecot check generator|verifier|search NAME` tries whether a class keeps what its protocol promises.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from imagecot.lazily import attributes
 
 if TYPE_CHECKING:
     from imagecot.contracts.correction import Asked, Correction
@@ -88,11 +89,5 @@ __all__ = [
     "path_seeds",
     "uniforms",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # Imported on demand: costs and verdicts of a finished run are read without torch.
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Imported on demand: costs and verdicts of a finished run are read without torch.
+__getattr__ = attributes(__name__, {name: home for home, names in _HOMES.items() for name in names})

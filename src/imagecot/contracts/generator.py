@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.paths import Paths
+from imagecot.contracts.values import JSON
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Generator(Protocol):
         ...
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, JSON]:
         """Everything but steps and weights that changes what is drawn, as JSON knows it: a part of every identity."""
         ...
 
@@ -129,6 +130,6 @@ class Encoder(Protocol):
 class Adjustable(Protocol):
     """Draws under other settings when asked."""
 
-    def adjusted(self, **settings: Any) -> Self:
+    def adjusted(self, **settings: JSON) -> Self:
         """The same weights under other `settings` or `steps`; UsageError for one that it has not or cannot be."""
         ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from imagecot.contracts.questions import Question
     from imagecot.contracts.reflection import Reflection
     from imagecot.contracts.verifier import Conversation, Verifier
+
+Taken = TypeVar("Taken", covariant=True)  # what a search chooses among: candidates, or records when it is replayed
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,10 @@ class PathRecord:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Generic[Taken]):
     """All that a search looked at, and the index of what it takes."""
 
-    candidates: Sequence[Any]
+    candidates: Sequence[Taken]
     index: int
 
 
@@ -216,11 +218,11 @@ class Strategy(Protocol):
         """How many paths it draws where n are asked for, those of corrections aside."""
         ...
 
-    def choose(self, run: Run) -> Choice:
+    def choose(self, run: Run) -> Choice[Candidate]:
         """Draw, judge and choose."""
         ...
 
-    def replay(self, recorded: Sequence[PathRecord], settings: Any) -> Choice | None:
+    def replay(self, recorded: Sequence[PathRecord], settings: Any) -> Choice[PathRecord] | None:
         """What it would take of recorded paths, all of which have a score; None for a search that draws its own.
 
         A study asks this of groups of one path and more.

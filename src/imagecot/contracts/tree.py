@@ -1,18 +1,22 @@
 """What belongs to each of B rows: a tensor with leading dimension B, or any nesting of such tensors."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def mapped(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
+Tree: TypeAlias = "Tensor | Mapping[str, Tree] | Sequence[Tree] | DataclassInstance | None"
+"""A tensor, None, or dictionaries, lists, tuples, named tuples and dataclasses of such."""
+
+
+def mapped(tree: Tree, function: Callable[[Tensor], Tensor]) -> Tree:
     """The same nesting with `function` of every tensor in it.
 
-    tree  a tensor, None, or dictionaries, lists, tuples, named tuples and dataclasses of such
-
-    TypeError for anything else, which could not be gathered.
+    TypeError for what is none, which could not be gathered.
     """
     if tree is None:
         return None
@@ -21,8 +25,9 @@ def mapped(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(tree, Mapping):
         return {name: mapped(part, function) for name, part in tree.items()}
     if isinstance(tree, tuple):
-        parts = [mapped(part, function) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+        parts = tuple(mapped(part, function) for part in tree)
+        named: Callable[..., Tree] = type(tree)
+        return named(*parts) if hasattr(tree, "_fields") else parts
     if isinstance(tree, list):
         return [mapped(part, function) for part in tree]
     if is_dataclass(tree) and not isinstance(tree, type):
@@ -33,19 +38,19 @@ def mapped(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
     )
 
 
-def gathered(tree: Any, indices: Any) -> Any:
+def gathered(tree: Tree, indices: Tensor | list[int]) -> Tree:
     """The rows at `indices` (int64 or a bool mask) of every tensor in a nesting."""
     return mapped(tree, lambda tensor: tensor[indices])
 
 
-def check_rows(tree: Any, rows: int) -> None:
+def check_rows(tree: Tree, rows: int) -> None:
     """ValueError where a tensor of a nesting has not `rows` rows, TypeError for what is no such nesting."""
     for tensor in leaves(tree):
         if tensor.ndim == 0 or len(tensor) != rows:
             raise ValueError(f"a tensor of shape {tuple(tensor.shape)} does not belong to {rows} paths")
 
 
-def leaves(tree: Any) -> Iterator[Tensor]:
+def leaves(tree: Tree) -> Iterator[Tensor]:
     """All tensors of a nesting."""
     found: list[Tensor] = []
     mapped(tree, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from imagecot.contracts.questions import Question
 from imagecot.contracts.tree import check_rows, gathered
+from imagecot.contracts.values import JSON
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Verifier(Protocol):
     """Answers yes/no questions about images with P(yes)."""
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, JSON]:
         """Everything but the weights that changes an answer, as JSON knows it: a part of every identity."""
         ...
 
@@ -100,6 +101,6 @@ class Advised(Protocol):
     """A verifier that knows how it likes to be searched with; what the user says goes before."""
 
     @property
-    def advice(self) -> Mapping[str, Mapping[str, Any]]:
+    def advice(self) -> Mapping[str, Mapping[str, JSON]]:
         """Settings of searches by their names, such as {"parm": {"first_step": 6, "keep": 0.4}}."""
         ...

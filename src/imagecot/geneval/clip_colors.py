@@ -154,8 +154,8 @@ def load_complete(model_class: Any, folder: Path) -> Any:
     """Load a transformers model as float32; ImagecotError if weights are unreadable, missing or of another shape."""
     model, report = load_model(model_class, folder, torch.float32)
     # Neither is used to look at an image: the norm behind a backbone's last stage, and the weights of a loss.
-    absent = [k for k in report["missing_keys"] if "swin.layernorm." not in k and not k.startswith("criterion.")]
-    absent += [key[0] for key in report["mismatched_keys"]]
+    absent = [k for k in report.missing if "swin.layernorm." not in k and not k.startswith("criterion.")]
+    absent += report.mismatched
     if absent:
         raise ImagecotError(
             f"the weights in {folder} do not fit its config.json: {len(absent)} tensor(s) are missing or have another "

@@ -1,14 +1,18 @@
 """Sizes of Show-o and of its image tokenizer; the defaults are the released 256-pixel models."""
 
-import json
-import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Self, TypeAlias
 
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import to_jsonable_python
+
+from imagecot.bounds import shown
 from imagecot.checkpoint import AGAIN, CONFIG, read_config
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
+from imagecot.reading import phrases
 
 NUM_SPECIAL_TOKENS = 10  # [PAD] and the nine task and boundary tokens between the text ids and the image codes
 _GROUPS = 32  # of channels that are normalised together
@@ -19,36 +23,42 @@ _MOST_WEIGHTS = 10**11
 _LONGEST_NAME = 4096
 
 
-def _within(default: Any, low: float, high: float) -> Any:
-    """A field that is a number, or a tuple of numbers, from `low` to `high`."""
-    return field(default=default, metadata={"bounds": (low, high)})
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("it must be printable")
+    return name
+
+
+Name: TypeAlias = Annotated[str, Field(max_length=_LONGEST_NAME), AfterValidator(_printable)]
+PerLevel: TypeAlias = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=_MOST_LEVELS, strict=False)
+]
+"""A number for each resolution level, level 0 the finest."""
+_SIZES = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 
 class _JsonConfig:
     """Reading and writing `config.json`; fields that the file does not mention keep the released values."""
 
-    def __post_init__(self) -> None:
-        for entry in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, entry.name)
-            if entry.type is float and type(value) is int:
-                object.__setattr__(self, entry.name, value + 0.0 if abs(value) < _MOST_WEIGHTS else math.inf)
-        found = list(_wrong_fields(self)) or list(self._contradictions())
-        if found:
-            raise ImagecotError(f"{type(self).__name__} cannot be: {'; '.join(found[:3])}.")
-
     def _contradictions(self) -> Iterator[str]:
         """What of fields that are right by themselves does not go together."""
         yield from ()
 
+    def __post_init__(self) -> None:
+        found = [*self._contradictions()]
+        if found:
+            raise ValueError("; ".join(found))
+
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, JSON]) -> Self:
         """Take the known fields of `values` and ignore the rest (`_class_name`, `llm_model_path`, ...).
 
         ImagecotError for values that no model can have.
         """
-        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-        kept = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
-        return cls(**kept)
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ImagecotError(f"{cls.__name__} cannot be: {phrases(error)}.") from None
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -60,39 +70,12 @@ class _JsonConfig:
             told = str(error).partition(": ")[2].rstrip(".")
             raise ImagecotError(f"{Path(folder) / CONFIG} describes no model: {told}; {AGAIN}.") from None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """Return what `config.json` holds."""
-        return json.loads(json.dumps({"_class_name": type(self).__name__[: -len("Config")], **asdict(self)}))  # type: ignore[call-overload]
+        return {"_class_name": type(self).__name__.removesuffix("Config"), **to_jsonable_python(self)}
 
 
-def _wrong_fields(config: Any) -> Iterator[str]:
-    """What is wrong with each field by itself."""
-    for entry in fields(config):
-        value = getattr(config, entry.name)
-        low, high = entry.metadata.get("bounds", (0, 0))
-        span = f"from {low:,} to {high:,}"
-        if entry.type is int and not (type(value) is int and low <= value <= high):
-            yield f"{entry.name} must be a whole number {span}, not {_shown(value)}"
-        elif entry.type is float and not (type(value) in (int, float) and low <= value <= high):
-            yield f"{entry.name} must be a number {span}, not {_shown(value)}"
-        elif entry.type is bool and not isinstance(value, bool):
-            yield f"{entry.name} must be true or false, not {_shown(value)}"
-        elif entry.type is str and not (isinstance(value, str) and value.isprintable() and len(value) < _LONGEST_NAME):
-            yield f"{entry.name} must be a name, not {_shown(value)}"
-        elif entry.type == tuple[int, ...] and not (
-            isinstance(value, tuple)
-            and 1 <= len(value) <= _MOST_LEVELS
-            and all(type(number) is int and low <= number <= high for number in value)
-        ):
-            yield f"{entry.name} must be 1 to {_MOST_LEVELS} whole numbers {span}, not {_shown(value)}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(list(value) if isinstance(value, tuple) else value)
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_SIZES)
 class MagvitV2Config(_JsonConfig):
     """Sizes of MAGVIT-v2 with lookup-free quantization.
 
@@ -101,16 +84,16 @@ class MagvitV2Config(_JsonConfig):
     last, so that every convolution runs on a coarser grid.
     """
 
-    channels: int = _within(128, 32, 4_096)
-    encoder_mult: tuple[int, ...] = _within((1, 2, 2, 4, 4), 1, 64)
-    decoder_mult: tuple[int, ...] = _within((1, 1, 2, 2, 4), 1, 64)
-    encoder_blocks: tuple[int, ...] = _within((4, 3, 4, 3, 4), 1, 64)
-    decoder_blocks: tuple[int, ...] = _within((4, 4, 3, 4, 3), 1, 64)
-    code_bits: int = _within(13, 1, 24)
-    in_channels: int = _within(3, 3, 3)
-    out_channels: int = _within(3, 3, 3)
-    image_size: int = _within(256, 1, 8_192)
-    patch_size: int = _within(1, 1, 64)
+    channels: Annotated[int, Field(ge=32, le=4_096)] = 128
+    encoder_mult: PerLevel = (1, 2, 2, 4, 4)
+    decoder_mult: PerLevel = (1, 1, 2, 2, 4)
+    encoder_blocks: PerLevel = (4, 3, 4, 3, 4)
+    decoder_blocks: PerLevel = (4, 4, 3, 4, 3)
+    code_bits: Annotated[int, Field(ge=1, le=24)] = 13
+    in_channels: Annotated[int, Field(ge=3, le=3)] = 3
+    out_channels: Annotated[int, Field(ge=3, le=3)] = 3
+    image_size: Annotated[int, Field(ge=1, le=8_192)] = 256
+    patch_size: Annotated[int, Field(ge=1, le=64)] = 1
 
     def _contradictions(self) -> Iterator[str]:
         levels = {len(self.encoder_mult), len(self.decoder_mult), len(self.encoder_blocks), len(self.decoder_blocks)}
@@ -137,7 +120,7 @@ class MagvitV2Config(_JsonConfig):
         return (self.image_size // self.downsample_factor) ** 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_SIZES)
 class ShowoConfig(_JsonConfig):
     """Sizes of Show-o: a Phi backbone over text ids, special tokens, image codes and one mask token.
 
@@ -146,22 +129,22 @@ class ShowoConfig(_JsonConfig):
     `llm_model_path` names the text tokenizer of a checkpoint that does not hold one.
     """
 
-    codebook_size: int = _within(8192, 2, 16_777_216)
-    num_vq_tokens: int = _within(256, 1, 65_536)
-    llm_vocab_size: int = _within(50295, 1, 10_000_000)
-    max_text_len: int = _within(128, 3, 100_000)
+    codebook_size: Annotated[int, Field(ge=2, le=16_777_216)] = 8192
+    num_vq_tokens: Annotated[int, Field(ge=1, le=65_536)] = 256
+    llm_vocab_size: Annotated[int, Field(ge=1, le=10_000_000)] = 50295
+    max_text_len: Annotated[int, Field(ge=3, le=100_000)] = 128
     w_clip_vit: bool = False
-    hidden_size: int = _within(2048, 2, 65_536)
-    num_hidden_layers: int = _within(24, 1, 1_000)
-    num_attention_heads: int = _within(32, 1, 1_024)
-    intermediate_size: int = _within(8192, 1, 1_000_000)
-    max_position_embeddings: int = _within(2048, 1, 10_000_000)
-    partial_rotary_factor: float = _within(0.5, 0, 1)
-    rope_theta: float = _within(10000.0, 1, 1_000_000_000)
-    layer_norm_eps: float = _within(1e-5, 1e-12, 0.1)
-    clip_hidden_size: int = _within(1024, 1, 65_536)
-    vq_model: str = "showlab/magvitv2"
-    llm_model_path: str = "microsoft/phi-1_5"
+    hidden_size: Annotated[int, Field(ge=2, le=65_536)] = 2048
+    num_hidden_layers: Annotated[int, Field(ge=1, le=1_000)] = 24
+    num_attention_heads: Annotated[int, Field(ge=1, le=1_024)] = 32
+    intermediate_size: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    max_position_embeddings: Annotated[int, Field(ge=1, le=10_000_000)] = 2048
+    partial_rotary_factor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    rope_theta: Annotated[float, Field(ge=1, le=1_000_000_000)] = 10000.0
+    layer_norm_eps: Annotated[float, Field(ge=1e-12, le=0.1)] = 1e-5
+    clip_hidden_size: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    vq_model: Name = "showlab/magvitv2"
+    llm_model_path: Name = "microsoft/phi-1_5"
 
     def _contradictions(self) -> Iterator[str]:
         per_head, rest = divmod(self.hidden_size, self.num_attention_heads)
@@ -180,14 +163,13 @@ class ShowoConfig(_JsonConfig):
             yield f"the sizes together make more than {_MOST_WEIGHTS:,} weights"
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, JSON]) -> Self:
         """As of other configurations; the ids that follow from the sizes must be what the file says they are."""
         config = super().from_dict(values)
-        for name in ("vocab_size", "mask_token_id"):
-            if name in values and values[name] != getattr(config, name):
+        for name, made in config._derived.items():
+            if name in values and values[name] != made:
                 raise ImagecotError(
-                    f"{cls.__name__} cannot be: {name} is {_shown(values[name])}, but the sizes make it "
-                    f"{getattr(config, name)}."
+                    f"{cls.__name__} cannot be: {name} is {shown(values[name])}, but the sizes make it {made}."
                 )
         return config
 
@@ -211,6 +193,10 @@ class ShowoConfig(_JsonConfig):
         """Image tokens along each side of the square grid."""
         return round(self.num_vq_tokens**0.5)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """Return what `config.json` holds, with the two derived ids that the released file also has."""
-        return {**super().to_dict(), "vocab_size": self.vocab_size, "mask_token_id": self.mask_token_id}
+        return {**super().to_dict(), **self._derived}
+
+    @property
+    def _derived(self) -> dict[str, int]:
+        return {"vocab_size": self.vocab_size, "mask_token_id": self.mask_token_id}

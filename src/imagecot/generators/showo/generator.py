@@ -4,10 +4,11 @@ Text is computed once a prompt, image rows only, the head at masked positions an
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.contracts.scorer import Draws, Terms
+from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
 from imagecot.generators.masked.step import decode_step, draw_by_inverse
@@ -30,7 +32,9 @@ from imagecot.memory import available_bytes, in_parts
 from imagecot.prompts import check_prompts
 
 _CPU_BUDGET = 2**29
-_SETTINGS = ("guidance_scale", "temperature", "schedule", "reference_temperature", "precision")
+_ADJUSTABLE = (
+    *("steps", "guidance_scale", "temperature", "schedule", "reference_temperature", "memory_budget", "precision"),
+)
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,15 @@ class ShowoGenerator:
         get_schedule(self.schedule)
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, JSON]:
         """Everything but steps and weights that changes what is drawn."""
-        return {name: getattr(self, name) for name in _SETTINGS}
+        return {
+            "guidance_scale": self.guidance_scale,
+            "temperature": self.temperature,
+            "schedule": self.schedule,
+            "reference_temperature": self.reference_temperature,
+            "precision": self.precision,
+        }
 
     @property
     def canvas(self) -> Canvas:
@@ -100,13 +110,15 @@ class ShowoGenerator:
         side, size = self.model.config.grid_size, self.image_tokenizer.config.image_size
         return Canvas((side, side), self.model.config.codebook_size, (size, size))
 
-    def adjusted(self, **settings: Any) -> Self:
+    def adjusted(self, **settings: JSON) -> Self:
         """The same weights under other settings; UsageError for one that there is not, or that cannot be."""
-        known = [entry.name for entry in fields(self)[3:-1]]
         for name in settings:
-            if name not in known:
-                raise UsageError(f"Show-o has no setting {name!r}; it has {', '.join(known)}.")
-        return replace(self, **settings)
+            if name not in _ADJUSTABLE:
+                raise UsageError(f"Show-o has no setting {name!r}; it has {', '.join(_ADJUSTABLE)}.")
+        other = copy(self)
+        vars(other).update(settings)
+        other._check_settings()
+        return other
 
     @property
     def rows_per_path(self) -> int:

@@ -2,13 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
 
 from imagecot.adapters import merge
 from imagecot.checkpoint import AGAIN, CONFIG, is_file, read_config
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import Checkpoint
 from imagecot.generators.showo.config import MOST, MOST_STEPS, ShowoConfig
@@ -17,7 +18,7 @@ from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo
 from imagecot.generators.showo.prompting import Prompting
 from imagecot.hub import TOKENIZER, WEIGHTS, find, related
-from imagecot.precision import as_device, loaded_as, quantize
+from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
 from imagecot.reading import Foreign, read_record
 
 
@@ -29,9 +30,7 @@ class Decoding(Foreign):
     temperature: Annotated[float, Field(ge=0, le=MOST)] = 1.0
 
 
-def load(
-    checkpoint: Checkpoint, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
-) -> ShowoGenerator:
+def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> ShowoGenerator:
     """Load a generator with its image tokenizer and prompts; adapters are merged.
 
     device  the GPU where there is one, else the CPU
@@ -44,11 +43,11 @@ def load(
     base, *adapters = checkpoint.parts
     generator = _load_base(base, device, loaded_as(dtype, device))
     for folder in adapters:
-        generator.model = merge(generator.model, folder)  # type: ignore[assignment]
-        generator = dataclasses.replace(generator, **_decoding(folder))
+        generator.model = merge(generator.model, folder)
+        generator = generator.adjusted(**_decoding(folder))
     if dtype == "int8":
-        layers: Any = generator.model.showo.model
-        layers.layers, generator.precision = quantize(layers.layers), "int8"
+        trunk = generator.model.showo.model
+        trunk.layers, generator.precision = quantize(trunk.layers), "int8"
     return generator
 
 
@@ -59,8 +58,8 @@ def _load_base(folder: Path, device: torch.device, dtype: torch.dtype) -> ShowoG
     text = None if is_file(folder / TOKENIZER[0]) else find(model.config.llm_model_path, TOKENIZER)
     prompting = Prompting.from_pretrained(text or folder, model.config)
     image_tokenizer = _load_image_tokenizer(folder, model.config, device)
-    decoding = _decoding(folder)
-    return ShowoGenerator(model, image_tokenizer, prompting, precision=precision, folder=folder, **decoding)
+    generator = ShowoGenerator(model, image_tokenizer, prompting, precision=precision, folder=folder)
+    return generator.adjusted(**_decoding(folder))
 
 
 def _load_image_tokenizer(folder: Path, config: ShowoConfig, device: torch.device) -> MagvitV2:
@@ -87,7 +86,7 @@ def _load_image_tokenizer(folder: Path, config: ShowoConfig, device: torch.devic
     return tokenizer
 
 
-def _decoding(folder: Path) -> dict[str, Any]:
+def _decoding(folder: Path) -> dict[str, JSON]:
     """Read the decoding defaults that a checkpoint brings."""
     file = folder / "generation_config.json"
     if not file.exists():

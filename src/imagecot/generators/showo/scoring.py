@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ def save(generator: "ShowoGenerator", folder: Path) -> None:
     if own is not None and (own / CONFIG).is_file():
         generator.image_tokenizer.save_pretrained(folder / config.vq_model)
     words = read_config(source).get("known_words") if source else None
-    values: dict[str, Any] = config.to_dict() | ({"known_words": words} if words else {})
+    values = config.to_dict() | ({"known_words": words} if words else {})
     save_checkpoint(folder, values, copy.deepcopy(generator.model).half().state_dict())
     decoding = {
         "steps": generator.steps,
