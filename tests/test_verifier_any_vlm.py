@@ -157,7 +157,7 @@ def test_a_follow_up_reads_the_conversation_again(verifier: AnyVlm) -> None:
     torch.testing.assert_close(verifier.ask(IMAGES[:0], [], POTENTIAL, conversation), scratch)
     for some, rows in ((torch.tensor([2, 0]), [2, 0]), (torch.tensor([False, True, True]), [1, 2])):
         kept = conversation.select(some)
-        assert len(kept.own[0]) == 2
+        assert len(kept.own.images) == 2
         torch.testing.assert_close(verifier.ask(IMAGES, PROMPTS, POTENTIAL, kept), scratch[rows], atol=1e-4, rtol=0)
     assert (scratch - first).abs().min() > 1e-3
     _, shared = verifier.begin(IMAGES, PROMPTS[:1], CLARITY)

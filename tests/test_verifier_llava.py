@@ -195,7 +195,8 @@ def test_both_spellings_of_an_answer_count() -> None:
 
     model = torch.nn.Identity()
     model.config = type("Config", (), {"image_token_index": 9})()  # type: ignore[assignment]
-    assert LlavaOnevisionVerifier(model, Words())._words == [[1, 2], [3]]
+    verifier = LlavaOnevisionVerifier(model, Words())
+    assert (verifier._yes, verifier._no) == ([1, 2], [3])
 
 
 def test_wrong_requests_are_refused(small: LlavaOnevisionVerifier) -> None:

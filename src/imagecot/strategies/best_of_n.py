@@ -21,7 +21,7 @@ class BestOfN:
         """As many as are asked for."""
         return n
 
-    def choose(self, run: Run) -> Choice:
+    def choose(self, run: Run) -> Choice[Candidate]:
         """Return all candidates, and the best of them; of equal scores the first."""
         candidates = run.in_groups(self.assess)
         return Choice(candidates, ranked(candidates)[0])
@@ -30,6 +30,6 @@ class BestOfN:
         """Stop nothing."""
         return []
 
-    def replay(self, recorded: Sequence[PathRecord], settings: NoSettings) -> Choice:
+    def replay(self, recorded: Sequence[PathRecord], settings: NoSettings) -> Choice[PathRecord]:
         """Take the path of the highest score, of equal ones the first."""
         return Choice(recorded, max(range(len(recorded)), key=lambda k: (recorded[k].score or 0.0, -k)))

@@ -15,7 +15,7 @@ from imagecot.reading import phrases
 from imagecot.strategies.lines import CandidateLine, as_line
 
 
-def choose(search: Strategy, run: Run) -> Choice:
+def choose(search: Strategy, run: Run) -> Choice[Candidate]:
     """`search.choose`: what it takes is a finished path with its image."""
     found: object = called(search, "choose", lambda: search.choose(run))
     if not isinstance(found, Choice):

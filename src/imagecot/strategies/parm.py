@@ -63,7 +63,7 @@ class Parm:
         """As many as are asked for."""
         return n
 
-    def choose(self, run: Run) -> Choice:
+    def choose(self, run: Run) -> Choice[Candidate]:
         """Return all candidates, and the best that finished; of equal scores the first."""
         candidates = run.in_groups(self.assess, together=run.settings.keep > 0)
         if all(candidate.truncated_at is not None for candidate in candidates):
@@ -91,7 +91,7 @@ class Parm:
             candidate.first_clear = paths.step
         return [unclear[clear[k]] for k in without_potential(potential, run.settings.keep)]
 
-    def replay(self, recorded: Sequence[PathRecord], settings: ParmSettings) -> Choice:
+    def replay(self, recorded: Sequence[PathRecord], settings: ParmSettings) -> Choice[PathRecord]:
         """Take the best path that is not stopped, else the one that was refused least.
 
         What stops by a share to keep depends on the paths that become clear together, so on the group.

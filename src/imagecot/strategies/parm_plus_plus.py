@@ -39,7 +39,7 @@ class ParmPlusPlus:
         """As many as are asked for; the corrections come on top."""
         return n
 
-    def choose(self, run: Run) -> Choice:
+    def choose(self, run: Run) -> Choice[Candidate]:
         """Return the candidates of parm and of every round, and the best that finished."""
         first = self._first.choose(run)
         candidates = [*first.candidates]

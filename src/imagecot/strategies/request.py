@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imagecot import registry
 from imagecot.bounds import check_paths, check_seed, shown
 from imagecot.contracts.generator import Corrector, Generator
-from imagecot.contracts.search import Choice, Cost, Strategy
+from imagecot.contracts.search import Candidate, Choice, Cost, Strategy
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Advised, Verifier
 from imagecot.errors import UsageError
@@ -70,7 +70,9 @@ class Request:
     @cached_property
     def settings(self) -> "BaseModel":
         """Its settings: what is given, else what the verifier advises, else the paper's."""
-        advice = self.verifier.advice.get(self.name, {}) if isinstance(self.verifier, Advised) else {}
+        advice: Mapping[str, JSON] = {}
+        if isinstance(self.verifier, Advised):
+            advice = self.verifier.advice.get(self.name, {})
         return settings_of(self.search, self.name, self.options, advice, self.generator.steps)
 
     @property
@@ -147,7 +149,7 @@ class Request:
     def _called(self, role: str, model: object) -> str:
         return self.names.get(role, type(model).__name__)
 
-    def trace(self, run: "Run", choice: Choice) -> Trace:
+    def trace(self, run: "Run", choice: Choice[Candidate]) -> Trace:
         """Return what the search left."""
         found = [*choice.candidates]
         return replace(self._empty, candidates=found, chosen=choice.index, cost=run.cost, look=run.pictures())

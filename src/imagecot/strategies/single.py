@@ -20,7 +20,7 @@ class Single:
         """One."""
         return 1
 
-    def choose(self, run: Run) -> Choice:
+    def choose(self, run: Run) -> Choice[Candidate]:
         """Return the one candidate."""
         return Choice(run.in_groups(self.assess), 0)
 
@@ -28,6 +28,6 @@ class Single:
         """Stop nothing."""
         return []
 
-    def replay(self, recorded: Sequence[PathRecord], settings: NoSettings) -> Choice:
+    def replay(self, recorded: Sequence[PathRecord], settings: NoSettings) -> Choice[PathRecord]:
         """Take the first path."""
         return Choice(recorded, 0)

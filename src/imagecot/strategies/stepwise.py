@@ -28,7 +28,7 @@ class Stepwise:
         """As many continuations of every step as paths are asked for."""
         return n
 
-    def choose(self, run: Run) -> Choice:
+    def choose(self, run: Run) -> Choice[Candidate]:
         """Return the n continuations of the last step, and the one that was kept."""
         from imagecot.contracts.randomness import fork_seeds
 

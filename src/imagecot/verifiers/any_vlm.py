@@ -1,9 +1,10 @@
 """Any image-text-to-text model of transformers as a verifier, through its own processor and chat template."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import torch
 from PIL import Image
@@ -11,13 +12,78 @@ from torch import Tensor
 
 from imagecot.contracts.questions import POTENTIAL, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import ImagecotError
 from imagecot.foreign import NO_LENGTH, foreign
+from imagecot.verifiers.answers import continued, marks_of, p_yes, prompts_of, spellings
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
 from imagecot.verifiers.wording import Habits
 
+if TYPE_CHECKING:
+    from transformers import BatchFeature, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
 _ROWS = 8  # images of one forward pass
+Message = dict[str, str | list[dict[str, str | Image.Image]]]
+"""A turn of a chat as transformers takes it: role and content, which is texts and images."""
+
+
+class Logits(Protocol):
+    """What a forward pass returns: logits (B, L, V)."""
+
+    logits: Tensor
+
+
+class Written(Protocol):
+    """What was generated: ids (B, L) with those of the request, and the logits (B, V) of each new one."""
+
+    sequences: Tensor
+    logits: Sequence[Tensor]
+
+
+@runtime_checkable
+class VisionLanguageModel(Protocol):
+    """What is asked of a model of `AutoModelForImageTextToText`, whatever its family."""
+
+    config: "PreTrainedConfig"
+    generation_config: "GenerationConfig"
+    device: torch.device
+    dtype: torch.dtype
+    forward: Callable[..., Logits]
+
+    def eval(self) -> Self:
+        """The model, which is not training."""
+        ...
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Its weights."""
+        ...
+
+    def __call__(self, **inputs: object) -> Logits:
+        """A forward pass."""
+        ...
+
+    def generate(self, **inputs: object) -> Written:
+        """An answer, token by token."""
+        ...
+
+
+class Processor(Protocol):
+    """What is asked of a processor of transformers: it lays out chats with images."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+
+    def apply_chat_template(self, conversation: Sequence[Sequence[Message]], **how: object) -> "BatchFeature":
+        """The inputs of the model, by name."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The images (B, 3, H, W) of conversations, and the place (B,) of each one's prompt among those in `shared`."""
+
+    images: Tensor
+    place: Tensor
 
 
 class AnyVlm:
@@ -26,18 +92,18 @@ class AnyVlm:
     P(yes) is the softmax over two logits at the last position: log-sum-exp over the spellings "yes" and "Yes",
     with and without a blank before them (some chats end in "Assistant:"), and the same for no; a spelling that
     is no single token does not take part. Keys and values are not kept, a follow-up reads all again: conversations have
-    in `own` the images (B, 3, H, W) and the place (B,) of each one's prompt among those in `shared`.
+    `Shown` in `own` and the prompts in `shared`.
 
     habits  how it asks in its own words and likes to be searched with
     """
 
-    def __init__(self, model: Any, processor: Any, habits: Habits | None = None) -> None:
+    def __init__(self, model: VisionLanguageModel, processor: Processor, habits: Habits | None = None) -> None:
         self.model, self.processor, self.habits = model.eval(), processor, habits or Habits()
         self.usage = Usage()
         tokenizer = processor.tokenizer
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-        self._marks = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
-        self._words = [self._spellings(word) for word in ("yes", "no")]
+        self._marks = marks_of(tokenizer)
+        self._yes, self._no = (sorted(spellings(tokenizer, word, before=("", " "))) for word in ("yes", "no"))
         # Without it a model computes the logits of every position, over its whole vocabulary.
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
 
@@ -47,12 +113,12 @@ class AnyVlm:
         return self.model.device
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, JSON]:
         """The number format, and the wording where that is not the paper's."""
-        return self.habits.settings(str(self.model.dtype).removeprefix("torch."))
+        return self.habits.settings(self.model.dtype)
 
     @property
-    def advice(self) -> Mapping[str, Mapping[str, Any]]:
+    def advice(self) -> Mapping[str, Mapping[str, JSON]]:
         """The settings that it likes to be searched with, by the names of searches."""
         return self.habits.advice
 
@@ -71,36 +137,25 @@ class AnyVlm:
         """
         question = self.habits.said(question)
         if after is not None:
-            if question.follows != after.question:
-                raise UsageError(f"{question.name} is no follow-up of {after.question.name}; ask it without `after`.")
-            images, place = after.own
-            prompts = [after.shared[i] for i in place.tolist()]
-        prompts = self._checked(images, prompts)
+            shown = continued(after, question, Shown)
+            images, prompts = shown.images, [after.shared[i] for i in shown.place.tolist()]
+        prompts = prompts_of(images, prompts)
         parts = [
             self._ask(images[i : i + _ROWS], prompts[i : i + _ROWS], question) for i in range(0, len(images), _ROWS)
         ]
         return torch.cat(parts) if parts else torch.empty(0)
 
-    def _checked(self, images: Tensor, prompts: list[str]) -> list[str]:
-        """Return a prompt for each image; UsageError where the shapes do not go together."""
-        if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
-            raise UsageError(
-                f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
-                f"and {len(prompts)} prompts."
-            )
-        return prompts if len(prompts) == len(images) else prompts * len(images)
-
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
         answers = self.ask(images, prompts, question)
         place = torch.arange(len(images), device=images.device) % max(1, len(prompts))
-        return answers, Conversation(self.habits.said(question), (images, place), list(prompts))
+        return answers, Conversation(self.habits.said(question), Shown(images, place), list(prompts))
 
     @torch.no_grad()
     def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
         """As `LlavaOnevisionVerifier.reflect`; images one at a time, each answer ending by itself."""
         found = []
-        for image, prompt in zip(images, self._checked(images, prompts), strict=True):
+        for image, prompt in zip(images, prompts_of(images, prompts), strict=True):
             inputs = self._inputs(image[None], [prompt], REFLECTION)
             out = self.model.generate(
                 **inputs,
@@ -112,31 +167,32 @@ class AnyVlm:
             written = out.sequences[0, inputs["input_ids"].shape[1] :]
             ends = self.model.generation_config.eos_token_id
             complete = len(written) < ANSWER_TOKENS or int(written[-1]) in (ends if isinstance(ends, list) else [ends])
-            text = self.processor.tokenizer.decode(written, skip_special_tokens=True)
+            text = self.processor.tokenizer.batch_decode(written[None], skip_special_tokens=True)[0]
             self.usage += Usage(tokens_judged=len(written))
-            found.append(Reflection(text.strip(), float(self._p_yes(out.logits[0].float())), complete))
+            found.append(Reflection(text.strip(), float(self._p_yes(out.logits[0])), complete))
         return found
 
     def _p_yes(self, last: Tensor) -> Tensor:
-        logits = [last[:, words].logsumexp(1) for words in self._words]
-        return torch.sigmoid(logits[0] - logits[1]).cpu()
+        """P(yes) (B,) of logits (B, V)."""
+        return p_yes(last[:, self._yes], last[:, self._no])
 
     @torch.no_grad()
     def _ask(self, images: Tensor, prompts: list[str], question: Question) -> Tensor:
         inputs = self._inputs(images, prompts, question)
-        return self._p_yes(self.model(**inputs, **self._last, use_cache=False).logits[:, -1].float())
+        return self._p_yes(self.model(**inputs, **self._last, use_cache=False).logits[:, -1])
 
-    def _inputs(self, images: Tensor, prompts: list[str], question: Question) -> Any:
+    def _inputs(self, images: Tensor, prompts: list[str], question: Question) -> "BatchFeature":
         """Lay out a request and count it."""
         inputs = self._laid_out(images, prompts, question).to(self.device, self.model.dtype)
         self.usage += Usage(judge_calls=len(prompts), tokens_judged=int(inputs["attention_mask"].sum()))
         return inputs
 
-    def _laid_out(self, images: Tensor, prompts: list[str], question: Question) -> Any:
+    def _laid_out(self, images: Tensor, prompts: list[str], question: Question) -> "BatchFeature":
+        """The inputs of a request, on the CPU; UsageError for a prompt that cannot be asked about."""
         question = self.habits.said(question)
         levels = (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
         pictures = [Image.fromarray(picture) for picture in levels]
-        inputs: Any = self.processor.apply_chat_template(
+        inputs = self.processor.apply_chat_template(
             [self._chat(question, prompt, picture) for prompt, picture in zip(prompts, pictures, strict=True)],
             add_generation_prompt=True,
             tokenize=True,
@@ -144,29 +200,20 @@ class AnyVlm:
             return_tensors="pt",
             processor_kwargs={"padding": True, "padding_side": "left"},
         )
-        answer = ANSWER_TOKENS if question.name == REFLECTION.name else 0
-        check_room(int(inputs["attention_mask"].sum(1).max()) + answer, self.model.config.get_text_config())
+        check_room(question, int(inputs["attention_mask"].sum(1).max()), self.model.config.get_text_config())
         return inputs
 
-    def _chat(self, question: Question, prompt: str, picture: Image.Image) -> list[dict[str, Any]]:
+    def _chat(self, question: Question, prompt: str, picture: Image.Image) -> list[Message]:
         """Return the messages of a question; one that follows another stands behind that one's yes."""
         refuse_marks(prompt, self._marks)
-        text = {"type": "text", "text": question.about(prompt).strip()}
+        text: dict[str, str | Image.Image] = {"type": "text", "text": question.about(prompt).strip()}
         if question.follows is None:
             return [{"role": "user", "content": [{"type": "image", "image": picture}, text]}]
-        yes = {"role": "assistant", "content": [{"type": "text", "text": "yes"}]}
+        yes: Message = {"role": "assistant", "content": [{"type": "text", "text": "yes"}]}
         return [*self._chat(question.follows, prompt, picture), yes, {"role": "user", "content": [text]}]
 
-    def _spellings(self, word: str) -> list[int]:
-        spellings = [blank + spelling for blank in ("", " ") for spelling in (word, word.capitalize())]
-        pieces = [self.processor.tokenizer(text, add_special_tokens=False).input_ids for text in spellings]
-        single = sorted({piece[0] for piece in pieces if len(piece) == 1})
-        if not single:
-            raise ImagecotError(f"the verifier's tokenizer has no single token for {word!r}; use another tokenizer.")
-        return single
 
-
-def is_vlm(config: Mapping[str, Any]) -> bool:
+def is_vlm(config: Mapping[str, JSON]) -> bool:
     """Whether transformers has a model that answers in text to images for this config.json."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -174,12 +221,12 @@ def is_vlm(config: Mapping[str, Any]) -> bool:
     return isinstance(kind, str) and kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 
-def load_processor(folder: Path) -> Any:
+def load_processor(folder: Path) -> Processor:
     """Load the processor of a checkpoint folder; ImagecotError where it is missing or has no chat template."""
     from transformers import AutoProcessor
 
     with foreign(f"the processor in {folder} cannot be read", "copy its files too"):
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        processor: Processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise ImagecotError(f"the processor in {folder} does not read both text and images; copy its files too.")
     if not getattr(processor, "chat_template", None):

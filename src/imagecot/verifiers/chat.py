@@ -5,10 +5,13 @@ included.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from imagecot.contracts.questions import QUESTIONS, Question
+from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
 from imagecot.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 CHAT_START = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 CHAT_ASK = "<|im_end|>\n<|im_start|>assistant\n"
@@ -63,8 +66,12 @@ def refuse_marks(prompt: str, marks: Sequence[str]) -> None:
         raise UsageError(f"the prompt {what}; write what the image shall show in plain words.")
 
 
-def check_room(tokens: int, text_config: Any) -> None:
-    """Raise UsageError where a question with its image has more tokens than the language model has positions."""
+def check_room(question: Question, tokens: int, text_config: "PreTrainedConfig") -> None:
+    """Raise UsageError where a question of so many tokens leaves no room in the language model's positions.
+
+    tokens  those of the image among them; the answer to the reflection question needs room too
+    """
+    tokens += ANSWER_TOKENS if question.name == REFLECTION.name else 0
     positions = getattr(text_config, "max_position_embeddings", None)
     if isinstance(positions, int) and tokens > positions:
         raise UsageError(

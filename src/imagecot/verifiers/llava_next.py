@@ -7,20 +7,20 @@ of these checkpoints in the same words (`RELEASED`), and shows it one view of th
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
 
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.foreign import check_sizes, foreign
 from imagecot.verifiers.chat import RELEASED_CLARITY, RELEASED_POTENTIAL
 from imagecot.weights import load_state_dict
 
 # `mm_vision_tower`: the sizes, which config.json does not repeat. LLaVA-NeXT deletes the last of 27 layers.
-TOWERS: dict[str, dict[str, Any]] = {
+TOWERS: dict[str, dict[str, int]] = {
     "google/siglip-so400m-patch14-384": {
         "hidden_size": 1152,
         "intermediate_size": 4304,
@@ -49,12 +49,14 @@ _MOST_BEYOND = 10_000  # rows by which the image's id may lie behind the vocabul
 RELEASED = {question.name: question.template for question in (RELEASED_CLARITY, RELEASED_POTENTIAL)}
 
 
-def is_llava_next(config: Mapping[str, Any]) -> bool:
+def is_llava_next(config: Mapping[str, JSON]) -> bool:
     """Whether this config.json is LLaVA-NeXT's; its model_type may be llava_qwen, llava or another."""
     return "mm_vision_tower" in config
 
 
-def read(folder: Path, values: Mapping[str, Any], dtype: torch.dtype) -> tuple[LlavaOnevisionConfig, dict[str, Tensor]]:
+def read(
+    folder: Path, values: Mapping[str, JSON], dtype: torch.dtype
+) -> tuple[LlavaOnevisionConfig, dict[str, Tensor]]:
     """Return the configuration and the tensors of a checkpoint folder in the form of transformers.
 
     values  its config.json
@@ -70,10 +72,11 @@ def read(folder: Path, values: Mapping[str, Any], dtype: torch.dtype) -> tuple[L
     return config, state
 
 
-def translate(values: Mapping[str, Any], source: str | Path) -> LlavaOnevisionConfig:
+def translate(values: Mapping[str, JSON], source: str | Path) -> LlavaOnevisionConfig:
     """Return transformers' configuration for a config.json of LLaVA-NeXT; `source` is named in errors."""
+    tower = str(values.get("mm_vision_tower"))
     for field, fits, needed in (
-        ("mm_vision_tower", str(values.get("mm_vision_tower")) in TOWERS, " or ".join(TOWERS)),
+        ("mm_vision_tower", tower in TOWERS, " or ".join(TOWERS)),
         ("mm_projector_type", values.get("mm_projector_type") == "mlp2x_gelu", "mlp2x_gelu"),
         # With "unpad" the newline row ends a single view; without, there is none.
         ("mm_patch_merge_type", "unpad" in str(values.get("mm_patch_merge_type")), "spatial_unpad"),
@@ -84,13 +87,13 @@ def translate(values: Mapping[str, Any], source: str | Path) -> LlavaOnevisionCo
                 f"{needed}; pass a checkpoint like lmms-lab/llava-onevision-qwen2-7b-ov."
             )
     with foreign(f"{source} is no LLaVA-OneVision by its config.json"):
-        text = Qwen2Config(**{name: values[name] for name in _TEXT if name in values})
+        text = Qwen2Config.from_dict({name: values[name] for name in _TEXT if name in values})
     # The reference marks the image by -200; here it needs an id that no text has, by default a new one.
     image = values.get("image_token_index", text.vocab_size)
     if type(image) is not int or not 0 <= image <= text.vocab_size + _MOST_BEYOND:
         raise ImagecotError(f"{source} has image_token_index {str(image)[:60]!r} in its config.json, which is no id.")
     return LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(vision_use_head=False, **TOWERS[values["mm_vision_tower"]]),
+        vision_config=SiglipVisionConfig.from_dict({"vision_use_head": False, **TOWERS[tower]}),
         text_config=text,
         image_token_index=image,
         video_token_index=image + 1,
@@ -112,7 +115,7 @@ def module_names(names: Iterable[str], source: str | Path) -> dict[str, str]:
     return found
 
 
-def _fit_vocabulary(config: Any, state: dict[str, Tensor]) -> None:
+def _fit_vocabulary(config: LlavaOnevisionConfig, state: dict[str, Tensor]) -> None:
     """Let the vocabulary have the rows of the tensors, and one for the image's id.
 
     7B checkpoints have 152064 rows (152128 when converted by transformers) for a tokenizer of 151646 entries, and
@@ -124,4 +127,4 @@ def _fit_vocabulary(config: Any, state: dict[str, Tensor]) -> None:
         if name in state and len(state[name]) <= image:
             state[name] = F.pad(state[name], (0, 0, 0, image + 1 - len(state[name])))
     if _TABLES[0] in state:
-        config.text_config.vocab_size = len(state[_TABLES[0]])
+        config.get_text_config().vocab_size = len(state[_TABLES[0]])

@@ -5,18 +5,20 @@ position the rows of the head that spell yes or no.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache, LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
 
 from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import ImagecotError
 from imagecot.memory import available_bytes, in_parts
+from imagecot.verifiers.answers import continued, marks_of, p_yes, prompts_of, spellings
 from imagecot.verifiers.chat import (
     ANSWER_TOKENS,
     ANSWERED_YES,
@@ -32,25 +34,39 @@ from imagecot.verifiers.vision import encode, prepare
 from imagecot.verifiers.wording import Habits
 
 _BYTES = 1 << 31
+Layers = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values (B, heads, L, D) of each layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What a verifier has read of B conversations, so that it reads it once: keys and values, and the mask (B, L)."""
+
+    layers: Layers
+    mask: Tensor
 
 
 class LlavaOnevisionVerifier:
     """A verifier around transformers' `LlavaOnevisionForConditionalGeneration` and its tokenizer.
 
     P(yes) is the softmax over two logits: log-sum-exp over the spellings "yes" and "Yes", and the same for
-    no; a spelling that is no single token of the tokenizer does not take part. Conversations keep in `own` the keys and
-    values of each layer, and the mask (B, L) of the tokens that were read.
+    no; a spelling that is no single token of the tokenizer does not take part. Conversations have a `Read` in `own`.
 
     habits  how it asks in its own words and likes to be searched with
     """
 
-    def __init__(self, model: Any, tokenizer: Any, habits: Habits | None = None) -> None:
+    def __init__(
+        self,
+        model: LlavaOnevisionForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        habits: Habits | None = None,
+    ) -> None:
         self.model, self.tokenizer, self.habits = model.eval(), tokenizer, habits or Habits()
         self.usage = Usage()
         self._image = model.config.image_token_index
         self._start = self._tokens(CHAT_START)
-        self._marks = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
-        self._words = [self._spellings(word) for word in ("yes", "no")]
+        self._marks = marks_of(tokenizer)
+        self._yes, self._no = spellings(tokenizer, "yes"), spellings(tokenizer, "no")
         # A small tokenizer has whole turns as tokens, which begin with the end of the one before.
         self._ends = [i for i, t in tokenizer.added_tokens_decoder.items() if str(t).startswith(CHAT_END)]
 
@@ -60,12 +76,12 @@ class LlavaOnevisionVerifier:
         return self.model.device
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, JSON]:
         """The number format, and the wording where that is not the paper's."""
-        return self.habits.settings(str(self.model.dtype).removeprefix("torch."))
+        return self.habits.settings(self.model.dtype)
 
     @property
-    def advice(self) -> Mapping[str, Mapping[str, Any]]:
+    def advice(self) -> Mapping[str, Mapping[str, JSON]]:
         """The settings that it likes to be searched with, by the names of searches."""
         return self.habits.advice
 
@@ -86,13 +102,13 @@ class LlavaOnevisionVerifier:
         question = self.habits.said(question)
         if after is None:
             return self._first(images, prompts, question, keep=False)[0]
-        if question.follows != after.question:
-            raise UsageError(f"{question.name} is no follow-up of {after.question.name}; ask it without `after`.")
-        return self._follow(question, after)
+        return self._follow(question, continued(after, question, Read))
 
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
-        return self._first(images, prompts, self.habits.said(question), keep=True)
+        question = self.habits.said(question)
+        answers, read = self._first(images, prompts, question, keep=True)
+        return answers, Conversation(question, read)
 
     @torch.no_grad()
     def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
@@ -109,8 +125,7 @@ class LlavaOnevisionVerifier:
         """The ids behind the image when a question is asked from scratch; UsageError for a prompt that cannot be."""
         refuse_marks(prompt, self._marks)
         ids = self._tokens(conversation(self.habits.said(question), prompt))
-        answer = ANSWER_TOKENS if question.name == REFLECTION.name else 0
-        check_room(len(self._start) + self._rows + len(ids) + answer, self.model.config.text_config)
+        check_room(question, len(self._start) + self._rows + len(ids), self.model.config.text_config)
         return ids
 
     @property
@@ -138,11 +153,11 @@ class LlavaOnevisionVerifier:
         embeds: Tensor = self.model.model.language_model.embed_tokens(ids)
         return embeds.masked_scatter((ids == self._image)[..., None], rows.to(embeds.dtype))
 
-    def state(self, embeds: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+    def state(self, embeds: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
         """The last position's state (B, D); arguments as of `states`."""
         return self.states(embeds, mask, cache)[:, -1]
 
-    def states(self, embeds: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+    def states(self, embeds: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
         """States (B, n, D) of embeds (B, n, D) behind the keys and values `cache`; mask covers both."""
         position = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
         states: Tensor = self.model.model.language_model(
@@ -157,66 +172,63 @@ class LlavaOnevisionVerifier:
     @property
     def words(self) -> tuple[int, int]:
         """The ids of the first spellings of yes and no that are single tokens: what fine-tuning teaches to say."""
-        return self._words[0][0], self._words[1][0]
+        return self._yes[0], self._no[0]
 
     def _ask_all(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Tensor]:
         """Check a request, count it, and lay it out: ids and mask (B, L)."""
-        if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
-            raise UsageError(
-                f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
-                f"and {len(prompts)} prompts."
-            )
-        texts = [self.text(question, prompt) for prompt in prompts]
-        if len(texts) < len(images):
-            texts = texts * len(images)
-        ids, mask = self.layout(texts)
-        self.usage += Usage(judge_calls=len(texts), tokens_judged=int(mask.sum()))
+        prompts = prompts_of(images, prompts)
+        texts = {prompt: self.text(question, prompt) for prompt in dict.fromkeys(prompts)}
+        ids, mask = self.layout([texts[prompt] for prompt in prompts])
+        self.usage += Usage(judge_calls=len(prompts), tokens_judged=int(mask.sum()))
         return ids, mask
 
     @torch.no_grad()
-    def _first(self, images: Tensor, prompts: list[str], question: Question, keep: bool) -> tuple[Tensor, Any]:
+    def _first(self, images: Tensor, prompts: list[str], question: Question, keep: bool) -> tuple[Tensor, Read]:
+        """P(yes) (B,), and what was read; without keys and values if they are not to be kept."""
         ids, mask = self._ask_all(images, prompts, question)
 
-        def read(part: slice) -> tuple[Tensor, Any]:
-            return self._read(self.embed(images[part], ids[part]), mask[part], None, keep)
+        def read(part: slice) -> tuple[Tensor, Layers]:
+            return self._read(self.embed(images[part], ids[part]), mask[part], (), keep)
 
         parts = in_parts(read, len(ids), self._micro_batch(ids.shape[1]))
-        read_before = Conversation(question, (_concatenate([cache for _, cache in parts]), mask)) if keep else None
-        return torch.cat([torch.empty(0), *(answers for answers, _ in parts)]), read_before
+        answers = torch.cat([torch.empty(0), *(answers for answers, _ in parts)])
+        return answers, Read(_concatenate([layers for _, layers in parts]), mask)
 
     @torch.no_grad()
-    def _follow(self, question: Question, after: Conversation) -> Tensor:
+    def _follow(self, question: Question, after: Read) -> Tensor:
+        """P(yes) (B,) to a question behind what was read and its yes."""
         text = torch.tensor(self._tokens(ANSWERED_YES + turn(question, "")), device=self.device)
-        past, mask = after.own
-        n = len(mask)
+        n = len(after.mask)
         embeds = self.model.model.language_model.embed_tokens(text).expand(n, -1, -1)
-        mask = F.pad(mask, (0, len(text)), value=True)
+        mask = F.pad(after.mask, (0, len(text)), value=True)
 
         def read(part: slice) -> Tensor:
-            cache = tuple((keys[part], values[part]) for keys, values in past)
-            return self._read(embeds[part], mask[part], cache, keep=False)[0]
+            past = tuple((keys[part], values[part]) for keys, values in after.layers)
+            return self._read(embeds[part], mask[part], past, keep=False)[0]
 
         answers = in_parts(read, n, self._micro_batch(mask.shape[1]))
         self.usage += Usage(judge_calls=n, tokens_judged=n * len(text))
         return torch.cat([torch.empty(0), *answers])
 
-    def _read(self, embeds: Tensor, mask: Tensor, past: Any, keep: bool) -> tuple[Tensor, Any]:
-        """P(yes) (B,) at the end of embeds (B, n, D) behind the keys and values `past`; mask covers both."""
-        cache: Any = DynamicCache() if keep or past else None
-        for layer, (keys, values) in enumerate(past or ()):
+    def _read(self, embeds: Tensor, mask: Tensor, past: Layers, keep: bool) -> tuple[Tensor, Layers]:
+        """P(yes) (B,) at the end of embeds (B, n, D) behind the keys and values `past`; mask covers both.
+
+        keep  whether the keys and values of all that was read are returned too
+        """
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(past):
             cache.update(keys, values, layer)
-        p_yes = self._p_yes(self.state(embeds, mask, cache))
-        return p_yes, tuple((layer.keys, layer.values) for layer in cache.layers) if keep else None
+        answers = self._p_yes(self.state(embeds, mask, cache if keep or past else None))
+        return answers, tuple((keys, values) for keys, values, *_ in cache) if keep else ()
 
     def _p_yes(self, state: Tensor) -> Tensor:
         """P(yes) (B,) of an answer that begins at states (B, D)."""
         head = self.model.lm_head.weight
-        logits = [(state @ head[words].T).float().logsumexp(1) for words in self._words]
-        return torch.sigmoid(logits[0] - logits[1]).cpu()
+        return p_yes(state @ head[self._yes].T, state @ head[self._no].T)
 
     def _write(self, embeds: Tensor, mask: Tensor) -> list[Reflection]:
         """Write an answer behind each row of embeds (B, n, D), the surest token each time."""
-        cache: Any = DynamicCache()
+        cache = DynamicCache()
         ends = torch.tensor(self._ends, device=embeds.device)
         going = torch.ones(len(embeds), dtype=torch.bool, device=embeds.device)
         rows: list[list[int]] = [[] for _ in embeds]
@@ -241,13 +253,6 @@ class LlavaOnevisionVerifier:
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def _spellings(self, word: str) -> list[int]:
-        pieces = [self._tokens(spelling) for spelling in (word, word.capitalize())]
-        single = [piece[0] for piece in pieces if len(piece) == 1]
-        if not single:
-            raise ImagecotError(f"the verifier's tokenizer has no single token for {word!r}; use another tokenizer.")
-        return single
-
     def _micro_batch(self, width: int) -> int:
         """How many rows of `width` tokens fit in memory at once."""
         text = self.model.config.text_config
@@ -258,7 +263,7 @@ class LlavaOnevisionVerifier:
         return max(1, budget // (width * numbers * self.model.dtype.itemsize))
 
 
-def check_image(model: Any, tokenizer: Any) -> None:
+def check_image(model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ImagecotError where config.json says of the image what cannot be, though the model would answer."""
     image, marked = model.config.image_token_index, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     text = image < len(tokenizer) and image != marked
@@ -273,7 +278,7 @@ def check_image(model: Any, tokenizer: Any) -> None:
         )
 
 
-def _concatenate(caches: list[Any]) -> tuple[tuple[Tensor, Tensor], ...]:
+def _concatenate(caches: list[Layers]) -> Layers:
     """One cache of all rows from the caches of micro-batches."""
     layers = zip(*caches, strict=True)
     return tuple((torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts])) for parts in layers)

@@ -1,32 +1,33 @@
 """Loading verifiers: model, tokenizer or processor, and how the checkpoint likes to be searched with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
+from torch import nn
+from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
 
 from imagecot.adapters import merge
 from imagecot.checkpoint import CONFIG, read_config
 from imagecot.contracts.questions import ORM
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.families import Checkpoint
 from imagecot.foreign import NO_LENGTH, first, foreign, load_model
 from imagecot.foreign import load_tokenizer as load_any_tokenizer
-from imagecot.precision import as_device, loaded_as, quantize
+from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
 from imagecot.search_config import defaults_of
 from imagecot.verifiers import llava_next
-from imagecot.verifiers.any_vlm import AnyVlm, is_vlm, load_processor
+from imagecot.verifiers.any_vlm import AnyVlm, VisionLanguageModel, is_vlm, load_processor
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier, check_image
 from imagecot.verifiers.wording import Habits, worded
 
 _PROBED = 10**9  # weights of a verifier that is asked a question for a try on a CPU, where a larger one takes minutes
 _TOGETHER = f"see that {CONFIG} and the tokenizer belong to the weights"
 
-Device = str | torch.device | None
-Dtype = torch.dtype | str | None
-Build = Callable[[Any, Path, Habits], Any]
+Made = TypeVar("Made", LlavaOnevisionVerifier, AnyVlm)
 
 
 def load_llava(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> LlavaOnevisionVerifier:
@@ -36,13 +37,13 @@ def load_llava(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> LlavaOne
     cannot answer a question.
     """
 
-    def build(model: Any, folder: Path, habits: Habits) -> LlavaOnevisionVerifier:
+    def build(model: nn.Module, folder: Path, habits: Habits) -> LlavaOnevisionVerifier:
+        assert isinstance(model, LlavaOnevisionForConditionalGeneration)  # as the family of the checkpoint says
         tokenizer = _load_tokenizer(folder)
         check_image(model, tokenizer)
         return LlavaOnevisionVerifier(model, tokenizer, habits)
 
-    found: LlavaOnevisionVerifier = _load(checkpoint, device, dtype, build)
-    return found
+    return _load(checkpoint, device, dtype, build)
 
 
 def load_any_vlm(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> AnyVlm:
@@ -51,15 +52,18 @@ def load_any_vlm(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> AnyVlm
     if not is_vlm(read_config(folder)):
         raise UsageError(f"{folder} is not a vision-language checkpoint by its config.json; pass a verifier.")
 
-    def build(model: Any, folder: Path, habits: Habits) -> AnyVlm:
+    def build(model: nn.Module, folder: Path, habits: Habits) -> AnyVlm:
+        if not isinstance(model, VisionLanguageModel):
+            raise ImagecotError(f"{folder} holds a model that writes no answers; pass another verifier.")
         return AnyVlm(model, load_processor(folder), habits)
 
-    found: AnyVlm = _load(checkpoint, device, dtype, build)
-    return found
+    return _load(checkpoint, device, dtype, build)
 
 
-def _load(checkpoint: Checkpoint, device: Device, dtype: Dtype, build: Build) -> Any:
-    """Load the model, build a verifier around it, merge the adapters, and see that it answers."""
+def _load(
+    checkpoint: Checkpoint, device: Device, dtype: Dtype, build: Callable[[nn.Module, Path, Habits], Made]
+) -> Made:
+    """Load the model, merge the adapters, build a verifier around it, and see that it answers."""
     device = as_device(device)
     number_format = loaded_as(dtype, device)
     base, *adapters = checkpoint.parts
@@ -67,18 +71,18 @@ def _load(checkpoint: Checkpoint, device: Device, dtype: Dtype, build: Build) ->
     precision = "int8" if dtype == "int8" else str(number_format).removeprefix("torch.")
     released = llava_next.RELEASED if llava_next.is_llava_next(values) else {}
     habits = Habits(precision, worded(released | dict(said.questions)), said.searches)
-    model: Any = _load_model(base, values, number_format).to(device)
+    model = _load_model(base, values, number_format).to(device)
+    for folder in adapters:
+        model = merge(model, folder)
+    if dtype == "int8":
+        model.model = quantize(model.get_submodule("model"))
     with foreign(f"{base} is no verifier", _TOGETHER):
         verifier = build(model, base, habits)
-    for folder in adapters:
-        verifier.model = merge(verifier.model, folder)
-    if dtype == "int8":
-        verifier.model.model = quantize(verifier.model.model)
     _try(verifier, base)
     return verifier
 
 
-def _try(verifier: Any, folder: Path) -> None:
+def _try(verifier: LlavaOnevisionVerifier | AnyVlm, folder: Path) -> None:
     """Ask a question about a grey image; ImagecotError where that fails, which then is the checkpoint's fault.
 
     What config.json, tokenizer and processor say may go together with the weights and not with each other.
@@ -92,32 +96,35 @@ def _try(verifier: Any, folder: Path) -> None:
     verifier.usage = Usage()
 
 
-def _load_model(folder: Path, values: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
-    from transformers import AutoModelForImageTextToText, LlavaOnevisionForConditionalGeneration
+def _load_model(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype) -> nn.Module:
+    """The model of a folder whose tensors fit; `values` are its config.json."""
+    from transformers import AutoModelForImageTextToText
 
     if llava_next.is_llava_next(values):
         config, state = llava_next.read(folder, values, dtype)
-        given = {"config": config, "state_dict": state}
-        model, report = load_model(LlavaOnevisionForConditionalGeneration, folder, dtype, **given)
+        model, report = load_model(
+            LlavaOnevisionForConditionalGeneration, folder, dtype, config=config, state_dict=state
+        )
     else:
         model, report = load_model(AutoModelForImageTextToText, folder, dtype)
     # Of the many other families some publish tensors that their model leaves alone.
     ours = isinstance(model, LlavaOnevisionForConditionalGeneration)
     problems = [
-        f"{what} {len(report[key])} tensor(s), such as {first(report[key])}"
-        for what, key in (
-            ("lack", "missing_keys"),
-            ("have unknown", "unexpected_keys"),
-            ("misfit", "mismatched_keys"),
+        f"{what} {len(names)} tensor(s), such as {first(names)}"
+        for what, names in (
+            ("lack", report.missing),
+            ("have unknown", report.unexpected if ours else ()),
+            ("misfit", report.mismatched),
         )
-        if report.get(key) and (ours or key != "unexpected_keys")
+        if names
     ]
     if problems:
         raise ImagecotError(f"the weights in {folder} do not fit its config.json: they {'; they '.join(problems)}.")
     return model
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder; ImagecotError where it cannot be read."""
     from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
     names = {file.name for file in folder.iterdir()}
@@ -129,6 +136,6 @@ def _load_tokenizer(folder: Path) -> Any:
     with foreign(f"the tokenizer in {folder} cannot be read", "copy it again"):
         if "tokenizer.json" in names:
             return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-        tokenizer: Any = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
         tokenizer.model_max_length = NO_LENGTH
         return tokenizer

@@ -1,10 +1,13 @@
 """The image side of LLaVA-OneVision: one view, encoded once."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from transformers import LlavaOnevisionForConditionalGeneration
 
 # What the reference pads with: int(255 * SigLIP's mean of 0.5).
 _GREY = 127 / 255
@@ -60,7 +63,7 @@ def _to_levels(sums: Tensor) -> Tensor:
     return ((sums + _ONE / 2) / _ONE).floor().clamp(0, 255)
 
 
-def encode(model: Any, pixels: Tensor) -> Tensor:
+def encode(model: "LlavaOnevisionForConditionalGeneration", pixels: Tensor) -> Tensor:
     """Turn pixels (B, 3, S, S) in [-1, 1] into rows (B, (S / patch)² + 1, D) of the language model.
 
     The features are those of `vision_feature_layer` before the last layer norm (layers behind it do not run),

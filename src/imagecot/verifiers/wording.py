@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from imagecot.contracts.questions import QUESTIONS, Question
+from imagecot.contracts.values import JSON
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Habits:
 
     precision: str | None = None
     wording: Mapping[Question, Question] = field(default_factory=dict)
-    advice: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    advice: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
 
     def said(self, question: Question) -> Question:
         """The question in the wording of this verifier; one that follows another follows it as it was asked."""
@@ -26,10 +30,15 @@ class Habits:
             return self.wording[question]
         return replace(question, follows=self.said(question.follows)) if question.follows else question
 
-    def settings(self, precision: str) -> dict[str, Any]:
-        """The settings of a verifier whose weights are of a number format; with the wording if it has its own."""
-        own = {asked.name: said.template for asked, said in self.wording.items() if said.template != asked.template}
-        return {"precision": self.precision or precision} | ({"questions": own} if own else {})
+    def settings(self, dtype: "torch.dtype") -> dict[str, JSON]:
+        """The settings of a verifier whose weights are of a type: the number format, and its own wording if any."""
+        precision = self.precision or str(dtype).removeprefix("torch.")
+        return {"precision": precision} | ({"questions": self.templates} if self.templates else {})
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """Its own wording, by the names of the questions that it asks otherwise than the paper."""
+        return {asked.name: said.template for asked, said in self.wording.items() if said.template != asked.template}
 
 
 def worded(templates: Mapping[str, str]) -> dict[Question, Question]:

@@ -1,0 +1,63 @@
+"""What all verifiers around a vision-language model share: yes and no as tokens, P(yes), and what a request must be."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from imagecot.contracts.questions import Question
+from imagecot.contracts.verifier import Conversation
+from imagecot.errors import ImagecotError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Own = TypeVar("Own")
+
+
+def spellings(tokenizer: "PreTrainedTokenizerBase", word: str, before: Sequence[str] = ("",)) -> list[int]:
+    """The ids of a word, small and capitalized, that are single tokens.
+
+    before  what may stand before it, such as a blank
+
+    ImagecotError where there is none.
+    """
+    texts = [start + spelling for start in before for spelling in (word, word.capitalize())]
+    pieces = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+    single = list(dict.fromkeys(piece[0] for piece in pieces if len(piece) == 1))
+    if not single:
+        raise ImagecotError(f"the verifier's tokenizer has no single token for {word!r}; use another tokenizer.")
+    return single
+
+
+def p_yes(yes: Tensor, no: Tensor) -> Tensor:
+    """P(yes) (B,) of logits of the spellings of yes (B, Y) and no (B, N): the softmax over their log-sum-exps."""
+    return torch.sigmoid(yes.float().logsumexp(1) - no.float().logsumexp(1)).cpu()
+
+
+def marks_of(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """The special tokens that steer a chat."""
+    return [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+
+
+def prompts_of(images: Tensor, prompts: list[str]) -> list[str]:
+    """A prompt for each of images (B, 3, H, W), given as many or one for all; UsageError for other shapes."""
+    if images.ndim != 4 or images.shape[1] != 3 or len(prompts) not in (1, len(images)):
+        raise UsageError(
+            f"a verifier takes images (B, 3, H, W) and B prompts or one, got {tuple(images.shape)} "
+            f"and {len(prompts)} prompts."
+        )
+    return prompts if len(prompts) == len(images) else prompts * len(images)
+
+
+def continued(after: Conversation, question: Question, kind: type[Own]) -> Own:
+    """What a conversation keeps of each image, for a question that continues it.
+
+    UsageError where the question continues another one, or the conversation is another verifier's.
+    """
+    if question.follows != after.question:
+        raise UsageError(f"{question.name} is no follow-up of {after.question.name}; ask it without `after`.")
+    if not isinstance(after.own, kind):
+        raise UsageError("this conversation is another verifier's; begin one with the verifier that is asked.")
+    return after.own
