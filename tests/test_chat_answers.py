@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from imagecot.curation.chat_model import ChatModel
-from imagecot.curation.dataset import RankingData, make_row, read_rows
+from imagecot.curation.dataset import RankingData, ranking_row, read_rows
 from imagecot.curation.reasons import reasons_of
 from imagecot.endpoints import KEY, Endpoint
 from imagecot.errors import ImagecotError, UsageError
@@ -21,7 +21,9 @@ RED_CUP, APPLE = colors_metadata("cup", "red"), single_object_metadata("apple")
 
 def row(metadata, seed: int, label: bool):
     image = torch.full((3, 8, 8), 0.05 * (seed % 20))
-    return make_row(metadata, "orm", image, 6, 6, seed, label, None, torch.tensor([1, 2, 3, seed]))
+    return ranking_row(
+        metadata, "orm", image, step=6, steps=6, seed=seed, label=label, codes=torch.tensor([1, 2, 3, seed])
+    )
 
 
 ROWS = [row(APPLE if k % 2 else RED_CUP, k, k > 7) for k in range(10)]
@@ -146,7 +148,7 @@ def curate(tmp_path, imagecot, monkeypatch):
 def test_parts_become_the_text_of_the_parts(curate, tmp_path):
     with server(says([{"type": "text", "text": "The fourth cup is missing."}])) as there:
         assert curate(there.url)[0] == 0
-    assert {r["reasons"] for r in read_rows(tmp_path / "r") if r["label"] == "no"} == {"The fourth cup is missing."}
+    assert {r.reasons for r in read_rows(tmp_path / "r") if r.label == "no"} == {"The fourth cup is missing."}
 
 
 def test_refusals_only_are_one_sentence_and_no_folder(curate, tmp_path):

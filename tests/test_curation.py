@@ -1,7 +1,7 @@
 """Curation: labels redone by hand, proportions, separation from the tests, bad rows, interruption."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from imagecot.curation.dataset import RankingData, curate, read_rows
 from imagecot.curation.label import Labeller, balanced, scaled
 from imagecot.curation.pairs import make_pairs
 from imagecot.curation.prompts import everyday_objects, prompts_of
+from imagecot.curation.schema import CorrectionRow
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import TASKS, load_benchmark_prompts, single_object_metadata, training_prompts
 from imagecot.images import from_png
@@ -56,7 +57,7 @@ def finals(prompt: str, count: int, seed: int) -> list[Tensor]:
 
 def middle(count: int, seed: int) -> float:
     """A brightness that half of the final images exceed."""
-    levels = sorted(float(image.mean()) for m in PROMPTS for image in finals(m["prompt"], count, seed))
+    levels = sorted(float(image.mean()) for m in PROMPTS for image in finals(m.prompt, count, seed))
     return (levels[len(levels) // 2 - 1] + levels[len(levels) // 2]) / 2
 
 
@@ -68,21 +69,21 @@ def test_orm_labels_are_the_scorers():
     made = labeller()
     rows = list(made.orm(PROMPTS))
     assert len(rows) == 12
-    assert {row["label"] for row in rows} == {"yes", "no"}
+    assert {row.label for row in rows} == {"yes", "no"}
     for metadata in PROMPTS:
-        own = [row for row in rows if row["prompt"] == metadata["prompt"]]
-        levels = [float(image.mean()) for image in finals(metadata["prompt"], 4, 1)]
-        assert [row["label"] for row in own] == ["yes" if v > made.detector.above else "no" for v in levels]
-        assert [row["seed"] for row in own] == path_seeds(prompt_seed(1, metadata["prompt"]), 4).tolist()
-        assert {(row["step"], row["steps"], row["question"]) for row in own} == {(STEPS, STEPS, "orm")}
+        own = [row for row in rows if row.prompt == metadata.prompt]
+        levels = [float(image.mean()) for image in finals(metadata.prompt, 4, 1)]
+        assert [row.label for row in own] == ["yes" if v > made.detector.above else "no" for v in levels]
+        assert [row.seed for row in own] == path_seeds(prompt_seed(1, metadata.prompt), 4).tolist()
+        assert {(row.step, row.steps, row.question) for row in own} == {(STEPS, STEPS, "orm")}
 
 
 def test_prm_labels_are_those_of_four_continuations():
     made = labeller()
     rows = list(made.prm(PROMPTS[:1]))
-    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert [row.step for row in rows] == list(range(1, STEPS + 1))
     generator = tiny_generator(steps=STEPS)
-    paths = generator.start([PROMPTS[0]["prompt"]], path_seeds(prompt_seed(1, PROMPTS[0]["prompt"]), 1))
+    paths = generator.start([PROMPTS[0].prompt], path_seeds(prompt_seed(1, PROMPTS[0].prompt), 1))
     for row in rows:
         paths = generator.advance(paths)
         ends = []
@@ -91,69 +92,68 @@ def test_prm_labels_are_those_of_four_continuations():
             while not fork.finished:
                 fork = generator.advance(fork)
             ends.append(float(generator.preview(fork).mean()) > made.detector.above)
-        assert row["label"] == ("yes" if any(ends) else "no")
-    assert {row["question"] for row in rows} == {"prm"}
+        assert row.label == ("yes" if any(ends) else "no")
+    assert {row.question for row in rows} == {"prm"}
 
 
 def test_parm_has_three_subsets_in_the_papers_proportions():
     made = Labeller(tiny_generator(steps=STEPS), Bright(middle(40, 1)), 40, 40, 1)
     rows = list(made.parm(PROMPTS))
-    count = {name: sum(row["question"] == name for row in rows) for name in ("orm", "clarity", "potential")}
+    count = {name: sum(row.question == name for row in rows) for name in ("orm", "clarity", "potential")}
     assert count["orm"] == 120
     assert count["clarity"] == pytest.approx(0.6 * 120, abs=18)
     late, early = scaled(11, STEPS), scaled(10, STEPS)
-    after = sum(row["question"] == "potential" and row["step"] > late for row in rows)
+    after = sum(row.question == "potential" and row.step > late for row in rows)
     assert after == pytest.approx(0.4 * 120, abs=18)
     assert count["potential"] == 2 * 120 + after
-    final = {row["seed"]: row["label"] for row in rows if row["question"] == "orm"}
+    final = {row.seed: row.label for row in rows if row.question == "orm"}
     assert (late, early) == (4, 3)
     generator = tiny_generator(steps=STEPS)
     for row in rows:
-        if row["question"] == "potential":
-            assert row["label"] == final[row["seed"]]
-            assert scaled(6, STEPS) <= row["step"] < STEPS
-        elif row["question"] == "clarity":
-            assert row["label"] == ("yes" if row["step"] > late else "no")
-            assert row["step"] > late or row["step"] < early
-    clarity = next(row for row in rows if row["question"] == "clarity")
-    paths = generator.start([clarity["prompt"]], torch.tensor([clarity["seed"]]))
-    for _ in range(clarity["step"]):
+        if row.question == "potential":
+            assert row.label == final[row.seed]
+            assert scaled(6, STEPS) <= row.step < STEPS
+        elif row.question == "clarity":
+            assert row.label == ("yes" if row.step > late else "no")
+            assert row.step > late or row.step < early
+    clarity = next(row for row in rows if row.question == "clarity")
+    paths = generator.start([clarity.prompt], torch.tensor([clarity.seed]))
+    for _ in range(clarity.step):
         paths = generator.advance(paths)
     now = float(generator.preview(paths).mean()) > made.detector.above
-    assert clarity["agreement"] == ("yes" if now == (final[clarity["seed"]] == "yes") else "no")
+    assert clarity.agreement == ("yes" if now == (final[clarity.seed] == "yes") else "no")
 
 
 def test_redrawn_images_are_those_of_their_rejected_image_and_pair_among_themselves():
     groups = [
-        {"id": str(k), "prompt": m["prompt"], "metadata": json.dumps(m), "reasons": f"there is no {m['prompt']}.",
-         "rejected_codes": [k] * 16}
+        CorrectionRow(str(k), m.prompt, m.tag, m.text, f"there is no {m.prompt}.", 1, 2, [k] * 16, [k] * 16)
         for k, m in enumerate(PROMPTS * 4)
-    ]  # fmt: skip
+    ]
     made = Labeller(tiny_generator(steps=STEPS), Bright(0.5), 6, 6, 1)
     made.detector.above = middle_of_redraws(made, groups)
     rows = list(made.redraws(groups))
-    assert len({row["id"] for row in rows}) == len(rows) == 72
+    assert len({row.id for row in rows}) == len(rows) == 72
     for row in rows:
-        k = row["before_codes"][0]
-        assert row["prompt"] == groups[k]["prompt"]
-        assert row["told"] in ("", groups[k]["reasons"])
-        again = Correction(torch.tensor(row["before_codes"]), row["told"])
-        path = finish(made.generator, made.generator.correct([row["prompt"]], torch.tensor([row["seed"]]), [again]))
-        assert row["codes"] == path.codes[0].tolist()
-        assert row["label"] == ("yes" if float(made.generator.preview(path).mean()) > made.detector.above else "no")
-    silent = [row["told"] == "" for row in rows[::6]]
+        k = row.before_codes[0]
+        assert row.prompt == groups[k].prompt
+        assert row.told in ("", groups[k].reasons)
+        again = Correction(torch.tensor(row.before_codes), row.told)
+        path = finish(made.generator, made.generator.correct([row.prompt], torch.tensor([row.seed]), [again]))
+        assert row.codes == path.codes[0].tolist()
+        assert row.label == ("yes" if float(made.generator.preview(path).mean()) > made.detector.above else "no")
+    silent = [row.told == "" for row in rows[::6]]
     assert 0 < sum(silent) < 12  # about a quarter of the groups
     pairs = make_pairs(rows, seed=0, per_prompt=2)
-    label = {row["seed"]: (row["label"], row["before_codes"], row["told"]) for row in rows}
+    label = {row.seed: (row.label, row.before_codes, row.told) for row in rows}
     assert len(pairs) > len(PROMPTS)  # a rejected image counts, not a prompt
     for pair in pairs:
-        own = [pair["before_codes"], pair["told"]]
-        assert [label[pair["chosen_seed"]], label[pair["rejected_seed"]]] == [("yes", *own), ("no", *own)]
+        own = [pair.before_codes, pair.told]
+        assert [label[pair.chosen_seed], label[pair.rejected_seed]] == [("yes", *own), ("no", *own)]
 
 
-def middle_of_redraws(made: Labeller, groups: list[dict]) -> float:
+def middle_of_redraws(made: Labeller, groups: list[CorrectionRow]) -> float:
     """A brightness that half of the redrawn images exceed."""
-    levels = sorted(float(from_png(row["image"]["bytes"]).mean()) for row in made.redraws(groups))
+    levels = sorted(float(from_png(row.image).mean()) for row in made.redraws(groups))
     return (levels[len(levels) // 2 - 1] + levels[len(levels) // 2]) / 2
 
 
@@ -175,21 +175,21 @@ def test_balanced_by_hand(labels, keep, kept):
 def test_everyday_prompts_avoid_the_benchmark():
     names = everyday_objects()
     assert len(names) == len(set(names)) == 200
-    tests = {m["prompt"].casefold() for m in load_benchmark_prompts()}
+    tests = {m.prompt.casefold() for m in load_benchmark_prompts()}
     prompts = training_prompts(names, 50, 0, tests)
     assert len(prompts) == 300
-    assert not {m["prompt"].casefold() for m in prompts} & tests
+    assert not {m.prompt.casefold() for m in prompts} & tests
     plain = training_prompts(names, 200, 0, [])
-    assert {m["prompt"].casefold() for m in plain} & tests, "the filter has something to do"
+    assert {m.prompt.casefold() for m in plain} & tests, "the filter has something to do"
     with pytest.raises(UsageError, match="at least 1"):
         training_prompts(names, 0, 0, [])
 
 
 def test_pictogram_prompts_are_new_and_of_every_task():
     prompts = prompts_of("drawn", 20, 3)
-    assert {m["tag"] for m in prompts} == set(TASKS)
-    assert not {m["prompt"] for m in prompts} & held_out_texts()
-    assert len({m["prompt"] for m in prompts}) == len(prompts)
+    assert {m.tag for m in prompts} == set(TASKS)
+    assert not {m.prompt for m in prompts} & held_out_texts()
+    assert len({m.prompt for m in prompts}) == len(prompts)
     assert prompts_of("tiny", 20, 3) == prompts
 
 
@@ -273,7 +273,7 @@ def test_the_command_line_refuses_test_prompts(tmp_path, monkeypatch, capsys):
     from imagecot import cli
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "p.jsonl").write_text(json.dumps(single_object_metadata("apple")) + "\n")
+    (tmp_path / "p.jsonl").write_text(single_object_metadata("apple").text + "\n")
     monkeypatch.setattr(sys, "argv", ["imagecot", "curate", "orm", "--prompts", "p.jsonl", "--out", "d"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -290,22 +290,22 @@ def test_llava_conversations_there_and_back(tmp_path):
     data = RankingData(tmp_path / "d", {}, 1)
     curate(data, [PROMPTS], lambda prompts: [*made.parm(prompts), *made.prm(prompts)], lambda done: None)
     count = export_llava(tmp_path / "d", tmp_path / "out")
-    rows = {row["id"]: row for row in read_rows(tmp_path / "d")}
+    rows = {row.id: row for row in read_rows(tmp_path / "d")}
     assert count == len(rows)
     records = json.loads((tmp_path / "out/data.json").read_text())
     talks = {len(record["conversations"]) for record in records}
     assert talks == {2, 4}
     back = list(import_llava(tmp_path / "out/data.json", tmp_path / "out"))
-    potential = [row for row in back if row["question"] == "potential"]
-    assert len(potential) == sum(row["question"] == "potential" for row in rows.values())
+    potential = [row for row in back if row.question == "potential"]
+    assert len(potential) == sum(row.question == "potential" for row in rows.values())
     for row in back:
-        original = rows[row["id"].removesuffix("-potential")]
-        assert row["prompt"] == original["prompt"]
-        assert row["image"]["bytes"] == original["image"]["bytes"]
-        if row["question"] == original["question"]:
-            assert row["label"] == original["label"]
+        original = rows[row.id.removesuffix("-potential")]
+        assert row.prompt == original.prompt
+        assert row.image == original.image
+        if row.question == original.question:
+            assert row.label == original.label
         else:
-            assert (row["question"], row["label"], original["question"]) == ("clarity", "yes", "potential")
+            assert (row.question, row.label, original.question) == ("clarity", "yes", "potential")
 
 
 @pytest.mark.parametrize(
@@ -354,11 +354,10 @@ def test_a_damaged_identity_is_refused_in_one_sentence(tmp_path):
 
 def test_the_command_draws_rejected_images_again(tmp_path, imagecot):
     metadata = prompts_of("drawn", 1, 3)[0]
-    group = {
-        "id": "a/b", "prompt": metadata["prompt"], "task": metadata["tag"], "metadata": json.dumps(metadata),
-        "reasons": "there is no cup.", "difference": 0.1, "rejected_seed": 1, "accepted_seed": 2,
-        "rejected_codes": list(range(64)), "accepted_codes": [5] * 64,
-    }  # fmt: skip
+    codes, others = list(range(64)), [5] * 64
+    group = CorrectionRow(
+        "a/b", metadata.prompt, metadata.tag, metadata.text, "there is no cup.", 1, 2, codes, others, 0.1
+    )
     write_corrections(tmp_path / "groups", [group], {})
     asked = ("curate", "redraws", "--data", "groups", "--paths", "3", "--keep", "3", "--out", "again")
     code, out, _ = imagecot(*asked)
@@ -366,13 +365,13 @@ def test_the_command_draws_rejected_images_again(tmp_path, imagecot):
     assert out.endswith(": again\n")
     rows = list(read_rows(tmp_path / "again"))
     assert len(rows) == 3
-    assert all(row["before_codes"] == list(range(64)) and len(row["codes"]) == 64 for row in rows)
-    assert {row["told"] for row in rows} <= {"", "there is no cup."}
+    assert all(row.before_codes == list(range(64)) and len(row.codes) == 64 for row in rows)
+    assert {row.told for row in rows} <= {"", "there is no cup."}
     assert imagecot(*asked)[0] == 0  # nothing is left to do
     assert imagecot(*asked[:-1], "x", "--groups", "0")[0] == 2
     assert imagecot(*asked[:3], "nowhere", "--out", "x")[0] == 2
     test_prompt = sorted(held_out_texts())[0]
-    write_corrections(tmp_path / "tests", [{**group, "prompt": test_prompt}], {})
+    write_corrections(tmp_path / "tests", [replace(group, prompt=test_prompt)], {})
     code, _, told = imagecot(*asked[:3], "tests", "--out", "y")
     assert code == 2
     assert "is also a test prompt" in told

@@ -4,6 +4,7 @@ import base64
 import json
 import random
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from imagecot.contracts.detector import Detections
 from imagecot.curation.chat_model import ChatModel
 from imagecot.curation.corrections import difference, make_corrections, read_corrections, write_corrections
-from imagecot.curation.dataset import RankingData, answer, make_row, read_rows
+from imagecot.curation.dataset import RankingData, ranking_row, read_rows
 from imagecot.curation.llava import export_llava, import_llava
 from imagecot.curation.reflection import by_scorer, reflections
 from imagecot.endpoints import KEY
@@ -40,7 +41,7 @@ class SeesAGreenCup:
 
 def row(metadata, seed: int, label: bool, codes: list[int]):
     image = torch.full((3, 8, 8), 0.1 * (seed % 10))
-    return make_row(metadata, "orm", image, 6, 6, seed, label, None, torch.tensor(codes))
+    return ranking_row(metadata, "orm", image, step=6, steps=6, seed=seed, label=label, codes=torch.tensor(codes))
 
 
 ROWS = [
@@ -60,19 +61,19 @@ def made():
 
 def test_reasons_are_the_scorers_findings_and_one_in_five_is_accepted():
     found = made()
-    assert [r["label"] for r in found] == ["no"] * 4 + ["yes"]
-    assert {r["question"] for r in found} == {"reflection"}
-    meant = {r["seed"]: parse(r["reasons"]) for r in found}
+    assert [r.label for r in found] == ["no"] * 4 + ["yes"]
+    assert {r.question for r in found} == {"reflection"}
+    meant = {r.seed: parse(r.reasons) for r in found}
     assert meant[1] == meant[7] == [Discrepancy("color", "cup", "red", "green")]
     assert meant[4] == meant[5] == [Discrepancy("missing", "apple")]
-    assert answer(found[0]) == f"no, {found[0]['reasons']}"
-    assert answer(found[-1]) == "yes"
+    assert found[0].answer == f"no, {found[0].reasons}"
+    assert found[-1].answer == "yes"
     assert found == made()
 
 
 def test_rejected_images_without_reasons_are_left_out():
     found = reflections(ROWS, lambda rows: ["", "odd.", "", ""], 0)
-    assert [(r["seed"], r["reasons"]) for r in found] == [(4, "odd.")]
+    assert [(r.seed, r.reasons) for r in found] == [(4, "odd.")]
 
 
 def save(folder, rows):
@@ -83,32 +84,30 @@ def save(folder, rows):
 def test_rows_keep_their_reasons_on_disk_and_as_conversations(tmp_path):
     save(tmp_path / "d", made())
     back = list(read_rows(tmp_path / "d"))
-    assert [r["reasons"] for r in back] == [r["reasons"] for r in made()]
-    assert back[0]["codes"] == [1, 2, 3, 4]
+    assert [r.reasons for r in back] == [r.reasons for r in made()]
+    assert back[0].codes == [1, 2, 3, 4]
     RankingData(tmp_path / "d", {}, 1).finish("T", "how")
     assert export_llava(tmp_path / "d", tmp_path / "out") == 5
     records = json.loads((tmp_path / "out/data.json").read_text())
-    assert records[0]["conversations"][1]["value"] == answer(back[0])
+    assert records[0]["conversations"][1]["value"] == back[0].answer
     again = list(import_llava(tmp_path / "out/data.json", tmp_path / "out"))
-    assert [(r["question"], r["label"], r["reasons"]) for r in again] == [
-        ("reflection", r["label"], r["reasons"]) for r in back
-    ]
+    assert [(r.question, r.label, r.reasons) for r in again] == [("reflection", r.label, r.reasons) for r in back]
 
 
 def test_nearest_differs_least_in_its_pixels():
-    groups = {g["rejected_seed"]: g for g in make_corrections(made(), ROWS, "nearest", 0)}
+    groups = {g.rejected_seed: g for g in make_corrections(made(), ROWS, "nearest", 0)}
     assert groups.keys() == {1, 4, 5, 7}
-    assert (groups[1]["accepted_seed"], groups[7]["accepted_seed"]) == (2, 3)  # greys: 26 to 51, not 77; 178 to 77
+    assert (groups[1].accepted_seed, groups[7].accepted_seed) == (2, 3)  # greys: 26 to 51, not 77; 178 to 77
     assert difference(ROWS[0], ROWS[1]) == pytest.approx(25 / 255)
-    assert groups[1]["difference"] == pytest.approx(25 / 255)
-    other_size = {**ROWS[1], "image": {"bytes": png(torch.zeros(3, 4, 4)), "path": None}}
+    assert groups[1].difference == pytest.approx(25 / 255)
+    other_size = replace(ROWS[1], image=png(torch.zeros(3, 4, 4)))
     with pytest.raises(ImagecotError, match="differ in size"):
         difference(ROWS[0], other_size)
-    assert (groups[1]["rejected_codes"], groups[1]["accepted_codes"]) == ([1, 2, 3, 4], [9, 9, 9, 4])
-    assert groups[4]["reasons"] == next(r["reasons"] for r in made() if r["seed"] == 4)
+    assert (groups[1].rejected_codes, groups[1].accepted_codes) == ([1, 2, 3, 4], [9, 9, 9, 4])
+    assert groups[4].reasons == next(r.reasons for r in made() if r.seed == 4)
     chosen = {
-        g["accepted_seed"] for k in range(20) for g in make_corrections(made(), ROWS, "random", k)
-        if g["rejected_seed"] == 1
+        g.accepted_seed for k in range(20) for g in make_corrections(made(), ROWS, "random", k)
+        if g.rejected_seed == 1
     }  # fmt: skip
     assert chosen == {2, 3}
     assert len(make_corrections(made(), ROWS, "nearest", 0, most=2)) == 2
@@ -118,18 +117,16 @@ def test_groups_survive_the_disk_and_bad_ones_are_named(tmp_path):
     groups = make_corrections(made(), ROWS, "nearest", 0)
     write_corrections(tmp_path / "c", groups, {"seed": 0})
     back = list(read_corrections(tmp_path / "c"))
-    assert [(g["id"], g["reasons"], g["accepted_codes"]) for g in back] == [
-        (g["id"], g["reasons"], g["accepted_codes"]) for g in groups
-    ]
+    assert [(g.id, g.reasons, g.accepted_codes) for g in back] == [(g.id, g.reasons, g.accepted_codes) for g in groups]
     with pytest.raises(UsageError):
         write_corrections(tmp_path / "c", groups, {"seed": 1})
-    write_corrections(tmp_path / "bad", [{**groups[0], "prompt": " "}], {})
+    write_corrections(tmp_path / "bad", [replace(groups[0], prompt=" ")], {})
     with pytest.raises(ImagecotError, match=r"row 0 of .*: prompt: the prompt is empty"):
         list(read_corrections(tmp_path / "bad"))
     with pytest.raises(UsageError, match="no rejected image"):
         make_corrections([], ROWS, "nearest", 0)
     with pytest.raises(ImagecotError, match="have no codes"):
-        make_corrections([{**r, "codes": None} for r in made()], ROWS, "nearest", 0)
+        make_corrections([replace(r, codes=None) for r in made()], ROWS, "nearest", 0)
 
 
 @pytest.fixture
@@ -168,7 +165,7 @@ def server():
 
 def test_a_chat_model_explains_once(server, tmp_path, monkeypatch):
     monkeypatch.setenv(KEY, "secret")
-    rejected = [r for r in ROWS if r["label"] == "no"]
+    rejected = [r for r in ROWS if r.label == "no"]
     chat = ChatModel(server["url"], "seer", tmp_path)
     expected = ["The cup is green, not red.", *["there is no apple."] * 2, "The cup is green, not red."]
     assert chat.explain(rejected) == expected
@@ -177,7 +174,7 @@ def test_a_chat_model_explains_once(server, tmp_path, monkeypatch):
     path, body = server["requests"][0]
     assert (path, body["model"]) == ("/v1/chat/completions", "seer")
     sent = {b["messages"][0]["content"][1]["image_url"]["url"].split(",")[1] for _, b in server["requests"]}
-    assert sent == {base64.b64encode(r["image"]["bytes"]).decode() for r in rejected}
+    assert sent == {base64.b64encode(r.image).decode() for r in rejected}
     assert server["headers"][0]["Authorization"] == "Bearer secret"
     assert "secret" not in "".join(file.read_text() for file in tmp_path.iterdir())
     again = ChatModel(server["url"], "seer", tmp_path)

@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import zlib
+from dataclasses import replace
 
 import pyarrow
 import pyarrow.parquet
@@ -12,14 +13,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from imagecot.contracts.metadata import Need
+from imagecot.curation import schema
 from imagecot.curation.corrections import make_corrections, read_corrections, write_corrections
-from imagecot.curation.dataset import RankingData, make_row, read_rows
-from imagecot.curation.draws import Drawing
+from imagecot.curation.dataset import RankingData, ranking_row, read_rows
 from imagecot.curation.label import Labeller
 from imagecot.curation.llava import export_llava, import_llava
 from imagecot.curation.pairs import make_pairs, read_pairs, write_pairs
 from imagecot.curation.prompts import prompts_of, read_names
+from imagecot.curation.recipes import CurateOrm
+from imagecot.curation.schema import CORRECTIONS, RANKING
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import colors_metadata, single_object_metadata
 from imagecot.images import png
@@ -35,25 +40,31 @@ SLOW = settings(
 
 def row(metadata, seed: int, label: bool, codes=(1, 2, 3, 4)):
     image = torch.full((3, 8, 8), 0.05 * (seed % 20))
-    return make_row(metadata, "orm", image, 6, 6, seed, label, None, torch.tensor(codes))
+    return ranking_row(metadata, "orm", image, step=6, steps=6, seed=seed, label=label, codes=torch.tensor(codes))
 
 
 APPLE = single_object_metadata("apple")
+ASKED = replace(APPLE, prompt="one apple, please", text="")
 ROWS = [row(APPLE, k, k > 2) for k in range(5)]
-REFLECTED = [{**r, "id": f"reflection-{r['id']}", "question": "reflection", "reasons": "no cup."} for r in ROWS[:3]]
+REFLECTED = [replace(r, id=f"reflection-{r.id}", question="reflection", reasons="no cup.") for r in ROWS[:3]]
 PAIRS = make_pairs(ROWS, 0, 2)
 GROUPS = make_corrections(REFLECTED, ROWS, "random", 0)
 KINDS = {
-    "rows": (ROWS, lambda folder: RankingData(folder, {}, 1).keep(0, ROWS), read_rows),
-    "pairs": (PAIRS, lambda folder: write_pairs(folder, PAIRS, {}), read_pairs),
-    "groups": (GROUPS, lambda folder: write_corrections(folder, GROUPS, {}), read_corrections),
+    "rows": (ROWS, RANKING, lambda folder: RankingData(folder, {}, 1).keep(0, ROWS), read_rows),
+    "pairs": (PAIRS, schema.PAIRS, lambda folder: write_pairs(folder, PAIRS, {}), read_pairs),
+    "groups": (GROUPS, CORRECTIONS, lambda folder: write_corrections(folder, GROUPS, {}), read_corrections),
 }
-IMAGES = ("image", "chosen", "rejected", "accepted")
 
 
-def write(folder, kind: str, rows) -> None:
+def columns(kind: str) -> list[dict]:
+    """The rows of a kind as Parquet keeps them."""
+    rows, form, *_ = KINDS[kind]
+    return [form.adapter.dump_python(r) for r in rows]
+
+
+def write(folder, kind: str, rows: list[dict]) -> None:
     """Write rows of a kind with whatever types their values have."""
-    KINDS[kind][1](folder)
+    KINDS[kind][2](folder)
     file = folder / "data/00000.parquet"
     names = pyarrow.parquet.read_schema(file).names
     table = pyarrow.table({name: [r.get(name) for r in rows] for name in names})
@@ -99,7 +110,7 @@ OWN = {
 
 @pytest.mark.parametrize(("kind", "name", "value"), [(k, *c) for k in KINDS for c in (*CHANGES, *OWN[k])])
 def test_a_wrong_value_is_named_with_file_row_and_field(tmp_path, kind, name, value):
-    rows, _, read = KINDS[kind]
+    rows, read = columns(kind), KINDS[kind][3]
     # One row changed where Parquet can hold that beside the others, else all of them.
     for changed, number in (
         ([rows[0], {**rows[1], name: value}, *rows[2:]], 1),
@@ -120,7 +131,7 @@ def test_a_wrong_value_is_named_with_file_row_and_field(tmp_path, kind, name, va
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ids_that_are_there_twice_are_named(tmp_path, kind):
-    rows, _, read = KINDS[kind]
+    rows, read = columns(kind), KINDS[kind][3]
     write(tmp_path / "d", kind, [rows[0], {**rows[1], "id": rows[0]["id"]}])
     with pytest.raises(ImagecotError, match="is there twice"):
         list(read(tmp_path / "d"))
@@ -128,7 +139,7 @@ def test_ids_that_are_there_twice_are_named(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_shards_are_one_sentence(tmp_path, kind):
-    _, keep, read = KINDS[kind]
+    *_, keep, read = KINDS[kind]
     keep(tmp_path / "d")
     file = tmp_path / "d/data/00000.parquet"
     whole = file.read_bytes()
@@ -180,16 +191,16 @@ def test_a_shard_that_is_not_there_is_missed(tmp_path):
 
 
 def test_a_picture_too_large_is_refused(tmp_path):
-    write(tmp_path / "d", "rows", [{**ROWS[0], "image": {"bytes": bomb(), "path": None}}])
+    write(tmp_path / "d", "rows", [{**columns("rows")[0], "image": {"bytes": bomb(), "path": None}}])
     with pytest.raises(ImagecotError, match=r"row 0 of .*: the image has 12000 x 12000 pixels"):
         list(read_rows(tmp_path / "d"))
 
 
 def test_an_image_of_both_labels_is_no_pair(tmp_path):
-    write(tmp_path / "d", "pairs", [{**PAIRS[0], "chosen": PAIRS[0]["rejected"]}])
+    write(tmp_path / "d", "pairs", [{**columns("pairs")[0], "chosen": columns("pairs")[0]["rejected"]}])
     with pytest.raises(ImagecotError, match="chosen and rejected are the same image"):
         list(read_pairs(tmp_path / "d"))
-    twin = {**ROWS[0], "id": "twin", "label": "yes"}
+    twin = replace(ROWS[0], id="twin", label="yes")
     with pytest.raises(ImagecotError, match="has both labels"):
         make_pairs([ROWS[0], twin], 0)
     with pytest.raises(ImagecotError, match="differ in their codes"):
@@ -199,11 +210,9 @@ def test_an_image_of_both_labels_is_no_pair(tmp_path):
 
 
 def test_ids_that_meet_stay_different(tmp_path):
-    other = [
-        {**r, "image": {"bytes": png(torch.full((3, 8, 8), 0.9 - 0.1 * k)), "path": None}} for k, r in enumerate(ROWS)
-    ]
+    other = [replace(r, image=png(torch.full((3, 8, 8), 0.9 - 0.1 * k))) for k, r in enumerate(ROWS)]
     pairs = make_pairs([*ROWS, *other], 0, 4)
-    assert len({pair["id"] for pair in pairs}) == len(pairs) == 4
+    assert len({pair.id for pair in pairs}) == len(pairs) == 4
     write_pairs(tmp_path / "p", pairs, {})
     assert len(list(read_pairs(tmp_path / "p"))) == 4
 
@@ -229,7 +238,16 @@ COMMANDS = {
 def drawn(tmp_path):
     """Images of the drawn world, which the shipped detector can look at."""
     rows = [
-        make_row(need, "orm", torch.full((3, 64, 64), 0.05 * seed), 6, 6, seed, seed > 2, None, torch.arange(4))
+        ranking_row(
+            need,
+            "orm",
+            torch.full((3, 64, 64), 0.05 * seed),
+            step=6,
+            steps=6,
+            seed=seed,
+            label=seed > 2,
+            codes=torch.arange(4),
+        )
         for seed, need in enumerate([colors_metadata("cup", "red")] * 5)
     ]
     RankingData(tmp_path / "orm", {}, 1).keep(0, rows)
@@ -238,7 +256,7 @@ def drawn(tmp_path):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_changed_data_under_the_same_path_are_another_curation(drawn, tmp_path, imagecot, name):
-    rejected = [{**r, "id": f"x-{r['id']}", "question": "reflection", "reasons": "no."} for r in drawn[:3]]
+    rejected = [replace(r, id=f"x-{r.id}", question="reflection", reasons="no.") for r in drawn[:3]]
     RankingData(tmp_path / "reflection", {}, 1).keep(0, rejected)
     command = ("curate", *COMMANDS[name])
     assert imagecot(*command, "--out", "out")[0] == 0
@@ -277,8 +295,8 @@ def test_all_right_images_have_no_reasons(tmp_path, imagecot):
 
 @pytest.mark.parametrize("command", ["reflection", "repairs"])
 def test_metadata_that_no_detector_can_judge_name_their_row(tmp_path, imagecot, command):
-    for metadata in ("{}", '{"include": 3}', json.dumps({**APPLE, "include": [{"class": "unicorn", "count": 1}]})):
-        RankingData(tmp_path / "orm", {}, 1).keep(0, [{**r, "metadata": metadata} for r in ROWS])
+    for metadata in ("{}", '{"include": 3}', replace(APPLE, include=(Need("unicorn"),), text="").text):
+        RankingData(tmp_path / "orm", {}, 1).keep(0, [replace(r, metadata=metadata) for r in ROWS])
         code, _, err = imagecot("curate", command, "--data", "orm", "--out", "out")
         assert code == 1
         assert "orm-0-6" in err
@@ -286,7 +304,7 @@ def test_metadata_that_no_detector_can_judge_name_their_row(tmp_path, imagecot, 
 
 
 def test_what_the_drawn_world_has_no_room_for_is_not_put_right(tmp_path, imagecot):
-    many = {**APPLE, "include": [{"class": "apple", "count": 9}]}
+    many = replace(APPLE, include=(Need("apple", 9),), text="")
     RankingData(tmp_path / "orm", {}, 1).keep(0, [row(many, 1, False)])
     code, _, err = imagecot("curate", "repairs", "--data", "orm", "--out", "out")
     assert code == 1
@@ -336,7 +354,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("command", "option", "value"), WRONG)
 def test_requests_that_make_no_sense_are_refused_and_claim_nothing(orm, tmp_path, imagecot, command, option, value):
-    (tmp_path / "p").write_text(json.dumps({**APPLE, "prompt": "one apple, please"}) + "\n")
+    (tmp_path / "p").write_text(ASKED.text + "\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "list.json").write_text("[]")
     write_corrections(tmp_path / "groups", GROUPS, {})
@@ -353,7 +371,7 @@ def test_requests_that_make_no_sense_are_refused_and_claim_nothing(orm, tmp_path
      ("reflection", "--data", "orm"), ("corrections", "--data", "reflection", "--images", "orm")],
 )  # fmt: skip
 def test_where_a_file_or_something_else_stands_nothing_is_written(orm, tmp_path, imagecot, command):
-    (tmp_path / "p").write_text(json.dumps({**APPLE, "prompt": "one apple, please"}) + "\n")
+    (tmp_path / "p").write_text(ASKED.text + "\n")
     (tmp_path / "file").write_text("mine")
     code, _, err = imagecot("curate", *command, "--out", "file/below" if command == ("prompts",) else "file")
     assert code in (1, 2)
@@ -362,7 +380,7 @@ def test_where_a_file_or_something_else_stands_nothing_is_written(orm, tmp_path,
 
 
 def test_the_same_prompt_twice_is_refused_before_anything_is_drawn(tmp_path, imagecot):
-    line = json.dumps({**APPLE, "prompt": "one apple, please"}) + "\n"
+    line = ASKED.text + "\n"
     (tmp_path / "p").write_text(line * 2)
     code, _, err = imagecot("curate", "orm", "--prompts", "p", "--out", "out")
     assert code == 2
@@ -371,8 +389,8 @@ def test_the_same_prompt_twice_is_refused_before_anything_is_drawn(tmp_path, ima
 
 
 def test_a_long_prompt_is_refused_before_anything_is_drawn(tmp_path, imagecot):
-    lines = [{**APPLE, "prompt": "one apple, please"}, {**APPLE, "prompt": "an apple " * 200}]
-    (tmp_path / "p").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = [ASKED, replace(APPLE, prompt="an apple " * 200, text="")]
+    (tmp_path / "p").write_text("".join(line.text + "\n" for line in lines))
     for kind in ("orm", "prm", "parm"):
         code, _, err = imagecot("curate", kind, "--prompts", "p", "--out", "out")
         assert code == 2
@@ -386,15 +404,16 @@ def test_a_long_prompt_is_refused_before_anything_is_drawn(tmp_path, imagecot):
      {"seed": 2**63}, {"seed": 0.5}, {"seed": None}],
 )  # fmt: skip
 def test_the_python_interface_refuses_the_same(options):
-    for make in (lambda: Drawing(**options), lambda: Labeller(None, None, **options)):
-        with pytest.raises(UsageError):
-            make()
+    with pytest.raises(UsageError):
+        Labeller(None, None, **options)
+    with pytest.raises(ValidationError, match=next(iter(options))):
+        CurateOrm(prompts="p", output="out", **options)
 
 
 @pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -0.1, 1e9, "1", True])
 def test_temperatures_that_are_none(temperature):
-    with pytest.raises(UsageError, match="temperature must be a number"):
-        Drawing(temperature=temperature)
+    with pytest.raises(ValidationError, match="temperature"):
+        CurateOrm(prompts="p", output="out", temperature=temperature)
 
 
 @pytest.mark.parametrize("per_task", [0, -1, 10**12, 1.5, "3", None])
@@ -509,7 +528,7 @@ def test_files_that_hold_no_conversations(images, imagecot, text):
 
 def test_other_forms_of_the_same_conversations(images):
     expected = list(import_llava_of(images, json.dumps([record()])))
-    assert [r["prompt"] for r in expected] == ["a photo of an apple"]
+    assert [r.prompt for r in expected] == ["a photo of an apple"]
     for text in (
         json.dumps([record(image=["im/a.png"])]),
         "\ufeff" + json.dumps([record()]),
@@ -521,7 +540,7 @@ def test_other_forms_of_the_same_conversations(images):
         assert list(import_llava_of(images, text)) == expected
     talk = [{"from": "human", "value": ASK.format("an apple\u2028and $x$")}, {"from": "gpt", "value": "No."}]
     lines = "".join(json.dumps(record(id=k, conversations=talk), ensure_ascii=False) + "\n" for k in "ab")
-    assert [(r["id"], r["label"]) for r in import_llava_of(images, lines)] == [("a", "no"), ("b", "no")]
+    assert [(r.id, r.label) for r in import_llava_of(images, lines)] == [("a", "no"), ("b", "no")]
 
 
 def import_llava_of(images, text: str):
@@ -582,8 +601,8 @@ def test_changed_pictures_are_another_import(images, imagecot):
     "name", ["../../../evil", "/tmp/evil", "a/b", "..", ".hidden", "a\0b", "x" * 500, "ä", "con\n", "A", "a"]
 )
 def test_exported_names_stay_in_their_folder(tmp_path, name):
-    rows = [{**ROWS[0], "id": name}, {**ROWS[1], "id": name.swapcase() + "x"}, {**ROWS[2], "id": "a"}]
-    rows = list({r["id"]: r for r in rows}.values())
+    rows = [replace(ROWS[0], id=name), replace(ROWS[1], id=name.swapcase() + "x"), replace(ROWS[2], id="a")]
+    rows = list({r.id: r for r in rows}.values())
     RankingData(tmp_path / "d", {}, 1).keep(0, rows)
     out = tmp_path / "deep/er/x"
     assert export_llava(tmp_path / "d", out) == len(rows)
@@ -591,7 +610,7 @@ def test_exported_names_stay_in_their_folder(tmp_path, name):
     assert all(out in file.parents for file in files)
     records = json.loads((out / "data.json").read_text())
     assert len({r["image"].casefold() for r in records}) == len(rows)
-    assert [(out / r["image"]).read_bytes() for r in records] == [r["image"]["bytes"] for r in rows]
+    assert [(out / r["image"]).read_bytes() for r in records] == [r.image for r in rows]
 
 
 def test_an_export_does_not_replace_another(tmp_path, imagecot, orm):

@@ -84,8 +84,8 @@ def test_any_near_miss_can_be_put_right():
         scene = example(3, number).scene
         need = missed(scene, rng)
         if need is not None:
-            tried.add(need["tag"])
-            assert need["prompt"] not in held_out_texts()
+            tried.add(need.tag)
+            assert need.prompt not in held_out_texts()
             assert not judge_detections(need, *truth(scene)).correct
             found = repaired(scene, need, rng)
             assert judge_detections(need, *truth(found)).correct
@@ -107,15 +107,15 @@ def repairer() -> Repairer:
 
 def test_rows_are_what_the_scorer_confirms(repairer, tmp_path):
     rows = repairer.scenes(range(12))
-    assert {row["label"] for row in rows} == {"yes", "no"}
-    assert len({row["id"] for row in rows}) == len(rows)
-    assert all(len(row["codes"]) == 64 and row["question"] == "orm" for row in rows)
-    wrong = [row for row in rows if row["label"] == "no"]
+    assert {row.label for row in rows} == {"yes", "no"}
+    assert len({row.id for row in rows}) == len(rows)
+    assert all(len(row.codes) == 64 and row.question == "orm" for row in rows)
+    wrong = [row for row in rows if row.label == "no"]
     repairs = repairer.images(wrong)
     assert len(repairs) >= len(wrong) // 2
-    assert {row["label"] for row in repairs} == {"yes"}
-    assert {row["prompt"] for row in repairs} <= {row["prompt"] for row in wrong}
-    assert repairer.scenes(range(12))[0]["image"] == rows[0]["image"]
+    assert {row.label for row in repairs} == {"yes"}
+    assert {row.prompt for row in repairs} <= {row.prompt for row in wrong}
+    assert repairer.scenes(range(12))[0].image == rows[0].image
 
 
 def test_curate_repairs_from_the_command_line(tmp_path):
@@ -127,7 +127,7 @@ def test_curate_repairs_from_the_command_line(tmp_path):
     assert made.exit_code == 0, made.output
     again = ["curate", "repairs", "--data", str(tmp_path / "near"), "--out", str(tmp_path / "repairs")]
     assert CliRunner().invoke(app, again).exit_code == 0
-    assert {row["label"] for row in read_rows(tmp_path / "repairs")} == {"yes"}
+    assert {row.label for row in read_rows(tmp_path / "repairs")} == {"yes"}
     neither = CliRunner().invoke(app, ["curate", "repairs", "--out", str(tmp_path / "no")])
     assert neither.exit_code != 0
     unknown = ["curate", "repairs", "--scenes", "3", "--generator", "nobody", "--out", str(tmp_path / "no")]

@@ -1,12 +1,12 @@
 """`imagecot curate`: prompts and labelled images for reward models. Options become a recipe, and results are told."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from imagecot.commands.options import PATHS, SEED, between
-from imagecot.commands.output import completion, terminal
+from imagecot.commands.output import completion, nearest, terminal
 from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS, check_precision
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Make ranking data.")
 
 _MANY = between(1, 100_000_000)
+
+
+def _pairing(name: str) -> str:
+    from imagecot.curation.recipes import Pairing
+
+    if name not in get_args(Pairing):
+        raise nearest("pairing", name, get_args(Pairing))
+    return name
+
 
 Prompts = Annotated[Path, typer.Option(help="A file of `curate prompts`.", show_default=False)]
 File = Annotated[Path, typer.Option(help="The file to write.", show_default=False)]
@@ -69,7 +78,10 @@ Accepted = Annotated[
     list[Path], typer.Option(help="Folders with their accepted images: `curate orm`, `curate repairs`.")
 ]
 Pairing = Annotated[
-    str, typer.Option(help="nearest: the accepted image that shares most with the rejected one; random: any.")
+    str,
+    typer.Option(
+        help="nearest: the accepted image that shares most with the rejected one; random: any.", callback=_pairing
+    ),
 ]
 MostGroups = Annotated[int | None, typer.Option(help="Groups in all, at most.", show_default=False, callback=_MANY)]
 Corrections = Annotated[Path, typer.Option(help="A folder of `curate corrections`.", show_default=False)]
