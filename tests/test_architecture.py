@@ -1,7 +1,11 @@
-"""Rooms and their arrows are those that docs/architecture.md draws; nothing asks for a name, or around a protocol."""
+"""Rooms and their arrows are those that docs/architecture.md draws; nothing asks for a name, or around a protocol.
+
+And nothing grows beyond what is read at one go: functions, files, lines, and types that say nothing.
+"""
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -16,27 +20,21 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "imagecot"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 _ASKS = ("startswith", "endswith", "removeprefix", "removesuffix")
+MOST_LINES, MOST_POSITIONAL = 60, 6  # of a function; keyword-only parameters do not count
+MOST_OF_A_FILE, WIDEST = 400, 120  # lines, columns
+FEW = 60  # lines of the source that say Any
+EXEMPT = ("docs/results/", "tests/data/")  # written by programs
+LINK = re.compile(
+    r"\s*(?:[-*] )?(?:!?\[[^]]*\]\([^)]*\)|\[[^]]*\]: \S+|<?https?://\S+?>?)[.,;]?\s*"
+)  # and nothing else
 PACKAGE = "imagecot"  # the room of the package's own `__init__.py`
 
 # Where attributes are looked for by name: never on a generator, verifier, search, world or detector, but for the one
 # function that says what such an object lacks.
 BY_NAME = {
-    "__init__.py": "the package imports what is asked for on demand",
-    "families.py": "loaders by the names in a table",
-    "files.py": "os, which differs between systems",
-    "foreign.py": "classes of transformers",
-    "generators/showo/config.py": "fields of our configurations",
-    "generators/showo/generator.py": "its own fields",
     "generators/showo/prefix.py": "operations that a build of torch may lack",
-    "geneval/__init__.py": "the room imports what is asked for on demand",
     "geneval/mask2former.py": "configurations of transformers",
     "imported.py": "what a module has, and what an object lacks of a protocol, so as to say it",
-    "interruption.py": "notes of an exception",
-    "registry.py": "loaders by the names in a table",
-    "report/figures.py": "axes of our points",
-    "search_config.py": "fields of our schemas",
-    "strategies/trace.py": "fields of a trace",
-    "verifiers/__init__.py": "the room imports what is asked for on demand",
     "verifiers/any_vlm.py": "processors of transformers",
     "verifiers/chat.py": "configurations of transformers",
     "yaml_files.py": "events of the YAML parser",
@@ -66,12 +64,15 @@ def room(module: str) -> str:
     return name if there else PACKAGE
 
 
-def imports(tree: ast.AST, at_once: bool = True) -> Iterator[tuple[str, bool]]:
-    """The modules of the package that a tree imports or names as `module:attribute`, and whether on its own import."""
+def imports(tree: ast.AST, at_once: bool = True, package: str = PACKAGE) -> Iterator[tuple[str, bool]]:
+    """The modules that a tree imports, or names for a later import, and whether on its own import.
+
+    package  the module's own name, of which `lazily.attributes` names the parts
+    """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             for one in node.orelse:
-                yield from imports(one, at_once)
+                yield from imports(one, at_once, package)
             continue
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{PACKAGE}.{one.name}" for one in node.names] if node.module == PACKAGE else [node.module]
@@ -85,8 +86,32 @@ def imports(tree: ast.AST, at_once: bool = True) -> Iterator[tuple[str, bool]]:
             said = node.args[0]
             if isinstance(said, ast.Constant) and isinstance(said.value, str):
                 yield said.value, False
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "attributes":
+            homes = [home for table in node.args if isinstance(table, ast.Dict) for home in table.values]
+            yield from ((f"{package}.{home.value}", False) for home in homes if isinstance(home, ast.Constant))
         later = not at_once or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        yield from imports(node, not later)
+        yield from imports(node, not later, package)
+
+
+def filled(tree: ast.Module) -> ast.Module:
+    """The tree with plain strings in place of f-strings that are made of the module's constants."""
+    known = {
+        name.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for name in node.targets
+        if isinstance(name, ast.Name)
+    }
+
+    class Filling(ast.NodeTransformer):
+        def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+            names = [part.value for part in node.values if isinstance(part, ast.FormattedValue)]
+            if not all(isinstance(name, ast.Name) and isinstance(known.get(name.id), str) for name in names):
+                return node
+            parts = (part.value if isinstance(part, ast.Constant) else known[part.value.id] for part in node.values)
+            return ast.Constant("".join(parts))
+
+    return Filling().visit(tree)
 
 
 @cache
@@ -94,7 +119,7 @@ def arrows() -> frozenset[Arrow]:
     found = {
         Arrow(name, room(name), room(target), at_once)
         for name, _, tree in modules()
-        for target, at_once in imports(tree)
+        for target, at_once in imports(filled(tree), package=name)
         if target.split(".")[0] == PACKAGE
     }
     return frozenset(arrow for arrow in found if arrow.source != arrow.target)
@@ -154,7 +179,7 @@ def test_no_circle_of_rooms_is_imported_at_once():
 
 
 def test_contracts_import_nothing_of_the_package():
-    assert [arrow for arrow in arrows() if arrow.source == "contracts"] == []
+    assert {arrow.target for arrow in arrows() if arrow.source == "contracts"} == {"lazily"}
 
 
 def test_attributes_are_looked_for_by_name_only_where_it_says_why():
@@ -170,6 +195,57 @@ def test_attributes_are_looked_for_by_name_only_where_it_says_why():
                 found.add(relative.as_posix())
     found = {name for name in found if not name.startswith("contracts/")}
     assert found == {*BY_NAME}
+
+
+def too_large(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Functions of too many lines or positional parameters, and the line that they begin on."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            taken = [one.arg for one in (*node.args.posonlyargs, *node.args.args) if one.arg not in ("self", "cls")]
+            if (node.end_lineno or 0) - node.lineno >= MOST_LINES or len(taken) > MOST_POSITIONAL:
+                yield node.name, node.lineno
+
+
+def test_no_function_is_too_long_or_takes_too_much_by_position():
+    found = [f"{name}:{line} {one}" for name, _, tree in modules() for one, line in too_large(tree)]
+    assert found == []
+
+
+def test_functions_that_are_too_large_are_seen():
+    code = "def f(self, a, b, c, d, e, g): ...\ndef h(a, b, c, d, e, f, /, g): ...\nasync def i():\n"
+    code += 59 * "    pass\n" + "def j(*, a, b, c, d, e, f, g):\n" + 60 * "    pass\n"
+    assert [*too_large(ast.parse(code))] == [("h", 2), ("j", 63)]
+
+
+def test_types_that_say_nothing_are_few():
+    lines = [line for _, file, _ in modules() for line in file.read_text(encoding="utf-8").splitlines()]
+    assert sum(bool(re.search(r"\bAny\b", line)) for line in lines) < FEW
+
+
+def test_no_file_of_the_source_is_too_long():
+    long = {name: len(file.read_text(encoding="utf-8").splitlines()) for name, file, _ in modules()}
+    assert {name: lines for name, lines in long.items() if lines > MOST_OF_A_FILE} == {}
+
+
+def too_wide(text: str) -> list[int]:
+    """The numbers of lines that do not fit, but for those that are a link or an image and nothing else."""
+    lines = enumerate(text.splitlines(), 1)
+    return [number for number, line in lines if len(line) > WIDEST and not LINK.fullmatch(line)]
+
+
+def test_no_line_is_too_wide():
+    kinds = ("*.py", "*.md", "*.yaml", "*.toml")
+    listed = subprocess.run(["git", "ls-files", "-z", *kinds], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = [name for name in listed.stdout.split("\0") if name and not name.startswith(EXEMPT)]
+    assert len(files) > 200
+    there = [name for name in files if (ROOT / name).is_file()]
+    found = [f"{name}:{line}" for name in there for line in too_wide((ROOT / name).read_text(encoding="utf-8"))]
+    assert found == []
+
+
+def test_lines_that_are_too_wide_are_seen():
+    link = f"[a](https://{120 * 'x'})"
+    assert too_wide(f"{120 * 'x'}\n{121 * 'x'}\n{link}\n![a picture](docs/{120 * 'y'}.png)\nsee {link}\n") == [2, 5]
 
 
 def own_files() -> dict[str, str]:
@@ -253,11 +329,17 @@ def later():
     from imagecot import registry
     import imagecot.hub
 LOADER = "imagecot.worlds.drawn.world:Drawn"
+ROOM = "imagecot.curation"
+OTHER = f"{ROOM}.follow:run"
+UNKNOWN = f"imagecot.{room}.follow:run"
+__getattr__ = attributes(__name__, {"search": "api"})
 """
-    found = [(name, at_once) for name, at_once in imports(ast.parse(code)) if name.startswith(PACKAGE)]
+    found = [(name, at_once) for name, at_once in imports(filled(ast.parse(code))) if name.startswith(PACKAGE)]
     assert found == [
         ("imagecot.files", True),
         ("imagecot.registry", False),
         ("imagecot.hub", False),
         ("imagecot.worlds.drawn.world", False),
+        ("imagecot.curation.follow", False),
+        ("imagecot.api", False),
     ]

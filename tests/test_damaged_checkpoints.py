@@ -172,15 +172,15 @@ def test_any_file_of_a_generator_replaced(small, name, content):
 @pytest.mark.parametrize(
     ("file", "values", "message"),
     [
-        ("config.json", {"hidden_size": "64"}, r"config\.json describes no model: hidden_size: input should be a valid integer, not '64'"),
+        ("config.json", {"hidden_size": "64"}, r"config\.json describes no model: hidden_size: input .* integer, not '64'"),
         ("config.json", {"num_vq_tokens": 15}, "num_vq_tokens must be a square"),
         ("config.json", {"num_vq_tokens": 4}, r"make 8; set vq_model"),
-        ("config.json", {"num_hidden_layers": 100_000}, "num_hidden_layers: input should be less than or equal to 1000, not 100000"),
+        ("config.json", {"num_hidden_layers": 100_000}, "num_hidden_layers: input .* equal to 1000, not 100000"),
         ("config.json", {"max_text_len": 1000}, "max_position_embeddings is below"),
         ("config.json", {"partial_rotary_factor": 0}, "partial_rotary_factor must"),
         ("config.json", {"vocab_size": 9}, "vocab_size is 9, but the sizes make it 375"),
         ("vq/config.json", {"code_bits": 64}, "code_bits: input should be less than or equal to 24, not 64"),
-        ("vq/config.json", {"encoder_mult": []}, r"encoder_mult: tuple should have at least 1 item after validation, not 0, not \[\]"),
+        ("vq/config.json", {"encoder_mult": []}, r"encoder_mult: .* at least 1 item .* not \[\]"),
         ("vq/config.json", {"decoder_blocks": [1]}, "must be of one length"),
         ("vq/config.json", {"image_size": 32}, "is of images of 32 pixels, but the 16 codes"),
         ("generation_config.json", {"steps": "18"}, r"generation_config\.json: steps: .*not '18'"),

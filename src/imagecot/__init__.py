@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = ["__version__", "load_generator", "load_verifier", "search"]
-__getattr__ = attributes(__name__, dict.fromkeys(__all__, "api"))
+__getattr__ = attributes(__name__, {"load_generator": "api", "load_verifier": "api", "search": "api"})

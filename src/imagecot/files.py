@@ -66,8 +66,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary neighbour, then move it to `path`; ImagecotError where that fails."""
     partial = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}{_TEMPORARY}")
     with clear_write_errors(path):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        os.close(os.open(partial, flags, 0o666))
+        partial.touch(exist_ok=False)
         try:
             mode = partial.lstat().st_mode & 0o777
             write(partial)

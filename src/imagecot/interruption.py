@@ -17,7 +17,7 @@ class Stopped(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.number = number
+        self.number, self.how = number, ""
 
     @property
     def exit_code(self) -> int:
@@ -28,8 +28,7 @@ class Stopped(BaseException):
     def sentence(self) -> str:
         """What the user is told: that it ended, and what `continuing` said of going on."""
         what = _NAMES.get(signal.Signals(self.number), "stopped")
-        notes: list[str] = getattr(self, "__notes__", [])
-        return f"{what}; {notes[0]}." if notes else f"{what}."
+        return f"{what}; {self.how}." if self.how else f"{what}."
 
 
 _asked: Stopped | None = None
@@ -72,9 +71,9 @@ def continuing(how: str) -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        stopped.add_note(how)
+        stopped.how = stopped.how or how
         raise
     except KeyboardInterrupt:
         interrupted = Stopped(signal.SIGINT)
-        interrupted.add_note(how)
+        interrupted.how = how
         raise interrupted from None

@@ -21,6 +21,7 @@ from imagecot.contracts.generator import Adjustable, Corrector, Encoder, Predict
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.scorer import Scorer
+from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 
 _REASONS = ("the apple is not red", "")
@@ -168,7 +169,7 @@ def _complete(codes: Tensor, count: int) -> bool:
     return bool(((codes >= 0) & (codes < count)).all())
 
 
-def _another(value: object) -> object:
+def _another(value: JSON) -> JSON:
     """Another value of a setting that a generator may well accept; None where nobody knows one."""
     if isinstance(value, bool):
         return not value

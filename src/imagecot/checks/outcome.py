@@ -1,13 +1,15 @@
 """A rule, and what was found when it was tried."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Generic, Literal, TypeVar
 
+from imagecot.contracts.values import JSON
 from imagecot.imported import told
 from imagecot.memory import is_out_of_memory
 
 State = Literal["kept", "broken", "remark", "not tried"]
+Subject = TypeVar("Subject")  # what rules are tried on
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(Generic[Subject]):
     """A rule and when it is tried.
 
     holds       the function: it returns None where the subject keeps the rule, else what was seen and what to do
@@ -26,8 +28,8 @@ class Rule:
     capability  the protocol of those that it is for; None for everybody
     """
 
-    holds: Callable[[Any], str | Remark | None]
-    after: tuple[Callable[[Any], str | Remark | None], ...] = ()
+    holds: Callable[[Subject], str | Remark | None]
+    after: tuple[Callable[[Subject], str | Remark | None], ...] = ()
     capability: type | None = None
 
     @property
@@ -45,7 +47,7 @@ class Outcome:
     seen: str = ""
 
 
-def tried(rules: Sequence[Rule], subject: Any, model: object) -> list[Outcome]:
+def tried(rules: Sequence[Rule[Subject]], subject: Subject, model: object) -> list[Outcome]:
     """Try all rules that a model is meant by, in their order.
 
     subject  what the rules are given
@@ -53,7 +55,7 @@ def tried(rules: Sequence[Rule], subject: Any, model: object) -> list[Outcome]:
 
     What a model raises breaks the rule that was tried; nothing is raised but a lack of memory.
     """
-    found: dict[Callable[[Any], str | Remark | None], Outcome] = {}
+    found: dict[Callable[[Subject], str | Remark | None], Outcome] = {}
     for rule in rules:
         before = [found[one] for one in rule.after if one in found]
         wrong = [one for one in before if one.state == "broken"]
@@ -71,13 +73,13 @@ def broken(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.state == "broken"]
 
 
-def as_json(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
+def as_json(outcomes: Sequence[Outcome]) -> dict[str, JSON]:
     """All outcomes as JSON knows them."""
-    rules = [{"rule": one.rule, "state": one.state, "seen": one.seen} for one in outcomes]
+    rules: list[JSON] = [{"rule": one.rule, "state": one.state, "seen": one.seen} for one in outcomes]
     return {"kept": not broken(outcomes), "rules": rules}
 
 
-def _outcome(rule: Rule, subject: Any) -> Outcome:
+def _outcome(rule: Rule[Subject], subject: Subject) -> Outcome:
     try:
         seen = rule.holds(subject)
     except Exception as error:

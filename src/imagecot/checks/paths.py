@@ -10,7 +10,7 @@ from imagecot.checks.outcome import Remark, Rule
 from imagecot.contracts.generator import Predictor
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.randomness import fork_seeds, path_seeds
-from imagecot.contracts.tree import leaves, mapped
+from imagecot.contracts.tree import Tree, leaves, mapped
 
 _MOST_PATHS = 300  # that are drawn so as to exceed one forward pass
 _NEXT = 2  # steps that are drawn where not all are
@@ -221,7 +221,7 @@ def _first_steps(subject: Subject, seeds: Tensor) -> list[Tensor]:
     return found
 
 
-def _equal(state: Paths, own: object) -> bool:
+def _equal(state: Paths, own: Tree) -> bool:
     """Whether what belongs to paths is what it was."""
     return all(torch.equal(now, before) for now, before in zip(leaves(state.own), leaves(own), strict=True))
 

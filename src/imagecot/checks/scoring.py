@@ -1,14 +1,14 @@
 """What is tried of a generator that scores images; all on a copy in float32, since training may change a model."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from imagecot.checks.drawing import Subject
+from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import states
-from imagecot.contracts.scorer import Draws, Scorer, Terms
+from imagecot.contracts.scorer import Draws, Scorer
 
 _COUNT = 2  # draws that are averaged, steps that are scored
 _CLOSE = 1e-3  # nats a code: products of another batch size round otherwise
@@ -36,11 +36,12 @@ def scores_are_log_probabilities(subject: Subject) -> str | None:
 def steps_are_scored(subject: Subject) -> str | None:
     """`step_terms` gives log-probabilities (B, M) and weights (B,) of paths that the generator drew."""
     generator = subject.generator
-    scorer: Any = _scorer(subject)
+    scorer = _scorer(subject)
+    assert isinstance(scorer, Generator)
     start = scorer.start([subject.prompts[0]], subject.seeds)
     passed = [start, *states(scorer, start)]
     for count in (1, generator.steps):
-        terms: Terms = scorer.step_terms(passed, count)
+        terms = scorer.step_terms(passed, count)
         if terms.log_probs.ndim != 2 or len(terms.log_probs) != 3 or tuple(terms.weights.shape) != (3,):
             return (
                 f"step_terms of 3 paths returns {tuple(terms.log_probs.shape)} and weights "
@@ -82,13 +83,13 @@ def gradients_reach_the_weights(subject: Subject) -> str | None:
 def a_copy_has_its_own_weights(subject: Subject) -> str | None:
     """`copy` scores and is set as its original, which does not change with it."""
     scorer, (codes, draws) = _scorer(subject), _given(subject)
-    other: Any = scorer.copy(torch.float32)
+    other = scorer.copy(torch.float32)
     prompts = [subject.prompts[0]] * 3
     before = _score(scorer, prompts, codes, draws).detach()
     if not torch.allclose(_score(other, prompts, codes, draws).detach(), before, rtol=1e-4, atol=1e-3):
         return "a copy in the same number format scores otherwise; copy all weights."
-    settings: Any = scorer
-    if dict(other.settings) != dict(settings.settings):
+    assert isinstance(scorer, Generator) and isinstance(other, Generator)
+    if dict(other.settings) != dict(scorer.settings):
         return "a copy has other settings; copy them too."
     with torch.no_grad():
         for parameter in other.trainable().parameters():

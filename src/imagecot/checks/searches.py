@@ -2,10 +2,9 @@
 
 import copy
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from torch import tensor
@@ -16,6 +15,7 @@ from imagecot.checks.outcome import Outcome, Remark, Rule, tried
 from imagecot.checks.toys import CorrectingToy, ReflectingToy, ToyGenerator, ToyVerifier, scores
 from imagecot.contracts.paths import finish
 from imagecot.contracts.search import Batched, Candidate, Choice, Cost, PathRecord, Strategy
+from imagecot.contracts.values import JSON
 from imagecot.strategies.lines import as_line
 from imagecot.strategies.many import search_many
 from imagecot.strategies.request import Request
@@ -33,10 +33,24 @@ def check_search(strategy: Strategy) -> list[Outcome]:
 
 
 @dataclass(frozen=True)
+class Found:
+    """All that must be the same when the same is searched for again."""
+
+    choice: int
+    candidates: list[JSON]
+    image: bytes | None = None
+
+    def first_other(self, than: "Found") -> str:
+        """The name of the first thing that differs."""
+        ours, theirs = asdict(self), asdict(than)
+        return next((name for name in ours if ours[name] != theirs[name]), "result")
+
+
+@dataclass(frozen=True)
 class Trial:
     """A search that was run, and what it worked with."""
 
-    choice: Choice
+    choice: Choice[Candidate]
     cost: Cost
     generator: ToyGenerator
     verifier: ToyVerifier | None
@@ -47,14 +61,11 @@ class Trial:
         return [*self.choice.candidates]
 
     @property
-    def found(self) -> dict[str, Any]:
+    def found(self) -> Found:
         """All that must be the same when the same is searched for again."""
         image = self.candidates[self.choice.index].image
-        return {
-            "choice": self.choice.index,
-            "candidates": [_rounded(as_line(one)) for one in self.candidates],
-            "image": image and image.tobytes(),
-        }
+        lines = [_rounded(as_line(one)) for one in self.candidates]
+        return Found(self.choice.index, lines, None if image is None else image.tobytes())
 
 
 @dataclass(frozen=True)
@@ -190,9 +201,8 @@ def the_same_seed_chooses_the_same(subject: Subject) -> str | None:
     once, again = (strategy.run(fresh=False).found for _ in range(2))
     if once == again:
         return None
-    return (
-        f"a second run under the same seed has another {_first(once, again)}; draw from run.seed, keep nothing in self."
-    )
+    other = once.first_other(again)
+    return f"a second run under the same seed has another {other}; draw from run.seed, keep nothing in self."
 
 
 def another_seed_draws_other_paths(subject: Subject) -> str | None:
@@ -211,7 +221,7 @@ def killed_runs_find_the_same(subject: Subject) -> str | None:
         resumed, killed = _killed_after(subject, units)
         if resumed.found != whole.found:
             return (
-                f"killed after {units} units and run again, it has another {_first(whole.found, resumed.found)}; "
+                f"killed after {units} units and run again, it has another {whole.found.first_other(resumed.found)}; "
                 "decide by what stands in the candidates, which are kept."
             )
         if _counts(resumed.cost) != _counts(whole.cost):
@@ -251,7 +261,7 @@ def together_it_finds_what_it_finds_alone(subject: Subject) -> str | None:
     """Several searches whose paths share batches find what each finds alone."""
     prompts, seeds = [*PROMPTS, "two dogs"], [5, 6, 7]
 
-    def both(prompts: list[str], seeds: list[int]) -> list[dict[str, Any]]:
+    def both(prompts: list[str], seeds: list[int]) -> list[Found]:
         traces = search_many(
             prompts,
             seeds,
@@ -260,15 +270,16 @@ def together_it_finds_what_it_finds_alone(subject: Subject) -> str | None:
             strategy=copy.deepcopy(subject.strategy),
             n=_N,
         )
-        return [{"choice": trace.chosen, "lines": [_rounded(as_line(c)) for c in trace.candidates]} for trace in traces]
+        return [Found(trace.chosen, [_rounded(as_line(one)) for one in trace.candidates]) for trace in traces]
 
     together = both(prompts, seeds)
     for k, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
         alone = both([prompt], [seed])[0]
         if together[k] != alone:
+            other = alone.first_other(together[k])
             return (
-                f"of {len(prompts)} searches in common batches number {k} finds another {_first(alone, together[k])} "
-                "than alone; let assess look at its own run, paths and candidates."
+                f"of {len(prompts)} searches in common batches number {k} finds another {other} than alone; let assess "
+                "look at its own run, paths and candidates."
             )
     return None
 
@@ -320,18 +331,13 @@ def _counts(cost: Cost) -> dict[str, int]:
     return {name: value for name, value in asdict(cost).items() if "seconds" not in name}
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: JSON) -> JSON:
     """The same with numbers of five places, for products of another batch size round otherwise."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: _rounded(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_rounded(one) for one in value]
     return round(value, 5) if isinstance(value, float) else value
-
-
-def _first(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """The name of the first thing that differs."""
-    return next((name for name in one if one[name] != other[name]), "result")
 
 
 _CHOOSES = (it_has_everything, its_settings_have_defaults, it_chooses_a_finished_path)

@@ -1,18 +1,22 @@
 """Settings: what tells two models of the same weights apart must be in them, as JSON knows it."""
 
 import copy
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.verifier import Verifier
 from imagecot.memory import is_out_of_memory
 from imagecot.promises import no_json
 
+Model = TypeVar("Model", bound=Generator | Verifier)
+Simple = bool | int | float | str
 _OF_MODULES = frozenset(vars(nn.Module()))  # what every module has of its own, such as `training`
 
 
-def json_and_stay(model: Any, use: Callable[[], object], after: str) -> str | None:
+def json_and_stay(model: Generator | Verifier, use: Callable[[], object], after: str) -> str | None:
     """What is wrong with the settings of a model: that JSON does not hold them, or that they differ after its use."""
     problem = no_json(model.settings)
     if problem is not None:
@@ -24,7 +28,7 @@ def json_and_stay(model: Any, use: Callable[[], object], after: str) -> str | No
     return None
 
 
-def unnamed(model: Any, does: Callable[[Any], Any], differ: Callable[[Any, Any], bool]) -> list[str]:
+def unnamed(model: Model, does: Callable[[Model], Tensor], differ: Callable[[Tensor, Tensor], bool]) -> list[str]:
     """Simple attributes of a model that are in no settings, though another value changes what it does.
 
     does    what a model does, such as to draw; a copy that cannot do it any more is left aside
@@ -59,14 +63,14 @@ def said(names: list[str], what: str) -> str | None:
     return f"another {' and another '.join(names)} changes {what}, and settings does not say so; put it into settings."
 
 
-def _simple(model: Any) -> Iterator[tuple[str, Any]]:
+def _simple(model: object) -> Iterator[tuple[str, Simple]]:
     module = isinstance(model, nn.Module)
     for name, value in vars(model).items():
         if isinstance(value, bool | int | float | str) and not (module and name in _OF_MODULES):
             yield name, value
 
 
-def _others(value: Any) -> list[Any]:
+def _others(value: Simple) -> Sequence[Simple]:
     """Other values of the same kind."""
     if isinstance(value, bool):
         return [not value]

@@ -6,7 +6,6 @@ Each comes in two kinds: one that can only do what its protocol says, and one th
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.questions import CLARITY, ORM, REFLECTION, Question
 from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
 
 # How bright an image must be for a yes: half of the rows make a preview clear, and nearly every image can be corrected.
@@ -46,7 +46,7 @@ class ToyGenerator:
         self.embedding = torch.randn(codes, _WIDTH, generator=noise, dtype=torch.float64)
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, JSON]:
         """What changes what is drawn."""
         return {"temperature": self.temperature}
 
@@ -127,7 +127,7 @@ class CorrectingToy(ToyGenerator):
 class ToyVerifier:
     """Says yes to bright images, of every question and prompt somewhat differently; an answer costs 7 tokens."""
 
-    settings: Mapping[str, Any] = {}
+    settings: Mapping[str, JSON] = {}
 
     def __init__(self) -> None:
         self.usage = Usage()
