@@ -15,7 +15,7 @@ from PIL import Image
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.report import figures, gallery, publish, write
-from imagecot.report.summary import read
+from imagecot.report.read import read
 from invented_study import invent
 from test_damaged_study import DELETED, damaged, places, put, said
 

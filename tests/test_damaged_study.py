@@ -10,25 +10,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.hub import CHECKPOINTS
 from imagecot.recipes import check
-from imagecot.study import corrections, timing
+from imagecot.study import CorrectionsRecipe, StudyRecipe, corrections, corrections_table, run, timing
 from imagecot.study.analysis import analyse
-from imagecot.study.corrections import CorrectionsRecipe
 from imagecot.study.folder import check_folder, correction_store, identity, stores
-from imagecot.study.recipe import StudyRecipe
-from imagecot.study.rows import COUNTS, CorrectionsRow
-from imagecot.study.run import run
+from imagecot.study.rows import CorrectionsRow, Counts
 from imagecot.study.self_correction import LABELS, ROUNDED, shuffled_prompts
-from imagecot.study.self_correction import analyse as analyse_corrections
 from imagecot.study.store import Store
+from imagecot.study.table_five import analyse as analyse_corrections
 from small_models import write_verifier
 
 torch.set_num_threads(1)
-QUIET = Console(quiet=True)
 WRONG: list[Any] = [
     *(None, True, -1, 0, 7, 10**30, 0.5, -0.5, 1e300, "", "x", "$", "\u2028", "never"),
     *([], {}, [[]], [None], {"x": 1}, [0], [True], "a" * 30_000),
@@ -57,7 +53,7 @@ def study(tmp_path_factory) -> StudyRecipe:
     file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 2}))
     write_verifier(folder / "judge")
     found = recipe(folder / "out", folder / "tiny")
-    run(found, console=QUIET)
+    run(found)
     return found
 
 
@@ -121,7 +117,7 @@ def test_any_field_of_a_pool(study, tmp_path_factory, data):
     except ImagecotError as error:
         assert f"line {line + 1} of" in str(error) and "base.jsonl" in str(error)
     else:
-        assert analyse(other, {"base": rows}, {})["rows"]["orm"]["prompts"] == len(lines)
+        assert analyse(other, {"base": rows}, {}).rows["orm"].prompts == len(lines)
 
 
 def test_scores_that_are_missing(study, tmp_path):
@@ -169,7 +165,7 @@ def test_a_damaged_part(copied, text, words):
     parts.mkdir()
     (parts / "00003.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ImagecotError) as error:
-        run(copied, console=QUIET)
+        run(copied)
     said(error, *words)
 
 
@@ -180,12 +176,12 @@ def test_a_part_of_another_name_or_kind(copied):
     for name in ("x.json", "00001.json", "0.json"):
         (parts / name).write_text(row)
         with pytest.raises(ImagecotError) as error:
-            run(copied, console=QUIET)
+            run(copied)
         said(error, name, "does not hold the one row of its number")
         (parts / name).unlink()
     (parts / "00000.json").mkdir()
     with pytest.raises(ImagecotError) as error:
-        run(copied, console=QUIET)
+        run(copied)
     said(error, "00000.json is a folder")
 
 
@@ -195,15 +191,15 @@ def test_what_is_deleted_is_made_again_and_the_summary_is_the_same(copied):
     lines = before.splitlines(keepends=True)
     file.write_text("".join([*lines[:1], lines[1], lines[1], *lines[3:]]))
     with pytest.raises(ImagecotError) as error:
-        run(copied, console=QUIET)
+        run(copied)
     said(error, "line 3 of", "repeats the number 1", "delete")
     file.write_text("".join([lines[5], *lines[:1], *lines[3:5]]))
-    again = run(copied, console=QUIET)
+    again = run(copied)
     assert [{**json.loads(a), "began": 0, "ended": 0} for a in file.read_text().splitlines()] == [
         {**json.loads(b), "began": 0, "ended": 0} for b in lines
     ]
     for key in ("rows", "curves", "comparisons", "reliability", "steps", "agreement", "gallery"):
-        assert again[key] == summary[key]
+        assert again.model_dump(mode="json", exclude_unset=True)[key] == summary[key]
 
 
 @pytest.mark.parametrize("parts", [0, None, [], "x", True, [["rows of base"]]])
@@ -211,7 +207,7 @@ def test_damaged_parts_of_the_identity(copied, parts):
     file = copied.output / "study.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "parts": parts}))
     with pytest.raises(UsageError) as error:
-        run(copied, console=QUIET)
+        run(copied)
     said(error, "study.json is damaged: parts must be an object", "delete")
 
 
@@ -254,13 +250,14 @@ def test_any_field_of_a_measurement(tmp_path_factory, data):
 
 def corrected(asked: StudyRecipe) -> list[dict[str, Any]]:
     """Finished rows of Table 5."""
-    cost = dict.fromkeys(COUNTS, 3)
+    cost = dict.fromkeys(Counts.model_fields, 3)
     wrong = {"kind": "color", "object": "cup", "expected": "red", "found": "", "target": ""}
     arm = {"correct": [True, False], "cost": cost}
     rounds = {**arm, "by_round": [[True, False]] * 4, "redrawn": [[False, True]]}
     return [
         {
-            "number": number, "metadata": metadata, "arms": {n: rounds if n in ROUNDED else arm for n in LABELS},
+            "number": number, "metadata": metadata.as_json(),
+            "arms": {n: rounds if n in ROUNDED else arm for n in LABELS},
             "said": [{"text": "no", "p_yes": 0.1, "problem": None}], "reasons": "there is no cup.",
             "understood": [wrong], "true": [wrong], "began": 1.0, "ended": 2.0,
         }
@@ -286,7 +283,7 @@ def test_any_field_of_table_five(study, tmp_path_factory, data):
     except ImagecotError as error:
         assert f"line {line + 1} of" in str(error)
     else:
-        assert analyse_corrections(found, asked, asked.self_correction, {})["prompts"] == 6
+        assert analyse_corrections(found, asked, asked.self_correction, {}).prompts == 6
 
 
 @given(st.data())
@@ -299,14 +296,16 @@ def test_any_field_of_a_study_of_corrections(tmp_path_factory, data):
     metadata = {"tag": "colors", "prompt": "a red cup"}
     row = {"number": 0, "metadata": metadata, "corrected": [image, image], "told": "", "began": 1.0, "ended": 2.0}
     folder = tmp_path_factory.mktemp("corrections")
-    store = Store(folder, "c", CorrectionsRow, lambda found: corrections.misfit(asked, {0: metadata}, found))
+    store = Store(
+        folder, "c", CorrectionsRow, lambda found: corrections.misfit(asked, {0: Metadata.of(metadata)}, found)
+    )
     store.file.write_text(json.dumps(damaged(data, row)) + "\n")
     try:
         found = store.rows()
     except ImagecotError as error:
         assert "line 1 of" in str(error)
     else:
-        assert "told" in corrections.table(corrections.analyse(found))
+        assert "told" in corrections_table.table(corrections_table.analyse(found))
 
 
 @pytest.mark.parametrize("name", ["candidates", "gallery"])
@@ -318,7 +317,7 @@ def test_a_link_in_the_place_of_its_folder_is_refused(study, tmp_path, name):
     shutil.copy(study.output / "study.json", asked.output)
     (asked.output / name).symlink_to(outside)
     with pytest.raises(ImagecotError) as error:
-        run(asked, console=QUIET)
+        run(asked)
     said(error, f"{name} is a link")
     assert list(outside.iterdir()) == []
 
@@ -329,7 +328,7 @@ def test_codes_that_the_generator_has_not(copied):
     for codes in ([[4096] * 64] * 2, [[0] * 63] * 2):
         file.write_text("".join(json.dumps({**row, "codes": codes}) + "\n" for row in rows))
         with pytest.raises(ImagecotError) as error:
-            run(copied, console=QUIET)
+            run(copied)
         said(error, "row 0 of", "has codes that base cannot draw", "delete")
 
 
@@ -337,20 +336,20 @@ def test_a_mistaken_study_leaves_its_folder_alone(study, tmp_path):
     asked = study.model_copy(update={"output": tmp_path / "out"})
     late = {"kept": asked.rows["kept"].model_copy(update={"first_step": 7})}
     with pytest.raises(UsageError, match=r"rows\.kept: .*first_step: it must be from 1 to 1"):
-        run(asked.model_copy(update={"rows": asked.rows | late}), console=QUIET)
+        run(asked.model_copy(update={"rows": asked.rows | late}))
     assert not asked.output.exists()
     for workers in (0, -1, 10**22, 1.5, True):
         with pytest.raises(UsageError, match="--workers must be"):
-            run(asked, workers=workers, console=QUIET)
+            run(asked, workers=workers)
     assert not asked.output.exists()
 
 
 def test_a_prompt_that_a_model_cannot_read_is_refused_before_anything_is_drawn(study, tmp_path, monkeypatch):
     asked = study.model_copy(update={"output": tmp_path / "out"})
     long = {"tag": "colors", "prompt": "a photo of " + "a red apple and " * 40 + "a cup", "include": [], "exclude": []}
-    monkeypatch.setattr("imagecot.study.run.timed_prompts", lambda recipe: [long["prompt"]])
+    monkeypatch.setattr("imagecot.study.follow.timed_prompts", lambda recipe: [long["prompt"]])
     with pytest.raises(UsageError, match="a photo of a red apple"):
-        run(asked, console=QUIET)
+        run(asked)
     assert not asked.output.exists()
 
 

@@ -16,12 +16,12 @@ from PIL import Image
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import TASKS
 from imagecot.report import figures, first_page, gallery, paper, readme_fragment, write
-from imagecot.report import html as page
 from imagecot.report.blocks import Code, Fold, Items, Paragraph, Picture, Strong, Table
 from imagecot.report.gallery import sorted_exhibits
-from imagecot.report.markdown import document, plain
-from imagecot.report.summary import Exhibit, Summary, read
+from imagecot.report.read import read
+from imagecot.report.render import document, page, plain
 from imagecot.study.names import readable
+from imagecot.study.summary import Exhibit, Summary
 from invented_study import GENERATORS, ROWS, invent, judged, small
 
 VOID = {"meta", "img", "br", "hr", "link"}
@@ -205,7 +205,7 @@ def test_blocks_render_alike():
     ]
     text = document("T", blocks)
     assert "x **\\<b\\>** `a\\|b`" in text and "| r | **1** |" in text and "![alt](figures/f.png)" in text
-    html = page.page("T", blocks)
+    html = page("T", blocks)
     assert "<td><strong>1</strong></td>" in html and "x <strong>&lt;b&gt;</strong> <code>a|b</code>" in html
     assert 'src="data:image/png;base64,iQ=="' in html
 
@@ -384,9 +384,7 @@ def test_one_row_is_rerun_by_the_studys_own_recipe(study):
 
 def test_no_score_is_written_in_the_source():
     """Scores are two or three digits behind a point; what else has them here is a length or a colour of a figure."""
-    files = [
-        f for f in Path(paper.__file__).parent.glob("*.py") if f.name not in ("figures.py", "html.py", "gallery.py")
-    ]
+    files = [f for f in Path(paper.__file__).parent.glob("*.py") if f.name not in ("figures.py", "gallery.py")]
     assert len(files) >= 6
     for file in files:
         for token in tokenize.tokenize(io.BytesIO(file.read_bytes()).readline):
@@ -400,7 +398,7 @@ def test_no_score_is_written_in_the_source():
 def test_the_papers_numbers_come_from_its_file(study, tmp_path, monkeypatch, unpainted):
     changed = json.loads(json.dumps(PAPER))
     changed["show_o"]["parm"] = [0.11] * 6 + [0.99]
-    monkeypatch.setattr(paper, "paper", lambda: changed)
+    monkeypatch.setattr(paper, "paper", lambda: paper.Paper.model_validate_json(json.dumps(changed)))
     write(study[0], tmp_path / "out")
     table = markdown_table((tmp_path / "out" / "report.md").read_text(), "Scores")
     assert table["parm"]["paper"] == "0.99" and table["parm"]["paper's gain"] == "+46.0"

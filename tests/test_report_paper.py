@@ -8,7 +8,8 @@ import pytest
 
 from imagecot.report import paper, tables, write
 from imagecot.report.paper import Claim, Difference, judge, judge_near, orderings, weigh
-from imagecot.report.summary import Summary, read
+from imagecot.report.read import read
+from imagecot.study.summary import Summary
 from invented_study import invent, small
 
 PAPER = json.loads((Path(paper.__file__).parent / "paper.json").read_text())

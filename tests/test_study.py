@@ -11,10 +11,11 @@ from imagecot.recipes import check, read_yaml
 from imagecot.study import timing
 from imagecot.study.analysis import analyse
 from imagecot.study.choices import judged, replayed
-from imagecot.study.pool import Models
+from imagecot.study.conclude import busy
+from imagecot.study.draw import weight
+from imagecot.study.models import Models
 from imagecot.study.recipe import StudyRecipe, due, prompts, units
-from imagecot.study.rows import Numbered
-from imagecot.study.run import busy, weight
+from imagecot.study.rows import Numbered, PathRow, PoolRow, TimingRow
 from imagecot.study.store import Store
 from small_models import Brightness, Flat
 
@@ -26,27 +27,31 @@ def path(score: float | None, stopped: int | None = None, potential: float | Non
     return {"score": score, "stopped": stopped, "first_clear": stopped, "potential": potential}
 
 
+def cost(judge_calls: int) -> dict:
+    return {"generator_rows": 0, "previews": 0, "judge_calls": judge_calls, "tokens_judged": 0}
+
+
 def observed(
     number: int, tag: str, scores: list[float], correct: list[bool], parm: list[dict] | None = None, **more
-) -> dict:
+) -> PoolRow:
     """A row of the store: the second judge says of the paths what the first says of them in reverse order."""
     orm = [path(score) for score in scores]
     parm = parm or orm
     ranks = [p["score"] if p["stopped"] is None else -1.0 for p in parm]
-    return {
-        "number": number, "metadata": {"tag": tag, "prompt": f"{tag} {number}"},
-        "correct": [correct, correct[::-1]], "reasons": [],
-        "searches": {
-            "baseline": {"paths": [path(None)], "chosen": 0, "cost": {"judge_calls": 0}},
-            "orm": {"paths": orm, "chosen": scores.index(max(scores)), "cost": {"judge_calls": 4}},
-            "parm": {"paths": parm, "chosen": ranks.index(max(ranks)), "cost": {"judge_calls": number}},
+    return PoolRow(
+        number=number, metadata={"tag": tag, "prompt": f"{tag} {number}"}, began=1.0, ended=2.0,
+        correct=[correct, correct[::-1]], reasons=[""] * len(correct),
+        searches={
+            "baseline": {"paths": [path(None)], "chosen": 0, "cost": cost(0)},
+            "orm": {"paths": orm, "chosen": scores.index(max(scores)), "cost": cost(4)},
+            "parm": {"paths": parm, "chosen": ranks.index(max(ranks)), "cost": cost(number)},
             **more,
         },
-    }  # fmt: skip
+    )  # fmt: skip
 
 
 def own(*correct: bool) -> dict:
-    return {"paths": [path(0.5)], "chosen": 0, "cost": {"judge_calls": 9}, "correct": list(correct)}
+    return {"paths": [path(0.5)], "chosen": 0, "cost": cost(9), "correct": list(correct)}
 
 
 BASE = [
@@ -57,8 +62,8 @@ BASE = [
     observed(3, "counting", [0.9, 0.4, 0.6, 0.1], [False, False, False, False]),
 ]  # fmt: skip
 OTHER = [
-    {"number": k, "metadata": row["metadata"], "correct": [[k != 2], [True]], "reasons": [],
-     "searches": {"dpo": {"paths": [path(None)], "chosen": 0, "cost": {"judge_calls": 0}}}}
+    PoolRow(number=k, metadata=row.metadata, correct=[[k != 2], [True]], reasons=[""], began=1.0, ended=2.0,
+            searches={"dpo": {"paths": [path(None)], "chosen": 0, "cost": cost(0)}})
     for k, row in enumerate(BASE[:3])
 ]  # fmt: skip
 RECIPE = StudyRecipe(
@@ -77,23 +82,28 @@ RECIPE = StudyRecipe(
 def result(monkeypatch):
     monkeypatch.setattr(
         "imagecot.study.recipe._benchmark",
-        lambda detector, world: [row["metadata"] for row in (*BASE[::2], *BASE[1::2])],
+        lambda detector, world: [row.metadata for row in (*BASE[::2], *BASE[1::2])],
     )
-    return analyse(RECIPE, {"base": BASE, "other": OTHER}, {"orm": {4: 2.0, 2: 1.5}, "baseline": {1: 0.5}})
+    found = analyse(RECIPE, {"base": BASE, "other": OTHER}, {"orm": {4: 2.0, 2: 1.5}, "baseline": {1: 0.5}})
+    return found.model_dump()
 
 
 def verdicts(name: str, n: int, judge: int = 0) -> list[bool]:
-    return [row["correct"] for row in judged(BASE, name, RECIPE.rows.get(name), n, judge)]
+    return [row.correct for row in judged(BASE, name, RECIPE.rows.get(name), n, judge)]
 
 
 def test_choices_by_hand():
-    paths = BASE[1]["searches"]["parm"]["paths"]
+    paths = BASE[1].searches["parm"].paths
     parm, best = RECIPE.rows["parm"].how, RECIPE.rows["orm"].how
     assert replayed(paths, parm, 4) == [2]
     assert replayed(paths, parm, 2) == [1, 2]  # of the first two none is left: the least refused
-    assert replayed([path(0.5), path(0.5), path(0.6)], best, 2) == [0]  # the third is in no group of two
+    equal = [PathRow(**path(score)) for score in (0.5, 0.5, 0.6)]
+    assert replayed(equal, best, 2) == [0]  # the third is in no group of two
     kept = RECIPE.rows["parm"].model_copy(update={"keep": 0.5}).how
-    scored = [{**path(score), "first_clear": 3, "potential": p} for score, p in ((0.9, 0.1), (0.3, 0.4), (0.5, 0.3))]
+    scored = [
+        PathRow(score=score, stopped=None, first_clear=3, potential=p)
+        for score, p in ((0.9, 0.1), (0.3, 0.4), (0.5, 0.3))
+    ]
     assert replayed(scored, kept, 3) == [2]  # of three two run on, those with most potential
     assert replayed(scored, kept, 2) == [1]
     assert replayed(scored, kept, 1) == [0, 1, 2]
@@ -135,7 +145,7 @@ def test_the_table_by_hand(result):
     assert rows["orm"]["seconds_per_image"] == 2.0
     assert rows["orm"]["label"] == "ORM"
     assert rows["parm"]["label"] == "PARM"
-    assert rows["parm"]["cost"] == {"judge_calls": 1.5}
+    assert rows["parm"]["cost"] == cost(1.5)
     assert rows["prm"]["overall"] == 0.5
     assert rows["prm"]["seconds_per_image"] is None
     assert rows["dpo"]["tasks"] == {"single_object": 0.5, "counting": 1.0}
@@ -209,25 +219,25 @@ def test_the_gallery_holds_what_each_row_chose(result):
 
 def test_a_study_without_results_yet_has_no_rows(result):
     empty = analyse(RECIPE, {"base": [], "other": OTHER}, {})
-    assert list(empty["rows"]) == ["dpo"]
-    assert empty["curves"] == empty["agreement"] == {}
+    assert list(empty.rows) == ["dpo"]
+    assert empty.curves == empty.agreement == {}
 
 
 def test_one_judge_is_enough(result):
-    alone = [{**row, "correct": row["correct"][:1]} for row in OTHER]
+    alone = [row.model_copy(update={"correct": row.correct[:1]}) for row in OTHER]
     found = analyse(RECIPE, {"base": [], "other": alone}, {})
-    assert found["rows"]["dpo"]["second_judge"] is None
+    assert found.rows["dpo"].second_judge is None
 
 
 def test_prompts_take_turns_by_task():
     found = prompts("pictograms", 2)
     assert [rank for rank, _ in found] == [0] * 6 + [1] * 6
-    assert len({metadata["tag"] for _, metadata in found[:6]}) == 6
+    assert len({metadata.tag for _, metadata in found[:6]}) == 6
     work = list(units(RECIPE))
     assert [unit.generator for unit in work] == ["base"] * 12 + ["other"] * 12
     assert "prm" in due(RECIPE, work[5])
     assert "prm" not in due(RECIPE, work[6])
-    assert [weight(RECIPE, work[k]) for k in (5, 6)] == [2.0, 1.0]
+    assert [weight(RECIPE, work[k]) for k in (5, 6)] == [2, 1]
     assert len(prompts("facebook/mask2former", 100)) == 80 + 99 + 80 + 94 + 100 + 100
 
 
@@ -306,38 +316,43 @@ def test_rows_are_kept_whole_and_in_order(tmp_path):
     store = Store(tmp_path / "c", "base", Numbered)
     assert store.rows() == []
     for number in (2, 0):
-        store.keep({"number": number})
-    assert [row["number"] for row in store.rows()] == [0, 2]
+        store.keep(Numbered(number=number))
+    assert [row.number for row in store.rows()] == [0, 2]
     store.fold()
     assert store.file.read_text() == '{"number": 0}\n{"number": 2}\n'
-    store.keep({"number": 1})
+    store.keep(Numbered(number=1))
     assert store.holds_new(1)
     assert store.numbers() == {0, 1, 2}
     # Killed after the file was written and before the parts were removed: nothing counts twice.
     store.file.write_text('{"number": 0}\n{"number": 1}\n{"number": 2}\n')
     store.fold()
-    assert [row["number"] for row in Store(tmp_path / "c", "base", Numbered).rows()] == [0, 1, 2]
+    assert [row.number for row in Store(tmp_path / "c", "base", Numbered).rows()] == [0, 1, 2]
     store.file.write_text("{")
     with pytest.raises(ImagecotError, match=r"line 1 of .*base\.jsonl is not valid JSON"):
         store.rows()
 
 
 def test_time_under_way_counts_once():
-    assert busy([(0, 2), (1, 3), (10, 11), (10.5, 10.75)]) == 4
+    spans = [(0, 2), (1, 3), (10, 11), (10.5, 10.75)]
+    measured = [
+        TimingRow(name="x", n=1, prompt="", seconds=0.0, began=float(began), ended=float(ended))
+        for began, ended in spans
+    ]
+    assert busy(measured) == 4
     assert busy([]) == 0
 
 
 def test_a_measurement_is_not_repeated(tmp_path, monkeypatch):
     file, ran = tmp_path / "timing.jsonl", []
-    real = timing.search
+    real = timing.carry_out
 
-    def counted(prompt, **how):
-        ran.append((prompt, how["strategy"], how["n"]))
+    def counted(request):
+        ran.append((request.prompt, request.name, request.n))
         if len(ran) == 6:
             raise KeyboardInterrupt
-        return real(prompt, **how)
+        return real(request)
 
-    monkeypatch.setattr(timing, "search", counted)
+    monkeypatch.setattr(timing, "carry_out", counted)
     models = Models(Flat(), {"v": Brightness()})
     searches = [timing.Timed("one", "single", None, [1]), timing.Timed("best", "best-of-n", "v", [1, 3])]
     todo = timing.missing(file, searches, ["a", "b"])
@@ -352,5 +367,5 @@ def test_a_measurement_is_not_repeated(tmp_path, monkeypatch):
     assert timing.missing(file, searches, ["a", "b"]) == []
     rows = timing.read(file)
     assert len(rows) == 6
-    means = timing.means([{"name": "x", "n": 2, "seconds": s} for s in (1.0, 3.0)])
+    means = timing.means([TimingRow(name="x", n=2, prompt="", seconds=s, began=0.0, ended=s) for s in (1.0, 3.0)])
     assert means == {"x": {2: 2.0}}

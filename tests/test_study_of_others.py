@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from imagecot.contracts.paths import finish
 from imagecot.contracts.questions import ORM
@@ -14,12 +13,10 @@ from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.summary import summarize
 from imagecot.recipes import check
-from imagecot.study.recipe import StudyRecipe
-from imagecot.study.run import run
+from imagecot.study import StudyRecipe, run
 from test_study_recorded import Moody, Rows
 
 torch.set_num_threads(1)
-QUIET = Console(quiet=True)
 SIZES = [1, 2, 3, 5, 6]
 MODULE = '''
 from dataclasses import dataclass
@@ -182,7 +179,7 @@ def test_what_it_finds_is_what_plain_loops_find(others, monkeypatch):
     ]
     every += [{"tag": "counting", "prompt": "a photo of two cups", "include": [{"class": "cup", "count": 2}]}]
     monkeypatch.setattr(known, "load_benchmark_prompts", lambda: every)
-    summary = run(recipe(**ROWS), console=QUIET)
+    summary = run(recipe(**ROWS))
     stored = [json.loads(line) for line in Path("out/candidates/g.jsonl").read_text().splitlines()]
     assert [row["metadata"]["prompt"] for row in stored] == [every[k]["prompt"] for k in (0, 3, 1)]
     taken = {name: {n: [] for n in SIZES} for name in ("best", "advised", "third")}
@@ -213,16 +210,16 @@ def test_what_it_finds_is_what_plain_loops_find(others, monkeypatch):
             own = row["searches"][name]
             assert own["correct"] == [is_right(metadata, torch.tensor(own["codes"]))]
     for name, groups in (taken | lines).items():
-        curve = {point["n"]: point["overall"] for point in summary["curves"]["g"][name]}
+        curve = {point.n: point.overall for point in summary.curves["g"][name]}
         assert curve == {n: summarize(groups[n]).overall for n in SIZES}
-    assert summary["rows"]["advised"]["overall"] == summarize(taken["advised"][6]).overall
-    assert list(summary["curves"]["g"]) == ["best", "advised", "third", "early", "random", "oracle"]
-    assert set(summary["reliability"]) == {"best", "advised", "third"}
-    assert summary["steps"]["early"]["stopped"] == {"1": 15, "never": 3}
-    said = summary["recipe"]["rows"]
+    assert summary.rows["advised"].overall == summarize(taken["advised"][6]).overall
+    assert list(summary.curves["g"]) == ["best", "advised", "third", "early", "random", "oracle"]
+    assert set(summary.reliability) == {"best", "advised", "third"}
+    assert summary.steps["early"].stopped == {"1": 15, "never": 3}
+    said = summary.recipe["rows"]
     assert (said["advised"]["place"], said["third"]["place"], said["again"]["first_step"]) == (2, 3, 1)
-    assert all(summary["rows"][name]["seconds_per_image"] > 0 for name in ROWS)
-    assert summary["rows"]["steps"]["second_judge"] is None
+    assert all(summary.rows[name].seconds_per_image > 0 for name in ROWS)
+    assert summary.rows["steps"].second_judge is None
 
 
 def verdict(metadata, correct):
@@ -236,20 +233,20 @@ def partial(codes):
 
 def test_a_finished_study_is_read_back_and_other_settings_are_another_study(others, monkeypatch):
     asked = recipe(third=ROWS["third"], own=ROWS["own"]).model_copy(update={"timed_prompts": 0, "gallery": 0})
-    first = run(asked, console=QUIET)
-    monkeypatch.setattr("imagecot.study.run.observe", None)  # whatever is drawn fails
-    assert run(asked, console=QUIET)["rows"] == first["rows"]
+    first = run(asked)
+    monkeypatch.setattr("imagecot.study.draw.observe", None)  # whatever is drawn fails
+    assert run(asked).rows == first.rows
     module = sys.modules["others"]
     monkeypatch.setitem(module.SETTINGS, "palette", 8)
     with pytest.raises(UsageError, match=r"holds another study \(weights of others:Weaver"):
-        run(asked, console=QUIET)
+        run(asked)
     monkeypatch.undo()
     monkeypatch.chdir(others)
     with pytest.raises(UsageError, match="holds another study"):
-        run(recipe(third=judging("others:Ranked", place=2), own=ROWS["own"]), console=QUIET)
+        run(recipe(third=judging("others:Ranked", place=2), own=ROWS["own"]))
     # Judges that changed look again; of images whose codes nobody kept they cannot.
     monkeypatch.setattr(module, "WEIGHTS", "2")
-    assert run(asked, console=QUIET)["rows"] == first["rows"]
+    assert run(asked).rows == first.rows
     file = Path("out/candidates/g.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert {row["judges"][0] for row in rows} == {"2"}
@@ -258,7 +255,7 @@ def test_a_finished_study_is_read_back_and_other_settings_are_another_study(othe
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setattr(module, "WEIGHTS", "3")
     with pytest.raises(ImagecotError, match="keeps no codes; delete"):
-        run(asked, console=QUIET)
+        run(asked)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +278,7 @@ def test_what_models_or_a_search_cannot_do_is_told_in_a_sentence(others):
     small = {"timed_prompts": 0, "gallery": 0, "prompts_per_task": 1}
     late = recipe(r=judging("parm", first_step=7)).model_copy(update=small)
     with pytest.raises(UsageError, match=r"rows\.r: the options of parm cannot be: first_step: it must be from 1 to 2"):
-        run(late, console=QUIET)
+        run(late)
     assert not Path("out").exists()
     with pytest.raises(ImagecotError, match="others:Liar chose a path that it drew itself"):
-        run(recipe(r=judging("others:Liar")).model_copy(update=small), console=QUIET)
+        run(recipe(r=judging("others:Liar")).model_copy(update=small))

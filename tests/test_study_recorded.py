@@ -210,7 +210,8 @@ def test_only_codes_are_kept_and_final_images_are_decoded_once():
 
     generator = Counting()
     recorded: Recorded = record(generator, PROMPT, path_seeds(SEED, N))
-    assert [(state.own, state.shared) for state in recorded.states] == [(None, None)] * 4
+    assert [state.shared for state in recorded.states] == [None] * 4
+    assert recorded.states[0].own is None and all(state.own is state.codes for state in recorded.states[1:])
     for _ in range(2):
         trace = search(PROMPT, generator=recorded, verifier=Moody(), strategy="best-of-n", n=N, seed=SEED)
     assert generator.decoded == N

@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.hub import CHECKPOINTS
 from imagecot.recipes import check, read_yaml
-from imagecot.study import run as study
+from imagecot.report.read import read
+from imagecot.study import StudyRecipe, draw, run
 from imagecot.study.folder import claim_folder
-from imagecot.study.recipe import StudyRecipe
-from imagecot.study.run import run
+from imagecot.study.summary import Summary
+from imagecot.watch import Watch
 from small_models import write_verifier
 
 torch.set_num_threads(1)
-QUIET = Console(quiet=True)
 RECIPES = Path(__file__).parent.parent / "recipes" / "study"
 TIMES = ("began", "ended")
 
@@ -60,70 +59,71 @@ def candidates(folder: Path) -> dict[str, list[dict]]:
     }
 
 
-def numbers(summary: dict) -> dict:
+def numbers(summary: Summary) -> dict:
     """The parts of a summary that are the same however long the study took."""
-    rows = {name: {k: v for k, v in row.items() if k != "seconds_per_image"} for name, row in summary["rows"].items()}
-    same = ("comparisons", "reliability", "steps", "agreement", "gallery")
-    return {"rows": rows, **{key: summary[key] for key in same}}
+    rows = {name: row.model_dump(exclude={"seconds_per_image"}) for name, row in summary.rows.items()}
+    same = {"comparisons", "reliability", "steps", "agreement", "gallery"}
+    return {"rows": rows, **summary.model_dump(include=same)}
 
 
 def test_killed_or_shared_it_ends_the_same(tmp_path, quick_tiny, monkeypatch):
-    whole = run(recipe(tmp_path / "whole", quick_tiny), command="imagecot study x", console=QUIET)
+    told: list[str] = []
+    whole = run(recipe(tmp_path / "whole", quick_tiny), command="imagecot study x", watch=Watch(tell=told.append))
+    assert told == ["11 of 12 pools to draw, about 1 minutes"]
     found = candidates(tmp_path / "whole")
     assert {name: len(rows) for name, rows in found.items()} == {"baseline.jsonl": 6, "other.jsonl": 6}
     # The pools of two generators that are one model are the same pictures.
     assert [row["correct"] for row in found["baseline.jsonl"]] == [row["correct"] for row in found["other.jsonl"]]
-    assert whole["rows"]["prm"]["prompts"] == 6
-    assert all(row["seconds_per_image"] > 0 for name, row in whole["rows"].items() if "@" not in name)
-    assert whole["curves"]["other"]["parm+other"][-1]["seconds"] > 0
-    assert whole["seconds"] > 0
-    assert whole["command"] == "imagecot study x"
-    assert whole["self_correction"] is None
-    written = json.loads((tmp_path / "whole/summary.json").read_text())
-    assert written == json.loads(json.dumps(whole))
-    for entry in whole["gallery"]:
-        assert set(entry["images"]) == set(entry["correct"]) == {"baseline", "orm", "prm", "parm+other"}
-        for file in entry["images"].values():
+    assert whole.rows["prm"].prompts == 6
+    assert all(row.seconds_per_image > 0 for row in whole.methods.values())
+    assert whole.curves["other"]["parm+other"][-1].seconds > 0
+    assert whole.seconds > 0
+    assert whole.command == "imagecot study x"
+    assert whole.self_correction is None
+    assert read(tmp_path / "whole") == whole
+    for entry in whole.gallery:
+        assert set(entry.images) == set(entry.correct) == {"baseline", "orm", "prm", "parm+other"}
+        for file in entry.images.values():
             with Image.open(tmp_path / "whole" / file) as picture:
                 assert picture.size == (64, 64)
 
     calls: list[tuple[str, int]] = []
-    observe = study.observe
+    observe = draw.observe
 
     def killed(recipe, unit, models, judges):
         if len(calls) == 8:
             calls.append(("killed", 0))
             raise KeyboardInterrupt
-        calls.append(unit[:2])
+        calls.append((unit.generator, unit.number))
         return observe(recipe, unit, models, judges)
 
-    monkeypatch.setattr(study, "observe", killed)
+    monkeypatch.setattr(draw, "observe", killed)
     untimed = {"timed_prompts": 0}
     parts = recipe(tmp_path / "parts", quick_tiny).model_copy(update=untimed)
     with pytest.raises(KeyboardInterrupt):
-        run(parts, console=QUIET)
+        run(parts)
     partial = json.loads((tmp_path / "parts/summary.json").read_text())
     assert partial["rows"]["orm"]["prompts"] == 6
     assert partial["rows"]["parm+other"]["prompts"] == 2
     assert partial["rows"]["orm"]["seconds_per_image"] is None
-    resumed = run(parts, console=QUIET)
+    resumed = run(parts)
     assert sorted(set(calls) - {("killed", 0)}) == sorted((key, k) for key in parts.generators for k in range(6))
     assert len(calls) == 13
     assert candidates(tmp_path / "parts") == found
     assert numbers(resumed) == numbers(whole)
 
-    shared = run(recipe(tmp_path / "shared", quick_tiny).model_copy(update=untimed), workers=2, console=QUIET)
+    shared = run(recipe(tmp_path / "shared", quick_tiny).model_copy(update=untimed), workers=2)
     assert candidates(tmp_path / "shared") == found
     assert numbers(shared) == numbers(whole)
 
     with pytest.raises(UsageError, match="holds another study"):
-        run(parts.model_copy(update={"seed": 1}), console=QUIET)
+        run(parts.model_copy(update={"seed": 1}))
 
 
 def test_models_are_looked_for_before_a_folder_is_claimed(tmp_path, quick_tiny):
     wrong = recipe(tmp_path / "x", quick_tiny).model_copy(update={"generators": {"baseline": "tyni", "other": "tiny"}})
     with pytest.raises(UsageError, match="no generator 'tyni'"):
-        run(wrong, console=QUIET)
+        run(wrong)
     assert not (tmp_path / "x").exists()
 
 
@@ -165,12 +165,12 @@ def test_shipped_studies_run_to_their_end(file, tmp_path, quick_tiny):
         "rows": rows,
         "self_correction": part and part.model_copy(update={**names, "more_paths": 3, "first_step": 1}),
     }
-    summary = run(shipped.model_copy(update=update), console=QUIET)
-    assert set(rows) <= set(summary["rows"])
-    assert set(summary["curves"]) == set(shipped.generators)
-    assert all(summary["rows"][name]["seconds_per_image"] > 0 for name in rows)
+    summary = run(shipped.model_copy(update=update))
+    assert set(rows) <= set(summary.rows)
+    assert set(summary.curves) == set(shipped.generators)
+    assert all(summary.rows[name].seconds_per_image > 0 for name in rows)
     if part:
-        assert summary["self_correction"]["prompts"] == 6
+        assert summary.self_correction.prompts == 6
 
 
 def test_a_study_may_grow_by_generators_and_change_its_labels(tmp_path, quick_tiny):
@@ -204,7 +204,7 @@ def test_a_study_may_grow_by_generators_and_change_its_labels(tmp_path, quick_ti
 
 def test_other_judges_look_again_and_nothing_is_drawn(tmp_path, quick_tiny, monkeypatch):
     asked = recipe(tmp_path / "study", quick_tiny).model_copy(update={"timed_prompts": 0, "gallery": 0})
-    first = run(asked, console=QUIET)
+    first = run(asked)
     file, drawn = tmp_path / "study/candidates/baseline.jsonl", candidates(tmp_path / "study")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert all(len(row["codes"]) == 3 and len(row["codes"][0]) == 64 for row in rows)
@@ -219,12 +219,12 @@ def test_other_judges_look_again_and_nothing_is_drawn(tmp_path, quick_tiny, monk
 
     file.write_text("".join(json.dumps(reject(row)) + "\n" for row in rows))
     assert candidates(tmp_path / "study") != drawn
-    monkeypatch.setattr(study, "observe", None)  # whatever is drawn fails
-    again = run(asked, console=QUIET)
+    monkeypatch.setattr(draw, "observe", None)  # whatever is drawn fails
+    again = run(asked)
     assert candidates(tmp_path / "study") == drawn
     assert numbers(again) == numbers(first)
 
     old = [{name: value for name, value in reject(row).items() if name != "codes"} for row in rows]
     file.write_text("".join(json.dumps(row) + "\n" for row in old))
     with pytest.raises(ImagecotError, match=r"baseline\.jsonl was judged by other weights and keeps no codes; delete"):
-        run(asked, console=QUIET)
+        run(asked)

@@ -1,6 +1,5 @@
-"""What a report is made of, before it becomes HTML or Markdown. Plain strings are escaped by whoever renders them."""
+"""What a report is made of, before templates write it as HTML and as Markdown (`render.py`), which escape all of it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -18,21 +17,8 @@ class Code:
     text: str
 
 
-Line = str | Strong | Code | tuple[str | Strong | Code, ...]
-
-
-def joined(line: Line, plain: Callable[[str], str], strong: Callable[[str], str], code: Callable[[str], str]) -> str:
-    """The parts of a line, each written by what is given for its kind."""
-    out = ""
-    for span in line if isinstance(line, tuple) else (line,):
-        match span:
-            case Strong(text):
-                out += strong(text)
-            case Code(text):
-                out += code(text)
-            case _:
-                out += plain(span)
-    return out
+Span = str | Strong | Code
+Line = Span | tuple[Span, ...]
 
 
 @dataclass(frozen=True)
@@ -115,6 +101,7 @@ class Fold:
 
 
 Block = Heading | Paragraph | Items | Command | Table | Picture | Pictures | Gallery | Fold
+BLOCKS = Heading, Paragraph, Items, Command, Table, Picture, Pictures, Gallery, Fold
 
 
 def pictures(blocks: list[Block]) -> list[Picture]:

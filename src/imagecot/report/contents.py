@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from imagecot.report import figures, html, markdown, tables
+from imagecot.report import figures, render, tables
 from imagecot.report.blocks import Block, Fold, Heading, Line, Paragraph, Picture, Pictures, Strong, Table
 from imagecot.report.first_page import BASELINE, GOAL, best_of, first_page, provenance, study_command
 from imagecot.report.gallery import gallery, sorted_exhibits
 from imagecot.report.paper import difference, orderings, paper_gain, printed
-from imagecot.report.summary import Summary
+from imagecot.study.summary import Summary
 
 README_ROWS = 10
 
@@ -52,7 +52,7 @@ def _curves(summary: Summary) -> list[Block]:
     blocks: list[Block] = []
     for generator in summary.curves:
         label = summary.generator(generator)
-        drawn = [picture for axis in ("n", "seconds") if (picture := _curve(summary, generator, axis))]
+        drawn = _drawn_curves(summary, generator)
         if drawn:
             blocks.append(Pictures(drawn))
         equal = tables.at_seconds(summary, generator)
@@ -78,10 +78,15 @@ def _curves(summary: Summary) -> list[Block]:
 
 def curve_name(summary: Summary, generator: str, axis: str) -> str:
     """The name of a curve's file; numbered where a generator's name says nothing."""
-    return f"curve-{list(summary.curves).index(generator)}-{html.slug(generator)}-{axis}"
+    return f"curve-{list(summary.curves).index(generator)}-{render.slug(generator)}-{axis}"
 
 
-def _curve(summary: Summary, generator: str, axis: str) -> Picture | None:
+def _drawn_curves(summary: Summary, generator: str) -> list[Picture]:
+    """The curves of a generator over N and over seconds, as far as anything was measured."""
+    return [picture for axis in figures.AXES if (picture := _curve(summary, generator, axis))]
+
+
+def _curve(summary: Summary, generator: str, axis: figures.Axis) -> Picture | None:
     png = figures.curve(summary, generator, axis)
     words = f"Score over {'N paths' if axis == 'n' else 'seconds an image'}, generator {summary.generator(generator)}"
     return Picture(curve_name(summary, generator, axis), png, words) if png else None
@@ -191,12 +196,12 @@ def readme_fragment(summary: Summary, figures_folder: str = "figures") -> str:
                 tables.number(row.seconds_per_image, 1),
             ]
         )
-    prompts = f"{summary.prompts} prompts" if summary.prompts else "held-out prompts"
-    when, command = markdown.plain(summary.date or "no date"), markdown.code(study_command(summary))
-    text = f"{prompts}, {when}, {command}; ± one standard error, gains in points."
-    parts = [markdown.table(Table(head, rows)), text]
-    if summary.curves:
-        generator = BASELINE if BASELINE in summary.curves else next(iter(summary.curves))
-        drawn = [picture for axis in ("n", "seconds") if (picture := _curve(summary, generator, axis))]
-        parts += [" ".join(markdown.picture(picture, figures_folder) for picture in drawn)] if drawn else []
-    return "\n\n".join(parts)
+    generator = BASELINE if BASELINE in summary.curves else next(iter(summary.curves), "")
+    return render.fragment(
+        Table(head, rows),
+        f"{summary.prompts} prompts" if summary.prompts else "held-out prompts",
+        summary.date or "no date",
+        study_command(summary),
+        _drawn_curves(summary, generator),
+        figures_folder,
+    )

@@ -1,9 +1,10 @@
 """The figures of a study, each from its summary alone, as PNG bytes."""
 
 import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
@@ -11,11 +12,14 @@ from imagecot import interruption
 from imagecot.figures import wrapped
 from imagecot.geneval.prompts import TASKS
 from imagecot.report.paper import paper, printed
-from imagecot.report.summary import Point, Row, Steps, Summary
+from imagecot.study.summary import Point, Row, Steps, Summary
 
 _COLORS = ("#2f6fd0", "#b3261e", "#7a4fb5", "#c77700", "#00838f", "#b0448c", "#6b7a1f", "#5d6b7a")
 _ORACLE, _RANDOM, _SINGLE = "#3a9d5d", "#8a8a8a", "#22242a"
 LINES = ("random", "oracle")
+One = TypeVar("One")
+Axis = Literal["n", "seconds"]  # what a curve is over
+AXES: tuple[Axis, ...] = ("n", "seconds")
 MOST = 60  # methods or diagrams on a figure: more would make a picture of unusual size
 
 
@@ -32,11 +36,11 @@ def _label(text: str) -> str:
     return wrapped(text, 60, 2)
 
 
-def _first(found: dict[str, Any]) -> dict[str, Any]:
+def _first(found: Mapping[str, One]) -> dict[str, One]:
     return dict(list(found.items())[:MOST])
 
 
-def curve(summary: Summary, generator: str, axis: str) -> bytes | None:
+def curve(summary: Summary, generator: str, axis: Axis) -> bytes | None:
     """Score over `axis` ("n" or "seconds") of the searches on one generator (the paper's Figures 3, 13, 14).
 
     Solid with one standard error: the first judge; dotted: the second. None where nothing was measured on that axis.
@@ -49,7 +53,7 @@ def curve(summary: Summary, generator: str, axis: str) -> bytes | None:
     figure = Figure(figsize=(5.6, 4.4 + 0.1 * min(len(curves), MOST)), layout="constrained")
     plot = figure.add_subplot()
     for index, (name, points) in enumerate(searches.items()):
-        color, x = _COLORS[index % len(_COLORS)], [getattr(point, axis) for point in points]
+        color, x = _COLORS[index % len(_COLORS)], [_at(point, axis) for point in points]
         plot.errorbar(
             x, [p.overall for p in points], [p.se or 0 for p in points],
             color=color, marker="o", ms=4, capsize=2, label=_label(summary.label(name)),
@@ -83,11 +87,16 @@ def curve(summary: Summary, generator: str, axis: str) -> bytes | None:
     return png_of(figure)
 
 
-def _on(axis: str, points: Sequence[Point]) -> list[Point]:
-    return sorted((p for p in points if getattr(p, axis)), key=lambda point: getattr(point, axis))
+def _on(axis: Axis, points: Sequence[Point]) -> list[Point]:
+    return sorted((point for point in points if _at(point, axis)), key=lambda point: _at(point, axis))
 
 
-def _draw_lines(plot: Any, summary: Summary, generator: str, axis: str) -> None:
+def _at(point: Point, axis: Axis) -> float:
+    """Where a point lies; 0 where that was not measured."""
+    return point.n if axis == "n" else point.seconds or 0.0
+
+
+def _draw_lines(plot: Axes, summary: Summary, generator: str, axis: Axis) -> None:
     """Random and oracle: over N as curves where there are any, over seconds as levels."""
     curves = summary.curves.get(generator, {})
     for kind, color, words in (("oracle", _ORACLE, "oracle: any of N"), ("random", _RANDOM, "random one of N")):
@@ -137,9 +146,9 @@ def steps(summary: Summary) -> bytes | None:
     axes = figure.subplots(lines, columns, squeeze=False)
     for plot in axes.flat[len(found) :]:
         plot.axis("off")
-    low, high = paper()["settings"]["first_clear_steps"]
+    low, high = paper().settings.first_clear_steps
     for index, (plot, (name, used)) in enumerate(zip(axes.flat, found.items(), strict=False)):
-        clear, stopped = shares(used, "first_clear"), shares(used, "stopped")
+        clear, stopped = shares(used, used.first_clear), shares(used, used.stopped)
         plot.axvspan(low - 0.5, high + 0.5, color=_COLORS[3], alpha=0.15, label="first clear, in the paper")
         plot.bar([s - 0.2 for s in clear], list(clear.values()), 0.4, color=_COLORS[0], label="first clear")
         plot.bar([s + 0.2 for s in stopped], list(stopped.values()), 0.4, color=_COLORS[1], label="stopped")
@@ -153,9 +162,8 @@ def steps(summary: Summary) -> bytes | None:
     return png_of(figure)
 
 
-def shares(used: Steps, what: str) -> dict[int, float]:
+def shares(used: Steps, counts: Mapping[str, int]) -> dict[int, float]:
     """Shares of all paths by step, those that never were left out."""
-    counts: dict[str, int] = getattr(used, what)
     return {int(s): count / max(1, used.paths) for s, count in sorted(counts.items(), key=_step) if s.isdigit()}
 
 

@@ -16,9 +16,9 @@ from imagecot.report.paper import (
     orderings,
     paper,
 )
-from imagecot.report.summary import Row, Summary
 from imagecot.report.tables import OUTCOMES, at_seconds, findings, interval, number, points, score
 from imagecot.study.names import readable
+from imagecot.study.summary import Row, Summary
 
 UNKNOWN = "imagecot study RECIPE.yaml"
 BASELINE, GOAL = "baseline", "parm+iterative_dpo_guided_by_parm"  # the paper's first and best row
@@ -187,13 +187,13 @@ def gaps(summary: Summary, folder: Path) -> list[str]:
     """What a reader would look for and this study does not have, a sentence each."""
     rows = summary.methods
     found = []
-    absent = [summary.label(name) for name in paper()[MAIN] if name not in rows]
+    absent = [summary.label(name) for name in paper().tables[MAIN] if name not in rows]
     if absent:
         found.append(f"Rows of the paper that were not run: {', '.join(absent)}.")
     if summary.self_correction is None or not summary.self_correction.rows:
         found.append("PARM++ and self-correction (Table 5) were not run.")
     else:
-        absent = [readable(name) for name in paper()[CORRECTION] if name not in summary.self_correction.rows]
+        absent = [readable(name) for name in paper().tables[CORRECTION] if name not in summary.self_correction.rows]
         if absent:
             found.append(f"Rows of Table 5 that were not run: {', '.join(absent)}.")
     for words, lacks in (
@@ -235,15 +235,22 @@ def _again(summary: Summary) -> list[Block]:
         Command(command),
     ]
     best = best_of(summary)
-    if isinstance(summary.recipe.get("rows"), dict) and best in summary.recipe["rows"]:
+    said = _rows_said(summary)
+    if best in said:
         blocks += [
             Paragraph(f"One row of it, here “{summary.label(best)}” beside the baseline:"),
             Command(row_command(summary, best)),
         ]
-        others = [n for n in summary.recipe["rows"] if n in summary.rows and n not in (best, BASELINE)]
+        others = [n for n in said if n in summary.rows and n not in (best, BASELINE)]
         if others:
             blocks.append(Fold("The commands of all other rows", [Command(row_command(summary, n)) for n in others]))
     return blocks
+
+
+def _rows_said(summary: Summary) -> list[str]:
+    """The names of the rows in the study's recipe."""
+    said = summary.recipe.get("rows")
+    return [*said] if isinstance(said, dict) else []
 
 
 def study_command(summary: Summary) -> str:
@@ -253,7 +260,7 @@ def study_command(summary: Summary) -> str:
 
 def row_command(summary: Summary, name: str) -> str:
     """The command that runs one row and the baseline: the study's own, with the other rows left out."""
-    kept = ",".join(one for one in dict.fromkeys((BASELINE, name)) if one in summary.recipe["rows"])
+    kept = ",".join(one for one in dict.fromkeys((BASELINE, name)) if one in _rows_said(summary))
     try:
         before = shlex.split(study_command(summary))
     except ValueError:  # a quote that is never closed
@@ -276,10 +283,9 @@ def provenance(summary: Summary) -> list[Block]:
     facts.append(("images on which the judges agree", agreement))
     lines: list[Line] = [f"{key}: {value}" for key, value in facts if value and value != "null"]
     weights: list[Line] = [(f"{name}: ", Code(json.dumps(value))) for name, value in summary.weights.items()]
-    notes: list[Line] = [str(text) for text in paper().get("known_inconsistencies", [])]
     return [
         Heading("Where the numbers come from"),
-        Items([*lines, f"the paper's numbers: {paper()['source']}", *notes]),
+        Items([*lines, f"the paper's numbers: {paper().source}", *paper().known_inconsistencies]),
         Fold("Weights (SHA-256)", [Items(weights or ["not recorded"])]),
         Fold("The recipe", [Command(json.dumps(summary.recipe, indent=1, ensure_ascii=False))]),
     ]

@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -13,7 +12,7 @@ from imagecot.figures import wrapped
 from imagecot.images import open_picture
 from imagecot.report.blocks import Card, Gallery, Line, Picture, Strong
 from imagecot.report.figures import png_of
-from imagecot.report.summary import Exhibit, Summary
+from imagecot.study.summary import Exhibit, Summary
 
 COARSE = 128  # an image smaller than this is enlarged with its pixels visible
 ON_A_SHEET = 48  # prompts and methods: more would make a picture of unusual size
@@ -86,7 +85,7 @@ def _sheet(prompts: list[tuple[Line, list[Card]]]) -> bytes:
     left, pitch = 1.7, 1.34  # of the prompts' column, of a row; in widths of an image
     width, height = left + 1.06 * len(labels), 1.1 + pitch * len(prompts)
     figure = Figure(figsize=(0.95 * width, 0.95 * height))
-    plot: Any = figure.add_axes((0, 0, 1, 1))
+    plot = figure.add_axes((0, 0, 1, 1))
     plot.axis("off")
     for column, label in enumerate(labels.values()):
         plot.text(left + 1.06 * column + 0.5, 1.0, wrapped(label, 16, 5), ha="center", va="bottom", fontsize=6.5)

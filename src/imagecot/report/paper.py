@@ -3,16 +3,18 @@
 Source: arXiv 2501.13926v2, Tables 1, 2, 3 and 5, kept in `report/paper.json`; nothing of it is repeated here.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from imagecot.report.summary import Comparison, Row, Scores, Summary
+from pydantic import Field
+
+from imagecot.reading import Foreign, read_record
+from imagecot.study.summary import Comparison, Row, Scores, Summary
 
 MAIN, CORRECTION = "show_o", "show_o_self_correction_fine_tuned"
 ORDERED = 0.01  # the least difference of two of the paper's scores that counts as an ordering
@@ -74,17 +76,38 @@ class Finding:
     bound: float = 0.0
 
 
+class Settings(Foreign):
+    """How the paper's searches were set."""
+
+    first_clear_steps: tuple[int, int]
+
+
+class Paper(Foreign):
+    """The numbers of the paper that are held against a study: scores by row, a column a task and overall."""
+
+    source: str
+    columns: list[str]
+    show_o: dict[str, list[float]]
+    show_o_self_correction_fine_tuned: dict[str, list[float]]
+    settings: Settings
+    known_inconsistencies: list[str] = Field(default=[])
+
+    @property
+    def tables(self) -> dict[str, dict[str, list[float]]]:
+        """The tables by what they are about."""
+        return {MAIN: self.show_o, CORRECTION: self.show_o_self_correction_fine_tuned}
+
+
 @lru_cache
-def paper() -> dict[str, Any]:
-    """Everything of `report/paper.json`."""
-    found: dict[str, Any] = json.loads((Path(__file__).parent / "paper.json").read_text(encoding="utf-8"))
-    return found
+def paper() -> Paper:
+    """Everything of `report/paper.json` that is used."""
+    return read_record(Path(__file__).parent / "paper.json", Paper, advice="install the package again")
 
 
 def printed(name: str, table: str = MAIN) -> dict[str, float]:
     """The paper's scores of a row by column ("overall" is one); empty where the paper does not have it."""
-    values = paper()[table].get(name)
-    return dict(zip(paper()["columns"], values, strict=True)) if values else {}
+    values = paper().tables[table].get(name)
+    return dict(zip(paper().columns, values, strict=True)) if values else {}
 
 
 def paper_gain(name: str, over: str = "baseline", table: str = MAIN) -> float | None:
@@ -173,7 +196,7 @@ def orderings(summary: Summary) -> list[Finding]:
     """Every pair of rows which the paper orders, the higher first, beside the study, the widest gap first."""
     claims = []
     for table in (MAIN, CORRECTION):
-        for one, other in combinations(paper()[table], 2):
+        for one, other in combinations(paper().tables[table], 2):
             gap = paper_gain(one, other, table)
             if gap is not None and abs(gap) >= ORDERED:
                 a, b = (one, other) if gap > 0 else (other, one)

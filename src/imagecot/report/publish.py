@@ -6,10 +6,10 @@ from pathlib import Path
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, make_own_folder, write_text, write_whole
 from imagecot.reading import read_text
-from imagecot.report import html, markdown
+from imagecot.report import render
 from imagecot.report.blocks import pictures
 from imagecot.report.contents import contents, readme_fragment
-from imagecot.report.summary import read
+from imagecot.report.read import read
 
 TITLE = "Verification and alignment of an image generator: a study"
 START, END = "<!-- study -->", "<!-- /study -->"
@@ -28,8 +28,8 @@ def write(folder: Path, out: Path, readme: Path | None = None) -> list[Path]:
     blocks = contents(summary, folder)
     drawn = make_own_folder(make_folder(out) / "figures")
     files = [(drawn / f"{picture.name}.png", picture.png) for picture in pictures(blocks)]
-    files.append((out / "report.md", markdown.document(TITLE, blocks).encode()))
-    files.append((out / "report.html", html.page(TITLE, blocks).encode()))
+    files.append((out / "report.md", render.document(TITLE, blocks).encode()))
+    files.append((out / "report.html", render.page(TITLE, blocks).encode()))
     for path, data in files:
         write_whole(path, data)
     written = [path for path, _ in reversed(files)]

@@ -17,8 +17,8 @@ from imagecot.report.paper import (
     paper_gain,
     printed,
 )
-from imagecot.report.summary import Point, Row, Scores, SelfCorrection, Summary
 from imagecot.study.names import readable
+from imagecot.study.summary import Point, Row, Scored, Scores, SelfCorrection, Summary
 
 NONE = "–"
 OUTCOMES = {
@@ -63,7 +63,7 @@ def number(value: float | None, digits: int = 1) -> str:
 
 def ordered(summary: Summary) -> list[str]:
     """All rows: those of the paper in its order, then ours, then the lines random and oracle."""
-    methods, places = summary.methods, list(paper()[MAIN])
+    methods, places = summary.methods, list(paper().tables[MAIN])
     own = [name for name in methods if name not in places]
     return [name for name in places if name in methods] + own + [name for name in summary.rows if name not in methods]
 
@@ -234,7 +234,7 @@ def redrawn(part: SelfCorrection) -> Table | None:
     return Table(["told", "prompts", "right, first judge", "second judge"], rows)
 
 
-def _both(row: Row) -> str:
+def _both(row: Scored) -> str:
     return f"{row.overall:.3f}" + (f" / {row.second_judge.overall:.3f}" if row.second_judge else "")
 
 
@@ -252,7 +252,7 @@ def steps(summary: Summary) -> Table:
     """How searches that stop paths used their steps: shares stopped and never clear, and how rightly."""
     head = ["method", "paths", "stopped", "never clear", "first clear within the paper's steps"]
     head += ["right among stopped", "right among kept"]
-    low, high = paper()["settings"]["first_clear_steps"]
+    low, high = paper().settings.first_clear_steps
     rows: list[list[Line]] = []
     for name, used in summary.steps.items():
         never = used.first_clear.get("never", 0)

@@ -9,45 +9,44 @@ comparisons are paired. How right the reasons are is counted on the same images.
 
 import random
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Literal, NoReturn, Protocol, Self
 
 import numpy as np
 import torch
 from pydantic import BaseModel, Field, model_validator
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-from imagecot import interruption
-from imagecot.bounds import MOST_WORKERS, check_whole
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.generator import Corrector, Generator
+from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.contracts.reflection import Reflector
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
-from imagecot.files import write_text
 from imagecot.generators import load_generator
 from imagecot.geneval.reading import read_prompt
-from imagecot.identity import claim, refuse_occupied
+from imagecot.geneval.rules import Judgment
+from imagecot.identity import Identity, claim, refuse_occupied
 from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed
-from imagecot.reflection.answers import found_and_said
 from imagecot.reflection.by_asking import examine_image
-from imagecot.reflection.discrepancies import Discrepancy, from_reason, to_text, understood
+from imagecot.reflection.discrepancies import from_reason, to_text, understood
+from imagecot.study.counted import counted
 from imagecot.study.folder import STUDY, other_prompt
 from imagecot.study.known import Known
-from imagecot.study.pool import Judges
-from imagecot.study.recipe import Metadata, Prompts, judge_in, prompts
-from imagecot.study.rows import CorrectionsRow, Row
-from imagecot.study.run import circumstances, write_summary
-from imagecot.study.store import Store
+from imagecot.study.models import Judges
+from imagecot.study.recipe import Prompts, judge_in, prompts, shuffled
+from imagecot.study.rows import Corrected, CorrectionsRow
+from imagecot.study.store import Store, in_turn
+from imagecot.study.ways import CONTROLS, Rejected, Way, everything, in_words
 from imagecot.verifiers import load_verifier
+from imagecot.watch import Watch
 from imagecot.worlds.find import judges_of
 
 FOUND = "found_by_asking"
@@ -60,6 +59,7 @@ LABELS = {
     "without_image": "reasons found by asking alone",
     "prompt_alone": "neither",
 }
+WAYS: Mapping[str, Way] = {name: CONTROLS.get(name, everything) for name in LABELS}
 
 
 class CorrectionsRecipe(BaseModel):
@@ -67,6 +67,7 @@ class CorrectionsRecipe(BaseModel):
 
     model_config = RECIPE
 
+    kind: Literal["corrections-study"] = "corrections-study"
     output: Place
     generator: Name = Field(description="whose wrong images are corrected")
     corrector: Name
@@ -87,43 +88,9 @@ class CorrectionsRecipe(BaseModel):
         self.detector = judge_in(self.world, self.detector, "detector" in self.model_fields_set)
         return self
 
-
-def run(recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", console: Console | None = None) -> Row:
-    """Do what is missing, prompt by prompt, and return the summary, which is also written.
-
-    UsageError for several workers, as each prompt is told the reasons of the one before in a control, and where
-    `recipe.output` holds another study or a model cannot read a prompt; ImagecotError where a model cannot be used.
-    """
-    if check_whole(workers, "--workers", 1, MOST_WORKERS) > 1:
-        raise UsageError("a study of corrections runs in one process; leave out --workers.")
-    known = Known(recipe.precision)
-    weights = {name: known.digests("generator", name) for name in (recipe.generator, recipe.corrector)}
-    weights[recipe.verifier] = weights.get(recipe.verifier, {}) | known.digests("verifier", recipe.verifier)
-    identity = {**recipe.model_dump(mode="json", exclude={"output"}), "weights": weights}
-    refuse_occupied(recipe.output / STUDY, identity, "study")
-    # In another order than by task, so that the reasons of the prompt before are about anything.
-    every = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task, recipe.world)]
-    random.Random(recipe.seed).shuffle(every)
-    store = Store(
-        recipe.output,
-        "corrections",
-        CorrectionsRow,
-        partial(misfit, recipe, dict(enumerate(every))),
-        partial(claim, recipe.output / STUDY, identity, "study"),
-    )
-    correct(recipe, every, store, console or Console(stderr=True))
-    store.fold()
-    rows = store.rows()
-    summary: Row = {
-        **analyse(rows),
-        "recipe": recipe.model_dump(mode="json"),
-        "weights": weights,
-        "seconds": sum(row["ended"] - row["began"] for row in rows),
-        **circumstances(command),
-    }
-    write_summary(recipe.output, summary)
-    write_text(recipe.output / "table.md", table(summary))
-    return summary
+    def only(self, names: Sequence[str]) -> NoReturn:
+        """UsageError: there are no rows."""
+        raise UsageError("a study of corrections has no rows to choose from; leave out --rows.")
 
 
 class Drawer(Generator, Corrector, Protocol):
@@ -159,136 +126,117 @@ def load(recipe: CorrectionsRecipe) -> Models:
     return Models(generator, corrector, verifier, Judges.load(recipe.detector, recipe.world))
 
 
-def correct(recipe: CorrectionsRecipe, every: Sequence[Metadata], store: Store, console: Console) -> None:
-    """Add the rows that `store` lacks, one a prompt of `every`."""
-    rows = {row["number"]: row for row in store.rows()}
-    left = [number for number in range(len(every)) if number not in rows]
+@dataclass(frozen=True)
+class Corrections:
+    """A study of corrections: its prompts in their order, the digests of its models, and where its rows are kept."""
+
+    recipe: CorrectionsRecipe
+    every: Sequence[Metadata]
+    weights: Mapping[str, Mapping[str, JSON]]
+    store: Store[CorrectionsRow]
+
+
+def begin(recipe: CorrectionsRecipe) -> Corrections:
+    """Look at everything but the models; UsageError where the output holds another study."""
+    known = Known(recipe.precision)
+    weights = {name: known.digests("generator", name) for name in (recipe.generator, recipe.corrector)}
+    weights[recipe.verifier] = weights.get(recipe.verifier, {}) | known.digests("verifier", recipe.verifier)
+    identity: Identity = {**recipe.model_dump(mode="json", exclude={"kind", "output"}), "weights": weights}
+    refuse_occupied(recipe.output / STUDY, identity, "study")
+    every = shuffled(prompts(recipe.detector, recipe.prompts_per_task, recipe.world), recipe.seed)
+    fits = partial(misfit, recipe, dict(enumerate(every)))
+    claimed = partial(claim, recipe.output / STUDY, identity, "study")
+    store = Store(recipe.output, "corrections", CorrectionsRow, fits, claimed)
+    return Corrections(recipe, every, weights, store)
+
+
+def correct(study: Corrections, watch: Watch) -> None:
+    """Add the rows that are missing, one a prompt; each is told the last reasons of those before it in a control."""
+    recipe, every = study.recipe, study.every
+    left = len(every) - len(study.store.numbers())
     if not left:
         return
     models = load(recipe)
-    check_prompts([metadata["prompt"] for metadata in every], models.generator, models.corrector, models.verifier)
-    for number in track(left, "correcting", console=console, disable=not console.is_terminal):
-        interruption.check()
-        began = time.time()
-        told = next((rows[before]["told"] for before in reversed(range(number)) if rows[before]["told"]), "")
-        row = observe(recipe, every[number], models, told)
-        rows[number] = {"number": number, **row, "began": began, "ended": time.time()}
-        store.keep(rows[number])
+    check_prompts([metadata.prompt for metadata in every], models.generator, models.corrector, models.verifier)
+
+    def make(number: int, rows: Mapping[int, CorrectionsRow]) -> CorrectionsRow:
+        told = next((rows[before].told for before in reversed(range(number)) if rows[before].told), "")
+        return observe(recipe, number, every[number], models, told)
+
+    with watch.progress("correcting") as progress:
+        in_turn(study.store, len(every), make, counted(progress, left))
 
 
-def misfit(recipe: CorrectionsRecipe, asked: dict[int, Row], row: Row) -> str | None:
+def misfit(recipe: CorrectionsRecipe, asked: Mapping[int, Metadata], row: CorrectionsRow) -> str | None:
     """Say why a stored row does not belong to this study; None where it does."""
     judges = len(judges_of(recipe.detector, recipe.world))
-    if len(row["corrected"]) > recipe.wrong:
-        return f"{len(row['corrected'])} images are corrected, more than {recipe.wrong}"
-    for number, image in enumerate(row["corrected"]):
-        if image["right"].keys() != LABELS.keys():
+    if len(row.corrected) > recipe.wrong:
+        return f"{len(row.corrected)} images are corrected, more than {recipe.wrong}"
+    for number, image in enumerate(row.corrected):
+        if image.right.keys() != LABELS.keys():
             return f"corrected.{number}.right: the ways are not {', '.join(LABELS)}"
-        if any(len(shares) != judges for shares in image["right"].values()):
+        if any(len(shares) != judges for shares in image.right.values()):
             return f"corrected.{number}.right: shares are not of {judges} judges"
-    return other_prompt(row, asked)
+    return other_prompt(row.number, row.metadata, asked)
 
 
 @torch.no_grad()
-def observe(recipe: CorrectionsRecipe, metadata: Metadata, models: Models, other: str) -> Row:
+def observe(recipe: CorrectionsRecipe, number: int, metadata: Metadata, models: Models, other: str) -> CorrectionsRow:
     """Draw a prompt's images and correct the wrong ones in every way; `other` are another prompt's reasons."""
-    prompt, generator = metadata["prompt"], models.generator
-    requirement = read_prompt(prompt)
+    began = time.time()
+    prompt, generator = metadata.prompt, models.generator
     paths = finish(generator, generator.start([prompt], path_seeds(prompt_seed(recipe.seed, prompt), recipe.paths)))
     images = generator.decode(paths.codes).float()
     verdicts = models.judges.look(images, metadata)
     wrong = [k for k in range(len(images)) if not any(found[k].correct for found in verdicts)][: recipe.wrong]
     corrected, told = [], ""
     for k in wrong:
-        seed = int(paths.seeds[k])
-        true = from_reason(metadata, verdicts[0][k].reason)
-        written = models.verifier.reflect(images[k : k + 1], [prompt])[0]
-        asked = examine_image(models.verifier, images[k : k + 1], requirement) if requirement else None
-        found = understood(written) if asked is None else asked
-        ours = written.reasons if asked is None else to_text(asked, random.Random(seed))
-        told = to_text(true, random.Random(seed))
-        codes = paths.codes[k]
-        ways = {
-            FOUND: Correction(codes, ours),
-            "scorer_reasons": Correction(codes, told),
-            "written_reasons": Correction(codes, written.reasons),
-            "shuffled_reasons": Correction(codes, other),
-            "without_reasons": Correction(codes),
-            "without_image": Correction(None, ours),
-            "prompt_alone": Correction(None),
-        }
-        seeds = fork_seeds(paths.seeds[k : k + 1], recipe.redraws)
-        corrected.append(
-            {
-                "right": _right(models, metadata, seeds, ways),
-                "true": [asdict(d) for d in true],
-                "found": [asdict(d) for d in found],
-                "written": [asdict(d) for d in understood(written)],
-            }
-        )
-    return {"metadata": metadata, "corrected": corrected, "told": told}
+        rejected = Wrong(metadata, images[k : k + 1], paths.codes[k], paths.seeds[k : k + 1], verdicts[0][k])
+        corrected.append(_corrected(rejected, recipe.redraws, models, other))
+        told = rejected.scorer
+    return CorrectionsRow(
+        number=number, metadata=metadata, corrected=corrected, told=told, began=began, ended=time.time()
+    )
 
 
-def _right(models: Models, metadata: Metadata, seeds: Tensor, ways: dict[str, Correction]) -> dict[str, list[float]]:
+@dataclass(frozen=True, eq=False)
+class Wrong:
+    """An image (1, 3, H, W) of a prompt that all judges call wrong, its codes (N,), its seed (1,), and the verdict."""
+
+    metadata: Metadata
+    image: Tensor
+    codes: Tensor
+    seed: Tensor
+    verdict: Judgment
+
+    @property
+    def scorer(self) -> str:
+        """The scorer's reasons in words."""
+        return in_words(self.metadata, self.verdict.reason, int(self.seed))
+
+
+def _corrected(wrong: Wrong, redraws: int, models: Models, other: str) -> Corrected:
+    """One image drawn again so often in every way."""
+    prompt = wrong.metadata.prompt
+    requirement = read_prompt(prompt)
+    written = models.verifier.reflect(wrong.image, [prompt])[0]
+    asked = examine_image(models.verifier, wrong.image, requirement) if requirement else None
+    found = understood(written) if asked is None else asked
+    ours = written.reasons if asked is None else to_text(asked, random.Random(int(wrong.seed)))
+    image = Rejected(wrong.codes, ours, lambda: wrong.scorer, lambda: written.reasons, other)
+    ways = {name: way(image) for name, way in WAYS.items()}
+    return Corrected(
+        right=_right(models, wrong.metadata, fork_seeds(wrong.seed, redraws), ways),
+        true=from_reason(wrong.metadata, wrong.verdict.reason),
+        found=found,
+        written=understood(written),
+    )
+
+
+def _right(models: Models, metadata: Metadata, seeds: Tensor, ways: Mapping[str, Correction]) -> dict[str, list[float]]:
     """The share of right images, by each judge, of those of seeds (k,) that are drawn in each way."""
     corrections = [way for way in ways.values() for _ in seeds]
-    start = models.corrector.correct([metadata["prompt"]], seeds.repeat(len(ways)), corrections)
+    start = models.corrector.correct([metadata.prompt], seeds.repeat(len(ways)), corrections)
     images = models.corrector.decode(finish(models.corrector, start).codes).float()
     right = np.array([[verdict.correct for verdict in found] for found in models.judges.look(images, metadata)])
     return dict(zip(ways, right.reshape(len(right), len(ways), -1).mean(2).T.tolist(), strict=True))
-
-
-def analyse(rows: Sequence[Row]) -> Row:
-    """How often each way ends right by each judge, what found reasons gain on it, and how right reasons are.
-
-    Standard errors are clustered by prompt, as its images are alike.
-    """
-    images = [(number, image) for number, row in enumerate(rows) for image in row["corrected"]]
-    clusters = [number for number, _ in images]
-    shares = {way: np.array([image["right"][way] for _, image in images]) for way in LABELS}  # images x judges
-    result: dict[str, Any] = {"images": len(images), "prompts": len(set(clusters)), "ways": {}, "reasons": {}}
-    if not images:
-        return result
-    for way, label in LABELS.items():
-        gain = (shares[FOUND] - shares[way]).mean(1)
-        result["ways"][way] = {
-            "label": label,
-            "right": shares[way].mean(0).tolist(),
-            "standard_error": [clustered_error(column, clusters) for column in shares[way].T],
-            "found_minus_this": float(gain.mean()),
-            "its_standard_error": clustered_error(gain, clusters),
-        }
-    true = [[Discrepancy(**d) for d in image["true"]] for _, image in images]
-    for name in ("found", "written"):
-        result["reasons"][name] = found_and_said([[Discrepancy(**d) for d in image[name]] for _, image in images], true)
-    return result
-
-
-def clustered_error(values: Sequence[float] | np.ndarray, clusters: Sequence[int]) -> float:
-    """The standard error of the mean of values that are alike within clusters: from the sums of their residuals."""
-    residuals = np.asarray(values, dtype=float) - np.mean(values)
-    sums = np.array([residuals[np.asarray(clusters) == cluster].sum() for cluster in sorted(set(clusters))])
-    if len(sums) < 2:
-        return float("nan")
-    return float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(residuals))
-
-
-def table(summary: Row) -> str:
-    """The summary as Markdown."""
-    lines = [
-        f"{summary['images']} wrong images of {summary['prompts']} prompts; share of right corrections by each judge, "
-        "with its standard error.",
-        "",
-        "| told | right | found by asking minus this, points |",
-        "|---|---|--:|",
-    ]
-    for name, way in summary["ways"].items():
-        pairs = zip(way["right"], way["standard_error"], strict=True)
-        right = " / ".join(f"{share:.3f} ({error:.3f})" for share, error in pairs)
-        gain = f"{100 * way['found_minus_this']:+.1f} ({100 * way['its_standard_error']:.1f})" if name != FOUND else ""
-        lines.append(f"| {way['label']} | {right} | {gain} |")
-    lines += ["", "| reasons | precision | recall | of kind and object: precision | recall |", "|---|--:|--:|--:|--:|"]
-    for name, found in summary["reasons"].items():
-        keys = ("precision", "recall", "precision_of_kind", "recall_of_kind")
-        lines.append(f"| {name} | " + " | ".join(f"{found[key]:.2f}" for key in keys) + " |")
-    return "\n".join(lines) + "\n"

@@ -5,16 +5,19 @@ leaves no trace. Every row that is read must belong to the study: a prompt of it
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, make_own_folder, write_text
 from imagecot.identity import Identity, read_identity, refuse_occupied, refuse_other
 from imagecot.study import self_correction
+from imagecot.study.known import Weights
 from imagecot.study.recipe import RowRecipe, StudyRecipe, Unit, due, units
-from imagecot.study.rows import PoolRow, Row, SelfCorrectionRow
+from imagecot.study.rows import Outcome, PoolRow, SelfCorrectionRow
 from imagecot.study.store import Store
 from imagecot.worlds.find import judges_of
 
@@ -22,7 +25,7 @@ STUDY = "study.json"
 CANDIDATES, SELF_CORRECTION, TIMING = "candidates", "self_correction", "timing.jsonl"
 
 
-def check_folder(recipe: StudyRecipe, weights: Row) -> None:
+def check_folder(recipe: StudyRecipe, weights: Weights) -> None:
     """Raise UsageError where `recipe.output` holds something else, or another study; nothing is written."""
     shared, parts = identity(recipe, weights)
     refuse_occupied(recipe.output / STUDY, shared, "study")
@@ -37,7 +40,7 @@ def check_folder(recipe: StudyRecipe, weights: Row) -> None:
             )
 
 
-def _known(name: str, kept: object, asked: object) -> object:
+def _known(name: str, kept: JSON, asked: JSON) -> JSON:
     """What is asked for; of digests what was kept where that says less, as not every version took all of them."""
     if name.startswith("weights of ") and isinstance(kept, dict) and isinstance(asked, dict):
         return kept if kept and kept.items() <= asked.items() else asked
@@ -48,7 +51,7 @@ def _begun(folder: Path, name: str) -> bool:
     return any((folder / f"{name}.{ending}").exists() for ending in ("jsonl", "parts"))
 
 
-def claim_folder(recipe: StudyRecipe, weights: Row, within: str = CANDIDATES) -> None:
+def claim_folder(recipe: StudyRecipe, weights: Weights, within: str = CANDIDATES) -> None:
     """Make `recipe.output` hold this study, and have the folder `within` it; it may grow by generators and by Table 5.
 
     UsageError where something in it was made by another study.
@@ -67,7 +70,7 @@ def is_claimed(recipe: StudyRecipe) -> bool:
     return (recipe.output / STUDY).is_file()
 
 
-def _parts(recipe: StudyRecipe) -> Identity:
+def _parts(recipe: StudyRecipe) -> dict[str, JSON]:
     file = recipe.output / STUDY
     if not file.is_file():
         return {}
@@ -78,10 +81,10 @@ def _parts(recipe: StudyRecipe) -> Identity:
     return parts
 
 
-def identity(recipe: StudyRecipe, weights: Row) -> tuple[Identity, Identity]:
+def identity(recipe: StudyRecipe, weights: Weights) -> tuple[Identity, dict[str, JSON]]:
     """What defines a study: what all of it shares, and its parts by name; both as JSON holds them."""
-    shared = recipe.model_dump(mode="json", exclude={"output", "generators", "rows", "self_correction"})
-    parts: Row = {}
+    shared = recipe.model_dump(mode="json", exclude={"kind", "output", "generators", "rows", "self_correction"})
+    parts: dict[str, JSON] = {}
     for role, models in weights.items():
         for name, digests in models.items():
             part = f"weights of {name}"
@@ -94,7 +97,7 @@ def identity(recipe: StudyRecipe, weights: Row) -> tuple[Identity, Identity]:
     return shared, json.loads(json.dumps(parts))
 
 
-def stores(recipe: StudyRecipe, weights: Row) -> dict[str, Store]:
+def stores(recipe: StudyRecipe, weights: Weights) -> dict[str, Store[PoolRow]]:
     """Where the rows of each generator are kept."""
     places: dict[str, dict[int, Unit]] = {key: {} for key in recipe.generators}
     for unit in units(recipe):
@@ -106,60 +109,58 @@ def stores(recipe: StudyRecipe, weights: Row) -> dict[str, Store]:
     }
 
 
-def correction_store(recipe: StudyRecipe, weights: Row) -> Store:
+def correction_store(recipe: StudyRecipe, weights: Weights) -> Store[SelfCorrectionRow]:
     """Where the rows of Table 5 are kept."""
     claim = partial(claim_folder, recipe, weights, SELF_CORRECTION)
-    asked = self_correction.shuffled_prompts(recipe)
+    asked = dict(enumerate(self_correction.shuffled_prompts(recipe)))
+    judges = len(judges_of(recipe.detector, recipe.world))
 
-    def misfit(row: Row) -> str | None:
-        return other_prompt(row, dict(enumerate(asked))) or self_correction.misfit(
-            row, len(judges_of(recipe.detector, recipe.world))
-        )
+    def misfit(row: SelfCorrectionRow) -> str | None:
+        return other_prompt(row.number, row.metadata, asked) or self_correction.misfit(row, judges)
 
     return Store(recipe.output / SELF_CORRECTION, CANDIDATES, SelfCorrectionRow, misfit, claim)
 
 
-def other_prompt(row: Row, asked: dict[int, Row]) -> str | None:
+def other_prompt(number: int, metadata: Metadata, asked: Mapping[int, Metadata]) -> str | None:
     """Say that a row is not of the prompt of its number; None where it is."""
-    metadata = asked.get(row["number"])
-    if metadata is None:
-        return f"there is no prompt {row['number']}"
-    if row["metadata"] != json.loads(json.dumps(metadata)):
-        return f"metadata is not that of prompt {row['number']}"
+    if number not in asked:
+        return f"there is no prompt {number}"
+    if metadata.key != asked[number].key:
+        return f"metadata is not that of prompt {number}"
     return None
 
 
-def _misfit(recipe: StudyRecipe, generator: str, known: dict[int, Unit]) -> Callable[[Row], str | None]:
+def _misfit(recipe: StudyRecipe, generator: str, known: Mapping[int, Unit]) -> Callable[[PoolRow], str | None]:
     asked = {number: unit.metadata for number, unit in known.items()}
     judges, paths = len(judges_of(recipe.detector, recipe.world)), recipe.pool(generator)
 
-    def misfit(row: Row) -> str | None:
-        other = other_prompt(row, asked)
+    def misfit(row: PoolRow) -> str | None:
+        other = other_prompt(row.number, row.metadata, asked)
         if other:
             return other
-        unit = known[row["number"]]
-        if (len(row["correct"]), len(row["correct"][0])) != (judges, paths):
+        unit = known[row.number]
+        if (len(row.correct), len(row.correct[0])) != (judges, paths):
             return f"correct is not of {judges} judges and {paths} paths"
         wanted = due(recipe, unit)
-        if row["searches"].keys() != wanted.keys():
+        if row.searches.keys() != wanted.keys():
             return f"searches are not {', '.join(wanted)}"
-        problems = (_problem(row["searches"][name], how, judges, recipe.n) for name, how in wanted.items())
+        problems = (_problem(row.searches[name], how, judges, recipe.n) for name, how in wanted.items())
         return next((f"searches.{name}: {text}" for name, text in zip(wanted, problems, strict=True) if text), None)
 
     return misfit
 
 
-def _problem(found: Row, row: RowRecipe, judges: int, n: int) -> str | None:
+def _problem(found: Outcome, row: RowRecipe, judges: int, n: int) -> str | None:
     """Say what an outcome lacks that the table and the curves need."""
     if not row.how.replayed:
-        return None if len(found.get("correct") or []) == judges else f"correct is not of {judges} judges"
+        return None if len(found.correct or []) == judges else f"correct is not of {judges} judges"
     paths = row.how.paths(n)
-    if len(found["paths"]) != paths:
-        return f"there are {len(found['paths'])} paths, not {paths}"
+    if len(found.paths) != paths:
+        return f"there are {len(found.paths)} paths, not {paths}"
     if row.verifier is None:
         return None
     # Earlier versions asked nothing about paths that were stopped and not taken, where no choice depends on that.
-    stopped = {k for k, path in enumerate(found["paths"]) if path["stopped"] is not None and k != found["chosen"]}
-    spared = stopped if all(found["paths"][k]["score"] is None for k in stopped) else set()
-    missing = [k for k, path in enumerate(found["paths"]) if path["score"] is None and k not in spared]
+    stopped = {k for k, path in enumerate(found.paths) if path.stopped is not None and k != found.chosen}
+    spared = stopped if all(found.paths[k].score is None for k in stopped) else set()
+    missing = [k for k, path in enumerate(found.paths) if path.score is None and k not in spared]
     return f"path {missing[0]} has no score" if missing else None

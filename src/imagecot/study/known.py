@@ -5,14 +5,15 @@ Of a checkpoint its files say it. Other people's code is loaded once for that, s
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from imagecot import registry
-from imagecot.contracts.generator import Generator
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Advised
 from imagecot.errors import UsageError
+from imagecot.study.recipe import Advice
 
-Advice = Mapping[str, Mapping[str, Any]]
+Weights = dict[str, dict[str, dict[str, JSON]]]
+"""SHA-256 of what models and searches consist of, with their settings: by the plural of the role, name and part."""
 
 
 class Known:
@@ -20,9 +21,9 @@ class Known:
 
     def __init__(self, precision: str | None) -> None:
         self._precision = precision
-        self._said: dict[tuple[str, str], tuple[dict[str, Any], Advice]] = {}
+        self._said: dict[tuple[str, str], tuple[dict[str, JSON], Advice]] = {}
 
-    def digests(self, role: str, name: str) -> dict[str, Any]:
+    def digests(self, role: str, name: str) -> dict[str, JSON]:
         """SHA-256 of what a model or a search consists of, and the settings of other people's code, by role.
 
         What the hub has and this machine not is fetched. UsageError for a name that can be none.
@@ -34,22 +35,27 @@ class Known:
         """The settings that a verifier likes to be searched with, by the names of searches."""
         return {**registry.advice(verifier), **self._of_code("verifier", verifier)[1]}
 
-    def _of_code(self, role: str, name: str) -> tuple[dict[str, Any], Advice]:
+    def _of_code(self, role: str, name: str) -> tuple[dict[str, JSON], Advice]:
         """The settings and the advice of a class; nothing of a checkpoint or a search."""
         if role == "search" or not registry.is_code(role, name):
             return {}, {}
         if (role, name) not in self._said:
-            model = registry.load(role, name, dtype=self._precision)
-            said = {"steps": model.steps} if isinstance(model, Generator) else {}
-            self._said[role, name] = (
-                {f"{role}_settings": _plain(said | dict(model.settings), name)},
-                model.advice if isinstance(model, Advised) else {},
-            )
+            self._said[role, name] = self._generator(name) if role == "generator" else self._verifier(name)
         return self._said[role, name]
 
+    def _generator(self, name: str) -> tuple[dict[str, JSON], Advice]:
+        model = registry.load("generator", name, dtype=self._precision)
+        return {"generator_settings": _plain({"steps": model.steps, **model.settings}, name)}, {}
 
-def _plain(settings: dict[str, Any], name: str) -> Any:
+    def _verifier(self, name: str) -> tuple[dict[str, JSON], Advice]:
+        model = registry.load("verifier", name, dtype=self._precision)
+        advice = model.advice if isinstance(model, Advised) else {}
+        return {"verifier_settings": _plain(model.settings, name)}, advice
+
+
+def _plain(settings: Mapping[str, object], name: str) -> JSON:
     try:
-        return json.loads(json.dumps(settings, allow_nan=False))
+        found: JSON = json.loads(json.dumps(dict(settings), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} has settings that JSON does not know ({error}); let them be plain values.") from None
+    return found

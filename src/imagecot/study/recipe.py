@@ -1,12 +1,16 @@
 """What a study compares: generators, rows of a table over them, and the prompts on which all of them are seen."""
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from imagecot import registry
 from imagecot.bounds import MOST_PATHS, MOST_PROMPTS
+from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import TASKS
 from imagecot.precision import Precision
@@ -34,8 +38,8 @@ PathCount = Annotated[int, Field(strict=True, ge=1, le=MOST_PATHS)]
 Prompts = Annotated[int, Field(strict=True, ge=1, le=MOST_PROMPTS)]
 NoPrompts = Annotated[int, Field(strict=True, ge=0, le=MOST_PROMPTS)]
 Search = Annotated[Name, AfterValidator(_search)]
-Metadata = dict[str, Any]
-Advises = Callable[[str], Mapping[str, Mapping[str, Any]]]
+Advice = Mapping[str, Mapping[str, JSON]]  # settings by the names of searches
+Advises = Callable[[str], Advice]
 
 
 def judge_in(name: str | None, detector: str, said: bool) -> str:
@@ -76,7 +80,7 @@ class RowRecipe(BaseModel):
         return self
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, JSON]:
         """What is said of the search's settings."""
         return dict(self.__pydantic_extra__ or {})
 
@@ -87,12 +91,12 @@ class RowRecipe(BaseModel):
         return How(self.search, strategy, settings_of(strategy, self.search, self.options, {}))
 
     @property
-    def method(self) -> tuple[Any, ...]:
+    def method(self) -> tuple[object, ...]:
         """What is the same in rows that differ in their generator alone."""
         return self.search, self.verifier, self.corrector, self.how.settings
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, JSON]:
         """What its results depend on, without what is the default."""
         said = self.model_dump(exclude={"label", *self.options}, exclude_defaults=True)
         return said | told(self.how.settings)
@@ -126,7 +130,7 @@ class SelfCorrection(BaseModel):
     more_paths: PathCount = Field(32, description="paths of PARM that take as long as PARM++ with reflection")
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, JSON]:
         """What is said of PARM's settings, which all rows share."""
         return self.model_dump(include={*Parm.Settings.model_fields}, exclude_none=True)
 
@@ -141,6 +145,7 @@ class StudyRecipe(BaseModel):
 
     model_config = RECIPE
 
+    kind: Literal["study"] = "study"
     output: Place
     n: PathCount = 20
     precision: Precision | None = None
@@ -208,7 +213,8 @@ class StudyRecipe(BaseModel):
         return max([least, *(how.paths(self.n) for how in searches if how.replayed)])
 
 
-class Unit(NamedTuple):
+@dataclass(frozen=True)
+class Unit:
     """A piece of the work: one prompt drawn by one generator.
 
     number  of the prompt in the study
@@ -232,10 +238,17 @@ def prompts(detector: str, per_task: int, world: str | None = None) -> list[tupl
     world  whose prompts they are, where that is not found by the name of the detector
     """
     every = _benchmark(detector, world)
-    names = dict.fromkeys([*TASKS, *(m["tag"] for m in every)])
-    tasks = [[m for m in every if m["tag"] == task][:per_task] for task in names]
+    names = dict.fromkeys([*TASKS, *(m.tag for m in every)])
+    tasks = [[m for m in every if m.tag == task][:per_task] for task in names]
     most = max(map(len, tasks), default=0)
     return [(rank, task[rank]) for rank in range(most) for task in tasks if rank < len(task)]
+
+
+def shuffled(found: Sequence[tuple[int, Metadata]], seed: int) -> list[Metadata]:
+    """Prompts in an order in which the one before, whose reasons a control is told, is of any task."""
+    every = [metadata for _, metadata in found]
+    random.Random(seed).shuffle(every)
+    return every
 
 
 def units(recipe: StudyRecipe) -> Iterator[Unit]:
@@ -257,5 +270,5 @@ def due(recipe: StudyRecipe, unit: Unit) -> dict[str, RowRecipe]:
 
 def timed_prompts(recipe: StudyRecipe) -> list[str]:
     """The prompts on which searches are timed: spread evenly over the tasks."""
-    texts = [m["prompt"] for m in _benchmark(recipe.detector, recipe.world)]
+    texts = [metadata.prompt for metadata in _benchmark(recipe.detector, recipe.world)]
     return texts[:: max(1, len(texts) // max(1, recipe.timed_prompts))][: recipe.timed_prompts]

@@ -1,14 +1,13 @@
 """A generator that replays paths which were drawn before, so that searches over them are paired and draw nothing.
 
-Kept of a path is what it showed: its codes at every step and, of a generator that predicts the whole image, the
-predicted ones. Its caches are not. Whatever else a search does with these paths (forks, corrections, going back) is
-drawn by the generator itself, which enters the path again from its codes.
+Kept of a path is what it showed (`generators/shown.py`), its codes at every step; its caches are not. Whatever else a
+search does with these paths (forks, corrections, going back) is drawn by the generator itself, which enters the path
+again from its codes.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,25 +16,26 @@ from imagecot import guard
 from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Generator, Predictor, Remasker
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.prompts import Reader
+from imagecot.contracts.values import JSON
+from imagecot.generators.shown import kept, shown
 
 
 def record(generator: Generator, prompt: str, seeds: Tensor) -> "Recorded":
     """Draw the paths of seeds (B,) of a prompt to their end and keep what they showed at every step."""
     start = guard.start(generator, [prompt], seeds)
-    kept = [replace(start, shared=None, own=None)]
+    states = [replace(start, shared=None, own=None)]
     paths = start
     while not paths.finished:
         paths = guard.advance(generator, paths)
-        predicted = guard.predicted(generator, paths) if isinstance(generator, Predictor) else None
-        kept.append(replace(paths, shared=None, own=predicted))
-    return Recorded(generator, prompt, kept)
+        states.append(replace(paths, shared=None, own=kept(generator, paths)))
+    return Recorded(generator, prompt, states)
 
 
 @dataclass(eq=False)
 class Recorded:
     """Stands for `generator` where it draws a prompt; its recorded paths are looked up by their seeds and codes.
 
-    states  the recorded paths after each step, from step 0 on; `own` are the predicted codes (B, N), if any
+    states  the recorded paths after each step, from step 0 on; `own` are the codes (B, N) by which they are shown then
 
     Paths that are looked up have the recording itself in `shared`, all others what the generator puts there. What only
     some generators can do, the recording can where its generator can.
@@ -77,7 +77,7 @@ class Recorded:
         return self.generator.paths_per_pass
 
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> Mapping[str, JSON]:
         """As of the generator."""
         return self.generator.settings
 
@@ -111,13 +111,11 @@ class Recorded:
 
     def preview(self, paths: Paths) -> Tensor:
         """The images (B, 3, H, W) in [0, 1] that the paths predict, decoded when asked for."""
-        if paths.shared is not self:
-            return self.generator.preview(paths)
+        if paths.shared is not self or paths.own is None:
+            return self.generator.preview(self._drawn(paths))
         if paths.finished:
             return self.decode(paths.codes)
-        if paths.own is not None:
-            return self.generator.decode(paths.own)
-        return self.generator.preview(self._drawn(paths))
+        return shown(self.generator, [self.prompt], paths.seeds, paths.own, paths.step)
 
     def decode(self, codes: Tensor) -> Tensor:
         """The images (B, 3, H, W) in [0, 1] of complete codes (B, N); those of the recorded paths are decoded once."""

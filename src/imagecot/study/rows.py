@@ -1,52 +1,88 @@
 """What the rows of a study's own files hold: checked where they are read, since a file may have been damaged."""
 
-from dataclasses import fields
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Protocol, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, PlainSerializer, PlainValidator, model_validator
 
-from imagecot.contracts.search import Cost
+from imagecot.contracts import search
+from imagecot.contracts.metadata import Metadata
 from imagecot.reading import Schema
+from imagecot.reflection.discrepancies import Discrepancy
 from imagecot.study.kinds import Count, Seconds, Share
 
-Row = dict[str, Any]
 Codes = list[Count]
-SECONDS = ("seconds", "judge_seconds")  # of a cost, which a replayed search does not have
-COUNTS = tuple(field.name for field in fields(Cost) if field.name not in SECONDS)
 
 
-def _of_a_prompt(metadata: Row) -> Row:
+def _metadata(found: object) -> Metadata:
+    if isinstance(found, Metadata):
+        return found
+    if not isinstance(found, Mapping):
+        raise ValueError("it is no object")
     for key in ("prompt", "tag"):
-        if not isinstance(metadata.get(key), str):
+        if not isinstance(found.get(key), str):
             raise ValueError(f"{key} is no text")
-    return metadata
+    return Metadata.of(found)
 
 
-def _of_a_cost(cost: Row) -> Row:
-    for key in COUNTS:
-        if key not in cost:
-            raise ValueError(f"{key} is missing")
-    return cost
-
-
-def _with_a_problem(said: Row) -> Row:
+def _with_a_problem(said: Mapping[str, object]) -> Mapping[str, object]:
     if not isinstance(said.get("problem"), str | None) or "problem" not in said:
         raise ValueError("problem is neither text nor null")
     return said
 
 
-PromptRecord = Annotated[Row, AfterValidator(_of_a_prompt)]
-CostRecord = Annotated[dict[str, Count], AfterValidator(_of_a_cost)]
-Said = Annotated[Row, AfterValidator(_with_a_problem)]
+Prompt = Annotated[Metadata, PlainValidator(_metadata), PlainSerializer(lambda metadata: metadata.as_json())]
+Said = Annotated[Mapping[str, object], AfterValidator(_with_a_problem)]  # a reflection, as `described` tells it
 
 
-class Numbered(Schema):
+class Row(Schema):
+    """A row of a file of a study."""
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The row as the file holds it: what was set, in the order of the fields."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Spent(Protocol):
+    """What says when the work on it began and ended, in seconds since 1970."""
+
+    @property
+    def began(self) -> float:
+        """When it began."""
+        ...
+
+    @property
+    def ended(self) -> float:
+        """When it ended."""
+        ...
+
+
+class Numbered(Row):
     """A row of a `Store`, which knows it by its number."""
 
     number: Count
 
 
-class PathRecord(Schema):
+class Counts(Schema):
+    """What was spent, without the seconds, which a replayed search does not have."""
+
+    generator_rows: Count
+    previews: Count
+    judge_calls: Count
+    tokens_judged: Count
+
+    @classmethod
+    def of(cls, cost: search.Cost) -> Self:
+        """The counts of a cost."""
+        return cls(
+            generator_rows=cost.generator_rows,
+            previews=cost.previews,
+            judge_calls=cost.judge_calls,
+            tokens_judged=cost.tokens_judged,
+        )
+
+
+class PathRow(Schema):
     """What a search said of one path."""
 
     score: Share | None
@@ -54,13 +90,18 @@ class PathRecord(Schema):
     first_clear: Count | None
     potential: Share | None
 
+    @property
+    def record(self) -> search.PathRecord:
+        """The same as a search replays it."""
+        return search.PathRecord(self.score, self.stopped, self.first_clear, self.potential)
+
 
 class Outcome(Schema):
     """What a search made of a prompt's paths; `correct` and `codes` where it drew paths of its own."""
 
-    paths: Annotated[list[PathRecord], Field(min_length=1)]
+    paths: Annotated[list[PathRow], Field(min_length=1)]
     chosen: Count
-    cost: CostRecord
+    cost: Counts
     correct: list[bool] | None = None
     codes: Codes | None = None
 
@@ -74,10 +115,10 @@ class Outcome(Schema):
 class PoolRow(Numbered):
     """A prompt's pool: verdicts a judge and path, codes a path, outcomes a row of the table."""
 
-    metadata: PromptRecord
+    metadata: Prompt
     correct: Annotated[list[list[bool]], Field(min_length=1)]
     reasons: list[str]
-    judges: list[Any] | None = None
+    judges: list[JsonValue] | None = None
     codes: list[Codes] | None = None
     searches: dict[str, Outcome]
     began: Seconds
@@ -95,7 +136,7 @@ class PoolRow(Numbered):
         return self
 
 
-class TimingRow(Schema):
+class TimingRow(Row):
     """A measurement: the seconds of one search of one prompt with `n` paths."""
 
     name: str
@@ -106,21 +147,11 @@ class TimingRow(Schema):
     ended: Seconds
 
 
-class DiscrepancyRow(Schema):
-    """One thing that is wrong with an image."""
-
-    kind: Literal["missing", "extra", "count", "color", "position"]
-    object: str
-    expected: str = ""
-    found: str = ""
-    target: str = ""
-
-
 class Arm(Schema):
     """What a row of Table 5 chose for a prompt, by judge; and after each round, and of the first round's images."""
 
     correct: list[bool]
-    cost: CostRecord
+    cost: Counts
     by_round: list[list[bool]] | None = None
     redrawn: list[list[bool]] | None = None
 
@@ -136,12 +167,12 @@ class Arm(Schema):
 class SelfCorrectionRow(Numbered):
     """A prompt of Table 5."""
 
-    metadata: PromptRecord
+    metadata: Prompt
     arms: dict[str, Arm]
     said: list[Said]
     reasons: str
-    understood: list[DiscrepancyRow]
-    true: list[DiscrepancyRow]
+    understood: list[Discrepancy]
+    true: list[Discrepancy]
     began: Seconds
     ended: Seconds
 
@@ -150,15 +181,15 @@ class Corrected(Schema):
     """A wrong image: the share of right redraws a way and judge, and what was said to be wrong with it."""
 
     right: dict[str, list[Share]]
-    true: list[DiscrepancyRow]
-    found: list[DiscrepancyRow]
-    written: list[DiscrepancyRow]
+    true: list[Discrepancy]
+    found: list[Discrepancy]
+    written: list[Discrepancy]
 
 
 class CorrectionsRow(Numbered):
-    """A prompt of a study of corrections."""
+    """A prompt of a study of corrections; `told` are the scorer's reasons of its last image, for the next prompt."""
 
-    metadata: PromptRecord
+    metadata: Prompt
     corrected: list[Corrected]
     told: str
     began: Seconds

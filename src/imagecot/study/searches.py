@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,7 +27,7 @@ def strategy_named(name: str) -> Strategy:
     return found
 
 
-def wrong_settings(strategy: Strategy, options: Mapping[str, Any]) -> ValidationError | None:
+def wrong_settings(strategy: Strategy, options: Mapping[str, object]) -> ValidationError | None:
     """What is wrong with the options of a search, by option; None where nothing is."""
     unknown = [name for name in options if name not in strategy.Settings.model_fields]
     if unknown:
@@ -89,7 +88,7 @@ class How:
             taken = self.strategy.replay(recorded, self.settings)
         if taken is None:
             return None
-        found: Any = taken
+        found: object = taken
         if (
             not isinstance(found, Choice)
             or type(found.index) is not int

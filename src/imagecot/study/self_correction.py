@@ -6,42 +6,35 @@ time on more paths of PARM. Finished prompts are kept on disk and never redone.
 """
 
 import copy
-import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
 from PIL import Image
 
-from imagecot import interruption
-from imagecot.contracts.correction import Correction
+from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.randomness import path_seeds, prompt_seed
-from imagecot.contracts.reflection import Reflector
+from imagecot.contracts.reflection import Reflection, Reflector
 from imagecot.contracts.search import Candidate
 from imagecot.errors import UsageError
-from imagecot.geneval.rules import Judgment
-from imagecot.geneval.summary import compare
 from imagecot.images import from_picture
-from imagecot.reflection.answers import found_and_said
-from imagecot.reflection.discrepancies import Discrepancy, described, from_reason, to_text, understood
+from imagecot.reflection.discrepancies import described, from_reason, understood
 from imagecot.strategies.best_of_n import BestOfN
 from imagecot.strategies.parm import Parm
-from imagecot.strategies.parm_plus_plus import ROUNDS, ParmPlusPlus, Telling, codes_of, correct, everything
+from imagecot.strategies.parm_plus_plus import ROUNDS, ParmPlusPlus, Telling, codes_of, correct
 from imagecot.strategies.request import Request
 from imagecot.strategies.run import Run
 from imagecot.strategies.search import carry_out
 from imagecot.strategies.single import Single
 from imagecot.strategies.trace import ranked
-from imagecot.study.analysis import both_judges, mean_cost
-from imagecot.study.pool import Judges, Models, counts
-from imagecot.study.recipe import Metadata, SelfCorrection, StudyRecipe, prompts
-from imagecot.study.recorded import record
-from imagecot.study.rows import Row
-from imagecot.study.store import Store
-from imagecot.study.timing import Timed, Timing
+from imagecot.study.models import Judges, Models
+from imagecot.study.recipe import SelfCorrection, StudyRecipe, prompts, shuffled
+from imagecot.study.recorded import Recorded, record
+from imagecot.study.rows import Arm, Counts, SelfCorrectionRow
+from imagecot.study.store import Store, in_turn
+from imagecot.study.timing import Timed
+from imagecot.study.ways import CONTROLS, Rejected, Way, everything, in_words
 
-Look = Callable[[Image.Image], list[Judgment]]  # each judge's verdict on an image of the prompt at hand
 WITH, WITHOUT = "parm++_with_reflection", "parm++_without_reflection"
 LABELS = {
     "no_verifier": "single path",
@@ -57,28 +50,24 @@ LABELS = {
     "written_reasons": "reasons as the verifier writes them",
     "scorer_reasons": "the scorer's own reasons",
 }
-ROUNDED = (
-    *(WITH, "without_reasons", "shuffled_reasons", "without_image", "prompt_alone"),
-    *("written_reasons", "scorer_reasons"),
-)
+ROUNDED: Mapping[str, Way] = {WITH: everything, **CONTROLS}
 
 
-def tellings(other: str, see: Callable[[Candidate], str], write: Callable[[Candidate], str]) -> dict[str, Telling]:
-    """What the generator is told with reflection and in the controls.
+@dataclass(frozen=True)
+class Work:
+    """Table 5 of a study, and what draws and judges for it."""
 
-    other  another prompt's reasons
-    see    what the scorer finds wrong with a candidate, in words: with these the verifier's part plays no role
-    write  what the verifier writes of a candidate, whether or not its prompt can be examined part by part
-    """
-    return {
-        WITH: everything,
-        "without_reasons": lambda rejected, _: Correction(codes_of(rejected)),
-        "shuffled_reasons": lambda rejected, _: Correction(codes_of(rejected), other),
-        "without_image": lambda _, reflection: Correction(None, reflection.reasons),
-        "prompt_alone": lambda *_: Correction(None),
-        "written_reasons": lambda rejected, _: Correction(codes_of(rejected), write(rejected)),
-        "scorer_reasons": lambda rejected, _: Correction(codes_of(rejected), see(rejected)),
-    }
+    recipe: StudyRecipe
+    part: SelfCorrection
+    models: Models
+    judges: Judges
+
+    @property
+    def reflecting(self) -> Reflector:
+        """The verifier that reflects, as `check` has made sure."""
+        verifier = self.models.verifiers[self.part.parm_plus_plus]
+        assert isinstance(verifier, Reflector)
+        return verifier
 
 
 def verifiers_of(part: SelfCorrection) -> set[str]:
@@ -87,10 +76,8 @@ def verifiers_of(part: SelfCorrection) -> set[str]:
 
 
 def shuffled_prompts(recipe: StudyRecipe) -> list[Metadata]:
-    """The prompts in an order in which the one before, whose reasons a control is told, is of any task."""
-    found = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task, recipe.world)]
-    random.Random(recipe.seed).shuffle(found)
-    return found
+    """The prompts of Table 5 in their order."""
+    return shuffled(prompts(recipe.detector, recipe.prompts_per_task, recipe.world), recipe.seed)
 
 
 def check(part: SelfCorrection, models: Models, prompts: Sequence[str]) -> None:
@@ -99,97 +86,115 @@ def check(part: SelfCorrection, models: Models, prompts: Sequence[str]) -> None:
     if not isinstance(verifier, Reflector):
         raise UsageError(f"{part.parm_plus_plus} writes no reasons, which a row of Table 5 tells; name one that does.")
     for prompt in prompts[:1]:
-        Request(prompt, models.generator, verifier, ParmPlusPlus(), 1, 0, part.options)
+        Request(prompt, models.generator, verifier, ParmPlusPlus(), 1, 0, options=part.options)
 
 
-def observe(
-    recipe: StudyRecipe, part: SelfCorrection, store: Store, models: Models, judges: Judges, done: Callable[[], object]
-) -> None:
+def observe(work: Work, store: Store[SelfCorrectionRow], done: Callable[[], object]) -> None:
     """Add the rows that `store` lacks, one a prompt: the judges' verdicts on what every row of the table chose."""
-    rows = {row["number"]: row for row in store.rows()}
-    for number, metadata in enumerate(shuffled_prompts(recipe)):
-        if number in rows:
-            continue
-        interruption.check()
-        began = time.time()
+    every = shuffled_prompts(work.recipe)
 
-        def look(image: Image.Image, metadata: Metadata = metadata) -> list[Judgment]:
-            return [verdict for (verdict,) in judges.look(from_picture(image)[None], metadata)]
+    def make(number: int, rows: Mapping[int, SelfCorrectionRow]) -> SelfCorrectionRow:
+        return observe_prompt(work, number, every[number], rows[number - 1].reasons if number else "")
 
-        other = rows[number - 1]["reasons"] if number else ""
-        row = observe_prompt(recipe, part, metadata, models, look, other)
-        rows[number] = {"number": number, **row, "began": began, "ended": time.time()}
-        store.keep(rows[number])
-        done()
+    in_turn(store, len(every), make, done)
 
 
-def observe_prompt(
-    recipe: StudyRecipe, part: SelfCorrection, metadata: Metadata, models: Models, look: Look, other: str
-) -> Row:
+def observe_prompt(work: Work, number: int, metadata: Metadata, other: str) -> SelfCorrectionRow:
     """Draw one prompt's paths once and let every row of the table choose; `other` are another prompt's reasons."""
-    prompt, seed = metadata["prompt"], prompt_seed(recipe.seed, metadata["prompt"])
-    recorded = record(models.generator, prompt, path_seeds(seed, max(recipe.n, part.more_paths)))
+    began = time.time()
+    recipe, prompt = work.recipe, metadata.prompt
+    seeds = path_seeds(prompt_seed(recipe.seed, prompt), max(recipe.n, work.part.more_paths))
+    recorded = record(work.models.generator, prompt, seeds)
+    arms = {one.name: _chosen(work, metadata, recorded, one) for one in searches(recipe, work.part)}
+    rounds = _rounds(work, metadata, recorded, other)
+    return SelfCorrectionRow(
+        number=number,
+        metadata=metadata,
+        arms={**arms, **rounds.arms},
+        said=[described(reflection) for reflection in rounds.said],
+        reasons=rounds.said[0].reasons or other,
+        understood=understood(rounds.said[0]),
+        true=from_reason(metadata, rounds.truth),
+        began=began,
+        ended=time.time(),
+    )
 
-    def verdicts(image: Image.Image) -> list[bool]:
-        return [verdict.correct for verdict in look(image)]
 
-    arms: dict[str, Row] = {}
-    for one in searches(recipe, part):
-        verifier = models.verifier(one.verifier)
-        trace = carry_out(Request(prompt, recorded, verifier, one.search, one.sizes[0], seed, one.options))
-        arms[one.name] = {"correct": verdicts(trace.image), "cost": counts(trace.cost)}
-    # The rounds start from the choice without reflection; each control redraws from the same candidates.
-    reflecting = models.verifiers[part.parm_plus_plus]
-    assert isinstance(reflecting, Reflector)  # as was checked before
-    request = Request(prompt, recorded, reflecting, ParmPlusPlus(), recipe.n, seed, part.options)
+def _chosen(work: Work, metadata: Metadata, recorded: Recorded, one: Timed) -> Arm:
+    """What a row without rounds chose."""
+    models, seed = replace(work.models, generator=recorded), prompt_seed(work.recipe.seed, metadata.prompt)
+    trace = carry_out(models.request(metadata.prompt, one, one.sizes[0], seed))
+    return Arm(correct=work.judges.right(trace.image, metadata), cost=Counts.of(trace.cost))
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What became of the rounds of a prompt: the rows with rounds, and of reflection what was said and what is true.
+
+    said   the reflections in turn, that on the first choice first
+    truth  the scorer's reason for that choice
+    """
+
+    arms: dict[str, Arm]
+    said: list[Reflection]
+    truth: str
+
+
+def _rounds(work: Work, metadata: Metadata, recorded: Recorded, other: str) -> Rounds:
+    """The rounds start from the choice without reflection; each control redraws from the same candidates."""
+    recipe, part, judges = work.recipe, work.part, work.judges
+    verifier, seed = work.models.verifiers[part.parm_plus_plus], prompt_seed(recipe.seed, metadata.prompt)
+    request = Request(metadata.prompt, recorded, verifier, ParmPlusPlus(), recipe.n, seed, options=part.options)
     first = Run(request)
     choice = Parm().choose(first)
     candidates, best = [*choice.candidates], choice.index
-    truth = look(_image(candidates[best]))[0].reason
-    said: list[Row] = []
+    truth = judges.look_at(_image(candidates[best]), metadata)[0].reason
 
     def see(rejected: Candidate) -> str:
-        wrong = from_reason(metadata, look(_image(rejected))[0].reason)
-        return to_text(wrong, random.Random(rejected.seed))
+        return in_words(metadata, judges.look_at(_image(rejected), metadata)[0].reason, rejected.seed)
 
     def write(rejected: Candidate) -> str:
-        return reflecting.reflect(from_picture(_image(rejected))[None], [prompt])[0].reasons
+        return work.reflecting.reflect(from_picture(_image(rejected))[None], [metadata.prompt])[0].reasons
 
+    arms: dict[str, Arm] = {}
+    said: list[Reflection] = []
     for name, tell in tellings(other, see, write).items():
         run = Run(request)
         found = copy.deepcopy(candidates)
         correct(run, found, best, tell)
-        by_round = [verdicts(_best(found, number)) for number in range(ROUNDS + 1)]
-        arms[name] = {
-            "correct": by_round[-1],
-            "cost": counts(first.cost + run.cost),
-            "by_round": by_round,
-            "redrawn": [verdicts(_image(c)) for c in found if c.round == 1],
-        }
+        by_round = [judges.right(_best(found, number), metadata) for number in range(ROUNDS + 1)]
+        arms[name] = Arm(
+            correct=by_round[-1],
+            cost=Counts.of(first.cost + run.cost),
+            by_round=by_round,
+            redrawn=[judges.right(_image(candidate), metadata) for candidate in found if candidate.round == 1],
+        )
         if name == WITH:
-            said = [described(c.reflection) for c in found if c.reflection is not None]
-            reflection = found[best].reflection
-    assert reflection is not None
-    return {
-        "metadata": metadata,
-        "arms": arms,
-        "said": said,
-        "reasons": reflection.reasons or other,
-        "understood": [asdict(d) for d in understood(reflection)],
-        "true": [asdict(d) for d in from_reason(metadata, truth)],
-    }
+            said = [one.reflection for one in found if one.reflection is not None]
+    return Rounds(arms, said, truth)
 
 
-def misfit(row: Row, judges: int) -> str | None:
+def tellings(other: str, see: Callable[[Candidate], str], write: Callable[[Candidate], str]) -> dict[str, Telling]:
+    """What the generator is told with reflection and in the controls; the arguments are as of `Rejected`."""
+
+    def telling(way: Way) -> Telling:
+        return lambda one, reflection: way(
+            Rejected(codes_of(one), reflection.reasons, lambda: see(one), lambda: write(one), other)
+        )
+
+    return {name: telling(way) for name, way in ROUNDED.items()}
+
+
+def misfit(row: SelfCorrectionRow, judges: int) -> str | None:
     """Say what a stored prompt lacks that the table needs; None where nothing is missing."""
-    if row["arms"].keys() != LABELS.keys():
+    if row.arms.keys() != LABELS.keys():
         return f"arms are not {', '.join(LABELS)}"
-    if not row["said"]:
+    if not row.said:
         return "said is empty"
-    for name, arm in row["arms"].items():
-        if len(arm["correct"]) != judges:
+    for name, arm in row.arms.items():
+        if len(arm.correct) != judges:
             return f"arms.{name}: correct is not of {judges} judges"
-        if name in ROUNDED and (len(arm.get("by_round") or []) != ROUNDS + 1 or arm.get("redrawn") is None):
+        if name in ROUNDED and (len(arm.by_round or []) != ROUNDS + 1 or arm.redrawn is None):
             return f"arms.{name}: by_round is not of {ROUNDS} rounds, or redrawn is missing"
     return None
 
@@ -219,65 +224,3 @@ def _best(candidates: list[Candidate], rounds: int) -> Image.Image:
 def _image(candidate: Candidate) -> Image.Image:
     assert candidate.image is not None
     return candidate.image
-
-
-def judged(rows: list[Row], name: str, judge: int = 0, rounds: int | None = None) -> list[Row]:
-    """One judge's verdict a prompt on what a row of the table chose, or would have chosen after so many rounds."""
-    found = []
-    for row in rows:
-        arm = row["arms"][name]
-        verdicts = arm["correct"] if rounds is None else arm["by_round"][rounds]
-        found.append({"tag": row["metadata"]["tag"], "metadata": row["metadata"], "correct": verdicts[judge]})
-    return found
-
-
-def _scores(rows: list[Row], name: str, rounds: int | None = None) -> Row:
-    judges = range(len(rows[0]["arms"][name]["correct"]))
-    return both_judges([judged(rows, name, judge, rounds) for judge in judges])
-
-
-def _redrawn(rows: list[Row], name: str) -> Row:
-    """The share of right ones among the images of the first round, where the image that they replace was wrong.
-
-    All rows redraw the same images, and nobody chooses: what a correction is worth, by each judge, with its standard
-    error over prompts.
-    """
-    drawn = [row["arms"][name]["redrawn"] for row in rows if row["true"] and row["arms"][name]["redrawn"]]
-    if not drawn:
-        return {"prompts": 0, "right": [], "standard_error": []}
-    shares = np.array([np.mean(images, axis=0) for images in drawn])  # prompts x judges
-    errors = shares.std(axis=0, ddof=1) / len(shares) ** 0.5 if len(shares) > 1 else np.zeros(shares.shape[1])
-    return {"prompts": len(shares), "right": shares.mean(axis=0).tolist(), "standard_error": errors.tolist()}
-
-
-def analyse(rows: list[Row], recipe: StudyRecipe, part: SelfCorrection, timing: Timing) -> Row:
-    """The table, the score by rounds, paired comparisons with every control, and how right the reasons are."""
-    sizes = {one.name: one.sizes[0] for one in searches(recipe, part)}
-    table = {}
-    for name in LABELS:
-        n = sizes.get(name, recipe.n)
-        table[name] = {
-            "label": LABELS[name],
-            "n": n,
-            **_scores(rows, name),
-            "seconds_per_image": timing.get(name, {}).get(n),
-            "cost": mean_cost([row["arms"][name]["cost"] for row in rows]),
-            "prompts": len(rows),
-        }
-    gains = [
-        {"a": WITH, "b": name, **asdict(compare(judged(rows, WITH), judged(rows, name)))}
-        for name in LABELS
-        if name != WITH
-    ]
-    said, true = ([[Discrepancy(**d) for d in row[key]] for row in rows] for key in ("understood", "true"))
-    problems = [reflection["problem"] for row in rows for reflection in row["said"] if reflection["problem"]]
-    return {
-        "rows": table,
-        "by_round": {name: [_scores(rows, name, k) for k in range(ROUNDS + 1)] for name in ROUNDED},
-        "redrawn": {name: _redrawn(rows, name) for name in ROUNDED},
-        "comparisons": gains,
-        "reasons": found_and_said(said, true),
-        "problems": {kind: problems.count(kind) for kind in sorted(set(problems))},
-        "rounds": {str(k): sum(len(row["said"]) == k for row in rows) for k in range(1, ROUNDS + 1)},
-        "prompts": len(rows),
-    }

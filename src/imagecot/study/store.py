@@ -1,25 +1,25 @@
 """Rows of JSON that several processes make, each written whole: nothing is lost or done twice when they are killed."""
 
 import json
-import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from pydantic import BaseModel
-
+from imagecot import interruption
 from imagecot.errors import ImagecotError
 from imagecot.files import make_own_folder, write_text
 from imagecot.reading import read_records
 from imagecot.study.rows import Numbered, Row
 
 ADVICE = "delete that line or the file, and the same command makes again what is missing"
+Kept = TypeVar("Kept", bound=Numbered)
+Read = TypeVar("Read", bound=Row)
 
 
 @dataclass(frozen=True)
-class Store:
+class Store(Generic[Kept]):
     """Numbered rows, kept in `FOLDER/NAME.jsonl`; those that are new lie in a folder beside it until `fold`.
 
     schema  what a row must hold
@@ -29,8 +29,8 @@ class Store:
 
     folder: Path
     name: str
-    schema: type[Numbered]
-    misfit: Callable[[Row], str | None] = lambda row: None
+    schema: type[Kept]
+    misfit: Callable[[Kept], str | None] = lambda row: None
     claim: Callable[[], object] = lambda: None
 
     @property
@@ -44,42 +44,42 @@ class Store:
 
     def numbers(self) -> set[int]:
         """The numbers of the rows that are there; ImagecotError where a file is damaged."""
-        return {row["number"] for row in self.rows()}
+        return {row.number for row in self.rows()}
 
     def holds_new(self, number: int) -> bool:
         """Whether a row was kept since the last fold; cheap."""
         return self._part(number).is_file()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[Kept]:
         """All rows that are there, in order; ImagecotError where a file is damaged."""
-        found: dict[int, Row] = {}
+        found: dict[int, Kept] = {}
         for line, row in self._read(self.file):
-            if row["number"] in found:
-                raise ImagecotError(f"line {line} of {self.file} repeats the number {row['number']}; {ADVICE}.")
-            found[row["number"]] = row
+            if row.number in found:
+                raise ImagecotError(f"line {line} of {self.file} repeats the number {row.number}; {ADVICE}.")
+            found[row.number] = row
         for part in sorted(self._parts.glob("*.json")):
             rows = [row for _, row in self._read(part)]
-            if len(rows) != 1 or part != self._part(rows[0]["number"]):
+            if len(rows) != 1 or part != self._part(rows[0].number):
                 raise ImagecotError(f"{part} does not hold the one row of its number; {ADVICE}.")
-            found[rows[0]["number"]] = rows[0]
+            found[rows[0].number] = rows[0]
         return [found[number] for number in sorted(found)]
 
-    def keep(self, row: Row) -> None:
-        """Write a row, which has a `number`."""
+    def keep(self, row: Kept) -> None:
+        """Write a row."""
         self.claim()
         make_own_folder(self._parts)
-        write_text(self._part(row["number"]), json.dumps(row))
+        write_text(self._part(row.number), json.dumps(row.as_json()))
 
     def fold(self) -> None:
         """Move all rows into the one file; only while nobody writes."""
         if self._parts.is_dir():
-            write_lines(self.file, self.rows())
+            write_rows(self.file, self.rows())
             shutil.rmtree(self._parts, ignore_errors=True)
 
     def _part(self, number: int) -> Path:
         return self._parts / f"{number:05d}.json"
 
-    def _read(self, file: Path) -> Iterator[tuple[int, Row]]:
+    def _read(self, file: Path) -> Iterator[tuple[int, Kept]]:
         for line, row in read_rows(file, self.schema):
             problem = self.misfit(row)
             if problem:
@@ -87,22 +87,25 @@ class Store:
             yield line, row
 
 
-def write_lines(file: Path, rows: Iterable[Row]) -> None:
+def in_turn(
+    store: Store[Kept], count: int, make: Callable[[int, Mapping[int, Kept]], Kept], done: Callable[[], object]
+) -> None:
+    """Make the rows that a store lacks of so many, one after another; `make` is given those that are there by then."""
+    rows = {row.number: row for row in store.rows()}
+    for number in range(count):
+        if number not in rows:
+            interruption.check()
+            rows[number] = make(number, rows)
+            store.keep(rows[number])
+            done()
+
+
+def write_rows(file: Path, rows: Iterable[Row]) -> None:
     """Write rows of JSON, whole or not at all."""
-    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(file, "".join(json.dumps(row.as_json()) + "\n" for row in rows))
 
 
-def read_rows(file: Path, schema: type[BaseModel]) -> Iterator[tuple[int, Row]]:
+def read_rows(file: Path, schema: type[Read]) -> Iterator[tuple[int, Read]]:
     """Yield the rows of a file with their line numbers, none where there is no file; ImagecotError for damage."""
     if file.exists():
-        for line, record in read_records(file, schema, advice=ADVICE):
-            yield line, record.model_dump(exclude_unset=True)
-
-
-def without_nan(value: Any) -> Any:
-    """The same with None for what is not a number, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        yield from read_records(file, schema, advice=ADVICE)

@@ -4,18 +4,19 @@ Each measurement is kept on disk when it is made and not repeated. They are only
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from imagecot import interruption
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.contracts.search import Strategy
-from imagecot.strategies.search import search
-from imagecot.study.pool import Models
-from imagecot.study.rows import Row, TimingRow
-from imagecot.study.store import read_rows, write_lines
+from imagecot.contracts.values import JSON
+from imagecot.strategies.search import carry_out
+from imagecot.study.models import Models
+from imagecot.study.rows import TimingRow
+from imagecot.study.store import read_rows, write_rows
 
 Timing = dict[str, dict[int, float]]  # row -> number of paths -> mean seconds an image
 
@@ -28,18 +29,21 @@ class Timed:
     search: str | Strategy
     verifier: str | None
     sizes: Sequence[int]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, JSON] = field(default_factory=dict)
     corrector: str | None = None
 
 
-def read(file: Path) -> list[Row]:
+Missing = tuple[str, int, Timed]  # prompt, number of paths, search
+
+
+def read(file: Path) -> list[TimingRow]:
     """The measurements in `file`, none where it is missing; ImagecotError where it is damaged."""
     return [row for _, row in read_rows(file, TimingRow)]
 
 
-def missing(file: Path, searches: Sequence[Timed], prompts: Sequence[str]) -> list[tuple[str, int, Timed]]:
-    """The measurements that are not in `file` yet: prompt, number of paths, search."""
-    done = {(row["name"], row["n"], row["prompt"]) for row in read(file)}
+def missing(file: Path, searches: Sequence[Timed], prompts: Sequence[str]) -> list[Missing]:
+    """The measurements that are not in `file` yet."""
+    done = {(row.name, row.n, row.prompt) for row in read(file)}
     sizes = sorted({size for one in searches for size in one.sizes})
     return [
         (prompt, size, one)
@@ -50,39 +54,27 @@ def missing(file: Path, searches: Sequence[Timed], prompts: Sequence[str]) -> li
     ]
 
 
-def measure(
-    file: Path, todo: Sequence[tuple[str, int, Timed]], models: Models, seed: int, done: Callable[[], object]
-) -> None:
+def measure(file: Path, todo: Sequence[Missing], models: Models, seed: int, done: Callable[[], object]) -> None:
     """Run the searches of `todo` one after another and add a line to `file` for each."""
     rows = read(file)
 
     def run(prompt: str, n: int, one: Timed) -> float:
-        trace = search(
-            prompt,
-            generator=models.generator,
-            verifier=models.verifier(one.verifier),
-            strategy=one.search,
-            n=n,
-            seed=prompt_seed(seed, prompt),
-            corrector=models.corrector(one.corrector),
-            **one.options,
-        )
-        return trace.cost.seconds
+        return carry_out(models.request(prompt, one, n, prompt_seed(seed, prompt))).cost.seconds
 
     for one in {one.name: one for _, _, one in todo}.values():
         run(todo[0][0], min(one.sizes), one)  # the first run of a model allocates and compiles
     for prompt, n, one in todo:
         interruption.check()
         began = time.time()
-        row = {"name": one.name, "n": n, "prompt": prompt, "seconds": run(prompt, n, one)}
-        rows.append({**row, "began": began, "ended": time.time()})
-        write_lines(file, rows)
+        seconds = run(prompt, n, one)
+        rows.append(TimingRow(name=one.name, n=n, prompt=prompt, seconds=seconds, began=began, ended=time.time()))
+        write_rows(file, rows)
         done()
 
 
-def means(rows: Sequence[Row]) -> Timing:
+def means(rows: Sequence[TimingRow]) -> Timing:
     """Mean seconds by row and number of paths."""
-    by: dict[str, dict[int, list[float]]] = {}
+    found: defaultdict[str, defaultdict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        by.setdefault(row["name"], {}).setdefault(row["n"], []).append(row["seconds"])
-    return {name: {n: sum(found) / len(found) for n, found in sizes.items()} for name, sizes in by.items()}
+        found[row.name][row.n].append(row.seconds)
+    return {name: {n: sum(seconds) / len(seconds) for n, seconds in by.items()} for name, by in found.items()}
