@@ -19,7 +19,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
-from imagecot.contracts.verifier import Usage
+from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.any_vlm import AnyVlm
@@ -176,6 +176,8 @@ def test_wrong_requests_are_refused(verifier: AnyVlm) -> None:
     _, conversation = verifier.begin(IMAGES, PROMPTS, CLARITY)
     with pytest.raises(UsageError, match="no follow-up"):
         verifier.ask(IMAGES, PROMPTS, ORM, conversation)
+    with pytest.raises(UsageError, match="another verifier's"):
+        verifier.ask(IMAGES, PROMPTS, POTENTIAL, Conversation(CLARITY, IMAGES, PROMPTS))
 
 
 def test_incomplete_folders_are_refused_in_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:

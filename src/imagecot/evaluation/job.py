@@ -89,7 +89,8 @@ class Job:
             return judges
         named = self.source.named
         used = {role: name for role, name in named.models.items() if role != "verifier" or role in named.search.needs}
-        return replace(judges, **{role: load_model(role, name, self.recipe.precision) for role, name in used.items()})
+        models = replace(named, models=used).load(self.recipe.precision)
+        return replace(judges, generator=models.generator, verifier=models.verifier, corrector=models.corrector)
 
     def load_judges(self) -> Models:
         """Load who judges."""

@@ -11,7 +11,7 @@ from imagecot.generation.words import slug, unknown_words
 from imagecot.identity import Identity
 from imagecot.models import known_words
 from imagecot.recipes import usable
-from imagecot.strategies.defaults import Named, completed, load_model
+from imagecot.strategies.defaults import Named, completed
 from imagecot.strategies.folder import open_folder
 from imagecot.strategies.trace import Trace
 from imagecot.watch import SILENT, Watch
@@ -67,17 +67,17 @@ class Job:
 
         recipe, named = self.recipe, self.named
         with self.watch.waiting("loading the models"):
-            models = {role: load_model(role, name, recipe.precision) for role, name in named.models.items()}
+            models = named.load(recipe.precision)
         self._warn_of_unknown_words()
         return Request(
             recipe.prompt,
-            models["generator"],
-            models.get("verifier"),
+            models.generator,
+            models.verifier,
             named.strategy,
             recipe.n,
             recipe.seed,
             named.given,
-            models.get("corrector"),
+            models.corrector,
             names=named.models,
             weights=self.weights,
         )

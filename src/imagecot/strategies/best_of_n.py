@@ -32,4 +32,4 @@ class BestOfN:
 
     def replay(self, recorded: Sequence[PathRecord], settings: NoSettings) -> Choice[PathRecord]:
         """Take the path of the highest score, of equal ones the first."""
-        return Choice(recorded, max(range(len(recorded)), key=lambda k: (recorded[k].score or 0.0, -k)))
+        return Choice(recorded, max(range(len(recorded)), key=lambda k: recorded[k].score or 0.0))

@@ -6,7 +6,7 @@ The checkpoints say it (`search_config.json`). No model is loaded, and neither i
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imagecot import registry
 from imagecot.contracts.search import Strategy
@@ -18,7 +18,19 @@ from imagecot.strategies.options import settings_of, told
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from imagecot.contracts.generator import Generator
+    from imagecot.contracts.verifier import Verifier
+
 DEFAULT = "parm"  # where the generator says nothing, but a verifier is named
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a search, as far as it has any."""
+
+    generator: "Generator"
+    verifier: "Verifier | None" = None
+    corrector: "Generator | None" = None
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,7 @@ class Named:
     @property
     def search(self) -> Strategy:
         """The search itself."""
-        found: Strategy = registry.load("search", self.strategy)
-        return found
+        return registry.load("search", self.strategy)
 
     def paths(self, n: int) -> int:
         """How many paths the search draws where n are asked for; UsageError where it says no such number."""
@@ -47,6 +58,15 @@ class Named:
     def known_when_loaded(self) -> bool:
         """Whether nobody knows the settings of a model before it is loaded."""
         return any(registry.is_code(role, name) for role, name in self.models.items())
+
+    def load(self, precision: str | None = None) -> Models:
+        """Load the models in a number format, by default the loader's choice; errors as of `registry.load`."""
+        verifier, corrector = self.models.get("verifier"), self.models.get("corrector")
+        return Models(
+            registry.load("generator", self.models["generator"], dtype=precision),
+            registry.load("verifier", verifier, dtype=precision) if verifier is not None else None,
+            registry.load("generator", corrector, dtype=precision) if corrector is not None else None,
+        )
 
     def digests(self) -> dict[str, str]:
         """SHA-256 by role of all that is named."""
@@ -120,6 +140,8 @@ def _there(generator: str, role: str, name: str | None) -> str | None:
         raise ImagecotError(f"{generator} says a {role} that cannot be had: {error}") from None
 
 
-def load_model(role: str, name: str, precision: str | None = None) -> Any:
-    """Load who has a role in a search; errors as of `registry.load`."""
-    return registry.load("verifier" if role == "verifier" else "generator", name, dtype=precision)
+def load_model(role: str, name: str, precision: str | None = None) -> "Generator | Verifier":
+    """Load the model of a role in a search; errors as of `registry.load`."""
+    if role == "verifier":
+        return registry.load("verifier", name, dtype=precision)
+    return registry.load("generator", name, dtype=precision)

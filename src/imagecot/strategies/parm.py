@@ -109,8 +109,8 @@ class Parm:
             }
         running = [k for k in range(len(recorded)) if k not in stopped]
         if running:
-            return Choice(recorded, max(running, key=lambda k: (recorded[k].score or 0.0, -k)))
-        return Choice(recorded, max(range(len(recorded)), key=lambda k: (recorded[k].potential or 0.0, -k)))
+            return Choice(recorded, max(running, key=lambda k: recorded[k].score or 0.0))
+        return Choice(recorded, max(range(len(recorded)), key=lambda k: recorded[k].potential or 0.0))
 
 
 def without_potential(potential: Sequence[float], keep: float) -> list[int]:

@@ -158,8 +158,7 @@ class Request:
 def find_strategy(strategy: object) -> Strategy:
     """Return a search, given itself or by its name; UsageError for a name that none has, or for what is no search."""
     if isinstance(strategy, str):
-        named: Strategy = registry.load("search", strategy)
-        return named
+        return registry.load("search", strategy)
     if isinstance(strategy, Strategy):
         found: Strategy = registry.met("search", type(strategy).__qualname__, strategy)
         return found

@@ -62,7 +62,7 @@ def _best_continuation(run: Run, kept: "Paths", seeds: "torch.Tensor", candidate
         if paths.finished:
             for candidate, picture in zip(group, to_pictures(images), strict=True):
                 candidate.image = picture
-        leader = max(range(len(group)), key=lambda k: (answers[k], -k))
+        leader = max(range(len(group)), key=lambda k: answers[k])
         if answers[leader] > highest:
             best, highest = paths.select([leader]), answers[leader]
     assert best is not None
