@@ -46,8 +46,9 @@ def test_training_is_timed_and_leaves_the_generator_as_it_was() -> None:
     before = {name: weight.clone() for name, weight in generator.model.state_dict().items()}
     kind = generator.model.showo.config._attn_implementation
     found = training(generator, "cat", 3, 1, {"float32": 100.0, "bfloat16": 400.0})
-    assert found["bfloat16"]["share_of_matrix_rate"] == pytest.approx(found["bfloat16"]["gflop_per_second"] / 400)
-    assert 0 < found["data_seconds"] < found["float32"]["seconds"]
+    mixed = found.gradients["bfloat16"]
+    assert mixed.share_of_matrix_rate == pytest.approx(mixed.gflop_per_second / 400)
+    assert 0 < found.data_seconds < found.gradients["float32"].seconds
     assert all(torch.equal(weight, before[name]) for name, weight in generator.model.state_dict().items())
     assert all(weight.grad is None for weight in generator.model.parameters())
     assert generator.model.showo.config._attn_implementation == kind
@@ -65,19 +66,32 @@ def test_all_is_measured() -> None:
     result = measure(
         tiny_generator(steps=2), Brightness(), batches=(1, 2), n=2, repeats=1, progress=lambda *at: ticks.append(at)
     )
-    assert [row["paths"] for row in result["batches"]] == [1, 2]
-    assert [row["image_tokens"] for row in result["image_tokens"]] == [16, 32, 64]
-    assert [row["n"] for row in result["growth"]] == [1, 2, 4, 8]
-    lengths = [row["prompt_tokens"] for row in result["prompt_tokens"]]
+    assert [row.paths for row in result.batches] == [1, 2]
+    assert [row.image_tokens for row in result.image_tokens] == [16, 32, 64]
+    assert [row.n for row in result.growth] == [1, 2, 4, 8]
+    lengths = [row.prompt_tokens for row in result.prompt_tokens]
     assert lengths == sorted(lengths)
     assert lengths[0] < lengths[-1]
-    assert set(result["breakdown"]) == {"paths", "prefix", "trunk", "head", "sampling", "preview", "judge"}
-    for row in result["against_plain"].values():
-        assert row["ratio"] == pytest.approx(row["plain_seconds"] / row["seconds"])
-    training = result["training"]
-    assert training["images"] == 2
-    for name in ("float32", "bfloat16"):
-        assert training[name]["images_per_second"] == pytest.approx(2 / training[name]["seconds"])
+    rate = result.matrix_gflop_per_second["float32"]
+    for row in (*result.batches, result.breakdown["trunk"]):
+        assert row.share_of_matrix_rate == pytest.approx(row.gflop_per_second / rate)
+    for row in result.against_plain.values():
+        assert row.ratio == pytest.approx(row.plain_seconds / row.seconds)
+    assert result.training.images == 2
+    for row in result.training.gradients.values():
+        assert row.images_per_second == pytest.approx(2 / row.seconds)
+    told = result.as_json()
+    assert [*told] == [
+        "generator", "verifier", "machine", "matrix_gflop_per_second", "batches", "image_tokens", "prompt_tokens",
+        "growth", "breakdown", "against_plain", "training", "peak_memory_bytes",
+    ]  # fmt: skip
+    assert [*told["breakdown"]] == ["paths", "prefix", "trunk", "head", "sampling", "preview", "judge"]
+    assert [*told["breakdown"]["trunk"]] == ["seconds", "gflop_per_second", "share_of_matrix_rate"]
+    assert [*told["breakdown"]["judge"]] == ["seconds"]
+    assert [*told["against_plain"]["path"]] == ["plain_seconds", "seconds", "ratio", "ratios"]
+    assert [*told["against_plain"]["best_of_n"]] == ["n", "plain_seconds", "seconds", "ratio", "ratios"]
+    assert [*told["training"]] == ["images", "data_seconds", "float32", "bfloat16"]
+    assert [*told["batches"][0]][-2:] == ["peak_memory_bytes", "share_of_matrix_rate"]
     assert "| gradient of 2 images" in table(result)
     assert ticks[-1][0] == ticks[-1][1]
     assert table(result).count("\n| 1 | 16 |") >= 2

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 import imagecot.hub
 from imagecot import __version__, cli, recipes
+from imagecot.commands.train import spelt
 from imagecot.errors import UsageError
 from imagecot.models import kinds_of_folder, known_words, list_models
 
@@ -42,7 +43,7 @@ def recipe(tmp_path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["generate"], ["evaluate", "geneval"], ["train"], ["study"], ["validate"], ["models"]]
+    "command", [[], ["generate"], ["evaluate", "geneval"], ["train"], ["study"], ["run"], ["validate"], ["models"]]
 )
 def test_help_comes_without_torch(command):
     code = (
@@ -209,23 +210,47 @@ def test_train_calls_the_training_with_the_checked_recipe(monkeypatch, capsys):
     import imagecot.worlds.drawn.training.tokenizer as module
 
     file, seen = str(RECIPES / "tiny/tokenizer.yaml"), []
-    monkeypatch.setattr(module, "train_tokenizer", seen.append)
-    assert call("train", "tokenizer", file, "optimization.steps=7", monkeypatch=monkeypatch) == 0
-    assert isinstance(seen[0], module.TokenizerRecipe)
-    assert seen[0].optimization.steps == 7
+    monkeypatch.setattr(recipes, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(module, "train_tokenizer", lambda recipe, *, watch: seen.append(recipe))
+    for said in (["train", file], ["train", "tokenizer", file], ["run", file]):
+        assert call(*said, "optimization.steps=7", monkeypatch=monkeypatch) == 0
+        recipe = seen.pop()
+        assert isinstance(recipe, module.TokenizerRecipe)
+        assert recipe.optimization.steps == 7
+    assert capsys.readouterr() == ("", "")
 
     assert call("train", "tokenizer", file, "optimization.step=7", monkeypatch=monkeypatch) == 2
     assert "optimization.step is not a known key (did you mean steps?)" in capsys.readouterr().err
     assert call("train", "tokeniser", file, monkeypatch=monkeypatch) == 2
     assert "did you mean tokenizer?" in capsys.readouterr().err
 
-    def interrupt(_: object) -> None:
+    def interrupt(_: object, *, watch: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "train_tokenizer", interrupt)
     assert call("train", "tokenizer", file, monkeypatch=monkeypatch) == 130
     assert "the same command continues" in capsys.readouterr().err
-    assert len(seen) == 1
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("r.yaml", ("", "r.yaml", [])),
+        ("r.yaml a=1", ("", "r.yaml", ["a=1"])),
+        ("r.yaml a", ("", "r.yaml", ["a"])),
+        ("dpo r.yaml a=1", ("dpo", "r.yaml", ["a=1"])),
+        ("dpo a=1", ("", "dpo", ["a=1"])),
+        ("dpo x=1.yaml a=1", ("dpo", "x=1.yaml", ["a=1"])),
+        ("runs/none.yaml a", ("", "runs/none.yaml", ["a"])),
+    ],
+)
+def test_the_kind_may_stand_before_the_recipe(words, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("r.yaml", "x=1.yaml"):
+        (tmp_path / name).touch()
+    first, *rest = words.split()
+    assert spelt(first, rest) == (found[0], Path(found[1]), found[2])
 
 
 def test_the_command_line_starts_without_what_only_its_work_needs():

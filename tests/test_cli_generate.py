@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from imagecot.commands.generate import slug, unknown_words
+from imagecot.generation.words import slug, unknown_words
 from imagecot.images import open_picture
 from imagecot.interruption import Stopped
 from imagecot.strategies.trace import Trace

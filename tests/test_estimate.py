@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from imagecot.alignment.dpo import DpoRecipe
+from imagecot import recipes
 from imagecot.estimate import FLOPS, gpu_hours
 from imagecot.hub import CHECKPOINTS
 from imagecot.models import parameters_of
-from imagecot.recipes import check, override, read_yaml
-from imagecot.reward_models.recipe import FineTuneRecipe
 from imagecot.strategies.best_of_n import BestOfN
 from imagecot.strategies.dry_run import Sizes, dry_run
 from imagecot.strategies.parm import Parm
@@ -24,12 +22,12 @@ from imagecot.study.recipe import StudyRecipe
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
-def read(name: str, model, *changes: str):
-    return check(override(read_yaml(RECIPES / name), list(changes)), model, name)
+def read(name: str, *changes: str):
+    return recipes.read(RECIPES / name, changes)
 
 
-def hours(kind: str, recipe) -> float:
-    found = gpu_hours(kind, recipe)
+def hours(recipe) -> float:
+    found = gpu_hours(recipe)
     assert found
     return found[0]
 
@@ -37,15 +35,15 @@ def hours(kind: str, recipe) -> float:
 def test_dpo_by_hand():
     # Two images of a pair under 4 masks, 288 tokens through 1.4 B weights; training is 4 passes, the reference 1.
     flops = 10_000 * 2 * 4 * 2 * 1.4e9 * 288 * 5
-    assert hours("dpo", read("show-o/dpo.yaml", DpoRecipe)) == pytest.approx(flops / FLOPS / 3600)
-    twice = hours("dpo", read("show-o/dpo.yaml", DpoRecipe, "training.epochs=2"))
+    assert hours(read("show-o/dpo.yaml")) == pytest.approx(flops / FLOPS / 3600)
+    twice = hours(read("show-o/dpo.yaml", "training.epochs=2"))
     assert twice == pytest.approx(2 * flops / FLOPS / 3600)
 
 
 def test_fine_tuning_by_hand():
     flops = 100_000 * 2 * 8e9 * 809 * 4
-    recipe = read("llava-onevision/orm.yaml", FineTuneRecipe)
-    assert hours("verifier (fine-tuning)", recipe) == pytest.approx(recipe.epochs * flops / FLOPS / 3600)
+    recipe = read("llava-onevision/orm.yaml")
+    assert hours(recipe) == pytest.approx(recipe.epochs * flops / FLOPS / 3600)
 
 
 def test_a_study_by_hand():
@@ -57,7 +55,7 @@ def test_a_study_by_hand():
     )  # fmt: skip
     # 18 prompts with two paths each, judged once; one row timed with 1 path, the other with 1 and 2.
     flops = 18 * 2 * draw + 18 * 2 * judge + draw + 3 * (draw + judge)
-    assert hours("study", recipe) == pytest.approx(flops / FLOPS / 3600)
+    assert hours(recipe) == pytest.approx(flops / FLOPS / 3600)
 
 
 def test_a_search_costs_what_it_does_when_every_answer_is_no():
@@ -80,14 +78,14 @@ def test_a_search_costs_what_it_does_when_every_answer_is_no():
 
 
 def test_small_models_have_none():
-    assert gpu_hours("dpo", read("tiny/dpo.yaml", DpoRecipe)) is None
+    assert gpu_hours(read("tiny/dpo.yaml")) is None
     for name in ("tiny", "self-correction", "few-paths"):
-        assert gpu_hours("study", read(f"study/{name}.yaml", StudyRecipe)) is None
+        assert gpu_hours(read(f"study/{name}.yaml")) is None
 
 
 def test_nothing_is_said_of_models_whose_size_is_not_known(tmp_path):
-    assert gpu_hours("dpo", read("show-o/dpo.yaml", DpoRecipe, f"base={tmp_path}/none")) is None
-    assert gpu_hours("dpo", read("show-o/dpo.yaml", DpoRecipe, "base=somebody/else")) is None
+    assert gpu_hours(read("show-o/dpo.yaml", f"base={tmp_path}/none")) is None
+    assert gpu_hours(read("show-o/dpo.yaml", "base=somebody/else")) is None
 
 
 def test_a_name_says_nothing_of_a_size(tmp_path):
@@ -95,7 +93,7 @@ def test_a_name_says_nothing_of_a_size(tmp_path):
     shutil.copytree(CHECKPOINTS / "tiny", tmp_path / "show-o")
     shutil.copytree(CHECKPOINTS / "tiny-dpo", tmp_path / "show-o-dpo")
     for name in ("show-o", "show-o-dpo"):
-        assert gpu_hours("dpo", read("show-o/dpo.yaml", DpoRecipe, f"base={tmp_path / name}")) is None
+        assert gpu_hours(read("show-o/dpo.yaml", f"base={tmp_path / name}")) is None
     assert parameters_of("tiny-dpo") == parameters_of("tiny") == parameters_of(str(tmp_path / "show-o"))
     assert 1e6 < parameters_of("tiny") < 1e7
 

@@ -5,30 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 import imagecot.alignment.iterate as iterate
 from imagecot.alignment.iterate import IterativeRecipe, train_iteratively
-from imagecot.commands.recipe import TRAININGS, _read
 from imagecot.curation.dataset import read_rows
 from imagecot.curation.pairs import make_pairs, read_pairs, write_pairs
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.geneval.prompts import single_object_metadata
+from imagecot.kinds import KINDS
+from imagecot.recipes import read
 from small_models import Brightness, write_generator
 from test_curation import Bright
 
 torch.set_num_threads(1)
 RECIPES = Path(__file__).parent.parent / "recipes"
 ALIGNMENTS = sorted([*RECIPES.glob("*/dpo*.yaml"), *RECIPES.glob("*/grpo.yaml")])
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate():
-    """One process follows recipes of several precisions here."""
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +52,7 @@ def recipe(base, prompts, output, **more) -> IterativeRecipe:
 def test_rounds_draw_from_the_model_before_and_go_on_after_a_kill(base, prompts, tmp_path, monkeypatch):
     train_iteratively(recipe(base, prompts, tmp_path / "whole"))
     rounds = [tmp_path / "whole" / f"round-{k}" for k in (1, 2)]
-    drawn = [[row["codes"] for row in read_rows(folder / "data")] for folder in rounds]
+    drawn = [[row.codes for row in read_rows(folder / "data")] for folder in rounds]
     assert len(drawn[0]) == len(drawn[1]) == 18
     assert drawn[0] != drawn[1]
     identity = json.loads((rounds[1] / "data/curation.json").read_text())
@@ -94,7 +86,7 @@ def test_rounds_draw_from_the_model_before_and_go_on_after_a_kill(base, prompts,
 def test_the_reference_of_a_round(base, prompts, tmp_path, monkeypatch, reference, of_second):
     asked = []
 
-    def stand_in(recipe, verifier):
+    def stand_in(recipe, verifier, *, watch):
         asked.append(recipe)
         write_generator(recipe.output)
 
@@ -137,7 +129,7 @@ def test_every_recipe_of_alignment_runs(file, base, prompts, pairs, tmp_path):
         changes += [f"data={pairs}"]
     if "online:" in text:
         changes += [f"training.online.prompts={prompts}", "training.online.group=2", "training.online.prompts_a_step=1"]
-    kind, checked, follow = _read(file, changes, TRAININGS)
-    assert kind == ("dpo (iterative)" if "rounds:" in text else "dpo")
-    follow(checked, Brightness())
+    recipe = read(file, changes)
+    assert recipe.kind == ("iterative-dpo" if "rounds:" in text else "dpo")
+    KINDS[recipe.kind].function()(recipe, Brightness())
     assert load_generator(tmp_path / "out").guidance_scale == 1.75

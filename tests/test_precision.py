@@ -1,6 +1,5 @@
 """Number formats of a generator: what is loaded, how near its logits are, and names that are none."""
 
-import importlib
 from pathlib import Path
 
 import pytest
@@ -8,16 +7,15 @@ import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from imagecot import load_generator, load_verifier
-from imagecot.commands import output
-from imagecot.commands.recipe import STUDIES, TRAININGS, in_float32
+from imagecot import load_generator, load_verifier, recipes
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.questions import ORM
 from imagecot.errors import UsageError
 from imagecot.generators.showo import prefix
 from imagecot.precision import PRECISIONS, loaded_as
 from imagecot.recipe_fields import MixedPrecision
-from imagecot.recipes import problems, read_yaml
+from imagecot.recipes import in_float32, read, usable
+from imagecot.watch import Watch
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -92,25 +90,22 @@ def test_a_bare_no_in_a_recipe_is_no_mixed_precision():
         adapter.validate_python(True)
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_bfloat16_is_left_where_the_processor_has_none(monkeypatch, capsys, there):
-    monkeypatch.setattr(output, "has_bfloat16", lambda: there)
-    assert output.usable("bfloat16") == ("bfloat16" if there else "float32")
-    assert output.usable("int8") == "int8" and output.usable(None) is None
-    assert ("no bfloat16" in capsys.readouterr().err) != there
-    with pytest.raises(UsageError, match="no precision 'half'"):
-        output.usable("half")
-
-
 @pytest.mark.parametrize("file", sorted(str(f.relative_to(RECIPES)) for f in RECIPES.rglob("*.yaml")))
 def test_a_recipe_in_float32_differs_in_nothing_else(file):
-    values = read_yaml(RECIPES / file)
-    models = [
-        getattr(importlib.import_module(home), name) for home, name, _ in (*TRAININGS.values(), *STUDIES.values())
-    ]
-    recipe = next(model.model_validate(values) for model in models if not problems(values, model))
+    recipe = read(RECIPES / file)
     changed = in_float32(recipe)
     text = str(recipe.model_dump(mode="json"))
     for wanted, instead in (("'bf16': True", "'bf16': False"), (": 'bf16'", ": 'no'"), ("'bfloat16'", "'float32'")):
         text = text.replace(wanted, instead)
     assert str(changed.model_dump(mode="json")) == text
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_who_follows_a_recipe_is_told_of_float32(monkeypatch, there):
+    monkeypatch.setattr(recipes, "has_bfloat16", lambda: there)
+    told = []
+    recipe = read(RECIPES / "study/quick.yaml")
+    assert usable(recipe, Watch(tell=told.append)).precision == ("bfloat16" if there else "float32")
+    assert len(told) == (not there) and recipe.precision == "bfloat16"
+    other = read(RECIPES / "study/quick.yaml", ["precision=float32"])
+    assert usable(other, Watch(tell=told.append)) is other and len(told) == (not there)

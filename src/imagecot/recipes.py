@@ -129,7 +129,7 @@ def usable(recipe: Recipe, watch: Watch = SILENT) -> Recipe:
     changed = in_float32(recipe)
     if changed == recipe or has_bfloat16():
         return recipe
-    watch.tell("this processor has no bfloat16; what the recipe wants in it is done in float32 instead.")
+    watch.tell("this processor has no bfloat16; float32 is used instead.")
     return changed
 
 

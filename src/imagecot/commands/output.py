@@ -9,7 +9,6 @@ from rich.progress import Progress as Bar
 
 from imagecot.errors import nearest as nearest
 from imagecot.naming import printable
-from imagecot.precision import check_precision, has_bfloat16
 from imagecot.watch import Progress, Watch
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -62,21 +61,3 @@ def completion(role: str) -> Callable[[], list[str]]:
         return registry.names(role)
 
     return names
-
-
-def usable(precision: str | None) -> str | None:
-    """The precision itself, or float32 for a bfloat16 that the processor has not. UsageError for an unknown one."""
-    check_precision(precision)
-    if precision != "bfloat16" or has_bfloat16():
-        return precision
-    say("this processor has no bfloat16; float32 is used instead.")
-    return "float32"
-
-
-def check_models(**named: str | None) -> None:
-    """Raise UsageError for a name, by its role, that can be no model."""
-    from imagecot import registry
-
-    for role, name in named.items():
-        if name is not None:
-            registry.check(role, name)

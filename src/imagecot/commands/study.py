@@ -50,12 +50,11 @@ def follow(recipe: "StudyRecipe | CorrectionsRecipe", command: str, workers: int
     command  what the user typed, for the summary
     """
     with terminal().waiting("loading"):
-        from imagecot.recipes import usable
         from imagecot.study.follow import run
         from imagecot.study.recipe import StudyRecipe
 
     with continuing("the same command continues from what was saved last"):
-        run(usable(recipe, terminal()), workers=workers, command=command, watch=terminal())
+        run(recipe, workers=workers, command=command, watch=terminal())
     output = recipe.output
     following = f"next: imagecot report {output}" if isinstance(recipe, StudyRecipe) else f"{output}/table.md"
     typer.echo(f"{output}/summary.json; {following}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagecot.commands.output import nearest, say
+from imagecot.commands.output import say
 from imagecot.commands.recipe import Overrides, followed, output_of, taken
+from imagecot.errors import nearest
 from imagecot.kinds import TRAIN, of_command
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from imagecot.bounds import MOST_WORKERS, check_whole
 from imagecot.errors import UsageError
 from imagecot.files import write_text
 from imagecot.prompts import check_prompts
+from imagecot.recipes import usable
 from imagecot.strategies.options import settings_of
 from imagecot.study import corrections, corrections_table, self_correction, timing
 from imagecot.study.conclude import circumstances, conclude
@@ -54,6 +55,7 @@ def run(
     corrections runs in one process: each prompt is told the reasons of the one before in a control.
     """
     check_whole(workers, "--workers", 1, MOST_WORKERS)
+    recipe = usable(recipe, watch)
     if isinstance(recipe, CorrectionsRecipe):
         return _follow_corrections(recipe, workers, command, watch)
     known = Known(recipe.precision)
