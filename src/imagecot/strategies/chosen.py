@@ -1,4 +1,4 @@
-"""What a search takes: a finished path with its image, among candidates that a trace can hold."""
+"""The choice of a search, checked: a finished path with its image, among candidates that a trace can hold."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from imagecot.strategies.lines import CandidateLine, as_line
 
 
 def choose(search: Strategy, run: Run) -> Choice[Candidate]:
-    """`search.choose`: what it takes is a finished path with its image."""
+    """Call `search.choose`; ImagecotError, naming the search, where its choice is no finished path with its image."""
     found: object = called(search, "choose", lambda: search.choose(run))
     if not isinstance(found, Choice):
         raise broken(search, "choose", kind(found), "a Choice")
@@ -41,7 +41,7 @@ def choose(search: Strategy, run: Run) -> Choice[Candidate]:
 
 
 def _shown(candidate: Candidate) -> bool:
-    """Whether what a picture shows of a candidate is what it should be."""
+    """Whether image, previews and codes of a candidate are pictures and tensors."""
     images = [*candidate.previews.values(), *([] if candidate.image is None else [candidate.image])]
     codes = candidate.codes.values()
     return all(isinstance(one, Image) for one in images) and all(isinstance(one, Tensor) for one in codes)

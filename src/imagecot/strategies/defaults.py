@@ -1,6 +1,6 @@
-"""What goes where a user says nothing: which search, who judges in it and who corrects, and under which options.
+"""The defaults of a search: its name, its verifier, its corrector and its options, where a user names none.
 
-The checkpoints say it (`search_config.json`). No model is loaded, and neither is torch.
+They are read from the checkpoints' `search_config.json`. Naming them loads no model, and not torch either.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from imagecot.contracts.generator import Generator
     from imagecot.contracts.verifier import Verifier
 
-DEFAULT = "parm"  # where the generator says nothing, but a verifier is named
+DEFAULT = "parm"  # where the generator advises no search, but a verifier is named
 
 
 @dataclass(frozen=True)
 class Models:
-    """The models of a search, as far as it has any."""
+    """The models of a search; None for a role that it does not have."""
 
     generator: "Generator"
     verifier: "Verifier | None" = None
@@ -37,8 +37,8 @@ class Models:
 class Named:
     """A search and its models, by their names.
 
-    models  by role: generator, verifier and corrector, as far as there are any
-    given   the options of the search that were given
+    models  names by role: the generator, and the verifier and the corrector where the search has one
+    given   options of the search that the user gave
     """
 
     strategy: str
@@ -51,12 +51,12 @@ class Named:
         return registry.load("search", self.strategy)
 
     def paths(self, n: int) -> int:
-        """How many paths the search draws where n are asked for; UsageError where it says no such number."""
+        """How many paths the search draws where n are asked for; UsageError where that is no valid number."""
         return number_of_paths(self.search, self.strategy, n)
 
     @property
     def known_when_loaded(self) -> bool:
-        """Whether nobody knows the settings of a model before it is loaded."""
+        """Whether a model is code of other people, whose settings are known only when it is loaded."""
         return any(registry.is_code(role, name) for role, name in self.models.items())
 
     def load(self, precision: str | None = None) -> Models:
@@ -76,18 +76,18 @@ class Named:
         return found
 
     def settings(self, steps: int | None = None) -> "BaseModel":
-        """The options of the search: what is given, else what the verifier advises, else its defaults.
+        """The options of the search: what the user gave, else what the verifier advises, else its defaults.
 
         steps  of a path; None where they are not known yet
 
-        UsageError for an option that the search has not, or a value that it cannot have.
+        UsageError for an unknown option or an invalid value.
         """
         verifier = self.models.get("verifier")
         advice = registry.advice(verifier).get(self.strategy, {}) if verifier else {}
         return settings_of(self.search, self.strategy, self.given, advice, steps)
 
     def refuse_other_options(self, folder: Path, there: Identity) -> None:
-        """Raise UsageError where the run in a folder was searched under other options, by its identity there."""
+        """Raise UsageError where the run in a folder had other options, as its identity there says."""
         steps, recorded = there.get("steps"), there.get("settings")
         asked = self.settings(steps if isinstance(steps, int) else None)
         had = recorded if isinstance(recorded, dict) else {}
@@ -101,10 +101,10 @@ class Named:
 def completed(
     generator: str, strategy: str | None, verifier: str | None, corrector: str | None, given: Mapping[str, object]
 ) -> Named:
-    """Name what is not named (None), as the generator's checkpoint says it.
+    """Fill in what is not named (None) as the generator's checkpoint advises.
 
-    UsageError for a name that there is not, an option that the search has not or that cannot be, and where it needs a
-    verifier and nobody knows of one.
+    UsageError for an unknown name, an unknown option or an invalid value, and where the search needs a verifier that
+    neither the user nor the checkpoint names.
     """
     roles = {"generator": generator, "verifier": verifier, "corrector": corrector, "search": strategy}
     for role, name in roles.items():
@@ -133,7 +133,7 @@ def completed(
 
 
 def _there(generator: str, role: str, name: str | None) -> str | None:
-    """The name that a generator's checkpoint says in a role; ImagecotError where there is no such thing."""
+    """The name that a generator's checkpoint advises in a role; ImagecotError where nothing has this name."""
     try:
         return name if name is None else registry.check(role, name)
     except ImagecotError as error:

@@ -1,4 +1,4 @@
-"""What a search costs at most, found by running it on models that draw nothing and always say no."""
+"""The cost of a search at most: it runs on a generator that draws nothing and a verifier that always says no."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _PROMPT = "a photo of a bench"
 
 @dataclass(frozen=True)
 class Sizes:
-    """The models that are only counted.
+    """The sizes of the models, which are all that a dry run needs of them.
 
     steps, rows_per_path  of the generator
     judged, follow_up     tokens of a question about an image, and of one that continues a conversation
@@ -34,9 +34,9 @@ class Sizes:
 
 
 def dry_run(strategy: Strategy, options: Mapping[str, JSON], n: int, sizes: Sizes) -> Cost:
-    """Return the cost of a search over n paths all of whose questions are answered by no; seconds say nothing.
+    """Return the cost of a search over n paths where every answer is no; its seconds mean nothing.
 
-    options  of the search; what of them does not fit paths of so many steps is left out
+    options  of the search; those that do not fit paths of so many steps are left out
 
     ImagecotError where the search asks for more than its `needs` say.
     """

@@ -1,4 +1,4 @@
-"""One run in one folder: finished, interrupted or another's. Looking at it loads no model, and not torch either."""
+"""The folder of a run: new, finished, interrupted, or of another run. Looking at it loads no model and no torch."""
 
 import shutil
 from collections.abc import Callable
@@ -17,8 +17,8 @@ def open_folder(
 ) -> Trace | None:
     """Return the trace of a folder that holds this very run, finished; None where it is new or interrupted.
 
-    identity  what `Trace.identity` will be, or the part of it that is known already
-    refuse    raises UsageError for what else makes a run another, given the folder and the run's identity there
+    identity  of the run as of `Trace.identity`, or the part of it that is known already
+    refuse    raises UsageError where the run differs in the rest; it is given the folder and the identity there
 
     UsageError where the folder is a file, holds another run or anything else; ImagecotError where it cannot
     be read.

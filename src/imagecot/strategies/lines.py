@@ -1,4 +1,4 @@
-"""The lines of `trace.jsonl`: what each must hold, so that a damaged or foreign one is told."""
+"""The lines of `trace.jsonl`: a strict schema for each, so that damaged and foreign lines are refused."""
 
 from dataclasses import asdict
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class CostLine(Schema):
-    """What was spent, as of `Cost`."""
+    """A `Cost`."""
 
     seconds: Annotated[float, Field(ge=0)]
     judge_seconds: Annotated[float, Field(ge=0)] = 0.0
@@ -28,12 +28,12 @@ class CostLine(Schema):
     tokens_judged: Count
 
     def cost(self) -> Cost:
-        """The same for the program."""
+        """The object that the line stands for."""
         return Cost(**self.model_dump())
 
 
 class VerdictLine(Schema):
-    """One answer of the verifier, as of `Verdict`."""
+    """A `Verdict`."""
 
     step: Step
     question: str
@@ -41,7 +41,7 @@ class VerdictLine(Schema):
 
 
 class ReflectionLine(Schema):
-    """What the verifier said is wrong; the last two say what was understood of it, for people."""
+    """A `Reflection`; the last two fields say for people how it was understood."""
 
     text: str
     p_yes: Probability
@@ -50,12 +50,12 @@ class ReflectionLine(Schema):
     problem: str | None = None
 
     def reflection(self) -> Reflection:
-        """The same for the program."""
+        """The object that the line stands for."""
         return Reflection(self.text, self.p_yes, self.complete)
 
 
 class CandidateLine(Schema):
-    """One path, as of `Candidate`, without pictures and codes."""
+    """A `Candidate`, without pictures and codes."""
 
     seed: Seed
     truncated_at: Step | None
@@ -68,7 +68,7 @@ class CandidateLine(Schema):
     reflection: ReflectionLine | None = None
 
     def candidate(self) -> Candidate:
-        """The same for the program."""
+        """The object that the line stands for."""
         return Candidate(
             seed=self.seed,
             truncated_at=self.truncated_at,
@@ -83,7 +83,7 @@ class CandidateLine(Schema):
 
 
 def as_line(candidate: Candidate) -> dict[str, JSON]:
-    """Everything of a candidate but pictures and codes, as `CandidateLine` reads it."""
+    """A candidate without pictures and codes, as `CandidateLine` reads it."""
     values: dict[str, JSON] = {
         "seed": candidate.seed,
         "truncated_at": candidate.truncated_at,

@@ -1,4 +1,4 @@
-"""Many searches at once: their paths fill common batches, and each finds what it would find alone."""
+"""Many searches at once: their paths share batches, and each search finds what it finds alone."""
 
 import time
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ def search_many(
 
     of_paths  whether the seeds are those of the paths themselves, where a search draws only one
 
-    Paths of different prompts advance in one batch, from which the stopped ones of all leave. Judged are the prompts
-    one by one, so that no text is padded. The seconds of a batch are shared by generator rows. A strategy whose paths
+    Paths of different prompts advance in one batch, and stopped paths leave it. The verifier judges one prompt at a
+    time, so that no text is padded. The seconds of a batch are divided by generator rows. A strategy whose paths
     depend on each other at every step (stepwise) runs prompt by prompt.
 
     UsageError as of `search`, and where there are not as many seeds as prompts.

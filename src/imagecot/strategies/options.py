@@ -28,13 +28,13 @@ class NoSettings(BaseModel):
 def settings_of(
     strategy: Strategy, name: str, given: Mapping[str, object], advice: Mapping[str, JSON], steps: int | None = None
 ) -> BaseModel:
-    """Return the settings of a strategy: its defaults, then the advice, then what is given.
+    """Return the settings of a strategy: what is given goes before the advice, and the advice before the defaults.
 
     name    of the strategy, for messages
-    advice  of the verifier; what of it does not fit a generator of these steps is left out
+    advice  of the verifier; what does not fit a generator of these steps is left out
     steps   of a path, which bound some settings; None where they are not known yet
 
-    UsageError for an option that the strategy has not, or a value that it cannot have; ImagecotError for such advice.
+    UsageError for an unknown option or an invalid value; ImagecotError where they are the verifier's advice.
     """
     known = list(strategy.Settings.model_fields)
     for option in given:
@@ -63,7 +63,7 @@ def settings_of(
 
 
 def wrong_options(strategy: Strategy, values: Mapping[str, object], context: Steps) -> list[str]:
-    """The options whose values a strategy does not take."""
+    """The names of the options whose values are invalid."""
     found = validated(strategy, values, context)
     if isinstance(found, ValidationError):
         return [str(detail["loc"][0]) if detail["loc"] else next(iter(values)) for detail in found.errors()]
@@ -71,7 +71,7 @@ def wrong_options(strategy: Strategy, values: Mapping[str, object], context: Ste
 
 
 def validated(strategy: Strategy, values: Mapping[str, object], context: Steps) -> BaseModel | ValidationError:
-    """The settings of a strategy of these values, or what is wrong with them."""
+    """The settings of a strategy from these values, or the error that says why they are invalid."""
     with calling(strategy, "Settings"):
         try:
             return strategy.Settings.model_validate(dict(values), context=dict(context))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imagecot.contracts.reflection import Reflection
 
 ROUNDS = 3
-# What the generator is told of a rejected candidate and the reflection on it; ablations tell less.
+# From a rejected candidate and the reflection on it to the correction that the generator reads; ablations tell less.
 Telling = Callable[[Candidate, "Reflection"], "Correction"]
 
 

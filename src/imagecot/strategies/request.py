@@ -1,4 +1,4 @@
-"""What is asked for in a search, checked before anything is drawn, and the identity of its result."""
+"""A request for a search, checked before anything is drawn, and the identity of its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for in a search; UsageError where that cannot be done.
+    """A request for a search; UsageError where it cannot be carried out.
 
-    strategy  how it is named, or the search itself
-    options   of the strategy, those that were given
+    strategy  the name of a search, or a search itself
+    options   of the strategy, as given
     names     of the models, for the trace; by default those of their classes
     weights   SHA-256 of their weights, by role
     of_path   whether the seed is that of the path itself, where a search draws only one
@@ -69,7 +69,7 @@ class Request:
 
     @cached_property
     def settings(self) -> "BaseModel":
-        """Its settings: what is given, else what the verifier advises, else the paper's."""
+        """Its options: those given, else those that the verifier advises, else the paper's."""
         advice: Mapping[str, JSON] = {}
         if isinstance(self.verifier, Advised):
             advice = self.verifier.advice.get(self.name, {})
@@ -77,7 +77,7 @@ class Request:
 
     @property
     def name(self) -> str:
-        """How the strategy is called."""
+        """The name of the strategy."""
         return self.strategy if isinstance(self.strategy, str) else registry.called("search", self.search)
 
     @property
@@ -95,7 +95,7 @@ class Request:
         return path_seeds(self.seed, self.paths)
 
     def _check_models(self, needs: frozenset[str]) -> None:
-        """Raise UsageError where the strategy needs what is not there, or has no use for what is."""
+        """Raise UsageError where the strategy lacks a model, or has no use for one."""
         corrector = self.corrector
         if "verifier" in needs and self.verifier is None:
             raise UsageError(f"{self.name} needs a verifier; name one, or search with single.")
@@ -128,7 +128,7 @@ class Request:
         settings = {role: dict(model.settings) for role, model in models.items() if model is not None}
         corrector = {"corrector": self._called("corrector", self.corrector)} if self.corrector else {}
         own = self.generator.settings
-        # A setting of the search that is called as one of the generator's stands beside it.
+        # An option of the search with the name of a setting of the generator is written with the name of the search.
         options = {f"{self.name} {k}" if k in own else k: value for k, value in told(self.settings).items()}
         return Trace(
             prompt=self.prompt,
@@ -150,13 +150,13 @@ class Request:
         return self.names.get(role, type(model).__name__)
 
     def trace(self, run: "Run", choice: Choice[Candidate]) -> Trace:
-        """Return what the search left."""
+        """The trace of a run and its choice."""
         found = [*choice.candidates]
         return replace(self._empty, candidates=found, chosen=choice.index, cost=run.cost, look=run.pictures())
 
 
 def find_strategy(strategy: object) -> Strategy:
-    """Return a search, given itself or by its name; UsageError for a name that none has, or for what is no search."""
+    """Return a search, given itself or by its name; UsageError for an unknown name, and for an object that is none."""
     if isinstance(strategy, str):
         return registry.load("search", strategy)
     if isinstance(strategy, Strategy):

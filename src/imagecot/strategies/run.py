@@ -1,4 +1,4 @@
-"""What a strategy works with: the models with everything counted, the paths in groups, the resumption."""
+"""A search in progress: it calls the models and counts their work, draws paths in groups and resumes."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class Run:
 
     progress  called with the steps of paths done, and those in all
     drawn     candidates that were drawn already, in a batch with those of other searches
-    cost      what has been spent so far, without the seconds of what is going on
+    cost      spent so far, without the seconds of work in progress
     """
 
     request: Request
@@ -115,7 +115,7 @@ class Run:
         self._report(self.done + len(paths))
 
     def resume(self, candidate: Candidate) -> Paths:
-        """Return the path of a candidate that was given up, as it was then."""
+        """Return the path of a stopped candidate, at the step at which it stopped."""
         assert candidate.state is not None and candidate.truncated_at is not None
         seeds = torch.tensor([candidate.seed])
         codes = candidate.state[None]
@@ -129,7 +129,7 @@ class Run:
         return draw_together(drawer, [self], paths, [0] * len(seeds))[0]
 
     def once(self, unit: str, draw: Callable[[], list[Candidate]]) -> list[Candidate]:
-        """Do a unit of work and keep its candidates, or read back those that an interrupted run kept."""
+        """Do a unit of work and keep its candidates, or read back those of an interrupted run."""
         found = self.partial.load(unit) if self.partial else None
         if found:
             drawn, spent = found
@@ -231,7 +231,7 @@ class Run:
         return answers, conversation
 
     def pictures(self) -> Callable[[Sequence[Seen]], list[Image.Image]]:
-        """Return a function from what was recorded of paths to what they showed; it needs nothing else of the run."""
+        """Return a function from recorded codes to the images that the paths showed; it does not keep the run alive."""
         generator, prompt = self.generator, self.prompt
 
         def look(seen: Sequence[Seen]) -> list[Image.Image]:
@@ -250,11 +250,11 @@ class Run:
         self.done = done
         if self.progress:
             total = self.n * self.generator.steps
-            self.progress(min(done, total), total)  # rounds of reflection come on top, and nobody knows how many
+            self.progress(min(done, total), total)  # rounds of reflection come on top; their number is not known before
 
 
 def _forget(candidates: list[Candidate]) -> set[int]:
-    """Drop images and codes of all but the best candidates and a few that were stopped; the indices of the former."""
+    """Drop images and codes of all but the best and a few stopped candidates; return the seeds of finished ones."""
     finished = ranked(candidates)
     stopped = [k for k, candidate in enumerate(candidates) if candidate.truncated_at is not None]
     for index in (*finished[KEPT_IMAGES:], *stopped[KEPT_IMAGES:]):

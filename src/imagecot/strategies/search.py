@@ -41,9 +41,10 @@ def search(
     folder     where the trace is saved; an interrupted run is resumed there, a finished one read back
     names      of the models, for the trace: {"generator": ..., "verifier": ..., "corrector": ...}
     weights    SHA-256 of their weights, for the trace
-    corrector  who draws again what parm++ rejects, instead of the generator; both have the same image codes
-    options    the strategy's own, such as first_step=6 and keep=0.4 of parm. What is not given is what the verifier
-               advises, else the paper's
+    corrector  the generator that draws again what parm++ rejects; it has the same image codes as `generator`, which
+               draws again itself by default
+    options    the strategy's own, such as first_step=6 and keep=0.4 of parm. An option that is not given is as the
+               verifier advises, else as in the paper
 
     UsageError for a prompt that is empty or that a model cannot read whole, n below 1, a seed beyond 64 bits, an
     unknown strategy or option, a model that is missing or cannot do what the strategy needs, or a folder that holds
@@ -62,7 +63,7 @@ def search(
 
 
 def carry_out(request: Request, partial: Partial | None = None, progress: Progress | None = None) -> Trace:
-    """Search, and return what it left."""
+    """Search, and return the trace."""
     run = Run(request, partial, progress)
     began = time.perf_counter()
     choice = choose(request.search, run)
@@ -71,7 +72,7 @@ def carry_out(request: Request, partial: Partial | None = None, progress: Progre
 
 
 def search_in(folder: Path, request: Request, progress: Progress | None = None) -> Trace:
-    """Search, and leave the trace in a folder; what is finished or begun there is taken over."""
+    """Search, and save the trace in a folder. A finished run there is read back, an interrupted one is resumed."""
     finished = open_folder(folder, request.identity)
     if finished is not None:
         return finished

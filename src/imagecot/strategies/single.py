@@ -1,4 +1,4 @@
-"""single: one path and no choice; a verifier, where there is one, says what it thinks of the image."""
+"""single: one path and no choice; a verifier, where there is one, scores the image."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Single:
-    """One path, whatever comes of it."""
+    """One path, without any choice."""
 
     Settings = NoSettings
     needs: frozenset[str] = frozenset()

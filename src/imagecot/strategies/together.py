@@ -17,8 +17,8 @@ def draw_together(
 ) -> list[list[Candidate]]:
     """Take paths to their end, stop those that `assess` gives up, and score the others; return each run's candidates.
 
-    generator  whose paths they are
-    owners   the index in `runs` of each path; the paths of a run stand side by side
+    generator  the one that draws these paths
+    owners     the index in `runs` of each path; the paths of a run stand side by side
     """
     candidates = [Candidate(seed) for seed in paths.seeds.tolist()]
     alive = list(range(len(candidates)))  # the candidate of each row of `paths`

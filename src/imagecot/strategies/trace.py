@@ -34,7 +34,7 @@ SHOWN_CORRECTIONS = 2  # of a round of reflection
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What was recorded of a path at a step: its codes (N,), as they were predicted or decided."""
+    """What was kept of a path after a step: its codes (N,), as of `imagecot.generators.shown.kept`."""
 
     seed: int
     step: int
@@ -81,7 +81,7 @@ def shown_steps(steps: int, columns: int = 6) -> list[int]:
 
 @dataclass
 class Trace:
-    """One search: what was asked for, every path, the choice and the cost.
+    """One search: its request, every path, the choice and the cost.
 
     generator, verifier  names of the models; verifier is None where nothing was judged
     steps, settings      steps of a path, and the other settings of generator and search
@@ -89,7 +89,7 @@ class Trace:
     model_settings       settings of verifier and corrector, by role
     chosen               index of the choice among `candidates`
     cost, picture_cost   of the search, and of the picture of the steps
-    look                 maps what was recorded of paths to their previews, for that picture
+    look                 decodes what was kept of paths into their previews, for that picture
     """
 
     prompt: str
@@ -163,7 +163,7 @@ class Trace:
         return self._picture
 
     def _decode_previews(self) -> int:
-        """Decode what was recorded of the shown paths, all in one batch; return how many images that were."""
+        """Decode what was kept of the shown paths; return how many images that were."""
         wanted = [
             (candidate, Seen(candidate.seed, step, codes))
             for candidate in (self.candidates[i] for i in shown(self.candidates, self.chosen))

@@ -90,11 +90,11 @@ class AnyVlm:
     """A verifier around a model of `AutoModelForImageTextToText` and its processor.
 
     P(yes) is the softmax over two logits at the last position: log-sum-exp over the spellings "yes" and "Yes",
-    with and without a blank before them (some chats end in "Assistant:"), and the same for no; a spelling that
-    is no single token does not take part. Keys and values are not kept, a follow-up reads all again: conversations have
-    `Shown` in `own` and the prompts in `shared`.
+    with and without a blank before them (some chats end in "Assistant:"), and the same for no. A spelling that
+    is no single token does not count. Keys and values are not kept: a follow-up reads all
+    again. Conversations have `Shown` in `own` and the prompts in `shared`.
 
-    habits  how it asks in its own words and likes to be searched with
+    habits  its number format, its wording of the questions, and its advice for searches
     """
 
     def __init__(self, model: VisionLanguageModel, processor: Processor, habits: Habits | None = None) -> None:
@@ -114,12 +114,12 @@ class AnyVlm:
 
     @property
     def settings(self) -> dict[str, JSON]:
-        """The number format, and the wording where that is not the paper's."""
+        """The number format, and the wording where it is not the paper's."""
         return self.habits.settings(self.model.dtype)
 
     @property
     def advice(self) -> Mapping[str, Mapping[str, JSON]]:
-        """The settings that it likes to be searched with, by the names of searches."""
+        """The settings that it advises for searches, by the names of searches."""
         return self.habits.advice
 
     def check_prompt(self, prompt: str) -> None:
@@ -153,7 +153,7 @@ class AnyVlm:
 
     @torch.no_grad()
     def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
-        """As `LlavaOnevisionVerifier.reflect`; images one at a time, each answer ending by itself."""
+        """As `LlavaOnevisionVerifier.reflect`, one image at a time."""
         found = []
         for image, prompt in zip(images, prompts_of(images, prompts), strict=True):
             inputs = self._inputs(image[None], [prompt], REFLECTION)

@@ -50,9 +50,9 @@ class LlavaOnevisionVerifier:
     """A verifier around transformers' `LlavaOnevisionForConditionalGeneration` and its tokenizer.
 
     P(yes) is the softmax over two logits: log-sum-exp over the spellings "yes" and "Yes", and the same for
-    no; a spelling that is no single token of the tokenizer does not take part. Conversations have a `Read` in `own`.
+    no. A spelling that is no single token of the tokenizer does not count. Conversations have a `Read` in `own`.
 
-    habits  how it asks in its own words and likes to be searched with
+    habits  its number format, its wording of the questions, and its advice for searches
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class LlavaOnevisionVerifier:
 
     @property
     def settings(self) -> dict[str, JSON]:
-        """The number format, and the wording where that is not the paper's."""
+        """The number format, and the wording where it is not the paper's."""
         return self.habits.settings(self.model.dtype)
 
     @property
     def advice(self) -> Mapping[str, Mapping[str, JSON]]:
-        """The settings that it likes to be searched with, by the names of searches."""
+        """The settings that it advises for searches, by the names of searches."""
         return self.habits.advice
 
     def check_prompt(self, prompt: str) -> None:
@@ -135,7 +135,7 @@ class LlavaOnevisionVerifier:
         return int((vision.image_size // vision.patch_size) ** 2 + 1)
 
     def layout(self, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Ids (B, L) of start, image and text, padded on the left, and their mask (B, L)."""
+        """Ids (B, L) of start, image and texts, padded on the left, and their mask (B, L)."""
         rows = self._rows
         longest = max((len(text) for text in texts), default=0)
         width = len(self._start) + rows + longest
@@ -264,7 +264,7 @@ class LlavaOnevisionVerifier:
 
 
 def check_image(model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ImagecotError where config.json says of the image what cannot be, though the model would answer."""
+    """Raise ImagecotError where image fields of config.json are wrong but the model would answer all the same."""
     image, marked = model.config.image_token_index, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     text = image < len(tokenizer) and image != marked
     if text or image >= model.model.language_model.embed_tokens.num_embeddings:

@@ -1,4 +1,4 @@
-"""Loading verifiers: model, tokenizer or processor, and how the checkpoint likes to be searched with."""
+"""Loading verifiers: model, adapters, tokenizer or processor, and the checkpoint's wording and advice."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -16,7 +16,7 @@ PAD = "<|endoftext|>"
 def build_tokenizer(corpus: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
     """Learn byte-level BPE from `corpus` (any other text falls back to bytes) and add the chat's constants.
 
-    corpus      texts whose words shall be single tokens
+    corpus      texts whose words become single tokens
     vocab_size  of the BPE part, at most; merging stops earlier when every word is one token
     """
     tokenizer = Tokenizer(models.BPE())

@@ -1,4 +1,4 @@
-"""How a verifier was trained to be asked and likes to be searched with."""
+"""The wording that a verifier was trained on, and the settings that it advises for searches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Habits:
-    """What a checkpoint brings beside its weights.
+    """What a checkpoint says beside its weights.
 
     precision  the name of the number format that the model was loaded in; None for that of its weights
     wording    the paper's questions, and what is asked in their place
-    advice     settings of searches, by their names
+    advice     advised settings of searches, by the names of searches
     """
 
     precision: str | None = None
