@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,26 +179,18 @@ def load_model(
             f"the weights in {folder} cannot be read (they have {size:,} bytes, but {CONFIG} describes a model of "
             f"{numbers:,} numbers); {AGAIN}."
         )
-    loaded: object
+    read: Callable[..., object] = kind.from_pretrained
     with foreign(f"the weights in {folder} cannot be read"):
-        if state_dict is not None and issubclass(kind, PreTrainedModel):
-            loaded = kind.from_pretrained(
-                None,
-                config=config,
-                state_dict=state_dict,
-                dtype=dtype,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-        else:
-            loaded = kind.from_pretrained(
-                folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                dtype=dtype,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
+        loaded = read(
+            folder if state_dict is None else None,
+            config=config,
+            state_dict=state_dict,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
     assert isinstance(loaded, tuple)
     model, info = loaded
     report = Report.of(info)

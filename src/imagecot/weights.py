@@ -3,8 +3,9 @@
 import json
 import pickle
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +17,8 @@ from imagecot.errors import ImagecotError, first_line
 from imagecot.files import make_folder, write_atomically, write_whole
 from imagecot.memory import is_out_of_memory
 from imagecot.naming import printable
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def load_state_dict(
@@ -88,6 +91,19 @@ def check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
 def _is_finite(tensor: Tensor) -> bool:
     wide = tensor if tensor.dtype.itemsize > 1 else tensor.to(torch.bfloat16)  # there is no test of 8-bit floats
     return bool(torch.isfinite(wide).all())
+
+
+def load_whole(
+    make: Callable[[], Model], folder: str | Path, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Model:
+    """Return the model that `make` makes, with the weights in a folder; device, dtype and errors as of the others here.
+
+    Its tensors are made on the meta device: those that are no part of a checkpoint are still to be made.
+    """
+    with torch.device("meta"):
+        model = make()
+    load_into(model, load_state_dict(folder, device, dtype), folder)
+    return model.eval()
 
 
 def load_into(model: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:

@@ -18,7 +18,7 @@ from imagecot.checks.scoring import (
 )
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.generator import Adjustable, Corrector, Encoder, Predictor, Remasker
-from imagecot.contracts.paths import UNDECIDED
+from imagecot.contracts.paths import UNDECIDED, states
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.scorer import Scorer
 from imagecot.contracts.values import JSON
@@ -98,10 +98,9 @@ def remasking_keeps_the_other_codes(subject: Subject) -> str | None:
 
 def predictions_are_what_previews_show(subject: Subject) -> str | None:
     """`predicted` gives complete codes whose `decode` is the preview, after every step."""
-    generator, state = subject.generator, subject.start()
+    generator = subject.generator
     assert isinstance(generator, Predictor)
-    while not state.finished:
-        state = generator.advance(state)
+    for state in states(subject.generator, subject.start()):
         codes = generator.predicted(state)
         if codes.shape != state.codes.shape or not _complete(codes, generator.canvas.codes):
             return f"predicted after step {state.step} are no complete codes (B, N); predict all."

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from imagecot.contracts.generator import Generator
-from imagecot.contracts.paths import Paths
+from imagecot.contracts.paths import Paths, states
 from imagecot.contracts.randomness import path_seeds
 
 PROMPTS = ("a photo of a red apple", "a photo of a blue clock")
@@ -38,11 +38,7 @@ class Subject:
 
     def codes(self, paths: Paths) -> list[Tensor]:
         """The codes of paths at each step from now to the end, copied, so that nobody can change them afterwards."""
-        found = [copied(paths)]
-        while not paths.finished:
-            paths = self.generator.advance(paths)
-            found.append(copied(paths))
-        return found
+        return [copied(paths), *map(copied, states(self.generator, paths))]
 
     def last(self, paths: Paths) -> Tensor:
         """The codes (B, N) at the end."""

@@ -8,7 +8,7 @@ from imagecot.checks.members import lacks
 from imagecot.checks.outcome import Outcome, Rule, tried
 from imagecot.checks.settings import json_and_stay, said, unnamed
 from imagecot.contracts.generator import Canvas, Generator
-from imagecot.contracts.paths import UNDECIDED, Paths
+from imagecot.contracts.paths import UNDECIDED, Paths, states
 
 
 def check_generator(generator: Generator, prompts: tuple[str, str] = PROMPTS) -> list[Outcome]:
@@ -76,13 +76,12 @@ def codes_are_of_the_canvas(subject: Subject) -> str | None:
 
 def images_are_of_the_canvas(subject: Subject) -> str | None:
     """Previews and decoded codes are images (B, 3, H, W) of the canvas' size with values from 0 to 1."""
-    state, size = subject.start(), subject.generator.canvas.image
-    while not state.finished:
-        state = subject.generator.advance(state)
+    size, passed = subject.generator.canvas.image, [*states(subject.generator, subject.start())]
+    for state in passed:
         problem = _no_images("preview", subject.generator.preview(state), len(state), size)
         if problem is not None:
             return f"{problem}."
-    return _no_images("decode", subject.generator.decode(state.codes), len(state), size)
+    return _no_images("decode", subject.generator.decode(passed[-1].codes), len(passed[-1]), size)
 
 
 def settings_name_what_changes_images(subject: Subject) -> str | None:

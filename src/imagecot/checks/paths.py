@@ -1,6 +1,7 @@
 """What is tried of a generator's paths: each depends on its own seed, prompt and codes, whatever stands beside it."""
 
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from imagecot.checks.drawing import Subject, copied, differing, look_alike
 from imagecot.checks.outcome import Remark, Rule
 from imagecot.contracts.generator import Predictor
-from imagecot.contracts.paths import Paths
+from imagecot.contracts.paths import Paths, finish, states
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.tree import Tree, leaves, mapped
 
@@ -117,9 +118,7 @@ def paths_can_be_selected(subject: Subject) -> str | None:
 
 def previews_belong_to_their_paths(subject: Subject) -> str | None:
     """The preview of a path is the same alone, in a batch and in another order."""
-    state = subject.start()
-    while not state.finished:
-        state = subject.generator.advance(state)
+    for state in states(subject.generator, subject.start()):
         images = subject.generator.preview(state)
         for rows in ([2, 0, 1], [1]):
             if not look_alike(subject.generator.preview(state.select(rows)), images[rows]):
@@ -175,26 +174,22 @@ def previews_change_nothing(subject: Subject) -> str | None:
 
 def older_paths_can_be_taken_up(subject: Subject) -> str | None:
     """Nothing is modified in place or kept elsewhere: an older `Paths` goes on as it did the first time."""
-    states, kept = [subject.start()], []
-    while True:
-        kept.append((copied(states[-1]), mapped(states[-1].own, lambda tensor: tensor.detach().clone())))
-        if states[-1].finished:
-            break
-        states.append(subject.generator.advance(states[-1]))
-    for step, (state, (codes, own)) in enumerate(zip(states, kept, strict=True)):
+    passed, kept = [], []
+    for state in chain([start := subject.start()], states(subject.generator, start)):
+        passed.append(state)
+        kept.append((copied(state), mapped(state.own, lambda tensor: tensor.detach().clone())))
+    for step, (state, (codes, own)) in enumerate(zip(passed, kept, strict=True)):
         if differing(copied(state), codes) or not _equal(state, own):
             return f"the paths of step {step} were modified later on; return new tensors instead of writing into them."
-    for step in reversed(range(len(states) - 1)):
-        if differing(copied(subject.generator.advance(states[step])), kept[step + 1][0]):
+    for step in reversed(range(len(passed) - 1)):
+        if differing(copied(subject.generator.advance(passed[step])), kept[step + 1][0]):
             return f"taken up again, the paths of step {step} drew other codes; keep nothing of paths but in `Paths`."
     return None
 
 
 def the_last_preview_is_the_image(subject: Subject) -> str | None:
     """The preview of finished paths is what `decode` gives of their codes."""
-    state = subject.start()
-    while not state.finished:
-        state = subject.generator.advance(state)
+    state = finish(subject.generator, subject.start())
     if not look_alike(subject.generator.preview(state), subject.generator.decode(state.codes)):
         return "the preview of finished paths is not what decode returns of their codes; return that."
     return None
@@ -202,9 +197,7 @@ def the_last_preview_is_the_image(subject: Subject) -> str | None:
 
 def no_step_follows_the_last(subject: Subject) -> str | None:
     """`advance` of finished paths raises an exception."""
-    state = subject.start([0])
-    while not state.finished:
-        state = subject.generator.advance(state)
+    state = finish(subject.generator, subject.start([0]))
     try:
         subject.generator.advance(state)
     except Exception:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.generators.showo.config import MagvitV2Config
-from imagecot.weights import load_into, load_state_dict, save_checkpoint
+from imagecot.weights import load_whole, save_checkpoint
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -239,10 +239,7 @@ class MagvitV2(nn.Module):
 
         By default the weights keep their stored type and stay on the CPU.
         """
-        with torch.device("meta"):
-            model = cls(MagvitV2Config.from_pretrained(folder))
-        load_into(model, load_state_dict(folder, device, dtype), folder)
-        return model.eval()
+        return load_whole(lambda: cls(MagvitV2Config.from_pretrained(folder)), folder, device, dtype)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`."""

@@ -15,7 +15,7 @@ from transformers import PhiConfig, PhiForCausalLM
 from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
 
 from imagecot.generators.showo.config import ShowoConfig
-from imagecot.weights import load_into, load_state_dict, save_checkpoint
+from imagecot.weights import load_whole, save_checkpoint
 
 
 def phi_config(config: ShowoConfig) -> PhiConfig:
@@ -91,12 +91,10 @@ class Showo(nn.Module):
 
         By default the weights keep their stored type and stay on the CPU.
         """
-        with torch.device("meta"):
-            model = cls(ShowoConfig.from_pretrained(folder))
-        load_into(model, load_state_dict(folder, device, dtype), folder)
+        model = load_whole(lambda: cls(ShowoConfig.from_pretrained(folder)), folder, device, dtype)
         # The rotary table is no part of a checkpoint, so it is still on the meta device.
         model.showo.model.rotary_emb = PhiRotaryEmbedding(model.showo.config).to(device)
-        return model.eval()
+        return model
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into `folder`."""
