@@ -235,9 +235,11 @@ class Run:
         generator, prompt = self.generator, self.prompt
 
         def look(seen: Sequence[Seen]) -> list[Image.Image]:
+            # Predicted codes are decoded whatever their step: all in one batch.
+            steps = [seen[0].step if isinstance(generator, Predictor) else one.step for one in seen]
             found: dict[int, Image.Image] = {}
-            for step in sorted({one.step for one in seen}):
-                rows = [k for k, one in enumerate(seen) if one.step == step]
+            for step in sorted(set(steps)):
+                rows = [k for k, at in enumerate(steps) if at == step]
                 codes = torch.stack([seen[k].codes for k in rows])
                 seeds = torch.tensor([seen[k].seed for k in rows])
                 found |= zip(rows, to_pictures(shown(generator, [prompt], seeds, codes, step)), strict=True)
