@@ -12,9 +12,10 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.hub import CHECKPOINTS
 from imagecot.recipes import check, read_yaml
 from imagecot.report.read import read
-from imagecot.study import StudyRecipe, draw, run
+from imagecot.study import CorrectionsRecipe, StudyRecipe, draw, run
 from imagecot.study.folder import claim_folder
-from imagecot.study.summary import Summary
+from imagecot.study.follow import chosen, typed
+from imagecot.study.summary import Summary, write_summary
 from imagecot.watch import Watch
 from small_models import write_verifier
 
@@ -118,6 +119,28 @@ def test_killed_or_shared_it_ends_the_same(tmp_path, quick_tiny, monkeypatch):
 
     with pytest.raises(UsageError, match="holds another study"):
         run(parts.model_copy(update={"seed": 1}))
+
+
+def test_what_was_typed_is_recorded_and_rows_are_chosen_by_name(tmp_path, quick_tiny):
+    asked = recipe(tmp_path / "out", quick_tiny)
+    assert list(chosen(asked, "baseline, orm").rows) == ["baseline", "orm"]
+    assert chosen(asked, "") is asked
+    with pytest.raises(UsageError, match="no row 'x'"):
+        chosen(asked, "x")
+    corrections = CorrectionsRecipe(output="o", generator="g", corrector="c", verifier="v")
+    with pytest.raises(UsageError, match="no rows to choose from"):
+        chosen(corrections, "baseline")
+    assert typed(Path("my study.yaml")) == "imagecot study 'my study.yaml'"
+    assert typed(Path("a.yaml"), ["n=4"], rows="baseline,orm", workers=2) == (
+        "imagecot study a.yaml n=4 --rows baseline,orm --workers 2"
+    )
+
+
+@pytest.mark.parametrize("file", ["summary.json", "parm/summary.json"])
+def test_a_summary_is_written_as_it_was_read(file, tmp_path):
+    text = (RECIPES.parents[1] / "docs/results/tiny" / file).read_text()
+    write_summary(tmp_path, Summary.model_validate_json(text))
+    assert (tmp_path / "summary.json").read_text() == text
 
 
 def test_models_are_looked_for_before_a_folder_is_claimed(tmp_path, quick_tiny):

@@ -20,7 +20,9 @@ def judged(rows: Sequence[PoolRow], name: str, row: RowRecipe | None, n: int, ju
     how = row.how if row else None
     there = [observed for observed in rows if row is None or name in observed.searches]
     return [
-        verdict(observed.metadata, correct) for observed in there for correct in _verdicts(observed, name, how, n, judge)
+        verdict(observed.metadata, correct)
+        for observed in there
+        for correct in _verdicts(observed, name, how, n, judge)
     ]
 
 
