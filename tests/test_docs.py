@@ -14,8 +14,6 @@ PAGES = [
     *sorted((ROOT / "src" / "imagecot" / "checkpoints").glob("*/README.md")),
 ]
 TOPICS = [page for page in sorted(EXPERIMENTS.glob("*.md")) if page.stem not in ("index", "next")]
-COLUMNS = 120
-WIDE_TABLES = {"architecture.md"}
 REMOVED = "no longer in the repository"
 PARTS = ("Question", "Command", "Result", "Conclusion")
 STATUS = r"(holds|negative result|open|superseded by \[[^\]]+\]\([^)]+\))"
@@ -152,21 +150,7 @@ def test_links_that_lead_nowhere_are_seen(tmp_path: Path) -> None:
     assert broken(page) == ["#b", "c.md", "[e]", "h.md", "h.md"]
 
 
-# --- lines and commands
-
-
-def too_long(page: Path) -> Iterator[int]:
-    text = re.sub(
-        r"<!-- study -->.*?<!-- /study -->", lambda made: "\n" * made[0].count("\n"), text_of(page), flags=re.S
-    )
-    for number, line in enumerate(text.splitlines(), 1):
-        if len(line) > COLUMNS and not (page.name in WIDE_TABLES and line.startswith("|")):
-            yield number
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_lines_fit(page: Path) -> None:
-    assert [*too_long(page)] == []
+# --- commands
 
 
 def named_files(text: str) -> Iterator[str]:

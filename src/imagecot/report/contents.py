@@ -178,7 +178,7 @@ def readme_fragment(summary: Summary, figures_folder: str = "figures") -> str:
         "iterative_dpo_guided_by_parm", "parm+iterative_dpo", GOAL,
     )  # fmt: skip
     names = [name for name in dict.fromkeys((*wanted, *tables.ordered(summary))) if name in summary.methods]
-    head = ["method", "N", "overall", "second judge", "gain", "95 % interval", "paper", "paper's gain", "s / image"]
+    head = ["method", "N", "overall", "second judge", "gain", "95 % interval", "paper's gain", "s / image"]
     rows: list[list[Line]] = []
     for name in names[:README_ROWS]:
         row, theirs = summary.rows[name], printed(name)
@@ -191,7 +191,6 @@ def readme_fragment(summary: Summary, figures_folder: str = "figures") -> str:
                 tables.score(row.second_judge),
                 tables.points(gain.value if gain else None),
                 tables.interval(gain),
-                tables.number(theirs.get("overall"), 2),
                 tables.points(paper_gain(name)) if theirs and name != BASELINE else tables.NONE,
                 tables.number(row.seconds_per_image, 1),
             ]
