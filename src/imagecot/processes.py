@@ -6,20 +6,24 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from multiprocessing.queues import SimpleQueue
+from typing import TypeVarTuple
 
 from imagecot import interruption, last_resort
 from imagecot.errors import ImagecotError, UsageError
 
+Arguments = TypeVarTuple("Arguments")
+Work = Callable[[*Arguments, int, int], None]
 
-def share(work: Callable[..., None], arguments: tuple[Any, ...], workers: int, watch: Callable[[], object]) -> None:
+
+def share(work: Work[*Arguments], arguments: tuple[*Arguments], workers: int, watch: Callable[[], object]) -> None:
     """Call `work(*arguments, rank, workers)` in each of so many new processes, and `watch` twice a second meanwhile.
 
     The threads of the machine are divided among them. Raises what the first that failed so said, as UsageError or
     ImagecotError; ImagecotError where one died without a word.
     """
     context = multiprocessing.get_context("spawn")
-    failures = context.SimpleQueue()
+    failures: SimpleQueue[tuple[int, str]] = context.SimpleQueue()
     processes = [
         context.Process(target=_worker, args=(work, arguments, rank, workers, failures), daemon=True)
         for rank in range(workers)
@@ -49,7 +53,13 @@ def share(work: Callable[..., None], arguments: tuple[Any, ...], workers: int, w
         )
 
 
-def _worker(work: Callable[..., None], arguments: tuple[Any, ...], rank: int, workers: int, failures: Any) -> None:
+def _worker(
+    work: Work[*Arguments],
+    arguments: tuple[*Arguments],
+    rank: int,
+    workers: int,
+    failures: SimpleQueue[tuple[int, str]],
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()

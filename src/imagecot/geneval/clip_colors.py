@@ -6,16 +6,17 @@ The one difference from the reference, which ran under float16 autocast, is floa
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.checkpoint import find_weights, read_config
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import foreign, load_model, load_tokenizer
 from imagecot.geneval import published
@@ -23,6 +24,12 @@ from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Boxes
 from imagecot.hub import CLIP, check_name, find
 from imagecot.precision import as_device
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+Model = TypeVar("Model", bound="PreTrainedModel")
 
 TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}", "a photo of a {color} object")
 BACKGROUND = 153  # the reference's #999
@@ -37,7 +44,14 @@ _STRIP = 1 << 22  # pixels of the largest intermediate image
 class ClipColors:
     """Names colours with transformers' `CLIPModel` and its tokenizer; the benchmark's is ViT-L/14 by OpenAI."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, weights: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        model: "CLIPModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        name: str,
+        weights: dict[str, str] | None = None,
+    ) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.name, self._weights = name, weights or {}
         self._prototypes: dict[str, Tensor] = {}
@@ -57,14 +71,14 @@ class ClipColors:
             raise UsageError(f"{folder} is not a CLIP checkpoint by its config.json; pass one of CLIP.")
         device = as_device(device)
         tokenizer = load_tokenizer(folder)
-        model = load_complete(CLIPModel, folder).to(device)
+        model = nn.Module.to(load_complete(CLIPModel, folder), device)
         with foreign(f"{folder} cannot name a colour", "see that its files belong together"), torch.no_grad():
             tokens = tokenizer(["a cat", "a photo of a cat"], padding=True, return_tensors="pt").to(device)
             _tensor(model.get_text_features(**tokens))
             _tensor(model.get_image_features(pixel_values=torch.zeros(1, 3, 224, 224, device=device)))
         return cls(model, tokenizer, name=Path(folder_or_hub_id).name, weights=file_hashes(find_weights(folder)))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, JSON]:
         """What the answers depend on: name, SHA-256 of the weights (empty if not from disk), dtype and texts."""
         dtype = str(self.model.dtype).removeprefix("torch.")
         return {"name": self.name, "weights": self._weights, "dtype": dtype, "templates": list(TEMPLATES)}
@@ -150,7 +164,7 @@ def find_folder(source: str | Path, files: Sequence[str], example: str) -> Path:
     return found
 
 
-def load_complete(model_class: Any, folder: Path) -> Any:
+def load_complete(model_class: "type[Model]", folder: Path) -> "Model":
     """Load a transformers model as float32; ImagecotError if weights are unreadable, missing or of another shape."""
     model, report = load_model(model_class, folder, torch.float32)
     # Neither is used to look at an image: the norm behind a backbone's last stage, and the weights of a loss.
@@ -161,6 +175,7 @@ def load_complete(model_class: Any, folder: Path) -> Any:
             f"the weights in {folder} do not fit its config.json: {len(absent)} tensor(s) are missing or have another "
             f"shape, such as {min(absent)}; copy or download them again."
         )
+    assert isinstance(model, model_class)
     return model
 
 
@@ -173,6 +188,9 @@ def file_hashes(files: Iterable[Path]) -> dict[str, str]:
     return hashes
 
 
-def _tensor(output: Any) -> Tensor:
+def _tensor(output: "Tensor | BaseModelOutputWithPooling") -> Tensor:
     """The features of transformers 4, which returned them bare, and 5, which returns them as `pooler_output`."""
-    return output if isinstance(output, Tensor) else output.pooler_output
+    if isinstance(output, Tensor):
+        return output
+    assert output.pooler_output is not None
+    return output.pooler_output

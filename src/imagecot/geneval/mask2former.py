@@ -8,25 +8,26 @@ training and give a variant of the benchmark.
 import math
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import PIL
 import torch
 import transformers
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.checkpoint import few, find_weights, read_config
 from imagecot.contracts.detector import Detections
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import foreign
 from imagecot.geneval import published
 from imagecot.geneval.clip_colors import ClipColors, file_hashes, find_folder, load_complete
-from imagecot.geneval.mmdet_weights import PUBLISHED_SHA256, load_mmdet, require_scipy
+from imagecot.geneval.mmdet_weights import PUBLISHED_SHA256, load_mmdet
 from imagecot.geneval.prompts import OBJECT_NAMES
 from imagecot.geneval.rules import Boxes
 from imagecot.hub import DETECTOR
@@ -40,7 +41,12 @@ _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _UNKNOWN = 20  # labels that may be spelt in another way than the benchmark's
 _CHUNK = 16  # masks at full size at once
 _BYTES, _BYTES_PER_PIXEL = 1 << 31, 1300  # memory of a batch on the CPU; of a forward pass, measured in float32
-_SIZES = {(96, (2, 2, 6, 2)): "t", (96, (2, 2, 18, 2)): "s", (128, (2, 2, 18, 2)): "b", (192, (2, 2, 18, 2)): "l"}
+_SIZES: dict[tuple[int, tuple[int, ...]], str] = {  # of Swin, by width and depths
+    (96, (2, 2, 6, 2)): "t",
+    (96, (2, 2, 18, 2)): "s",
+    (128, (2, 2, 18, 2)): "b",
+    (192, (2, 2, 18, 2)): "l",
+}
 
 
 class Mask2FormerClip:
@@ -51,7 +57,7 @@ class Mask2FormerClip:
 
     def __init__(
         self,
-        model: Any,
+        model: transformers.Mask2FormerForUniversalSegmentation,
         clip: ClipColors,
         *,
         name: str,
@@ -65,7 +71,7 @@ class Mask2FormerClip:
                 f"GenEval needs a detector of {len(OBJECT_NAMES)} classes and {QUERIES} queries, but {name} has "
                 f"{config.num_labels} and {config.num_queries}; use one trained on COCO instances."
             )
-        _check_classes(config.id2label, name)
+        _check_classes({int(index): label for index, label in (config.id2label or {}).items()}, name)
         if dtype not in (torch.float32, torch.bfloat16):
             raise UsageError(f"the detector runs in float32 or bfloat16, not {dtype}.")
         self.model, self.clip, self.name, self.dtype = model.eval(), clip, name, dtype
@@ -101,7 +107,6 @@ class Mask2FormerClip:
             official = weights[path.name].startswith(PUBLISHED_SHA256)
             origin = "mmdet" if official else f"file {path.name}"
         else:
-            require_scipy()
             folder = find_folder(source, DETECTOR, published.DETECTOR)
             if read_config(folder).get("model_type") != "mask2former":
                 raise UsageError(f"{folder} is not a Mask2Former by its config.json; pass a detector.")
@@ -113,9 +118,9 @@ class Mask2FormerClip:
             origin = f"folder {path.resolve().name}" if path.is_dir() else str(source).split("/")[0]
         name = detector_name(model.config, origin)
         dtype = dtype or torch.float32
-        return cls(model.to(device), clip, name=name, dtype=dtype, weights=weights, official=official)
+        return cls(nn.Module.to(model, device), clip, name=name, dtype=dtype, weights=weights, official=official)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, JSON]:
         """All that the answers depend on; `official` is true for the benchmark's own weights, both in float32."""
         return {
             "detector": self.name,
@@ -179,7 +184,7 @@ class Mask2FormerClip:
         return max(1, budget // (padded[0] * padded[1] * _BYTES_PER_PIXEL))
 
 
-def _check_classes(labels: dict[int, str], name: str) -> None:
+def _check_classes(labels: Mapping[int, str], name: str) -> None:
     """Raise ImagecotError where a detector by its own labels has other classes than COCO's, or in another order."""
     if all(re.fullmatch(r"LABEL_\d+", str(label)) for label in labels.values()):
         return  # it says nothing of its classes
@@ -193,10 +198,10 @@ def _check_classes(labels: dict[int, str], name: str) -> None:
         )
 
 
-def detector_name(config: Any, origin: str) -> str:
+def detector_name(config: transformers.PreTrainedConfig, origin: str) -> str:
     """What a score is called after: the size of the network and whose weights they are."""
-    swin = config.backbone_config
-    size: Any = (getattr(swin, "embed_dim", None), tuple(getattr(swin, "depths", ())))  # another backbone has none
+    swin = getattr(config, "backbone_config", None)
+    size = getattr(swin, "embed_dim", 0), tuple(getattr(swin, "depths", ()))  # another backbone has none
     return f"mask2former-swin-{_SIZES.get(size, 'custom')} ({origin})"
 
 

@@ -5,17 +5,19 @@ The names are those of mmdet 2.x (`mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco
 
 import re
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imagecot.checkpoint import few
 from imagecot.errors import ImagecotError
 from imagecot.foreign import foreign
 from imagecot.weights import load_into, load_state_dict
+
+if TYPE_CHECKING:
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 # mmdet ends a file's name with the first digits of its SHA-256: this is …_20220504_001756-743b7d99.pth.
 PUBLISHED_SHA256 = "743b7d99"
@@ -92,38 +94,32 @@ _NOT_THEIRS = (f"{_SWIN}.layernorm.weight", f"{_SWIN}.layernorm.bias", "criterio
 _POSITIONS = ".relative_position_index"
 
 
-def mmdet_config() -> Any:
+def mmdet_config() -> "Mask2FormerConfig":
     """The configuration of transformers that fits mmdet's Swin-S instance model."""
     from transformers import Mask2FormerConfig, SwinConfig
 
     stages = ["stage1", "stage2", "stage3", "stage4"]
     swin = {"embed_dim": 96, "depths": [2, 2, 18, 2], "num_heads": [3, 6, 12, 24], "window_size": 7}
-    return Mask2FormerConfig.from_dict(
+    found: Mask2FormerConfig = Mask2FormerConfig.from_dict(
         {"backbone_config": SwinConfig.from_dict({**swin, "out_features": stages}), "num_labels": 80}
     )
+    return found
 
 
-def load_mmdet(file: str | Path) -> Any:
+def load_mmdet(file: str | Path) -> "Mask2FormerForUniversalSegmentation":
     """Load mmdet's `.pth` as transformers' `Mask2FormerForUniversalSegmentation`, float32 on the CPU.
 
     Nothing in the file is executed. ImagecotError where it cannot be read or is not of this model.
     """
     from transformers import Mask2FormerForUniversalSegmentation
 
-    require_scipy()
     state = load_state_dict(file, None, torch.float32)
     model = Mask2FormerForUniversalSegmentation(mmdet_config())
     fill_from_mmdet(model, state, file)
     return model
 
 
-def require_scipy() -> None:
-    """Raise ImagecotError where scipy is missing, which transformers' Mask2Former needs for a loss not used here."""
-    if find_spec("scipy") is None:
-        raise ImagecotError('Mask2Former needs scipy; install it with: pip install "imagecot[geneval]".')
-
-
-def fill_from_mmdet(model: Any, state: dict[str, Tensor], source: str | Path) -> None:
+def fill_from_mmdet(model: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
     """Fill a model of transformers from mmdet's `state`, using every tensor of it once.
 
     ImagecotError, naming `source` and the tensors, where some are missing, left over or of another shape.

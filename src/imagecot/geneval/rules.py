@@ -7,15 +7,18 @@ reference's detector gives float32.
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imagecot.bounds import check_whole, shown
-from imagecot.contracts.detector import ColorClassifier
 from imagecot.contracts.metadata import Metadata, Need
 from imagecot.errors import UsageError
 from imagecot.geneval.prompts import COLORS
+
+if TYPE_CHECKING:
+    from imagecot.contracts.detector import ColorClassifier
 
 Boxes = NDArray[np.float32]
 _MOST = 1_000_000  # objects that a requirement may speak of
@@ -34,7 +37,7 @@ class Judgment:
 def judge_detections(
     metadata: Metadata | Mapping[str, object],
     detections: Mapping[str, object],
-    colors: Mapping[str, Sequence[str]] | ColorClassifier,
+    colors: "Mapping[str, Sequence[str]] | ColorClassifier",
     *,
     threshold: float = THRESHOLD,
     counting_threshold: float = COUNTING_THRESHOLD,
@@ -166,7 +169,7 @@ def _position_reason(need: Need, found: Boxes, groups: Sequence[Boxes | None], p
 
 
 def _ask_colors(
-    colors: Mapping[str, Sequence[str]] | ColorClassifier, name: str, found: Boxes, indices: list[int]
+    colors: "Mapping[str, Sequence[str]] | ColorClassifier", name: str, found: Boxes, indices: list[int]
 ) -> list[str]:
     if not indices:
         return []
@@ -247,7 +250,9 @@ def _need(values: object, key: str) -> Need:
     if "position" not in values:
         return Need(name, count, color)
     match values["position"]:
-        case [str(relation), Integral() as target] if relation and not isinstance(target, bool):
+        case [str(), bool()]:
+            pass
+        case [str(relation), Integral() as target] if relation and abs(int(target)) <= _MOST:
             return Need(name, count, color, relation, int(target))
     raise UsageError(f'"position" of {name} must be [relation, index of an earlier requirement].')
 
