@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from imagecot.contracts.metadata import Need
 from imagecot.contracts.questions import ORM, REFLECTION
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.geneval.prompts import load_benchmark_prompts
@@ -19,23 +20,23 @@ from plain_decoder import tiny_generator
 torch.set_num_threads(1)
 
 
-def include(prompt: str) -> list[dict]:
+def include(prompt: str) -> list[Need]:
     requirement = read_prompt(prompt)
     assert requirement is not None, prompt
-    assert requirement["prompt"] == prompt
-    return requirement["include"]
+    assert requirement.prompt == prompt
+    return list(requirement.include)
 
 
 def test_every_benchmark_prompt_is_read_as_its_own_requirement():
     for metadata in load_benchmark_prompts():
-        assert include(metadata["prompt"]) == metadata["include"], metadata["prompt"]
+        assert include(metadata.prompt) == list(metadata.include), metadata.prompt
 
 
 def test_the_drawn_world_is_read_in_its_freer_wordings():
     rng = random.Random(0)
     for _ in range(400):
         metadata = random_requirement(rng)
-        assert include(caption(metadata, rng, plain=0.2)) == metadata["include"]
+        assert include(caption(metadata, rng, plain=0.2)) == list(metadata.include)
     assert all(read_prompt(text) for text in held_out_texts())
 
 
@@ -48,11 +49,11 @@ def test_what_is_not_of_the_templates_is_not_read(prompt):
 
 
 def test_case_and_a_full_stop_play_no_part():
-    assert include("A Photo of a RED apple.") == [{"class": "apple", "count": 1, "color": "red"}]
-    assert include("there are 3 white sheeps") == [{"class": "sheep", "count": 3, "color": "white"}]
+    assert include("A Photo of a RED apple.") == [Need("apple", color="red")]
+    assert include("there are 3 white sheeps") == [Need("sheep", 3, "white")]
     assert include("a cup to the left of a red car") == [
-        {"class": "car", "count": 1, "color": "red"},
-        {"class": "cup", "count": 1, "position": ["left of", 0]},
+        Need("car", color="red"),
+        Need("cup", relation="left of", target=0),
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.errors import UsageError
 from imagecot.geneval import prompts
 from imagecot.geneval.prompts import (
@@ -44,13 +45,33 @@ def test_benchmark_is_the_published_file_and_what_the_sampler_makes() -> None:
     shipped = load_benchmark_prompts()
     assert len(shipped) == 553
     published = "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13"
-    assert sha256([json.dumps(s) for s in shipped]) == published
-    assert shipped == make_prompts()
+    assert sha256([metadata.text for metadata in shipped]) == published
+    assert [metadata.as_json() for metadata in shipped] == make_prompts()
+    assert shipped == prompts.sample_prompts()
 
 
 def test_benchmark_prompts_are_fresh_copies() -> None:
-    load_benchmark_prompts()[0]["prompt"] = "changed"
-    assert load_benchmark_prompts()[0]["prompt"] == "a photo of a bench"
+    load_benchmark_prompts().clear()
+    assert load_benchmark_prompts()[0].prompt == "a photo of a bench"
+
+
+@pytest.mark.parametrize("make", [make_prompts, lambda: [m.as_json() for m in load_benchmark_prompts()]])
+def test_metadata_keep_the_text_that_they_were_read_from(make) -> None:
+    for values in make()[::7]:
+        metadata = Metadata.of({**values, "note": ["a", None]})
+        assert json.loads(metadata.text) == {**values, "note": ["a", None]}
+        assert Metadata(metadata.tag, metadata.prompt, metadata.include, metadata.exclude).text == json.dumps(values)
+        other = metadata.worded("something else")
+        assert (other.prompt, other.include) == ("something else", metadata.include)
+        assert other.as_json() == {**metadata.as_json(), "prompt": "something else"}
+        backwards = Metadata.of(dict(reversed(metadata.as_json().items())))
+        assert backwards.key == metadata.key != other.key
+
+
+@pytest.mark.parametrize("change", [{"tag": 3}, {"include": [7]}, {"include": {}}, {"include": [{"class": "cup"}]}])
+def test_what_is_no_metadata_is_no_metadata(change: dict) -> None:
+    with pytest.raises(ValueError, match="GenEval"):
+        Metadata.of({**make_prompts()[0], **change})
 
 
 def test_licence_notice_is_beside_the_data() -> None:
@@ -80,7 +101,7 @@ def test_wording() -> None:
 
 
 def test_metadata_of_a_position_prompt_has_the_target_first() -> None:
-    assert json.dumps(prompts.position_metadata("dog", "left of", "cat")) == (
+    assert prompts.position_metadata("dog", "left of", "cat").text == (
         '{"tag": "position", "include": [{"class": "cat", "count": 1}, '
         '{"class": "dog", "count": 1, "position": ["left of", 0]}], '
         '"prompt": "a photo of a dog left of a cat"}'

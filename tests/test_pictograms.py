@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from imagecot.geneval.prompts import COLORS, OBJECT_NAMES, TASKS, plural
+from imagecot.geneval.prompts import COLORS, OBJECT_NAMES, TASKS, colors_metadata, counting_metadata, plural
 from imagecot.geneval.rules import judge_detections, relations
 from imagecot.worlds.drawn.captions import caption, held_out_prompts, held_out_texts, phrase, random_requirement
 from imagecot.worlds.drawn.dataset import Pool, example
@@ -36,7 +36,7 @@ def test_scenes_fulfil_their_requirement(task):
         scene = compose(metadata, rng)
         verdict = judge_detections(metadata, *truth(scene))
         assert verdict.correct, verdict.reason
-        assert len(scene.items) == sum(need["count"] for need in metadata["include"])
+        assert len(scene.items) == sum(need.count for need in metadata.include)
 
 
 def test_objects_stay_inside_and_apart():
@@ -58,9 +58,9 @@ def test_position_scenes_have_exactly_the_asked_relation():
         metadata = random_requirement(rng, "position")
         scene = compose(metadata, rng)
         by_kind = {item.kind: np.float32(box) for item, box in zip(scene.items, scene.boxes, strict=True)}
-        target, subject = metadata["include"]
-        found = relations(by_kind[subject["class"]], by_kind[target["class"]])
-        assert found == [subject["position"][0]]
+        target, subject = metadata.include
+        found = relations(by_kind[subject.name], by_kind[target.name])
+        assert found == [subject.relation]
 
 
 def test_boxes_are_where_the_ink_is():
@@ -106,17 +106,15 @@ def test_training_captions_are_never_test_prompts():
 
 def test_held_out_prompts_cover_the_six_tasks():
     prompts = held_out_prompts()
-    counts = {task: sum(m["tag"] == task for m in prompts) for task in TASKS}
+    counts = {task: sum(m.tag == task for m in prompts) for task in TASKS}
     assert min(counts.values()) >= 30
-    assert len({m["prompt"] for m in prompts}) == len(prompts)
+    assert len({m.prompt for m in prompts}) == len(prompts)
 
 
 def test_phrases():
     rng = random.Random(0)
-    counting = {"tag": "counting", "include": [{"class": "cup", "count": 3}]}
-    assert phrase(counting, rng) == "three cups"
-    colors = {"tag": "colors", "include": [{"class": "umbrella", "count": 1, "color": "orange"}]}
-    assert phrase(colors, rng) == "an orange umbrella"
+    assert phrase(counting_metadata("cup", 3), rng) == "three cups"
+    assert phrase(colors_metadata("umbrella", "orange"), rng) == "an orange umbrella"
 
 
 def test_every_known_word_is_one_token():

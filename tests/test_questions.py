@@ -72,7 +72,7 @@ def test_each_task_is_asked_both_ways_about_half_the_time() -> None:
     asked: Counter = Counter()
     for index in range(300):
         scene = example(3, index).scene
-        asked.update((m["tag"], answer) for m, answer in draw_questions(scene, 8, rng))
+        asked.update((m.tag, answer) for m, answer in draw_questions(scene, 8, rng))
     for task in wording.TASKS:
         yes, no = asked[task, True], asked[task, False]
         assert yes > 50

@@ -13,6 +13,7 @@ from imagecot.contracts import Stream, World, fork_seeds, path_seeds, uniforms
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.curation.corrections import write_corrections
 from imagecot.curation.dataset import read_rows
+from imagecot.curation.schema import CorrectionRow
 from imagecot.errors import UsageError
 from imagecot.geneval.prompts import OBJECT_NAMES, TASKS, load_benchmark_prompts
 from imagecot.geneval.published import DETECTOR
@@ -46,20 +47,20 @@ def test_the_name_of_a_detector_tells_its_world(tmp_path):
     for name in (DETECTOR, "mask2former.pth", str(tmp_path), "somebody/else"):
         assert find.world_of(name).name == "geneval"
         assert find.classes_of(name) == OBJECT_NAMES
-        assert find.held_out_of(name) == [m["prompt"] for m in load_benchmark_prompts()]
+        assert find.held_out_of(name) == [m.prompt for m in load_benchmark_prompts()]
         assert find.judges_of(name) == [name]
 
 
 def test_both_worlds_are_worlds_and_train_on_no_test_prompt():
-    for name, tests in (("drawn", held_out_texts()), ("geneval", {m["prompt"] for m in load_benchmark_prompts()})):
+    for name, tests in (("drawn", held_out_texts()), ("geneval", {m.prompt for m in load_benchmark_prompts()})):
         world = find.world(name)
         assert isinstance(world, World)
         assert world.name == name
-        prompts = world.training_prompts(5, 1)
+        prompts = find.training_prompts_of(world, 5, 1)
         # Of the benchmark's classes every single object is asked for by a test prompt.
-        assert {m["tag"] for m in prompts} | {"single_object"} == set(TASKS)
-        assert not {m["prompt"] for m in prompts} & tests
-        assert {need["class"] for m in prompts for need in m["include"]} <= set(world.classes)
+        assert {m.tag for m in prompts} | {"single_object"} == set(TASKS)
+        assert not {m.prompt for m in prompts} & tests
+        assert {need.name for m in prompts for need in m.include} <= set(world.classes)
         assert prompts == world.training_prompts(5, 1)
     assert find.world("drawn").words >= {"apple", "cups", "red"}
     assert find.world("geneval").words is None
@@ -132,10 +133,10 @@ def test_prm_labels_of_a_raster_generator_are_those_of_plain_loops(imagecot, dot
         ends = [plain(prompt, fork, 2, half)[-1] for fork in fork_seeds(seed, 4).tolist()]
         expected[prompt, 1] = half + [0] * 3, any((end / 4 < 0.5) == (kind == "dot") for end in ends)
         expected[prompt, 2] = whole, (whole[-1] / 4 < 0.5) == (kind == "dot")
-    rows = {(row["prompt"], row["step"]): row for row in read_rows("prm")}
-    assert {key: row["label"] == "yes" for key, row in rows.items()} == {key: v for key, (_, v) in expected.items()}
+    rows = {(row.prompt, row.step): row for row in read_rows("prm")}
+    assert {key: row.label == "yes" for key, row in rows.items()} == {key: v for key, (_, v) in expected.items()}
     for key, (codes, _) in expected.items():
-        shown = from_png(rows[key]["image"]["bytes"])
+        shown = from_png(rows[key].image)
         assert shown.shape == (3, 8, 12)
         assert torch.allclose(shown[0, ::4, ::4].flatten(), torch.tensor(codes) / 4, atol=1 / 255)
 
@@ -145,8 +146,8 @@ def test_orm_keeps_the_codes_and_the_settings(imagecot, dots):
     asked = ("curate", "orm", "--prompts", "p.jsonl", "--detector", "dots:Sight", "--paths", "6", "--keep", "6")
     assert imagecot(*asked, "--generator", "dots:Brush", "--out", "orm")[0] == 0
     for row in read_rows("orm"):
-        assert row["codes"] == plain(row["prompt"], row["seed"], 2)
-        assert (row["label"] == "yes") == ((row["codes"][-1] / 4 < 0.5) == row["prompt"].endswith("dot"))
+        assert row.codes == plain(row.prompt, row.seed, 2)
+        assert (row.label == "yes") == ((row.codes[-1] / 4 < 0.5) == row.prompt.endswith("dot"))
     assert json.loads(Path("orm/curation.json").read_text())["settings"] == {"ink": 1}
     # A finished folder of other settings is another curation, by an option or by the code.
     code, _, err = imagecot(*asked, "--generator", "dots:Brush", "--temperature", "2", "--out", "orm")
@@ -187,11 +188,10 @@ def test_what_a_generator_cannot_do_is_one_sentence(imagecot, dots, arguments, t
 
 def test_redraws_need_a_corrector_and_its_codes(imagecot, dots):
     metadata = {"tag": "single_object", "include": [{"class": "dot", "count": 1}], "prompt": "picture of a dot"}
-    group = {
-        "id": "a", "prompt": metadata["prompt"], "task": metadata["tag"], "metadata": json.dumps(metadata),
-        "reasons": "there is no dot.", "difference": 0.1, "rejected_seed": 1, "accepted_seed": 2,
-        "rejected_codes": [1, 2, 3, 4, 0, 1], "accepted_codes": [0] * 6,
-    }  # fmt: skip
+    prompt, told = metadata["prompt"], "there is no dot."
+    group = CorrectionRow(
+        "a", prompt, metadata["tag"], json.dumps(metadata), told, 1, 2, [1, 2, 3, 4, 0, 1], [0] * 6, 0.1
+    )
     write_corrections(Path("groups"), [group], {})
     asked = ("curate", "redraws", "--data", "groups", "--detector", "dots:Sight", "--paths", "4", "--out", "again")
     code, _, err = imagecot(*asked, "--generator", "dots:Pen")
@@ -203,8 +203,8 @@ def test_redraws_need_a_corrector_and_its_codes(imagecot, dots):
     assert not Path("again").exists()
     assert imagecot(*asked, "--generator", "dots:Eraser")[0] == 0
     for row in read_rows("again"):
-        told = f"{row['prompt']} {row['told']} {torch.tensor(group['rejected_codes'])}"
-        assert row["codes"] == plain(told, row["seed"], 2)
+        told = f"{row.prompt} {row.told} {torch.tensor(group.rejected_codes)}"
+        assert row.codes == plain(told, row.seed, 2)
 
 
 def test_repairs_need_an_encoder_of_the_worlds_size(imagecot, dots):
