@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.evaluation.folder import read_folder, read_image, write_entry
 from imagecot.evaluation.report import table
+from imagecot.evaluation.summary import Found, Record
 from imagecot.geneval import judge_detections, make_prompts, summarize
 from imagecot.geneval.metadata import parse_metadata, read_prompts
 from imagecot.geneval.prompts import OBJECT_NAMES, counting_metadata, load_benchmark_prompts
@@ -83,10 +85,10 @@ def test_what_no_judge_can_meet_is_refused(metadata, told):
 
 
 def test_what_a_judge_can_meet_is_read_as_it_stands():
-    for metadata in (GOOD, TWO, *load_benchmark_prompts(), counting_metadata("dog", 0)):
-        assert parse_metadata(json.dumps(metadata), "p", KNOWN) == metadata
+    for metadata in (Metadata.of(GOOD), Metadata.of(TWO), *load_benchmark_prompts(), counting_metadata("dog", 0)):
+        assert parse_metadata(metadata.text, "p", KNOWN) == metadata
     more = GOOD | {"prompt_id": 7, "source": {"a": [1]}, "vqa_list": []}
-    assert parse_metadata(json.dumps(more), "p", KNOWN) == more
+    assert parse_metadata(json.dumps(more), "p", KNOWN).as_json() == more
 
 
 @st.composite
@@ -136,7 +138,7 @@ def test_lines_end_at_line_feeds_only_and_a_mark_may_begin_the_file(tmp_path):
     separated = GOOD | {"prompt": "a photo\u2028of a\u0085red apple"}
     text = json.dumps(separated, ensure_ascii=False) + "\r\n\n" + json.dumps(TWO)
     (tmp_path / "p.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert read_prompts(tmp_path / "p.jsonl", KNOWN) == [separated, TWO]
+    assert read_prompts(tmp_path / "p.jsonl", KNOWN) == [Metadata.of(separated), Metadata.of(TWO)]
 
 
 @pytest.mark.parametrize("made", ["nothing", "folder", "fifo", "empty", "blank"])
@@ -153,7 +155,7 @@ def test_what_is_no_file_of_prompts(tmp_path, made):
 # --- folders of images
 
 
-def rendered(metadata: dict) -> torch.Tensor:
+def rendered(metadata: Metadata) -> torch.Tensor:
     picture = draw(compose(metadata, random.Random(0)))
     return torch.tensor(list(picture.tobytes())).view(64, 64, 3).permute(2, 0, 1).float() / 255
 
@@ -230,7 +232,7 @@ def test_no_prompt_and_no_image_counts_twice(images):
 
 
 def metadata_lines() -> dict[str, bytes]:
-    line = json.dumps(held_out_prompts(1)[0])
+    line = held_out_prompts(1)[0].text
     return {
         "missing": b"", "empty": b"\n", "two lines": f"{line}\n{line}\n".encode(), "null": b"null", "latin": b"\xff",
         "nan": line.replace("1", "NaN").encode(), "deep": b"[" * 100_000, "surrogate": b'{"prompt": "\\ud800"}',
@@ -306,8 +308,10 @@ def score(imagecot, *more: str, out: str = "o", detector: str = "pictograms") ->
 @pytest.fixture(scope="session")
 def finished(six, tmp_path_factory) -> Path:
     """A finished evaluation of the set, beside it, and one with all of its parts."""
+    from imagecot.evaluation import EvaluationRecipe
     from imagecot.evaluation.evaluate import Models, work
-    from imagecot.evaluation.run import Job, run
+    from imagecot.evaluation.follow import follow
+    from imagecot.evaluation.job import Job
     from imagecot.evaluation.state import Evaluation, pieces_of
     from imagecot.worlds.drawn.detector import load_detector
 
@@ -316,9 +320,10 @@ def finished(six, tmp_path_factory) -> Path:
     before = Path.cwd()
     os.chdir(folder)
     try:
+        recipe = EvaluationRecipe(images="im", samples=2, detector="pictograms", clip="none", output="o")
         source = read_folder(Path("im"), 2, KINDS)
-        job = Job(source, Path("im"), 2, "pictograms", "none", None, Path("o"))
-        run(job)
+        job = Job(recipe, source, Path("o"), "pictograms", "geneval")
+        follow(job)
         state = Evaluation(Path("begun"), job.identity)
         models = Models(load_detector("pictograms"), load_detector("pictograms-2"))
         work(source, pieces_of(source.entries, 2), models, state)
@@ -549,7 +554,7 @@ def test_options_about_drawing_are_refused_with_images(imagecot, images):
     for more in (("--verifier", "tiny-orm"), ("--per-task", "1")):
         code, _, err = score(imagecot, *more)
         assert code == 2
-        assert "leave them out with --images" in err
+        assert "leave them out with images" in err
 
 
 def test_every_prompt_is_checked_before_anything_is_drawn(imagecot):
@@ -567,7 +572,7 @@ def test_every_prompt_is_checked_before_anything_is_drawn(imagecot):
 
 
 def test_a_repeated_prompt_is_refused(imagecot):
-    Path("p.jsonl").write_text(2 * (json.dumps(held_out_prompts(1)[0]) + "\n"))
+    Path("p.jsonl").write_text(2 * (held_out_prompts(1)[0].text + "\n"))
     code, _, err = imagecot("evaluate", "geneval", "--generator", "tiny", "--prompts", "p.jsonl", "--out", "o")
     assert code == 2
     assert "prompt 2 of the metadata is prompt 1 again" in err
@@ -587,9 +592,8 @@ def test_any_prompt_is_shown_on_the_page_of_failures(imagecot):
 
 def test_a_raw_tag_in_a_table_is_words_only():
     rows = [{"tag": "a|b\n# c <b> [x](y) \x1b[31m`", "metadata": "m", "correct": True}]
-    from dataclasses import asdict
-
-    lines = table({"score": asdict(summarize(rows))}).split("\n")
+    record = Record(detector={}, second=None, run={}, versions={})
+    lines = table(Found(score=summarize(rows), problems=[], cost={}, record=record)).split("\n")
     assert len(lines) == 4
     assert lines[2].startswith(r"| a\|b \# c \<b\> \[x\]\(y\) \\x1b\[31m\` | 1 |")
 
@@ -678,6 +682,6 @@ def test_numbers_of_prompts_have_an_end():
 def test_numbers_in_words_have_an_end(digits):
     assert read_prompt(f"a photo of {digits} dogs") is None or digits == "0"
     assert to_text(parse(f"there are {digits} dogs, not {digits}1."), random.Random(0)) is not None
-    assert from_reason(TWO, f"expected dog>={digits}, found {digits}") is not None
+    assert from_reason(Metadata.of(TWO), f"expected dog>={digits}, found {digits}") is not None
     with pytest.raises(ImagecotError, match="does not ask"):
-        from_reason(GOOD, "expected cup left of target, found above target")
+        from_reason(Metadata.of(GOOD), "expected cup left of target, found above target")
