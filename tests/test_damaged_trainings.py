@@ -5,11 +5,11 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -19,27 +19,25 @@ from imagecot.alignment.dpo import DpoRecipe, train_dpo
 from imagecot.alignment.online import read_prompt_texts
 from imagecot.alignment.pair_data import load_pairs
 from imagecot.curation.pairs import write_pairs
+from imagecot.curation.schema import PairRow
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import load_generator
 from imagecot.images import png, to_pictures
-from imagecot.training.loop import Curves, Optimization, fit
-from imagecot.training.output import is_finished
-from imagecot.training.state import read_state, write_state
+from imagecot.training.curves import Curves
+from imagecot.training.optimization import Optimization, batch_indices
+from imagecot.training.output import is_finished, open_output
+from imagecot.training.scratch import train_from_scratch
+from imagecot.training.state import read_state, seed_all, write_state
+from imagecot.watch import Watch
 from imagecot.worlds.drawn import dataset
 from small_models import Brightness, write_generator, write_verifier
+from stopping import Toy, stopped_behind_state
 
 torch.set_num_threads(1)
 SETTINGS = {
     "draws": 1, "steps": 2, "batch_size": 2, "held_out": 0, "pictures": 0, "evaluate_every": 2, "save_every": 2,
     "lora": {"r": 2, "alpha": 4}, "learning_rate": 1e-3,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +104,7 @@ def test_a_finished_folder_is_told_again_and_refuses_every_other_training(base, 
     train_dpo(recipe(base, data, out))
     assert is_finished(out)
     written = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.is_file()}
-    monkeypatch.setattr(dpo, "load_policy", lambda *_: pytest.fail("nothing is left to train"))
+    monkeypatch.setattr(dpo, "load_policy", lambda *_, **__: pytest.fail("nothing is left to train"))
     again = recipe(base, data, out, save_every=7, evaluate_every=9, pictures=1, gradient_checkpointing=True)
     assert train_dpo(again) is None
     copy = shutil.copytree(base, tmp_path / "copy")
@@ -216,12 +214,12 @@ def test_a_training_on_broken_pairs_leaves_nothing(base, data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_pairs_of_two_files_of_one_picture_are_counted(base, data, tmp_path, capsys):
+def test_pairs_of_two_files_of_one_picture_are_counted(base, data, tmp_path):
     picture(ord("a")).save(tmp_path / "copy.bmp")
     lines(tmp_path, ("x", "a.png", "copy.bmp"), ("a red bench", "c.png", "d.png"))
-    train_dpo(recipe(base, data, tmp_path / "out"))
-    told = " ".join(capsys.readouterr().err.split())
-    assert "1 of 2 pairs of" in told and "teach nothing: line 1" in told
+    told: list[str] = []
+    train_dpo(recipe(base, data, tmp_path / "out"), watch=Watch(tell=told.append))
+    assert len(told) == 1 and "1 of 2 pairs of" in told[0] and "teach nothing: line 1" in told[0]
     lines(tmp_path, ("x", "a.png", "copy.bmp"))
     with pytest.raises(ImagecotError, match="there is nothing to learn"):
         train_dpo(recipe(base, data, tmp_path / "other"))
@@ -290,19 +288,11 @@ def test_models_of_another_kind(base, data, tmp_path):
 
 
 @pytest.fixture
-def stopped(base, data, tmp_path, monkeypatch):
+def stopped(base, data, tmp_path):
     """A training of two steps that was stopped behind the first."""
     asked = recipe(base, data, tmp_path / "stopped", save_every=1)
-    save = dpo.save_state
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(dpo, "save_state", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_behind_state():
         train_dpo(asked)
-    monkeypatch.setattr(dpo, "save_state", save)
     return asked
 
 
@@ -328,7 +318,7 @@ def test_torch_files_of_any_damage_are_one_sentence(damage, tmp_path):
 def test_damaged_files_of_a_state_are_named(stopped, damage):
     folder = stopped.output / "training/state-0000001"
     names = sorted(file.name for file in folder.iterdir())
-    assert names == ["model.safetensors", "optimizer.bin", "random_states_0.pkl"]
+    assert names == ["custom_checkpoint_0.pkl", "model.safetensors", "optimizer.bin", "random_states_0.pkl"]
     for name in names:
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes(DAMAGE[damage](whole))
@@ -395,32 +385,81 @@ def test_damaged_caches_and_curves_are_named(stopped, straight):
     assert same(stopped.output, straight)
 
 
+def scratch(output, steps: int, model=None) -> None:
+    """A training from scratch."""
+    opt = Optimization(steps=steps, batch_size=1, learning_rate=1e-2, bf16=False, save_every=1)
+    model = model or torch.nn.Linear(3, 2)
+    train_from_scratch(Summed(model), model, opt, open_output(Toy(output=output)), title="toy")
+
+
+class Summed(torch.nn.Module):
+    def __init__(self, model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, part):
+        return {"loss": self.model(torch.ones(1, self.model.in_features)).sum()}
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_state_of_a_training_from_scratch_is_named(damage, tmp_path):
-    opt = Optimization(steps=2, batch_size=1, learning_rate=1e-2, bf16=False, save_every=1)
+def test_damaged_states_of_a_training_from_scratch_are_named(damage, tmp_path):
+    scratch(tmp_path, 1)
+    state = tmp_path / "training/state-0000001"
+    names = sorted(file.name for file in state.iterdir())
+    assert names == [
+        "custom_checkpoint_0.pkl", "custom_checkpoint_1.pkl", "model.safetensors", "optimizer.bin",
+        "random_states_0.pkl",
+    ]  # fmt: skip
+    for name in names:
+        whole = (state / name).read_bytes()
+        (state / name).write_bytes(DAMAGE[damage](whole))
+        with pytest.raises(ImagecotError, match=r"state-0000001.* is damaged .*; delete .*state-0000001 to train from"):
+            scratch(tmp_path, 2)
+        (state / name).write_bytes(whole)
+    with pytest.raises(ImagecotError, match=r"state-0000001 is damaged"):
+        scratch(tmp_path, 2, torch.nn.Linear(4, 2))
+    scratch(tmp_path, 2)
+    assert [path.name for path in (tmp_path / "training").glob("state-*")] == ["state-0000002"]
 
-    def train(steps: int, model=None) -> None:
-        model = model or torch.nn.Linear(3, 2)
-        fit(
-            model,
-            lambda m, step: {"loss": m(torch.ones(1, 3)).sum()},
-            opt.model_copy(update={"steps": steps}),
-            tmp_path,
-        )
 
-    train(1)
-    whole = (tmp_path / "state.pt").read_bytes()
-    (tmp_path / "state.pt").write_bytes(DAMAGE[damage](whole))
-    with pytest.raises(ImagecotError, match=r"state\.pt is damaged .*; delete it to train from the start"):
-        train(2)
-    (tmp_path / "state.pt").write_bytes(whole)
-    with pytest.raises(ImagecotError, match=r"state\.pt is damaged"):
-        train(2, torch.nn.Linear(4, 2))
-    saved = torch.load(tmp_path / "state.pt", weights_only=True)
-    for wrong in ({}, [], {**saved, "step": "x"}, {**saved, "average": {}}, {**saved, "sums": 3}):
-        torch.save(wrong, tmp_path / "state.pt")
-        with pytest.raises(ImagecotError, match=r"state\.pt is damaged"):
-            train(2)
+def test_sums_and_averages_of_something_else_are_refused(tmp_path):
+    scratch(tmp_path, 1)
+    state = tmp_path / "training/state-0000001"
+    average = torch.load(state / "custom_checkpoint_1.pkl", weights_only=True)
+    wrong = {
+        "custom_checkpoint_0.pkl": [{}, [], {"sums": 3, "steps": 1}, {"sums": {"a": "x"}, "steps": 1},
+                                    {"sums": {}, "steps": -1}],
+        "custom_checkpoint_1.pkl": [{}, {"weight": torch.zeros(2, 3)}, {**average, "bias": torch.zeros(5)},
+                                    {**average, "bias": torch.full((2,), float("nan"))}],
+    }  # fmt: skip
+    for name, values in wrong.items():
+        whole = (state / name).read_bytes()
+        for value in values:
+            torch.save(value, state / name)
+            with pytest.raises(ImagecotError, match=r"state-0000001.* is damaged"):
+                scratch(tmp_path, 2)
+        (state / name).write_bytes(whole)
+
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save(Code(), state / "custom_checkpoint_1.pkl")
+    with pytest.raises(ImagecotError, match="something other than tensors"):
+        scratch(tmp_path, 2)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_states_of_earlier_versions_are_refused(stopped, tmp_path):
+    """Those from scratch were one file; others kept no sums."""
+    scratch(tmp_path / "out", 1)
+    shutil.rmtree(tmp_path / "out/training/state-0000001")
+    (tmp_path / "out/training/state.pt").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"state\.pt is the state of a training that an earlier .*; delete .*out to"):
+        scratch(tmp_path / "out", 2)
+    (stopped.output / "training/state-0000001/custom_checkpoint_0.pkl").unlink()
+    with pytest.raises(ImagecotError, match=r"state-0000001 is of an earlier version; delete it to train from"):
+        train_dpo(stopped)
 
 
 # --- disks, signals, processes
@@ -488,8 +527,8 @@ def test_curves_of_any_names_are_drawn(tmp_path):
 
 def test_large_seeds_train(base, data, tmp_path):
     train_dpo(recipe(base, data, tmp_path / "out", seed=2**63 - 1, steps=1))
-    opt = Optimization(steps=1, batch_size=1, learning_rate=1e-2, bf16=False, seed=2**63 - 1)
-    fit(torch.nn.Linear(1, 1), lambda m, step: {"loss": m(torch.ones(1, 1)).sum()}, opt, tmp_path / "fit")
+    seed_all(2**63 - 1)
+    assert batch_indices(9, Optimization(steps=1, batch_size=3, learning_rate=1, seed=2**63 - 1), 10**6)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -515,11 +554,8 @@ def test_damaged_scenes_of_the_drawn_world_are_named(damage, tmp_path, monkeypat
     ],
 )
 def test_curated_pairs_of_another_world_are_refused(change, message, drawer, tmp_path):
-    images = [{"bytes": png(torch.rand(3, 16, 16)), "path": None} for _ in range(2)]
-    row = {
-        "id": "one", "prompt": "a red bench", "task": "colors", "metadata": "{}", "chosen_seed": 1, "rejected_seed": 2,
-        "chosen": images[0], "rejected": images[1], "chosen_codes": [1] * 16, "rejected_codes": [2] * 16,
-    }  # fmt: skip
-    write_pairs(tmp_path / "pairs", [row | change], {})
+    images = [png(torch.rand(3, 16, 16)) for _ in range(2)]
+    row = PairRow("one", "a red bench", "colors", "{}", 1, 2, *images, [1] * 16, [2] * 16)
+    write_pairs(tmp_path / "pairs", [replace(row, **change)], {})
     with pytest.raises(ImagecotError, match=message):
         load_pairs(tmp_path / "pairs", drawer, tmp_path / "cache")

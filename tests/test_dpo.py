@@ -2,23 +2,25 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import imagecot.alignment.dpo as dpo
 from imagecot.alignment.dpo import DpoRecipe, train_dpo
 from imagecot.alignment.mask_variance import measure
 from imagecot.alignment.online import draw as draw_states
 from imagecot.alignment.pair_data import load_pairs
 from imagecot.contracts.scorer import Draws
 from imagecot.curation.pairs import read_pairs, write_pairs
+from imagecot.curation.schema import PairRow
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
 from imagecot.images import png, to_pictures
 from imagecot.models import kinds_of_folder, known_words, weights_of
 from small_models import Brightness, write_generator
+from stopping import stopped_behind_state
 
 torch.set_num_threads(1)
 PROMPTS = ["a photo of a red apple", "a photo of a bench", "a red bench", "an apple"]
@@ -38,14 +40,8 @@ def data(tmp_path_factory):
     for k in range(80):
         low, high = torch.randint(32, (2, 16), generator=generator)
         picture = torch.rand(3, 16, 16, generator=generator)
-        image, other = ({"bytes": png(values), "path": None} for values in (picture, 1 - picture))
-        rows.append(
-            {
-                "id": str(k), "prompt": f"{PROMPTS[k % 4]} {k // 4}", "task": "single_object", "metadata": "{}",
-                "chosen_seed": k, "rejected_seed": k, "chosen": image, "rejected": other,
-                "chosen_codes": low.tolist(), "rejected_codes": (high + 32).tolist(),
-            }
-        )  # fmt: skip
+        images, codes = (png(picture), png(1 - picture)), (low.tolist(), (high + 32).tolist())
+        rows.append(PairRow(str(k), f"{PROMPTS[k % 4]} {k // 4}", "single_object", "{}", k, k, *images, *codes))
     write_pairs(folder, rows, {})
     return folder
 
@@ -88,25 +84,19 @@ def test_it_learns_moves_every_weight_and_loads_again(base, data, tmp_path):
         torch.testing.assert_close(p, q, atol=2e-3, rtol=1e-3, msg=name)
 
 
-def test_a_killed_training_goes_on_with_the_same_losses(base, data, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_with_the_same_losses_and_weights(base, data, tmp_path):
     settings = {"epochs": 1.3, "evaluate_every": 3, "save_every": 4, "gradient_checkpointing": True}
-    train_dpo(recipe(base, data, tmp_path / "whole", **settings))
-    save = dpo.save_state
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(dpo, "save_state", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
+    whole = train_dpo(recipe(base, data, tmp_path / "whole", **settings))
+    with stopped_behind_state():
         train_dpo(recipe(base, data, tmp_path / "parts", **settings))
-    monkeypatch.setattr(dpo, "save_state", save)
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "parts/training").glob("reference-*/*.pt")}
     assert kept
-    train_dpo(recipe(base, data, tmp_path / "parts", **settings))
+    parts = train_dpo(recipe(base, data, tmp_path / "parts", **settings))
     assert {file: file.stat().st_mtime_ns for file in kept} == kept  # nothing was scored again
     both = [(tmp_path / name / "training/curves.csv").read_text() for name in ("whole", "parts")]
     assert both[0] == both[1]
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_an_adapter_loads_onto_its_base(base, data, tmp_path):
@@ -128,9 +118,10 @@ def test_an_adapter_loads_onto_its_base(base, data, tmp_path):
 
 
 def test_pairs_that_were_drawn_again_are_scored_behind_their_rejected_image(base, data, tmp_path):
-    rows = list(read_pairs(data))
-    for k, row in enumerate(rows):
-        row |= {"before_codes": [k % 8] * 16, "told": "there is no cup."} if k % 2 else {}
+    rows = [
+        replace(row, before_codes=[k % 8] * 16, told="there is no cup.") if k % 2 else row
+        for k, row in enumerate(read_pairs(data))
+    ]
     write_pairs(tmp_path / "pairs", rows, {})
     trained = train_dpo(recipe(base, tmp_path / "pairs", tmp_path / "out", epochs=2, evaluate_every=8))
     assert still(base, trained) == []

@@ -3,22 +3,25 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from imagecot.contracts.questions import ORM
-from imagecot.curation.dataset import RankingData, make_row
+from imagecot.curation.dataset import RankingData, ranking_row
+from imagecot.curation.schema import RankingRow
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import OBJECT_NAMES, single_object_metadata
-from imagecot.statistics.answers import answer_scores, auroc, balanced_accuracy, calibration_error
 from imagecot.reward_models.finetune import train_answers
 from imagecot.reward_models.recipe import FineTuneRecipe
 from imagecot.reward_models.rows import label_of, mix, moved
-from imagecot.training.order import epoch_order, is_held_out, schedule
+from imagecot.statistics.answers import answer_scores, auroc, balanced_accuracy, calibration_error
+from imagecot.training.order import epoch_order, is_held_out
 from imagecot.verifiers import load_verifier
 from small_models import write_verifier
+from stopping import stopped_behind_state
 
 torch.set_num_threads(1)
 
@@ -36,7 +39,8 @@ def data(tmp_path_factory):
     for k, name in enumerate(OBJECT_NAMES[:60]):
         for right in (True, False):
             image = torch.full((3, 28, 28), 0.9 if right else 0.1) + 0.02 * torch.rand(3, 28, 28)
-            rows.append(make_row(single_object_metadata(name), "orm", image, 18, 18, 2 * k + right, right, None))
+            place = {"step": 18, "steps": 18, "seed": 2 * k + right}
+            rows.append(ranking_row(single_object_metadata(name), "orm", image, **place, label=right))
     RankingData(folder, {}, 1).keep(0, rows)
     return folder
 
@@ -91,31 +95,15 @@ def test_the_eye_stays_where_its_rate_is_zero(base, data, tmp_path):
         assert torch.equal(parameter, before[name]) == ("vision_tower" in name), name
 
 
-def test_resumed_training_gives_the_same_losses(base, data, tmp_path):
-    whole = recipe(base, data, tmp_path / "whole", epochs=2.5, shift=3)
-    train_answers(whole)
-
-    import imagecot.reward_models.finetune as module
-
-    calls = 0
-    save = module.save_state
-
-    def save_and_stop(*arguments):
-        nonlocal calls
-        save(*arguments)
-        calls += 1
-        if calls == 1:
-            raise KeyboardInterrupt
-
-    module.save_state = save_and_stop
+def test_resumed_training_gives_the_same_losses_and_weights(base, data, tmp_path):
+    whole = train_answers(recipe(base, data, tmp_path / "whole", epochs=2.5, shift=3))
     parts = recipe(base, data, tmp_path / "parts", epochs=2.5, shift=3)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train_answers(parts)
-    finally:
-        module.save_state = save
+    with stopped_behind_state():
+        train_answers(parts)
     assert [file.name for file in (tmp_path / "parts/training").glob("state-*")] == ["state-0000010"]
-    train_answers(parts)
+    again = train_answers(parts)
+    for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)
     assert curves(tmp_path / "parts") == curves(tmp_path / "whole")
 
 
@@ -147,7 +135,7 @@ def test_an_adapter_is_saved_alone_and_loads_onto_its_base(base, data, tmp_path,
 
 def test_no_prompt_is_on_both_sides(base, data, tmp_path):
     train, held, weights = mix(recipe(base, data, tmp_path))
-    assert not {row["prompt"] for row in train} & {row["prompt"] for row in held}
+    assert not {row.prompt for row in train} & {row.prompt for row in held}
     assert len(train) + len(held) == 120
     assert len(weights) == len(train)
     assert 0.1 < len(held) / 120 < 0.35
@@ -193,18 +181,12 @@ def test_weights_of_the_mix():
 
 
 def test_labels_of_clarity():
-    row = {"id": "x", "question": "clarity", "label": "yes", "agreement": "no", "step": 12}
+    row = RankingRow("x", "a cup", "", "{}", "clarity", 12, 18, 0, "yes", "no", b"")
     assert label_of(row, "static")
     assert not label_of(row, "agreement")
     assert label_of(row, 12) and not label_of(row, 13)
     with pytest.raises(ImagecotError, match="neither yes nor no"):
-        label_of({**row, "agreement": ""}, "agreement")
-
-
-def test_schedule_by_hand():
-    assert [schedule(step, 10, 0.2) for step in (0, 1, 2)] == [0.5, 1.0, 1.0]
-    assert schedule(6, 10, 0.2) == pytest.approx(0.5)
-    assert schedule(10, 10, 0.2) == pytest.approx(0.0)
+        label_of(replace(row, agreement=""), "agreement")
 
 
 def test_scores_by_hand():

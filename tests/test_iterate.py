@@ -1,6 +1,7 @@
 """Rounds of drawing, labelling, pairing and aligning; every recipe of alignment followed with small weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import imagecot.alignment.iterate as iterate
 from imagecot.alignment.iterate import IterativeRecipe, train_iteratively
+from imagecot.contracts.metadata import Metadata
 from imagecot.curation.dataset import read_rows
 from imagecot.curation.pairs import make_pairs, read_pairs, write_pairs
 from imagecot.errors import UsageError
@@ -32,9 +34,9 @@ def base(tmp_path_factory):
 def prompts(tmp_path_factory):
     file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
     needs = [
-        single_object_metadata(name) | {"prompt": f"some {name} for the training"} for name in ("apple", "cup", "chair")
+        replace(single_object_metadata(name), prompt=f"some {name} for the training", text="") for name in ("apple", "cup", "chair")
     ]
-    file.write_text("".join(json.dumps(need) + "\n" for need in needs))
+    file.write_text("".join(need.text + "\n" for need in needs))
     return file
 
 
@@ -101,7 +103,7 @@ def test_test_prompts_are_refused(base, tmp_path):
     from imagecot.worlds.drawn.captions import held_out_prompts
 
     file = tmp_path / "prompts.jsonl"
-    file.write_text(json.dumps(held_out_prompts(1)[0]) + "\n")
+    file.write_text(held_out_prompts(1)[0].text + "\n")
     with pytest.raises(UsageError, match="test"):
         train_iteratively(recipe(base, file, tmp_path / "out"))
 
@@ -110,7 +112,7 @@ def test_test_prompts_are_refused(base, tmp_path):
 def pairs(base, prompts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     labeller = iterate.Labeller(load_generator(base), Bright(0.576, classes=("apple", "cup", "chair")), 6, 6, 0)
-    needs = [json.loads(line) for line in prompts.read_text().splitlines()]
+    needs = [Metadata.of(json.loads(line)) for line in prompts.read_text().splitlines()]
     write_pairs(folder / "pairs", make_pairs(labeller.orm(needs), 0, per_prompt=3), {})
     return folder / "pairs"
 

@@ -3,12 +3,11 @@
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
-import imagecot.alignment.dpo as dpo
 import toy_raster
 from imagecot.alignment.dpo import DpoRecipe, train_dpo
 from imagecot.alignment.online import draw
@@ -16,22 +15,17 @@ from imagecot.alignment.side_effects import measure
 from imagecot.contracts import Generator, Scorer
 from imagecot.contracts.paths import finish
 from imagecot.curation.pairs import write_pairs
+from imagecot.curation.schema import PairRow
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.images import png
 from small_models import Brightness
+from stopping import stopped_behind_state
 from toy_raster import ToyRaster
 
 torch.set_num_threads(1)
 NAME = "toy_raster:ToyRaster"
 PROMPTS = ["a photo of a red apple", "a photo of a bench", "a red bench", "an apple"]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate():
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 def pairs_in(folder, *without: str):
@@ -40,15 +34,10 @@ def pairs_in(folder, *without: str):
     rows = []
     for k in range(40):
         low, high = torch.randint(4, (2, 6), generator=draws)
-        images = [{"bytes": png(image), "path": None} for image in ToyRaster().decode(torch.stack([low, high + 4]))]
-        rows.append(
-            {
-                "id": str(k), "prompt": f"{PROMPTS[k % 4]} {k // 4}", "task": "single_object", "metadata": "{}",
-                "chosen_seed": k, "rejected_seed": k, "chosen": images[0], "rejected": images[1],
-                "chosen_codes": low.tolist(), "rejected_codes": (high + 4).tolist(),
-            }
-        )  # fmt: skip
-    write_pairs(folder, [{key: row[key] for key in row if key not in without} for row in rows], {})
+        images = [png(image) for image in ToyRaster().decode(torch.stack([low, high + 4]))]
+        prompt, codes = f"{PROMPTS[k % 4]} {k // 4}", (low.tolist(), (high + 4).tolist())
+        rows.append(PairRow(str(k), prompt, "single_object", "{}", k, k, *images, *codes))
+    write_pairs(folder, [replace(row, **dict.fromkeys(without)) for row in rows], {})
     return folder
 
 
@@ -118,20 +107,12 @@ def test_pictures_are_encoded_by_the_generator_or_refused(data, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_a_killed_training_goes_on_with_the_same_losses(data, prompts, tmp_path, monkeypatch, precision):
+def test_a_killed_training_goes_on_with_the_same_losses(data, prompts, tmp_path, precision):
     online = {"verifier": "none", "prompts": prompts, "group": 4, "prompts_a_step": 2, "draws": 2}
     settings = {"steps": 7, "save_every": 4, "evaluate_every": 3, "online": online, "precision": precision}
     train_dpo(recipe(data, tmp_path / "whole", **settings), Brightness())
-    save = dpo.save_state
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(dpo, "save_state", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_behind_state():
         train_dpo(recipe(data, tmp_path / "parts", **settings), Brightness())
-    monkeypatch.setattr(dpo, "save_state", save)
     assert (tmp_path / "parts/training/state-0000004").is_dir()
     train_dpo(recipe(data, tmp_path / "parts", **settings), Brightness())
     whole, parts = ((tmp_path / name / "training/curves.csv").read_text() for name in ("whole", "parts"))

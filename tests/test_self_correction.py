@@ -9,11 +9,12 @@ from imagecot.alignment.self_correction import SelfCorrectionRecipe, train_self_
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.randomness import path_seeds
 from imagecot.curation.corrections import write_corrections
+from imagecot.curation.schema import CorrectionRow
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
-from imagecot.training import loop
 from plain_decoder import tiny_prompting
 from small_models import write_generator
+from stopping import stopped_behind_state
 
 torch.set_num_threads(1)
 N = 16
@@ -29,10 +30,9 @@ def base(tmp_path):
 def groups(tmp_path):
     """The accepted image is all 1 where the reasons say cat, and all 2 where they say dog."""
     rows = [
-        {"id": f"{k}", "prompt": "a photo of a bird", "task": "x", "metadata": "{}", "reasons": word, "difference": 0.1,
-         "rejected_seed": k, "accepted_seed": k, "rejected_codes": [k // 2 + 3] * N, "accepted_codes": [code] * N}
+        CorrectionRow(f"{k}", "a photo of a bird", "x", "{}", word, k, k, [k // 2 + 3] * N, [code] * N, 0.1)
         for k, (word, code) in enumerate([("no cat", 1), ("two dogs", 2)] * 4)
-    ]  # fmt: skip
+    ]
     write_corrections(tmp_path / "groups", rows, {})
     return tmp_path / "groups"
 
@@ -101,21 +101,16 @@ def curves(folder) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_a_killed_training_ends_with_the_same_loss(base, groups, tmp_path, monkeypatch):
-    train_self_correction(recipe(base, groups, tmp_path / "whole", 6))
-    write = loop.write_atomically
-
-    def killed(path, save):
-        write(path, save)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "write_atomically", killed)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_killed_training_ends_with_the_same_losses_and_weights(base, groups, tmp_path):
+    whole = train_self_correction(recipe(base, groups, tmp_path / "whole", 6))
+    with stopped_behind_state():
         train_self_correction(recipe(base, groups, tmp_path / "cut", 6))
-    monkeypatch.setattr(loop, "write_atomically", write)
-    assert {file.name for file in (tmp_path / "cut/training").iterdir()} == {"state.pt", "curves.csv"}
+    kept = {file.name for file in (tmp_path / "cut/training").iterdir()}
+    assert kept == {"state-0000002", "curves.csv"}
     assert not (tmp_path / "cut/config.json").exists()
-    train_self_correction(recipe(base, groups, tmp_path / "cut", 6))
+    again = train_self_correction(recipe(base, groups, tmp_path / "cut", 6))
+    for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)
     assert curves(tmp_path / "cut") == curves(tmp_path / "whole")
     assert any(name == "correction" for _, name, _ in curves(tmp_path / "cut"))
 
@@ -133,8 +128,7 @@ def test_it_learns_what_the_reasons_ask_for(base, groups, tmp_path):
 
 
 def test_groups_of_another_size_are_refused(base, groups, tmp_path):
-    short = {"id": "1", "prompt": "a", "task": "", "metadata": "{}", "reasons": "b", "difference": 0.1,
-             "rejected_seed": 1, "accepted_seed": 1, "rejected_codes": [1, 2], "accepted_codes": [1, 2]}  # fmt: skip
+    short = CorrectionRow("1", "a", "", "{}", "b", 1, 1, [1, 2], [1, 2], 0.1)
     write_corrections(tmp_path / "other", [short], {})
     with pytest.raises(UsageError, match="has 2 rejected_codes, the generator's images 16"):
         train_self_correction(recipe(base, tmp_path / "other", tmp_path / "out", 2))

@@ -14,8 +14,6 @@ from imagecot.geneval.prompts import counting_metadata
 from imagecot.worlds.drawn import dataset
 from imagecot.worlds.drawn.captions import held_out_texts
 from imagecot.worlds.drawn.scenes import Item, Scene
-from imagecot.worlds.drawn.training import generator as generator_training
-from imagecot.worlds.drawn.training import tokenizer as tokenizer_training
 from imagecot.worlds.drawn.training.generator import (
     GeneratorRecipe,
     SharedBits,
@@ -31,11 +29,12 @@ from imagecot.worlds.drawn.training.tokenizer import (
     to_tensor,
     train_tokenizer,
 )
+from stopping import stopped_behind_state
 
 STEPS = {"batch_size": 4, "learning_rate": 1e-3, "warmup": 2, "bf16": False, "save_every": 2, "evaluate_every": 100}
 SMALL_IMAGE_MODEL = {
-    "image_size": 64, "patch_size": 4, "channels": 32, "encoder_mult": (1, 1), "decoder_mult": (1, 1),
-    "encoder_blocks": (1, 1), "decoder_blocks": (1, 1), "code_bits": 6,
+    "image_size": 64, "patch_size": 4, "channels": 32, "encoder_mult": [1, 1], "decoder_mult": [1, 1],
+    "encoder_blocks": [1, 1], "decoder_blocks": [1, 1], "code_bits": 6,
 }  # fmt: skip
 SMALL_TEXT_MODEL = {
     "max_text_len": 20, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -69,40 +68,32 @@ def moved(before: nn.Module, after: nn.Module) -> list[str]:
     return [name for name, parameter in after.named_parameters() if torch.equal(old[name], parameter)]
 
 
-def killed_at(module, step: int, monkeypatch) -> None:
-    """Make the module's training stop as by Ctrl-C when it asks for the batch of this step."""
-    original = module.batch_indices
-
-    def stopping(count, opt, at):
-        if at == step:
-            raise KeyboardInterrupt
-        return original(count, opt, at)
-
-    monkeypatch.setattr(module, "batch_indices", stopping)
+def curves(folder: Path) -> str:
+    return (folder / "training/curves.csv").read_text()
 
 
-def test_tokenizer_resumes_exactly_and_moves_every_weight(data, tmp_path, monkeypatch):
+def test_tokenizer_resumes_exactly_and_moves_every_weight(data, tmp_path):
     whole = train_tokenizer(tokenizer_recipe(data, tmp_path / "whole", 6))
     torch.manual_seed(0)
     assert moved(MagvitV2(MagvitV2Config(**SMALL_IMAGE_MODEL)), whole) == []
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        killed_at(tokenizer_training, 4, patch)
+    with stopped_behind_state(2):
         train_tokenizer(tokenizer_recipe(data, tmp_path / "broken", 6))
     resumed = train_tokenizer(tokenizer_recipe(data, tmp_path / "broken", 6))
     assert moved(whole, resumed) == [name for name, _ in whole.named_parameters()]
+    assert curves(tmp_path / "broken") == curves(tmp_path / "whole")
     loaded = MagvitV2.from_pretrained(tmp_path / "broken")
     images = torch.rand(2, 3, 64, 64)
     assert torch.equal(loaded.codes(images), whole.codes(images))
 
 
-def test_generator_resumes_exactly_moves_every_weight_and_draws(data, tmp_path, monkeypatch):
+def test_generator_resumes_exactly_moves_every_weight_and_draws(data, tmp_path):
     train_tokenizer(tokenizer_recipe(data, tmp_path / "vq", 1))
     whole = train_generator(generator_recipe(data, tmp_path / "whole", tmp_path / "vq", 6))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        killed_at(generator_training, 4, patch)
+    with stopped_behind_state(2):
         train_generator(generator_recipe(data, tmp_path / "broken", tmp_path / "vq", 6))
     resumed = train_generator(generator_recipe(data, tmp_path / "broken", tmp_path / "vq", 6))
     assert moved(whole, resumed) == [name for name, _ in whole.named_parameters()]
+    assert curves(tmp_path / "broken") == curves(tmp_path / "whole")
 
     first = train_generator(generator_recipe(data, tmp_path / "first", tmp_path / "vq", 1))
     assert moved(first, whole) == []

@@ -5,13 +5,14 @@ and a library that believes these waits for processes that will never come.
 """
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagecot.errors import UsageError
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
 
 _TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _MPI = tuple(
@@ -58,16 +59,44 @@ def forget_leftovers() -> None:
         del os.environ[name]
 
 
-def accelerator(precision: str, accumulate: int, **more: Any) -> "Accelerator":
+def processes(*, on_cpu: bool = False) -> "PartialState":
+    """The processes of this work, for what one of them does before the others; errors as of `leftovers`."""
+    import torch
+    from accelerate import PartialState
+
+    forget_leftovers()
+    return PartialState(cpu=on_cpu or not torch.cuda.is_available())
+
+
+def accelerator(
+    precision: str,
+    accumulate: int = 1,
+    *,
+    report_to: Sequence[str] = (),
+    logs: Path | None = None,
+    sends_buffers: bool = True,
+    on_cpu: bool = False,
+) -> "Accelerator":
     """What moves a training to its devices and processes.
 
-    precision   of the training, in the words of accelerate
-    accumulate  passes a step
+    precision      of the training, in the words of accelerate
+    accumulate     passes a step
+    report_to      accelerate's names of trackers, which write under `logs`
+    sends_buffers  whether all processes take the buffers of the first at each pass
+    on_cpu         though there may be a GPU
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs
 
     forget_leftovers()
+    AcceleratorState._reset_state()  # a process may follow several trainings, each with a precision of its own
     return Accelerator(
-        mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=not torch.cuda.is_available(), **more
+        mixed_precision=precision,
+        gradient_accumulation_steps=accumulate,
+        cpu=on_cpu or not torch.cuda.is_available(),
+        log_with=list(report_to) or None,
+        project_dir=logs,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=sends_buffers)],
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.fields import FieldInfo
 
 from imagecot.bounds import MAX_SEED, MIN_SEED
@@ -69,7 +69,7 @@ Width = Annotated[int, _whole(1, 20_000)]
 Layers = Annotated[int, _whole(1, 200)]
 
 
-Sizes = dict[str, object]
+Sizes = dict[str, JsonValue]
 
 
 def sizes_of(config: "type[DataclassInstance]", build: Callable[[Sizes], object]) -> Callable[[Sizes], Sizes]:

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -12,8 +12,13 @@ from imagecot.search_config import copy_search_config
 from imagecot.training.card import write_card
 from imagecot.training.lora import save_adapter
 
+if TYPE_CHECKING:
+    from peft import PeftModel
 
-def write_aligned(generator: Scorer, adapter: Any, base: str, folder: Path, how: str, recipe: BaseModel) -> None:
+
+def write_aligned(
+    generator: Scorer, adapter: "PeftModel | None", base: str, folder: Path, how: str, recipe: BaseModel
+) -> None:
     """Write a folder that `load_generator` reads, with its card.
 
     adapter  peft's model where low-rank updates alone were trained; how it draws and is searched with its base says

@@ -8,15 +8,14 @@ code: both images of a pair see the same masks, a pair's prompt is never dropped
 guidance has a gradient.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel, model_validator
-from rich.progress import track
 from torch import Tensor
 
-from imagecot import interruption
 from imagecot.alignment.aligned import write_aligned
 from imagecot.alignment.alignment import Alignment
 from imagecot.alignment.online import Online, draw, online_loss, read_prompt_texts, rewards
@@ -26,14 +25,16 @@ from imagecot.alignment.policy import Policy, load_policy
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.contracts.scorer import Draws
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Verifier
-from imagecot.errors import ImagecotError
 from imagecot.recipe_fields import RECIPE, Name, Place
-from imagecot.training.loop import Curves
-from imagecot.training.order import epoch_order, schedule
+from imagecot.training.loop import Course, Part, Term, Trained, fit
+from imagecot.training.order import epoch_order
 from imagecot.training.output import Output, digest_of, open_output
 from imagecot.training.pictures import save_grid, spread_over
-from imagecot.training.state import resume, save_state
+from imagecot.training.schedule import warmup_steps
+from imagecot.training.tracking import ReportTo
+from imagecot.watch import SILENT, Watch
 
 _PER_PROMPT = 2  # pictures of each fixed prompt
 
@@ -47,7 +48,9 @@ class DpoRecipe(BaseModel):
 
     model_config = RECIPE
 
+    kind: Literal["dpo"] = "dpo"
     output: Place
+    report_to: ReportTo = []
     base: Name
     data: Place | None = None
     reference: Name | None = None
@@ -70,20 +73,22 @@ class _Guidance:
     verifier: Verifier
     policy: Policy
 
-    def at(self, number: int, step: str) -> tuple[dict[str, Tensor], str]:
-        """Loss and what describes it, of the draw `number`, and what a message calls that."""
-        some = _some_prompts(self.prompts, self.online.prompts_a_step, number, self.seed)
-        batch = f"{step} (the prompts {', '.join(repr(p) for p in some)})"
+    def at(self, part: Part) -> Term:
+        """The term of a part, from a draw of its own."""
+        some = _some_prompts(self.prompts, self.online.prompts_a_step, part.number, self.seed)
+        batch = f"the prompts {', '.join(repr(p) for p in some)}"
         generator = self.policy.drawer()
-        states = draw(generator, some, self.online.group, prompt_seed(self.seed, f"draw {number}"))
+        states = draw(generator, some, self.online.group, prompt_seed(self.seed, f"draw {part.number}"))
         texts = [prompt for prompt in some for _ in range(self.online.group)]
-        reward = rewards(self.verifier, generator.preview(states[-1]), texts, self.online.reward, batch)
-        return online_loss(self.online, self.policy.scores, self.policy.reference, texts, states, reward), batch
+        images, named = generator.preview(states[-1]), f"step {part.step} ({batch})"
+        reward = rewards(self.verifier, images, texts, self.online.reward, named)
+        found = online_loss(self.online, self.policy.scores, self.policy.reference, texts, states, reward)
+        return Term(found["loss"], _called("online", found), self.online.weight, batch)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """An alignment under way: the terms of its loss, and what an evaluation shows; `shown` are the fixed prompts."""
+class _Alignment:
+    """What an alignment minimises, and what an evaluation shows; `shown` are the fixed prompts."""
 
     settings: Alignment
     policy: Policy
@@ -95,8 +100,43 @@ class _Run:
     verifier: Verifier | None
     shown: list[str]
 
+    def terms(self, part: Part) -> Iterable[Term]:
+        """Pairs, then guidance."""
+        if self.pairs:
+            size = self.settings.batch_size
+            places = range(part.number * size, (part.number + 1) * size)
+            found = self.pairs.at(places)
+            loss, batch = found["loss"].mean(), self.pairs.named(places)
+            yield Term(loss, _called("pairs", found), self.settings.dpo_weight, batch)
+        if self.guidance:
+            yield self.guidance.at(part)
 
-def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> Generator | None:
+    @torch.no_grad()
+    def evaluate(self, done: int) -> Mapping[str, float]:
+        """Scores on the pairs held out, and on pictures of the fixed prompts, which are also kept."""
+        if not done:
+            for other in self.output.training.glob("pictures-*.png"):  # of one that did not come to its first state
+                other.unlink(missing_ok=True)
+        found = self.held_out.means() if self.held_out else {}
+        return found | self._pictures(done) if self.shown else found
+
+    def _pictures(self, done: int) -> dict[str, float]:
+        """How far the policy is from the reference on pictures of its own (nats), and their reward, if there is any."""
+        settings, policy, online = self.settings, self.policy, self.settings.online
+        paths = draw(policy.drawer(), self.shown, _PER_PROMPT, settings.seed)[-1]
+        texts = [prompt for prompt in self.shown for _ in range(_PER_PROMPT)]
+        draws = Draws(paths.seeds, settings.draws)
+        ours, theirs = (by.log_likelihood(texts, paths.codes, draws) for by in (policy.plain, policy.reference))
+        images = policy.generator.preview(paths)
+        found = {"kl": float((ours - theirs).mean())}
+        if self.verifier is not None and online:
+            found["reward"] = float(rewards(self.verifier, images, texts, online.reward, "the evaluation").mean())
+        if policy.accelerator.is_main_process:
+            save_grid(self.output.training / f"pictures-{done:07d}.png", images, self.shown)
+        return found
+
+
+def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None, *, watch: Watch = SILENT) -> Generator | None:
     """Align `recipe.base` and write it, or its adapter, to `recipe.output`; an interrupted run is resumed.
 
     verifier  who rewards, instead of loading the recipe's
@@ -108,17 +148,40 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None) -> Generator 
     output = _output(recipe, loads_verifier=verifier is None)
     if output.finished:
         return None
-    run = _start(recipe, output, verifier)
-    policy, generator = run.policy, run.policy.generator
-    _train(run)
-    policy.model.eval()
+    alignment = _start(recipe, output, verifier, watch)
+    policy, generator = alignment.policy, alignment.policy.generator
+    output.prepare()
+    fit(
+        Trained(policy.accelerator, policy.module, [policy.optimizer]),
+        alignment,
+        _course(recipe, alignment),
+        output,
+        watch=watch,
+    )
     if policy.accelerator.is_main_process:
         how = "DPO" if settings.dpo_weight else "GRPO"
-        guided_by = f" guided by the rewards of `{online.verifier}`" if online and run.guidance else ""
+        guided_by = f" guided by the rewards of `{online.verifier}`" if online and alignment.guidance else ""
         write_aligned(generator, policy.adapter, recipe.base, recipe.output, how + guided_by, recipe)
         output.finish()
     policy.accelerator.wait_for_everyone()
     return generator
+
+
+def _course(recipe: DpoRecipe, alignment: _Alignment) -> Course:
+    settings, online = recipe.training, recipe.training.online
+    drawn = online.prompts_a_step * online.group if online else 0
+    return Course(
+        title=recipe.kind,
+        steps=alignment.steps,
+        examples=settings.batch_size if alignment.pairs else drawn,
+        accumulate=settings.accumulate,
+        warmup=warmup_steps(alignment.steps, settings.warmup_ratio),
+        clip=settings.clip,
+        record_every=1,
+        evaluate_every=settings.evaluate_every,
+        save_every=settings.save_every,
+        scores_untrained=True,
+    )
 
 
 def _output(recipe: DpoRecipe, *, loads_verifier: bool) -> Output:
@@ -126,7 +189,7 @@ def _output(recipe: DpoRecipe, *, loads_verifier: bool) -> Output:
     online = recipe.training.online
     guided = online is not None and online.weight > 0
     models = {"base": ("generator", recipe.base), "reference": ("generator", recipe.reference or recipe.base)}
-    files: dict[str, str | None] = {"data": None}
+    files: dict[str, JSON] = {"data": None}
     if recipe.training.dpo_weight and recipe.data:
         files["data"] = content_of(recipe.data)
     if online is not None and guided:
@@ -134,13 +197,13 @@ def _output(recipe: DpoRecipe, *, loads_verifier: bool) -> Output:
             models["training.online.verifier"] = ("verifier", online.verifier)
         read_prompt_texts(online.prompts)
         files["training.online.prompts"] = digest_of([online.prompts])
-    return open_output(recipe.output, "dpo", recipe, models=models, files=files)
+    return open_output(recipe, models=models, files=files)
 
 
-def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None) -> _Run:
+def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None, watch: Watch) -> _Alignment:
     """Load the models and the data of a recipe."""
     settings, online = recipe.training, recipe.training.online
-    policy = load_policy(recipe.base, recipe.reference or recipe.base, settings)
+    policy = load_policy(recipe.base, recipe.reference or recipe.base, settings, output=output)
     per_step = settings.batch_size * settings.accumulate * policy.accelerator.num_processes
     pairs = held_out = guidance = None
     if online and online.weight > 0:
@@ -152,8 +215,8 @@ def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None) -> _Run
         guidance = _Guidance(online, settings.seed, prompts, verifier, policy)
     if settings.dpo_weight and recipe.data:
         with policy.accelerator.main_process_first():
-            pairs, held_out = pair_terms(recipe.data, settings, policy, per_step, output.prepare())
-    return _Run(
+            pairs, held_out = pair_terms(recipe.data, settings, policy, per_step, output.prepare(), watch=watch)
+    return _Alignment(
         settings=settings,
         policy=policy,
         output=output,
@@ -166,85 +229,6 @@ def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None) -> _Run
     )
 
 
-def _train(run: _Run) -> None:
-    """Do the steps that are left, with curves, evaluations and states."""
-    settings, accelerator, module = run.settings, run.policy.accelerator, run.policy.module
-    folder, steps = run.output.prepare(), run.steps
-    start = resume(accelerator, folder)
-    curves = Curves(folder, start)
-    if start == 0:
-        for other in folder.glob("pictures-*.png"):  # of a training that did not come to its first state
-            other.unlink(missing_ok=True)
-        curves.add(0, _evaluate(run, 0))
-    module.train()
-    for step in track(range(start, steps), description="aligning", total=steps - start, transient=True):
-        interruption.check()
-        done = step + 1
-        curves.add(done, _step(run, step))
-        if done % settings.evaluate_every == 0 or done == steps:
-            module.eval()
-            curves.add(done, _evaluate(run, done))
-            module.train()
-        if done % settings.save_every == 0 or done == steps:
-            run.output.claim(accelerator.is_main_process)
-            if accelerator.is_main_process:
-                curves.save()
-            save_state(accelerator, folder, done)
-
-
-def _step(run: _Run, step: int) -> dict[str, float]:
-    """Move the weights once; what describes the losses, on average over all parts and processes."""
-    settings, accelerator = run.settings, run.policy.accelerator
-    module, optimizer = run.policy.module, run.policy.optimizer
-    for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate * schedule(step, run.steps, settings.warmup_ratio)
-    noted: dict[str, list[Tensor]] = {}
-    for part in range(settings.accumulate):
-        number = (step * settings.accumulate + part) * accelerator.num_processes + accelerator.process_index
-        with accelerator.accumulate(module):
-            if run.pairs:
-                places = range(number * settings.batch_size, (number + 1) * settings.batch_size)
-                found = run.pairs.at(places)
-                _refuse_nan(found["loss"].mean(), f"step {step} ({run.pairs.named(places)})")
-                accelerator.backward(settings.dpo_weight * found["loss"].mean())
-                _note(noted, "pairs", found)
-            if run.guidance:
-                found, batch = run.guidance.at(number, f"step {step}")
-                _refuse_nan(found["loss"], batch)
-                accelerator.backward(run.guidance.online.weight * found["loss"])
-                _note(noted, "online", found)
-            if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(module.parameters(), settings.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-    return {name: float(accelerator.reduce(torch.stack(v).mean(), "mean")) for name, v in noted.items()}
-
-
-def _evaluate(run: _Run, done: int) -> dict[str, float]:
-    """Scores on the pairs held out, and on pictures of the fixed prompts, which are also kept."""
-    with torch.no_grad():
-        found = run.held_out.means() if run.held_out else {}
-        if run.shown:
-            found |= _evaluate_pictures(run, done)
-    return {f"score/{name}": value for name, value in found.items()}
-
-
-def _evaluate_pictures(run: _Run, done: int) -> dict[str, float]:
-    """How far the policy is from the reference on pictures of its own (nats), and their reward where there is any."""
-    settings, policy, online = run.settings, run.policy, run.settings.online
-    paths = draw(policy.drawer(), run.shown, _PER_PROMPT, settings.seed)[-1]
-    texts = [prompt for prompt in run.shown for _ in range(_PER_PROMPT)]
-    draws = Draws(paths.seeds, settings.draws)
-    ours, theirs = (by.log_likelihood(texts, paths.codes, draws) for by in (policy.plain, policy.reference))
-    images = policy.generator.preview(paths)
-    found = {"kl": float((ours - theirs).mean())}
-    if run.verifier is not None and online:
-        found["reward"] = float(rewards(run.verifier, images, texts, online.reward, "the evaluation").mean())
-    if policy.accelerator.is_main_process:
-        save_grid(run.output.training / f"pictures-{done:07d}.png", images, run.shown)
-    return found
-
-
 def _some_prompts(prompts: list[str], count: int, number: int, seed: int) -> list[str]:
     """The prompts of the draw `number`: every prompt once before any a second time."""
     found = []
@@ -254,11 +238,6 @@ def _some_prompts(prompts: list[str], count: int, number: int, seed: int) -> lis
     return found
 
 
-def _refuse_nan(loss: Tensor, batch: str) -> None:
-    if not torch.isfinite(loss):
-        raise ImagecotError(f"the loss became {loss.item()} at {batch}; lower training.learning_rate.")
-
-
-def _note(noted: dict[str, list[Tensor]], term: str, values: dict[str, Tensor]) -> None:
-    for name, value in values.items():
-        noted.setdefault(f"{term}/{name}", []).append(value.detach().mean())
+def _called(term: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values under the name of their term."""
+    return {f"{term}/{name}": value for name, value in values.items()}

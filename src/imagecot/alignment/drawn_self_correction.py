@@ -9,20 +9,21 @@ from torch import Tensor
 from imagecot.alignment import self_correction
 from imagecot.alignment.self_correction import Plain, PlainPool, SelfCorrectionRecipe
 from imagecot.generators.showo import ShowoGenerator
+from imagecot.watch import SILENT, Watch
 from imagecot.worlds.drawn.dataset import Pool
 from imagecot.worlds.drawn.detector import load_detector
 from imagecot.worlds.drawn.training.generator import encode_pool, scene_caption, task_scores
 
 
-def train_self_correction(recipe: SelfCorrectionRecipe) -> ShowoGenerator:
+def train_self_correction(recipe: SelfCorrectionRecipe, *, watch: Watch = SILENT) -> ShowoGenerator:
     """Train by a recipe; see `alignment.self_correction`."""
-    return self_correction.train_self_correction(recipe, pictures, scores)
+    return self_correction.train_self_correction(recipe, pictures, scores, watch=watch)
 
 
-def pictures(generator: ShowoGenerator, plain: PlainPool, cache: Path) -> Plain:
+def pictures(generator: ShowoGenerator, plain: PlainPool, cache: Path, watch: Watch = SILENT) -> Plain:
     """Scenes of the drawn world with captions; their codes are computed once and kept in `cache`."""
     pool = Pool(plain.data, plain.examples, plain.seed)
-    codes = encode_pool(generator.image_tokenizer, pool, cache)
+    codes = encode_pool(generator.image_tokenizer, pool, cache, watch=watch)
 
     def some(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
         index = torch.randint(len(pool), (count,), generator=draw).tolist()

@@ -7,10 +7,9 @@ done again, so a killed run goes on where it was. The weights of the last round 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
-from rich.progress import Progress
 
 from imagecot import launch
 from imagecot.alignment.alignment import Alignment
@@ -18,6 +17,8 @@ from imagecot.alignment.dpo import DpoRecipe, train_dpo
 from imagecot.alignment.online import read_prompt_texts
 from imagecot.bounds import MOST_PATHS
 from imagecot.contracts.generator import Adjustable, Generator
+from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Verifier
 from imagecot.curation.dataset import RankingData, curate, read_rows
 from imagecot.curation.label import Labeller
@@ -32,6 +33,8 @@ from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Batch, Count, Few, Name, Place, Seed, Weight
 from imagecot.registry import digests
 from imagecot.training.output import FILE, TRAINING, Output, digest_of, is_finished, open_output
+from imagecot.training.tracking import ReportTo, keep_trackio_in
+from imagecot.watch import SILENT, Watch
 from imagecot.worlds.find import classes_of, held_out_of, load_judges
 
 _PATHS_A_UNIT = 160
@@ -51,7 +54,9 @@ class IterativeRecipe(BaseModel):
 
     model_config = RECIPE
 
+    kind: Literal["iterative-dpo"] = "iterative-dpo"
     output: Place
+    report_to: ReportTo = []
     base: Name
     rounds: Few = 1
     reference: Name = "previous"
@@ -72,39 +77,38 @@ class IterativeRecipe(BaseModel):
         return self
 
 
-def train_iteratively(recipe: IterativeRecipe, verifier: Verifier | None = None) -> None:
+def train_iteratively(recipe: IterativeRecipe, verifier: Verifier | None = None, *, watch: Watch = SILENT) -> None:
     """Follow the recipe; an interrupted run is resumed.
 
     verifier  who rewards, instead of loading the recipe's
 
     UsageError where a prompt is a test prompt, or where no prompt of a round has images of both labels.
     """
-    import torch
-    from accelerate import PartialState
-
     requirements = read_prompts(recipe.prompts, classes_of(recipe.detector))
-    refuse_overlap([m["prompt"] for m in requirements], held_out_of(recipe.detector))
+    refuse_overlap([m.prompt for m in requirements], held_out_of(recipe.detector))
     output = _output(recipe, loads_verifier=verifier is None)
     if output.finished:
         return
-    launch.forget_leftovers()
-    process = PartialState(cpu=not torch.cuda.is_available())
+    process = launch.processes()
+    keep_trackio_in(output.logs / "trackio")
     current = recipe.base
     for number in range(1, recipe.rounds + 1):
         folder = recipe.output / f"round-{number}"
         if not is_finished(folder / "weights"):
             if process.is_main_process and not (folder / "pairs" / "README.md").is_file():
-                _draw_pairs(recipe, current, requirements, output, number)
+                _draw_pairs(recipe, current, requirements, output, number, watch)
             process.wait_for_everyone()
             train_dpo(
                 DpoRecipe(
                     output=folder / "weights",
+                    report_to=recipe.report_to,
                     base=current,
                     data=folder / "pairs",
                     reference={"previous": current, "start": recipe.base}.get(recipe.reference, recipe.reference),
                     training=recipe.training.model_copy(update={"seed": recipe.training.seed + number}),
                 ),
                 verifier,
+                watch=watch,
             )
         current = str(folder / "weights")
         process.wait_for_everyone()
@@ -118,24 +122,29 @@ def _output(recipe: IterativeRecipe, *, loads_verifier: bool) -> Output:
     models = {"base": ("generator", recipe.base)}
     if recipe.reference not in ("previous", "start"):
         models["reference"] = ("generator", recipe.reference)
-    files = {"prompts": digest_of([recipe.prompts])}
+    files: dict[str, JSON] = {"prompts": digest_of([recipe.prompts])}
     online = recipe.training.online
     if online is not None and online.weight > 0:
         if loads_verifier:
             models["training.online.verifier"] = ("verifier", online.verifier)
         read_prompt_texts(online.prompts)
         files["training.online.prompts"] = digest_of([online.prompts])
-    return open_output(recipe.output, "dpo (iterative)", recipe, models=models, files=files)
+    return open_output(recipe, models=models, files=files)
 
 
 def _draw_pairs(
-    recipe: IterativeRecipe, generator: str, requirements: Sequence[dict[str, Any]], output: Output, number: int
+    recipe: IterativeRecipe,
+    generator: str,
+    requirements: Sequence[Metadata],
+    output: Output,
+    number: int,
+    watch: Watch,
 ) -> None:
     """Draw and label images by `generator` for the round `number`, and pair them."""
     folder, seed = recipe.output / f"round-{number}", recipe.seed + number
     size = max(1, _PATHS_A_UNIT // recipe.paths)
     units = [requirements[first : first + size] for first in range(0, len(requirements), size)]
-    identity = {
+    identity: dict[str, JSON] = {
         "kind": "orm",
         "generator": generator,
         "weights": digests("generator", generator),
@@ -144,17 +153,16 @@ def _draw_pairs(
         "temperature": recipe.temperature,
         "precision": recipe.precision,
         "seed": seed,
-        "prompts": [m["prompt"] for m in requirements],
+        "prompts": [m.prompt for m in requirements],
     }
     model = _at_temperature(load_generator(generator, dtype=recipe.precision), generator, recipe.temperature)
-    check_prompts([m["prompt"] for m in requirements], model)
+    check_prompts([m.prompt for m in requirements], model)
     output.claim()
     data = RankingData(folder / "data", identity, len(units))
     if data.missing():
         labeller = Labeller(model, load_judges(recipe.detector)[0], recipe.paths, recipe.paths, seed)
-        with Progress(transient=True) as bar:
-            task = bar.add_task(f"drawing ({folder.name})", total=len(units))
-            curate(data, units, labeller.orm, lambda done: bar.update(task, completed=done))
+        with watch.progress(f"drawing ({folder.name})") as progress:
+            curate(data, units, labeller.orm, lambda done: progress(done, len(units)))
     data.finish("ORM ranking data", f"Drawn by {generator} (seed {seed}) and labelled by {recipe.detector}.")
     pairs = make_pairs(read_rows(folder / "data"), seed, recipe.per_prompt, recipe.pairs)
     write_pairs(folder / "pairs", pairs, {"kind": "pairs", "seed": seed, "per_prompt": recipe.per_prompt})

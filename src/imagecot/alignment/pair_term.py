@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from imagecot import interruption
@@ -20,6 +19,7 @@ from imagecot.contracts.scorer import Draws
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.training.order import epoch_order, is_held_out
 from imagecot.training.parts import digest, fingerprint, in_parts
+from imagecot.watch import SILENT, Watch
 
 _HELD_OUT_VISIT = -1  # the visit whose masks the pairs of the evaluation have
 
@@ -73,15 +73,16 @@ class PairTerm:
 
 
 def pair_terms(
-    data: Path, settings: Alignment, policy: Policy, per_step: int, folder: Path
+    data: Path, settings: Alignment, policy: Policy, per_step: int, folder: Path, *, watch: Watch = SILENT
 ) -> tuple[PairTerm, PairTerm | None]:
     """The term of the pairs of `data` that are trained on, and that of those held out, if any.
 
     The former has `per_step` visits for each step that the settings ask for; `folder` keeps what is computed once.
     ImagecotError where every pair is held out.
     """
-    pairs = load_pairs(data, policy.generator, folder, known_as=policy.known_as, device=policy.accelerator.device)
-    _tell_of_alike(data, pairs)
+    device = policy.accelerator.device
+    pairs = load_pairs(data, policy.generator, folder, known_as=policy.known_as, device=device, watch=watch)
+    _tell_of_alike(data, pairs, watch)
     held_out = [is_held_out(prompt, settings.held_out) for prompt in pairs.prompts]
     own = [k for k, held in enumerate(held_out) if not held]
     if not own:
@@ -91,22 +92,24 @@ def pair_terms(
         raise UsageError(f"{settings.epochs:g} epochs show over {MOST_PAIRS:,} pairs; lower training.epochs.")
     visits = _visits(own, steps * per_step, settings.seed)
     others = [(_HELD_OUT_VISIT, k) for k, held in enumerate(held_out) if held]
-    table = _reference_table(settings, pairs, visits + others, policy, folder)
+    table = _reference_table(settings, pairs, visits + others, policy, folder, watch)
     term = PairTerm(settings, policy.scores, pairs, visits, table[: len(visits)])
     return term, replace(term, visits=others, reference=table[len(visits) :]) if others else None
 
 
-def _tell_of_alike(data: Path, pairs: Pairs) -> None:
+def _tell_of_alike(data: Path, pairs: Pairs, watch: Watch) -> None:
     """Remark on pairs that teach nothing; ImagecotError where all of them do not."""
     alike = pairs.alike
     if len(alike) == len(pairs):
         raise ImagecotError(f"both images of every pair of {data} have the same codes; there is nothing to learn.")
     if alike:
         told = f"{len(alike)} of {len(pairs)} pairs of {data} have the same codes on both sides and teach nothing: "
-        Console(stderr=True, soft_wrap=True).print(told + ", ".join(alike[:3]), markup=False, highlight=False)
+        watch.tell(told + ", ".join(alike[:3]))
 
 
-def _reference_table(settings: Alignment, pairs: Pairs, visits: list[Visit], policy: Policy, folder: Path) -> Tensor:
+def _reference_table(
+    settings: Alignment, pairs: Pairs, visits: list[Visit], policy: Policy, folder: Path, watch: Watch
+) -> Tensor:
     """The reference's log-probabilities (V, 2) of both images at every visit, from `folder` where they are there."""
 
     def compute(first: int, last: int) -> Tensor:
@@ -115,7 +118,7 @@ def _reference_table(settings: Alignment, pairs: Pairs, visits: list[Visit], pol
 
     key = digest(fingerprint(policy.fixed), repr(policy.reference.scorer.settings), _fingerprint_of(pairs))
     key = digest(key, repr(settings.draws), settings.precision, repr(visits), repr(settings.seed))
-    table = in_parts(folder / f"reference-{key}", len(visits), compute, "scoring by the reference")
+    table = in_parts(folder / f"reference-{key}", len(visits), compute, "scoring by the reference", watch=watch)
     if table.shape != (len(visits), 2) or not bool(torch.isfinite(table).all()):
         raise ImagecotError(
             "the reference gives the pairs no finite log-probabilities; its weights are damaged, or delete "

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,8 +16,13 @@ from imagecot.contracts.generator import Generator
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.training.lora import add_adapter
+from imagecot.training.output import Output
 from imagecot.training.parts import digest
 from imagecot.training.state import seed_all
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from peft import PeftModel
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,13 @@ class Policy:
     drawer     returns what draws with the weights of now
     """
 
-    accelerator: Any
+    accelerator: "Accelerator"
     known_as: str
     generator: Aligned
     model: nn.Module
-    adapter: Any
-    module: Any
-    optimizer: Any
+    adapter: "PeftModel | None"
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
     scores: Trained
     plain: Reference
     reference: Reference
@@ -50,17 +55,16 @@ class Policy:
     drawer: Callable[[], Generator]
 
 
-def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
+def load_policy(base: str, reference: str, settings: Alignment, *, output: Output) -> Policy:
     """Load the generator `base` to be trained under accelerate, and the one that it is compared with.
 
     UsageError where one of them gives no log-probabilities, or the settings ask for what its weights cannot.
     """
-    from accelerate.utils import DistributedDataParallelKwargs
-
     if settings.lora and registry.is_code("generator", base):
         raise UsageError(f"{base} is a class, which no adapter can have as its base; leave out lora.")
-    buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
-    accelerator = launch.accelerator(settings.precision, settings.accumulate, kwargs_handlers=[buffers])
+    accelerator = launch.accelerator(
+        settings.precision, settings.accumulate, report_to=output.report_to, logs=output.logs, sends_buffers=False
+    )
     seed_all(settings.seed)
     generator = load_aligned(base, accelerator.device)
     compared = load_aligned(reference, accelerator.device)
@@ -69,22 +73,22 @@ def load_policy(base: str, reference: str, settings: Alignment) -> Policy:
     adapter = add_adapter(model, settings.lora, base, generator.adapted_layers) if settings.lora else None
     if settings.gradient_checkpointing:
         _checkpoint_activations(model, base)
-    module: Any = Forward(generator, model)
-    optimizer: Any = torch.optim.AdamW(
+    module = Forward(generator, model)
+    optimizer = torch.optim.AdamW(
         [p for p in module.parameters() if p.requires_grad],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
     )
-    module, optimizer = accelerator.prepare(module, optimizer)
+    prepared, optimizer = accelerator.prepare(module, optimizer)
     return Policy(
         accelerator=accelerator,
         known_as=digest(repr(registry.digests("generator", base)), repr(generator.settings)),
         generator=generator,
         model=model,
         adapter=adapter,
-        module=module,
+        module=prepared,
         optimizer=optimizer,
-        scores=Trained(module),
+        scores=Trained(prepared),
         plain=Reference(accelerator, generator),
         reference=Reference(accelerator, compared),
         fixed=fixed,

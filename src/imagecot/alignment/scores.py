@@ -1,8 +1,8 @@
 """Log-probabilities under the weights that are trained, as accelerate wants them, and under those of the reference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from imagecot.contracts.correction import Asked
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.scorer import Draws, Scorer, Terms
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 class Scores(Protocol):
@@ -38,36 +41,37 @@ class Forward(nn.Module):
         self.model = model
         self.scorer = (scorer,)  # a tuple: a scorer that is a module itself has its weights in `model`
 
-    def forward(self, what: str, *arguments: Any) -> tuple[Tensor, ...]:
-        """Tensors of the scorer's function `what`."""
-        [scorer] = self.scorer
-        if what == "log_likelihood":
-            return (scorer.log_likelihood(*arguments),)
-        terms = scorer.step_terms(*arguments)
-        return terms.log_probs, terms.weights
+    def forward(self, score: Callable[[Scorer], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """The tensors that `score` finds by the scorer."""
+        return score(self.scorer[0])
 
 
 @dataclass(frozen=True)
 class Trained:
     """Scores under the weights that are trained, through the module as accelerate has wrapped it: for losses."""
 
-    module: Any
+    module: nn.Module
 
     def log_likelihood(self, asked: Sequence[Asked], codes: Tensor, draws: Draws) -> Tensor:
         """Log p(image | asked) (B,) of complete codes (B, N)."""
-        found: Tensor = self.module("log_likelihood", asked, codes, draws)[0]
+        found: Tensor = self.module(lambda scorer: (scorer.log_likelihood(asked, codes, draws),))[0]
         return found
 
     def step_terms(self, states: Sequence[Paths], draws: int) -> Terms:
         """The terms of paths by their states from step 0 to the end."""
-        return Terms(*self.module("step_terms", states, draws))
+
+        def score(scorer: Scorer) -> tuple[Tensor, ...]:
+            terms = scorer.step_terms(states, draws)
+            return terms.log_probs, terms.weights
+
+        return Terms(*self.module(score))
 
 
 @dataclass(frozen=True)
 class Reference:
     """Scores without gradient, in the precision of the training."""
 
-    accelerator: Any
+    accelerator: "Accelerator"
     scorer: Aligned
 
     @torch.no_grad()

@@ -6,21 +6,24 @@ from a world that has pictures of its own.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot import launch
 from imagecot.alignment.aligned import write_aligned
 from imagecot.alignment.pair_data import codes_of
 from imagecot.contracts.correction import Asked, Correction
 from imagecot.contracts.paths import UNDECIDED
+from imagecot.contracts.values import JSON
 from imagecot.curation.corrections import read_corrections
+from imagecot.curation.schema import CorrectionRow
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.generators.masked.masks import random_mask
@@ -29,11 +32,15 @@ from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.shared_bits import SharedBits
 from imagecot.prompts import check_prompt
 from imagecot.recipe_fields import RECIPE, Count, Flag, Name, Place, Seed, ShareBelowOne, Whole
-from imagecot.training.loop import Losses, Optimization, fit, step_generator
+from imagecot.training.loop import Part
 from imagecot.training.lora import Lora, add_adapter
-from imagecot.training.output import open_output, shards_of
+from imagecot.training.optimization import Optimization, step_generator
+from imagecot.training.output import Output, open_output, shards_of
+from imagecot.training.scratch import Losses, train_from_scratch
+from imagecot.training.state import seed_all
+from imagecot.training.tracking import ReportTo
+from imagecot.watch import SILENT, Watch
 
-Row = dict[str, Any]
 # Captions (B,) and codes (B, N) of plain pictures, for a draw of random numbers and for captions.
 Plain = Callable[[int, torch.Generator, random.Random], tuple[list[str], Tensor]]
 
@@ -49,7 +56,7 @@ class PlainPool(BaseModel):
 
 
 # Finds such pictures for a generator by a recipe; what is computed once is kept in the folder.
-Pictures = Callable[[ShowoGenerator, PlainPool, Path], Plain]
+Pictures = Callable[[ShowoGenerator, PlainPool, Path, Watch], Plain]
 Score = Callable[[ShowoGenerator, int], dict[str, float]]
 
 
@@ -58,7 +65,9 @@ class SelfCorrectionRecipe(BaseModel):
 
     model_config = RECIPE
 
+    kind: Literal["self-correction"] = "self-correction"
     output: Place
+    report_to: ReportTo = []
     base: Name
     groups: Place
     plain: PlainPool | None = None
@@ -72,7 +81,11 @@ class SelfCorrectionRecipe(BaseModel):
 
 
 def train_self_correction(
-    recipe: SelfCorrectionRecipe, pictures: Pictures | None = None, score: Score | None = None
+    recipe: SelfCorrectionRecipe,
+    pictures: Pictures | None = None,
+    score: Score | None = None,
+    *,
+    watch: Watch = SILENT,
 ) -> ShowoGenerator:
     """Train, and write the averaged generator to `recipe.output`; an interrupted run is resumed.
 
@@ -81,57 +94,93 @@ def train_self_correction(
 
     UsageError for a generator that is no Show-o, or where what the recipe asks for is not given.
     """
-    opt = recipe.optimization
     if (recipe.plain and pictures is None) or (recipe.prompts_per_task and score is None):
         raise UsageError("plain and prompts_per_task are of a world; leave out plain and set prompts_per_task=0.")
-    files = {"groups": shards_of(recipe.groups), "plain.data": None}
-    models = {"base": ("generator", recipe.base)}
-    output = open_output(recipe.output, "self-correction", recipe, models=models, files=files)
-    generator: Any = load_generator(recipe.output if output.finished else recipe.base, dtype=torch.float32)
-    if not isinstance(generator, ShowoGenerator):
-        raise UsageError(f"{recipe.base} is no Show-o; self-correction knows this architecture only.")
+    output = _output(recipe)
     if output.finished:
-        return generator
+        return _load(recipe, recipe.output)
+    processes = launch.processes()
+    generator = _load(recipe, recipe.base, processes.device)
     model = generator.model
     groups = _read_groups(recipe, generator)
-    plain = pictures(generator, recipe.plain, output.prepare()) if pictures and recipe.plain else groups.plain
+    plain: Plain = groups.plain
+    if pictures and recipe.plain:
+        with processes.main_process_first():
+            plain = pictures(generator, recipe.plain, output.prepare(), watch)
     model.requires_grad_(True)
-    torch.manual_seed(opt.seed)
+    seed_all(recipe.optimization.seed)
     adapter = add_adapter(model, recipe.lora, recipe.base, generator.adapted_layers) if recipe.lora else None
-    trained = SharedBits(model, generator.image_tokenizer.quantize.embedding).to(model.device)
-    nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
-    if adapter:
-        for part in (trained.embedding, trained.head):
-            part.requires_grad_(False)
-    model.showo.set_attn_implementation("eager")  # as in the training from scratch
-    loss = _Loss(recipe, generator.prompting, trained, groups, plain, _trunk(recipe, trained))
+    trained = _shared_bits(generator, frozen=adapter is not None)
 
-    def evaluate(averaged: nn.Module) -> dict[str, float]:
-        assert isinstance(averaged, SharedBits) and score is not None
-        return score(replace(generator, model=averaged.folded()), recipe.prompts_per_task)
+    def scores() -> Mapping[str, float]:
+        if not recipe.prompts_per_task or score is None:
+            return {}
+        return score(replace(generator, model=trained.folded()), recipe.prompts_per_task)
 
-    scored = evaluate if recipe.prompts_per_task else None
-    fit(trained, loss, opt, output.prepare(), evaluate=scored, title="self-correction", claim=output.claim)
+    correcting = _Correcting(recipe, generator.prompting, trained, groups, plain)
+    train_from_scratch(
+        correcting,
+        trained,
+        recipe.optimization,
+        output,
+        title=recipe.kind,
+        score=scores,
+        on_cpu=False,
+        watch=watch,
+    )
     result = replace(generator, model=model.eval() if adapter else trained.folded())
-    write_aligned(result, adapter, recipe.base, recipe.output, "training of self-correction", recipe)
-    output.finish()
+    if processes.is_main_process:
+        write_aligned(result, adapter, recipe.base, recipe.output, "training of self-correction", recipe)
+        output.finish()
+    processes.wait_for_everyone()
     return result
 
 
-@dataclass(frozen=True)
-class _Loss:
-    """The loss of a step: of correction groups and of plain pictures, each in its share of the batch."""
+def _output(recipe: SelfCorrectionRecipe) -> Output:
+    """The folder of a recipe, looked at before a model is loaded; so are its data."""
+    files: dict[str, JSON] = {"groups": shards_of(recipe.groups), "plain.data": None}
+    return open_output(recipe, models={"base": ("generator", recipe.base)}, files=files)
 
-    recipe: SelfCorrectionRecipe
-    prompting: Prompting
-    trained: SharedBits
-    groups: "_Groups"
-    plain: Plain
-    trunk: Callable[[Tensor, Tensor], Tensor]
 
-    def __call__(self, _: nn.Module, step: int) -> Losses:
+def _load(recipe: SelfCorrectionRecipe, name: str | Path, device: torch.device | None = None) -> ShowoGenerator:
+    """Load a Show-o in float32; UsageError for any other generator."""
+    generator = load_generator(name, device=device, dtype=torch.float32)
+    if not isinstance(generator, ShowoGenerator):
+        raise UsageError(f"{recipe.base} is no Show-o; self-correction knows this architecture only.")
+    return generator
+
+
+def _shared_bits(generator: ShowoGenerator, *, frozen: bool) -> SharedBits:
+    """The weights with a part per bit beside them, which an adapter leaves as it is (`frozen`)."""
+    model = generator.model
+    trained = SharedBits(model, generator.image_tokenizer.quantize.embedding).to(model.device)
+    nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
+    for part in (trained.embedding, trained.head):
+        part.requires_grad_(not frozen)
+    model.showo.set_attn_implementation("eager")  # as in the training from scratch
+    return trained
+
+
+class _Correcting(nn.Module):
+    """The loss of correction groups and of plain pictures, each in its share of the batch."""
+
+    def __init__(
+        self,
+        recipe: SelfCorrectionRecipe,
+        prompting: Prompting,
+        trained: SharedBits,
+        groups: "_Groups",
+        plain: Plain,
+    ) -> None:
+        super().__init__()
+        self.recipe, self.prompting, self.trained, self.groups, self.plain = recipe, prompting, trained, groups, plain
+        self.kind = torch.bfloat16 if recipe.optimization.bf16 else torch.float32
+        self.trunk = torch.compile(self._trunk, dynamic=True) if recipe.compile else self._trunk
+
+    def forward(self, part: Part) -> Losses:
+        """The losses of a part."""
         recipe, opt = self.recipe, self.recipe.optimization
-        draw, rng = step_generator(opt.seed, step, 1), random.Random(f"{opt.seed}:{step}")
+        draw, rng = step_generator(opt.seed, part.number, 1), random.Random(f"{opt.seed}:{part.number}")
         count = round(recipe.plain_share * opt.batch_size)
         losses: Losses = {}
         if count < opt.batch_size:
@@ -164,48 +213,47 @@ class _Loss:
         each = F.cross_entropy(self.trained.code_logits(hidden).float(), codes[mask], reduction="none")
         return (torch.zeros(mask.shape, device=device).masked_scatter(mask, each).sum(1) / mask.sum(1)).mean()
 
+    def _trunk(self, ids: Tensor, attention: Tensor) -> Tensor:
+        """Map ids (B, L) and additive attention to states (B, L, D), in the precision of the training."""
+        states: Tensor = self.trained.model.showo.model(
+            inputs_embeds=self.trained.embed(ids).to(self.kind),
+            attention_mask=attention.to(self.kind),
+            use_cache=False,
+        ).last_hidden_state
+        return states
+
 
 @dataclass(frozen=True)
 class _Groups:
     """Rows of `curate corrections`, and the codes (G, N) of their images."""
 
-    rows: Sequence[Row]
+    rows: Sequence[CorrectionRow]
     rejected: Tensor
     accepted: Tensor
 
     def plain(self, count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:
         """Accepted images as plain pictures of their prompts."""
         index = torch.randint(len(self.rows), (count,), generator=draw)
-        return [self.rows[k]["prompt"] for k in index.tolist()], self.accepted[index]
+        return [self.rows[k].prompt for k in index.tolist()], self.accepted[index]
 
 
 def _read_groups(recipe: SelfCorrectionRecipe, generator: ShowoGenerator) -> _Groups:
-    rows = [{**row, "name": f"the group {row['id']} of {recipe.groups}"} for row in read_corrections(recipe.groups)]
+    rows = list(read_corrections(recipe.groups))
     if not rows:
         raise UsageError(f"{recipe.groups} has no groups; curate some first.")
-    for row in rows:
+    names = [f"the group {row.id} of {recipe.groups}" for row in rows]
+    for name, row in zip(names, rows, strict=True):
         try:
-            generator.check_prompt(" ".join(filter(None, (check_prompt(row["prompt"]), row["reasons"]))))
+            generator.check_prompt(" ".join(filter(None, (check_prompt(row.prompt), row.reasons))))
         except UsageError as error:
-            raise UsageError(f"{row['name']}: {error}") from None
+            raise UsageError(f"{name}: {error}") from None
     sizes = (generator.canvas.positions, generator.canvas.codes)
-    rejected, accepted = (codes_of(rows, f"{side}_codes", *sizes) for side in ("rejected", "accepted"))
+    one, other = [row.rejected_codes for row in rows], [row.accepted_codes for row in rows]
+    rejected = codes_of(list(zip(names, one, strict=True)), "rejected_codes", *sizes)
+    accepted = codes_of(list(zip(names, other, strict=True)), "accepted_codes", *sizes)
     return _Groups(rows, rejected, accepted)
 
 
-def _trunk(recipe: SelfCorrectionRecipe, trained: SharedBits) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what maps ids (B, L) and additive attention to states (B, L, D), in the precision of the training."""
-    kind = torch.bfloat16 if recipe.optimization.bf16 else torch.float32
-
-    def trunk(ids: Tensor, attention: Tensor) -> Tensor:
-        states: Tensor = trained.model.showo.model(
-            inputs_embeds=trained.embed(ids).to(kind), attention_mask=attention.to(kind), use_cache=False
-        ).last_hidden_state
-        return states
-
-    return torch.compile(trunk, dynamic=True) if recipe.compile else trunk
-
-
-def _text(group: Row, recipe: SelfCorrectionRecipe, rng: random.Random) -> str:
-    reasons = "" if rng.random() < recipe.reasons_dropout else group["reasons"]
-    return " ".join(filter(None, (group["prompt"], reasons)))
+def _text(group: CorrectionRow, recipe: SelfCorrectionRecipe, rng: random.Random) -> str:
+    reasons = "" if rng.random() < recipe.reasons_dropout else group.reasons
+    return " ".join(filter(None, (group.prompt, reasons)))

@@ -5,7 +5,7 @@ from imagecot.worlds.drawn.captions import held_out_prompts
 from imagecot.worlds.drawn.clean import captioned_scenes
 
 captions, images = captioned_scenes(120)
-prompts = [metadata["prompt"] for metadata in held_out_prompts(4)]
+prompts = [metadata.prompt for metadata in held_out_prompts(4)]
 print(measure("tiny", captions, images, prompts), measure("tiny-dpo", captions, images, prompts))
 """
 

@@ -24,6 +24,7 @@ from imagecot.recipe_fields import (
     Whole,
 )
 from imagecot.training.lora import Lora
+from imagecot.training.tracking import ReportTo
 
 
 class Source(BaseModel):
@@ -50,7 +51,9 @@ class FineTuneRecipe(BaseModel):
 
     model_config = RECIPE
 
+    kind: Literal["reward-model"] = "reward-model"
     output: Place
+    report_to: ReportTo = []
     base: Name
     data: Annotated[list[Source], Field(min_length=1)]
     clarity_label: ClarityLabel = "static"

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
-from imagecot.curation.dataset import Row, answer, read_rows
+from imagecot.curation.dataset import read_rows
 from imagecot.curation.label import CLEAR_AFTER, scaled
+from imagecot.curation.schema import RankingRow
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.images import from_png
 from imagecot.reward_models.recipe import ClarityLabel, FineTuneRecipe
@@ -20,37 +21,37 @@ QUESTIONS: dict[str, Question] = {q.name: q for q in (ORM, PRM, CLARITY, POTENTI
 IGNORED = -100
 
 
-def label_of(row: Row, clarity_label: ClarityLabel) -> bool:
+def label_of(row: RankingRow, clarity_label: ClarityLabel) -> bool:
     """Whether a row's answer is yes."""
-    if row["question"] == "clarity" and isinstance(clarity_label, int):
-        return bool(row["step"] >= clarity_label)
-    column = "agreement" if row["question"] == "clarity" and clarity_label == "agreement" else "label"
-    if row[column] not in ("yes", "no"):
-        raise ImagecotError(f"row {row['id']} has the {column} {row[column]!r}, neither yes nor no; curate again.")
-    return bool(row[column] == "yes")
+    if row.question == "clarity" and isinstance(clarity_label, int):
+        return row.step >= clarity_label
+    if row.question != "clarity" or clarity_label != "agreement":
+        return row.label == "yes"
+    if row.agreement not in ("yes", "no"):
+        raise ImagecotError(f"row {row.id} has the agreement {row.agreement!r}, neither yes nor no; curate again.")
+    return row.agreement == "yes"
 
 
-def follows_clarity(row: Row, recipe: FineTuneRecipe) -> bool:
+def follows_clarity(row: RankingRow, recipe: FineTuneRecipe) -> bool:
     """Whether a row's question would be asked: of potential, by a clarity that is bound to a step, only from there."""
-    if row["question"] != "potential" or recipe.clarity_label == "agreement":
+    label = recipe.clarity_label
+    if row.question != "potential" or label == "agreement":
         return True
-    static = recipe.clarity_label == "static"
-    clear_from = scaled(CLEAR_AFTER, row["steps"]) + 1 if static else recipe.clarity_label
-    return bool(row["step"] >= clear_from)
+    return row.step >= (label if isinstance(label, int) else scaled(CLEAR_AFTER, row.steps) + 1)
 
 
-def mix(recipe: FineTuneRecipe) -> tuple[list[Row], list[Row], list[float]]:
+def mix(recipe: FineTuneRecipe) -> tuple[list[RankingRow], list[RankingRow], list[float]]:
     """Rows for training, rows held out, and the weight of each of the former."""
-    train: list[Row] = []
-    held: list[Row] = []
+    train: list[RankingRow] = []
+    held: list[RankingRow] = []
     weights: list[float] = []
     for source in recipe.data:
         wanted: list[str] = [*(source.questions or QUESTIONS)]
-        rows = [row for row in read_rows(source.folder) if row["question"] in wanted and follows_clarity(row, recipe)]
+        rows = [row for row in read_rows(source.folder) if row.question in wanted and follows_clarity(row, recipe)]
         if not rows:
             raise UsageError(f"{source.folder} has no rows of the question {' or '.join(wanted)}.")
         for row in rows:
-            if is_held_out(row["prompt"], recipe.held_out):
+            if is_held_out(row.prompt, recipe.held_out):
                 held.append(row)
             else:
                 train.append(row)
@@ -60,11 +61,11 @@ def mix(recipe: FineTuneRecipe) -> tuple[list[Row], list[Row], list[float]]:
     return train, held, weights
 
 
-def images_of(rows: Sequence[Row], size: int) -> Tensor:
+def images_of(rows: Sequence[RankingRow], size: int) -> Tensor:
     """The images of rows (B, 3, S, S) in [0, 1], resized as the verifier does where sizes differ."""
     from imagecot.verifiers.vision import prepare
 
-    found = [from_png(row["image"]["bytes"])[None] for row in rows]
+    found = [from_png(row.image)[None] for row in rows]
     if len({image.shape for image in found}) > 1:
         found = [(prepare(image, size) + 1) / 2 for image in found]
     return torch.cat(found)
@@ -80,12 +81,12 @@ def moved(images: Tensor, most: int, draw: torch.Generator) -> Tensor:
     return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(wide, corners, strict=True)])
 
 
-def answer_ids(verifier: LlavaOnevisionVerifier, row: Row, clarity_label: ClarityLabel) -> list[int]:
+def answer_ids(verifier: LlavaOnevisionVerifier, row: RankingRow, clarity_label: ClarityLabel) -> list[int]:
     """The tokens that a verifier shall say to a row: yes or no; of a reflection all of it, to its end."""
     word = verifier.words[0 if label_of(row, clarity_label) else 1]
-    if row["question"] != REFLECTION.name:
+    if row.question != REFLECTION.name:
         return [word]
-    rest = answer(row).removeprefix(row["label"]) + CHAT_END
+    rest = row.answer.removeprefix(row.label) + CHAT_END
     return [word, *verifier.tokenizer(rest, add_special_tokens=False).input_ids]
 
 
@@ -96,12 +97,12 @@ def targets(answers: Sequence[list[int]]) -> Tensor:
 
 
 def read_batch(
-    verifier: LlavaOnevisionVerifier, rows: Sequence[Row], clarity_label: ClarityLabel
+    verifier: LlavaOnevisionVerifier, rows: Sequence[RankingRow], clarity_label: ClarityLabel
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Images (B, 3, S, S) of rows, ids (B, L) of their questions and answers with the mask, and the targets (B, T)."""
     images = images_of(rows, verifier.model.config.vision_config.image_size)
     said = [answer_ids(verifier, row, clarity_label) for row in rows]
-    asked = [verifier.text(QUESTIONS[row["question"]], row["prompt"]) for row in rows]
+    asked = [verifier.text(QUESTIONS[row.question], row.prompt) for row in rows]
     # Each token is said behind the ones before it; nothing is said behind the last.
     ids, mask = verifier.layout([text + ids[:-1] for text, ids in zip(asked, said, strict=True)])
     return images, ids, mask, targets(said).to(ids.device)

@@ -2,13 +2,16 @@
 
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 from torch import nn
 
 from imagecot.errors import UsageError
 from imagecot.recipe_fields import RECIPE, Batch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 class Lora(BaseModel):
@@ -20,7 +23,7 @@ class Lora(BaseModel):
     alpha: Batch = 32
 
 
-def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> Any:
+def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> "PeftModel":
     """Add low-rank updates to the linear layers that `targets` matches, in place, and freeze the rest; peft's model.
 
     UsageError where it matches none.
@@ -31,7 +34,7 @@ def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft asks it
-            adapter: Any = get_peft_model(model, config)
+            adapter = get_peft_model(model, config)
     except ValueError as error:  # no layer of that name, or none of a kind that peft knows
         raise UsageError(
             f"{base} has no linear layers that an adapter could update ({targets}); leave out lora."
@@ -40,6 +43,6 @@ def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> Any:
     return adapter
 
 
-def save_adapter(adapter: Any, folder: Path) -> None:
+def save_adapter(adapter: "PeftModel", folder: Path) -> None:
     """Write peft's files; embeddings, which are never trained here, are not looked for in the base or on the hub."""
-    adapter.save_pretrained(folder, save_embedding_layers=False)
+    adapter.save_pretrained(str(folder), save_embedding_layers=False)

@@ -6,20 +6,20 @@ evaluated, and the content of all that is trained from: a folder that was filled
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Protocol
 
 from imagecot.checkpoint import is_checkpoint
+from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import check_writable, make_folder, make_own_folder, write_text
 from imagecot.identity import Identity, read_identity, refuse_other
 from imagecot.models import weight_files
 from imagecot.reading import parse_object, read_lines
 from imagecot.registry import digests
+from imagecot.training.tracking import check_trackers
 
 FILE = "training.json"
 TRAINING = "training"  # the folder of states, curves and caches
@@ -27,6 +27,7 @@ _WHAT = "training"
 # What can be changed from one command to the next, since the weights come out the same.
 _ASIDE = {
     "output",
+    "report_to",
     "save_every",
     "evaluate_every",
     "pictures",
@@ -36,19 +37,42 @@ _ASIDE = {
     "test_seed",
 }
 _FINISHED = {"finished": True}
+_OLD_STATE = "state.pt"  # of earlier versions, for trainings from scratch
+
+
+class Recipe(Protocol):
+    """What every recipe of a training has."""
+
+    output: Path
+
+    @property
+    def kind(self) -> str:
+        """What is trained by it."""
+        ...
+
+    @property
+    def report_to(self) -> Sequence[str]:
+        """Where the curves go, too."""
+        ...
+
+    def model_dump(self, *, mode: str, exclude: set[str]) -> dict[str, JSON]:
+        """All of its fields as JSON."""
+        ...
 
 
 @dataclass(frozen=True)
 class Output:
     """The folder of a training.
 
-    settings  what of the recipe decides the result, and the content of its files
-    models    role and name of the models it is trained from, by the recipe's keys
+    settings   what of the recipe decides the result, and the content of its files
+    models     role and name of the models it is trained from, by the recipe's keys
+    report_to  where its curves go, too
     """
 
     folder: Path
     settings: Identity
     models: Mapping[str, tuple[str, str]]
+    report_to: tuple[str, ...] = ()
 
     @property
     def training(self) -> Path:
@@ -56,10 +80,15 @@ class Output:
         return self.folder / TRAINING
 
     @property
+    def logs(self) -> Path:
+        """Where trackers write."""
+        return self.training / "logs"
+
+    @property
     def identity(self) -> Identity:
         """The settings, and what the weights of the models are now."""
         found = {key: digests(role, name) for key, (role, name) in self.models.items()}
-        return self.settings | {f"weights of {key}": weights for key, weights in found.items() if weights}
+        return {**self.settings, **{f"weights of {key}": weights for key, weights in found.items() if weights}}
 
     @property
     def finished(self) -> bool:
@@ -70,6 +99,11 @@ class Output:
         """Make both folders and return that of states, curves and caches; ImagecotError for a link in its place."""
         make_folder(self.folder)
         return make_own_folder(self.training)
+
+    def stage(self, name: str = "") -> Path:
+        """Like `prepare`, of a stage with a folder of its own inside."""
+        folder = self.prepare()
+        return make_own_folder(folder / name) if name else folder
 
     def claim(self, main: bool = True) -> None:
         """Make the folder this training's, before its first state is written; by the main process alone."""
@@ -84,28 +118,38 @@ class Output:
 
 
 def open_output(
-    folder: Path,
-    kind: str,
-    recipe: BaseModel,
-    *,
-    models: Mapping[str, tuple[str, str]] | None = None,
-    files: Mapping[str, Any] | None = None,
+    recipe: Recipe, *, models: Mapping[str, tuple[str, str]] | None = None, files: Mapping[str, JSON] | None = None
 ) -> Output:
-    """Return the output of a training; UsageError where the folder holds another one or cannot hold any.
+    """Return the output of a training, before anything is loaded.
+
+    UsageError where the folder holds another one or cannot hold any, or where the curves cannot go where they shall.
 
     models  role (of `registry.digests`) and name of what is loaded, by the recipe's keys
     files   what stands in the identity instead of a path, by the recipe's keys: a digest of its content; None where
             the path is a cache
     """
-    settings = {"kind": kind} | dict(_flat(recipe.model_dump(mode="json", exclude={"output"})))
+    check_trackers(recipe.report_to)
+    folder = recipe.output
+    settings = dict(_flat(recipe.model_dump(mode="json", exclude={"output"})))
     for key, content in (files or {}).items():
         settings.pop(key, None)
         if content is not None:
             settings[f"content of {key}"] = content
-    output = Output(folder, settings, models or {})
+    output = Output(folder, settings, models or {}, tuple(recipe.report_to))
     refuse_taken(folder, output.identity)
+    if not output.finished:
+        _refuse_older(output.training)
     check_writable(folder)
     return output
+
+
+def _refuse_older(training: Path) -> None:
+    """Raise UsageError where a training was begun by a version that kept its state in another form."""
+    for file in training.rglob(_OLD_STATE):
+        raise UsageError(
+            f"{file} is the state of a training that an earlier version began, which this one cannot go on with; "
+            f"delete {training.parent} to train from the start."
+        )
 
 
 def is_finished(folder: Path) -> bool:
@@ -165,7 +209,7 @@ def shards_of(folder: Path) -> str:
     return digest_of(files)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(values: Mapping[str, JSON], prefix: str = "") -> Iterator[tuple[str, JSON]]:
     for key, value in values.items():
         if key in _ASIDE:
             continue

@@ -1,42 +1,60 @@
 """What a training computes once and keeps: tensors in parts, under a name that says what they were computed from."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from imagecot import interruption
 from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, make_own_folder
 from imagecot.training.state import read_state, refusing_damage, write_state
+from imagecot.watch import SILENT, Watch
 
 _A_PART = 256  # what a killed run computes again at most
 _AGAIN = "delete it to compute it again"
 
 
-def in_parts(folder: Path, count: int, compute: Callable[[int, int], Tensor], what: str, size: int = _A_PART) -> Tensor:
+def in_parts(
+    folder: Path,
+    count: int,
+    compute: Callable[[int, int], Tensor],
+    what: str,
+    *,
+    size: int = _A_PART,
+    watch: Watch = SILENT,
+) -> Tensor:
     """Compute a tensor of `count` rows by `compute(first, last)`, `size` rows at a time, each kept in `folder`.
+
+    what  is done, for `watch`
 
     ImagecotError for a part that is damaged.
     """
     make_folder(folder.parent)
     make_own_folder(folder)
     parts: list[Tensor] = []
-    for first in track(range(0, count, size), description=what, transient=True):
-        interruption.check()
-        file, last = folder / f"{first:07d}.pt", min(first + size, count)
-        if not file.exists():
-            write_state(file, compute(first, last).cpu())
-        part = read_state(file, _AGAIN)
-        with refusing_damage(file, _AGAIN):
-            row = (parts or [part])[0].shape[1:]
-            if not isinstance(part, Tensor) or part.shape != (last - first, *row):
-                raise ValueError(f"it is no tensor of {last - first} rows")
-        parts.append(part)
+    with watch.progress(what) as progress:
+        for first in range(0, count, size):
+            interruption.check()
+            file, last = folder / f"{first:07d}.pt", min(first + size, count)
+            if not file.exists():
+                write_state(file, compute(first, last).cpu())
+            part = read_state(file, _AGAIN)
+            with refusing_damage(file, _AGAIN):
+                parts.append(_rows(part, last - first, parts))
+            progress(last, count)
     return torch.cat(parts)
+
+
+def _rows(part: object, count: int, before: Sequence[Tensor]) -> Tensor:
+    """A part that has so many rows, each of the shape of those before; ValueError for anything else."""
+    if not isinstance(part, Tensor) or part.ndim == 0 or len(part) != count:
+        raise ValueError(f"it is no tensor of {count} rows")
+    if before and part.shape[1:] != before[0].shape[1:]:
+        raise ValueError(f"it is no tensor of {count} rows")
+    return part
 
 
 def check_codes(codes: Tensor, positions: int, codebook: int, kept: Path) -> None:

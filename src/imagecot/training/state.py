@@ -1,19 +1,22 @@
 """What a training keeps on disk to go on from: whole or not at all, and read back by one sentence where it is damaged.
 
-Torch files are read with `weights_only`: nothing in them is run. accelerate passes over a random state that it cannot
-read, with which a resumed training is no longer the one that was interrupted, so states are looked at before it is.
+A state is accelerate's: weights, optimizers, random states, and what was registered for checkpointing. Torch files are
+read with `weights_only`: nothing in them is run. accelerate reads what was registered without that, and passes over a
+random state that it cannot read, with which a resumed training is no longer the one that was interrupted, so all files
+are looked at before it loads them.
 """
 
+import logging
 import os
 import pickle
 import random
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +27,9 @@ from imagecot.errors import ImagecotError, first_line
 from imagecot.files import clear_write_errors, make_own_folder, write_atomically
 from imagecot.memory import is_out_of_memory
 from imagecot.reading import check_regular
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 FROM_START = "delete it to train from the start"
 _NAME = re.compile(r"state-(\d{7,12})")
@@ -36,7 +42,7 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def write_state(file: Path, state: Any) -> None:
+def write_state(file: Path, state: object) -> None:
     """Write tensors, and what holds them, as a torch file; ImagecotError where that fails."""
 
     def write(partial: Path) -> None:
@@ -46,13 +52,13 @@ def write_state(file: Path, state: Any) -> None:
     write_atomically(file, write)
 
 
-def read_state(file: Path, advice: str = FROM_START) -> Any:
+def read_state(file: Path, advice: str = FROM_START) -> object:
     """Return what `write_state` wrote, on the CPU; ImagecotError where the file is damaged or holds more than data."""
     from accelerate.utils.other import TORCH_SAFE_GLOBALS
 
     check_regular(file, advice=advice)
     with refusing_damage(file, advice), torch.serialization.safe_globals(TORCH_SAFE_GLOBALS):
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state: object = torch.load(file, map_location="cpu", weights_only=True)
         _refuse_not_finite(state)
     return state
 
@@ -72,7 +78,7 @@ def refusing_damage(file: Path, advice: str = FROM_START) -> Iterator[None]:
         raise ImagecotError(f"{file} is damaged ({first_line(error)}); {advice}.") from error
 
 
-def _refuse_not_finite(value: Any) -> None:
+def _refuse_not_finite(value: object) -> None:
     """Raise ValueError for a tensor anywhere in `value` that holds NaN or infinity."""
     if isinstance(value, Tensor):
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -85,10 +91,11 @@ def _refuse_not_finite(value: Any) -> None:
             _refuse_not_finite(part)
 
 
-def save_state(accelerator: Any, folder: Path, step: int) -> None:
+def save_state(accelerator: "Accelerator", folder: Path, step: int) -> None:
     """Keep optimizer, weights and random states; an older state goes only when the new one is whole."""
     from accelerate.utils import broadcast_object_list
 
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns that tied weights are saved once
     new = folder / f"state-{step:07d}"
     [name] = broadcast_object_list([f".{new.name}.{secrets.token_hex(8)}.partial"])
     partial = folder / name
@@ -113,7 +120,7 @@ def save_state(accelerator: Any, folder: Path, step: int) -> None:
     interruption.check()
 
 
-def resume(accelerator: Any, folder: Path) -> int:
+def resume(accelerator: "Accelerator", folder: Path) -> int:
     """Load the last whole state; returns the steps it has done. ImagecotError where that is damaged or another's."""
     if accelerator.is_main_process:
         for partial in folder.glob(".state-*.partial"):  # of a process that was killed while it wrote
@@ -126,7 +133,7 @@ def resume(accelerator: Any, folder: Path) -> int:
     randomness = state / f"random_states_{accelerator.process_index}.pkl"
     _check_random_states(randomness, state)
     advice = f"delete {state} to train from the start"
-    for file in sorted(state.glob("*.bin")):
+    for file in [*sorted(state.glob("*.bin")), *_registered(accelerator, state)]:
         read_state(file, advice)
     with refusing_damage(state, advice):
         accelerator.load_state(str(state))
@@ -134,11 +141,21 @@ def resume(accelerator: Any, folder: Path) -> int:
     return step
 
 
+def _registered(accelerator: "Accelerator", state: Path) -> list[Path]:
+    """The files of what was registered for checkpointing; ImagecotError for a state of a version that kept less."""
+    files = [state / f"custom_checkpoint_{k}.pkl" for k in range(len(accelerator._custom_objects))]
+    if not any(file.exists() for file in files):
+        raise ImagecotError(f"{state} is of an earlier version; delete it to train from the start.")
+    return files
+
+
 def _check_random_states(file: Path, state: Path) -> None:
     """Raise ImagecotError where a file of random states would be passed over by accelerate."""
     advice = f"delete {state} to train from the start"
     states = read_state(file, advice)
     with refusing_damage(file, advice):
+        if not isinstance(states, Mapping):
+            raise ValueError("it holds no random states")
         random.Random().setstate(states["random_state"])
         np.random.RandomState().set_state(states["numpy_random_seed"])
         torch.Generator().set_state(states["torch_manual_seed"])
@@ -146,7 +163,7 @@ def _check_random_states(file: Path, state: Path) -> None:
             states["torch_cuda_manual_seed"][0]
 
 
-def _check_loaded(accelerator: Any) -> None:
+def _check_loaded(accelerator: "Accelerator") -> None:
     """Raise ValueError where what was loaded is no state of this model, which accelerate does not look at."""
     for model in accelerator._models:
         for name, parameter in model.named_parameters():

@@ -6,21 +6,28 @@ every other picture is one of these.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot import registry
+from imagecot import launch, registry
+from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 from imagecot.generators.showo import MagvitV2
 from imagecot.geneval.prompts import COLORS
 from imagecot.recipe_fields import RECIPE, Count, Name, Place, Positive, Real, Seed
-from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
+from imagecot.training.loop import Part
+from imagecot.training.optimization import Optimization, batch_indices, step_generator
 from imagecot.training.output import Output, digest_of, open_output
+from imagecot.training.scratch import Losses, train_from_scratch
+from imagecot.training.state import seed_all
+from imagecot.training.tracking import ReportTo
+from imagecot.watch import SILENT, Watch
 from imagecot.weights import find_weights
 from imagecot.worlds.drawn.annotated import AnnotatedPicture, Seen, read_annotations
 from imagecot.worlds.drawn.dataset import Example, Pool
@@ -47,7 +54,9 @@ class DetectorRecipe(BaseModel):
 
     model_config = RECIPE
 
+    kind: Literal["detector"] = "detector"
     output: Place
+    report_to: ReportTo = []
     data: Place = Path("runs/data")
     examples: Count = 40_000
     data_seed: Seed = 3
@@ -257,63 +266,104 @@ def accuracy(model: PictogramDetector, pool: Pool, batch: int = 100) -> float:
     return right / len(pool)
 
 
-def train_detector(recipe: DetectorRecipe) -> PictogramDetector:
+@dataclass(frozen=True)
+class _Scenes:
+    """What a training shows: scenes, and every other picture as a tokenizer decodes it.
+
+    tokenizer  of the pictures that are decoded, if any are
+    codes      of the pool's pictures, where there are no annotated ones
+    """
+
+    recipe: DetectorRecipe
+    pool: Pool
+    annotated: Sequence[AnnotatedPicture]
+    tokenizer: MagvitV2 | None
+    codes: Tensor
+
+    def at(self, part: Part) -> tuple[Tensor, list[list[Seen]]]:
+        """Pictures (B, 3, 64, 64) of a part, roughened, and what stands on them."""
+        opt = self.recipe.optimization
+        indices = batch_indices(len(self.pool), opt, part.number)
+        draw = step_generator(opt.seed, part.number, 1)
+        examples = [self.pool[i] for i in indices]
+        taken, lost = choose_patches(examples, draw)
+        images = scramble(to_tensor(self.pool.images(indices)), taken, draw)
+        objects = [whole_enough(*scene) for scene in zip(examples, lost, strict=True)]
+        if self.tokenizer is not None and self.annotated:
+            picked = torch.randint(len(self.annotated), (len(images[::2]),), generator=draw).tolist()
+            images[::2], objects[::2] = look_at(self.tokenizer, [self.annotated[k] for k in picked], draw)
+        elif self.tokenizer is not None:
+            # Every other picture as the image tokenizer shows it, for that is how generated ones look.
+            with torch.no_grad():
+                codes = scramble_codes(self.codes[indices[::2]].long(), taken[::2], draw)
+                images[::2] = self.tokenizer.decode_codes(codes).to(images.dtype)
+        return roughen(images, draw), objects
+
+
+class _Detection(nn.Module):
+    """The loss of a detector on scenes."""
+
+    def __init__(self, model: PictogramDetector, scenes: _Scenes) -> None:
+        super().__init__()
+        self.model, self.scenes = model, scenes
+
+    def forward(self, part: Part) -> Losses:
+        """The losses of a part."""
+        images, objects = self.scenes.at(part)
+        return detector_loss(self.model, images, objects, self.scenes.recipe.centre_weight)
+
+
+def train_detector(recipe: DetectorRecipe, *, watch: Watch = SILENT) -> PictogramDetector:
     """Train from scratch and write the averaged weights to `recipe.output`; an interrupted run is resumed."""
-    opt = recipe.optimization
     annotated = read_annotations(recipe.annotated) if recipe.annotated else []
     output = _output(recipe)
     if output.finished:
         return PictogramDetector.from_pretrained(recipe.output)
+    processes = launch.processes(on_cpu=True)
+    with processes.main_process_first():
+        scenes = _scenes(recipe, annotated, output, watch)
+        held_out = Pool(recipe.data, recipe.test_examples, recipe.test_seed)
+    seed_all(recipe.optimization.seed)
+    model = PictogramDetector(recipe.width, recipe.trunk)
+    if recipe.start_from:
+        model = PictogramDetector.from_pretrained(recipe.start_from)
+    train_from_scratch(
+        _Detection(model, scenes),
+        model,
+        recipe.optimization,
+        output,
+        title=recipe.kind,
+        score=lambda: {"scenes": accuracy(model, held_out)},
+        watch=watch,
+    )
+    sharpen(model, recipe.scale, recipe.shift)
+    if processes.is_main_process:
+        model.save_pretrained(recipe.output)
+        output.finish()
+    processes.wait_for_everyone()
+    return model
+
+
+def _scenes(recipe: DetectorRecipe, annotated: Sequence[AnnotatedPicture], output: Output, watch: Watch) -> _Scenes:
+    """What a recipe trains on; UsageError for annotated pictures of another tokenizer."""
     pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
-    held_out = Pool(recipe.data, recipe.test_examples, recipe.test_seed)
     tokenizer, codes = None, torch.empty(0)
     if recipe.tokenizer:
         tokenizer = MagvitV2.from_pretrained(registry.folder_of("generator", recipe.tokenizer), dtype=torch.float32)
         _check_annotated(annotated, tokenizer, recipe)
         if not annotated:
-            codes = encode_pool(tokenizer, pool, output.prepare())
-    torch.manual_seed(opt.seed)
-
-    def loss(model: nn.Module, step: int) -> Losses:
-        indices = batch_indices(len(pool), opt, step)
-        draw = step_generator(opt.seed, step, 1)
-        examples = [pool[i] for i in indices]
-        taken, lost = choose_patches(examples, draw)
-        images = scramble(to_tensor(pool.images(indices)), taken, draw)
-        objects = [whole_enough(*scene) for scene in zip(examples, lost, strict=True)]
-        if tokenizer is not None and annotated:
-            picked = torch.randint(len(annotated), (len(images[::2]),), generator=draw).tolist()
-            images[::2], objects[::2] = look_at(tokenizer, [annotated[k] for k in picked], draw)
-        elif tokenizer is not None:
-            # Every other picture as the image tokenizer shows it, for that is how generated ones look.
-            with torch.no_grad():
-                decoded = tokenizer.decode_codes(scramble_codes(codes[indices[::2]].long(), taken[::2], draw))
-            images[::2] = decoded.to(images.dtype)
-        return detector_loss(model, roughen(images, draw), objects, recipe.centre_weight)
-
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, PictogramDetector)
-        return {"scenes": accuracy(model, held_out)}
-
-    start = PictogramDetector(recipe.width, recipe.trunk)
-    if recipe.start_from:
-        start = PictogramDetector.from_pretrained(recipe.start_from)
-    model = fit(start, loss, opt, output.prepare(), evaluate=evaluate, title="detector", claim=output.claim)
-    assert isinstance(model, PictogramDetector)
-    sharpen(model, recipe.scale, recipe.shift)
-    model.save_pretrained(recipe.output)
-    output.finish()
-    return model
+            codes = encode_pool(tokenizer, pool, output.prepare(), watch=watch)
+    return _Scenes(recipe, pool, annotated, tokenizer, codes)
 
 
 def _output(recipe: DetectorRecipe) -> Output:
-    files: dict[str, str | None] = {"data": None}
+    files: dict[str, JSON] = {"data": None}
     if recipe.start_from:
         files["start_from"] = digest_of(find_weights(recipe.start_from))
     if recipe.annotated:
         files["annotated"] = digest_of([recipe.annotated])
     models = {"tokenizer": ("image_tokenizer", recipe.tokenizer)} if recipe.tokenizer else {}
-    return open_output(recipe.output, "detector", recipe, models=models, files=files)
+    return open_output(recipe, models=models, files=files)
 
 
 def _check_annotated(pictures: Sequence[AnnotatedPicture], tokenizer: MagvitV2, recipe: DetectorRecipe) -> None:

@@ -6,16 +6,20 @@ The codes of the whole pool are computed once. While training, the rows of the c
 
 import json
 import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import torch
 from pydantic import AfterValidator, BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot import launch
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds
+from imagecot.contracts.values import JSON
 from imagecot.files import write_folder, write_text
 from imagecot.generators.masked.masks import random_mask
 from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, ShowoGenerator
@@ -23,10 +27,15 @@ from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.shared_bits import SharedBits
 from imagecot.geneval.prompts import TASKS
 from imagecot.precision import has_bfloat16
-from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Name, Place, Seed, Share, Weight, sizes_of
-from imagecot.training.loop import Losses, Optimization, batch_indices, fit, step_generator
+from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Name, Place, Seed, Share, Sizes, Weight, sizes_of
+from imagecot.training.loop import Part
+from imagecot.training.optimization import Optimization, batch_indices, step_generator
 from imagecot.training.output import Output, digest_of, open_output
 from imagecot.training.parts import check_codes, digest, fingerprint, in_parts
+from imagecot.training.scratch import Losses, train_from_scratch
+from imagecot.training.state import seed_all
+from imagecot.training.tracking import ReportTo
+from imagecot.watch import SILENT, Watch
 from imagecot.weights import find_weights, load_into, load_state_dict, save_checkpoint
 from imagecot.worlds.drawn.captions import caption, held_out_prompts, with_colors
 from imagecot.worlds.drawn.dataset import Example, Pool
@@ -35,10 +44,10 @@ from imagecot.worlds.drawn.text import END_OF_TEXT, build_tokenizer, known_words
 from imagecot.worlds.drawn.training.tokenizer import to_tensor
 
 # What the training sets itself in the configuration of a model; for a check of the rest, numbers as good as any.
-_GIVEN = {"codebook_size": 64, "num_vq_tokens": 64, "llm_vocab_size": 300, "vq_model": "", "llm_model_path": ""}
+_GIVEN: Sizes = {"codebook_size": 64, "num_vq_tokens": 64, "llm_vocab_size": 300, "vq_model": "", "llm_model_path": ""}
 
 
-def _config(sizes: dict[str, Any]) -> ShowoConfig:
+def _config(sizes: Sizes) -> ShowoConfig:
     given = [name for name in sizes if name in _GIVEN]
     if given:
         raise ValueError(f"the training sets {given[0]} itself")
@@ -50,13 +59,15 @@ class GeneratorRecipe(BaseModel):
 
     model_config = RECIPE
 
+    kind: Literal["generator"] = "generator"
     output: Place
+    report_to: ReportTo = []
     start_from: Place | None = None
     tokenizer: Place
     data: Place = Path("runs/data")
     examples: Count = 60_000
     data_seed: Seed = 1
-    model: Annotated[dict[str, Any], AfterValidator(sizes_of(ShowoConfig, _config))]
+    model: Annotated[Sizes, AfterValidator(sizes_of(ShowoConfig, _config))]
     text_length: Few = 18
     steps: Few = 18
     guidance_scale: Weight = 1.75
@@ -68,7 +79,7 @@ class GeneratorRecipe(BaseModel):
 
 
 @torch.no_grad()
-def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, batch: int = 200) -> Tensor:
+def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, batch: int = 200, *, watch: Watch = SILENT) -> Tensor:
     """The codes (len(pool), N) int16 of all pictures; what was computed is kept in `cache`, by tokenizer and pool."""
 
     def compute(first: int, last: int) -> Tensor:
@@ -77,7 +88,7 @@ def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, batch: int = 200) 
             return tokenizer.codes(images).to(torch.int16)
 
     folder = cache / f"codes-{digest(fingerprint(tokenizer), pool.folder.name, str(len(pool)))}"
-    codes = in_parts(folder, len(pool), compute, "encoding pictures", batch)
+    codes = in_parts(folder, len(pool), compute, "encoding pictures", size=batch, watch=watch)
     check_codes(codes, tokenizer.config.num_codes, tokenizer.config.codebook_size, folder)
     return codes
 
@@ -95,38 +106,120 @@ def task_scores(
 ) -> dict[str, float]:
     """GenEval score per task and overall of one picture for each of the first `per_task` held-out prompts a task."""
     prompts = held_out_prompts(per_task)
-    paths = finish(generator, generator.start([m["prompt"] for m in prompts], path_seeds(seed, len(prompts))))
+    paths = finish(generator, generator.start([m.prompt for m in prompts], path_seeds(seed, len(prompts))))
     verdicts = detector.judge(generator.preview(paths), prompts)
     scores = {
-        task: sum(v.correct for v, m in zip(verdicts, prompts, strict=True) if m["tag"] == task)
-        / max(1, sum(m["tag"] == task for m in prompts))
+        task: sum(v.correct for v, m in zip(verdicts, prompts, strict=True) if m.tag == task)
+        / max(1, sum(m.tag == task for m in prompts))
         for task in TASKS
     }
     return {**scores, "overall": sum(scores.values()) / len(scores)}
 
 
-def train_generator(recipe: GeneratorRecipe) -> Showo:
+class _Denoising(nn.Module):
+    """The loss of masked codes given a caption, all pictures weighing the same.
+
+    A mean over all masked codes would leave the second half of the decoding, where objects are finished, a fourteenth
+    of the gradient, and they stay half-formed.
+    """
+
+    def __init__(self, trained: SharedBits, scenes: "_Scenes", recipe: GeneratorRecipe) -> None:
+        super().__init__()
+        self.trained, self.scenes = trained, scenes
+        self.kind = torch.bfloat16 if recipe.optimization.bf16 else torch.float32
+        self.trunk = torch.compile(self._trunk) if recipe.compile else self._trunk
+
+    def forward(self, part: Part) -> Losses:
+        """The losses of a part."""
+        texts, codes, mask = self.scenes.at(part)
+        prompting = self.scenes.prompting
+        image = prompting.image_block(prompting.image_ids(codes.masked_fill(mask, -1)))
+        ids = torch.cat([texts, image], 1)
+        allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
+        attention = torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)
+        hidden = self.trunk(ids, attention)[:, texts.shape[1] + 1 : -1][mask]
+        each = F.cross_entropy(self.trained.code_logits(hidden).float(), codes[mask], reduction="none")
+        share = (1 / mask.sum(1, keepdim=True)).expand_as(mask)[mask] / len(mask)
+        return {"loss": (each * share).sum()}
+
+    def _trunk(self, ids: Tensor, attention: Tensor) -> Tensor:
+        # A residual stream in bf16 saves autocast's casts before every layer: a sixth of the time of a step.
+        embedded = self.trained.embed(ids).to(self.kind)
+        states: Tensor = self.trained.model.showo.model(
+            inputs_embeds=embedded, attention_mask=attention.to(self.kind), use_cache=False
+        ).last_hidden_state
+        return states
+
+
+@dataclass(frozen=True)
+class _Scenes:
+    """What a training shows: captions, and codes (P, N) of the pictures of a pool."""
+
+    recipe: GeneratorRecipe
+    pool: Pool
+    codes: Tensor
+    prompting: Prompting
+
+    def at(self, part: Part) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids of captions (B, L), codes (B, N) of pictures, and which of them are masked, of a part."""
+        opt, width, pad = self.recipe.optimization, self.recipe.text_length, self.prompting.pad_id
+        indices = batch_indices(len(self.pool), opt, part.number)
+        draw, rng = step_generator(opt.seed, part.number, 1), random.Random(f"{opt.seed}:{part.number}")
+        drop = self.recipe.caption_dropout
+        captions = ["" if rng.random() < drop else scene_caption(self.pool[i], rng) for i in indices]
+        codes = self.codes[indices].long()
+        rows = [self.prompting.text_prefix(caption) for caption in captions]
+        texts = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+        return texts, codes, random_mask(codes.shape, draw)
+
+
+def train_generator(recipe: GeneratorRecipe, *, watch: Watch = SILENT) -> Showo:
     """Train from scratch and write the averaged weights to `recipe.output`; an interrupted run is resumed."""
-    opt = recipe.optimization
     output = _output(recipe)
     if output.finished:
         return Showo.from_pretrained(recipe.output)
     image_tokenizer = MagvitV2.from_pretrained(recipe.tokenizer, dtype=torch.float32)
-    pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
-    all_codes = encode_pool(image_tokenizer, pool, output.prepare())
-    text = build_tokenizer()
-    config = ShowoConfig(
-        codebook_size=image_tokenizer.config.codebook_size,
-        num_vq_tokens=image_tokenizer.config.num_codes,
-        llm_vocab_size=text.get_vocab_size(),
-        vq_model=recipe.vq_model,
-        llm_model_path="",
-        **recipe.model,
+    processes = launch.processes(on_cpu=True)
+    with processes.main_process_first():
+        pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
+        codes = encode_pool(image_tokenizer, pool, output.prepare(), watch=watch)
+    prompting = _prompting(recipe, image_tokenizer)
+    seed_all(recipe.optimization.seed)
+    trained = _untrained(recipe, prompting.config, image_tokenizer)
+    train_from_scratch(
+        _Denoising(trained, _Scenes(recipe, pool, codes, prompting), recipe),
+        trained,
+        recipe.optimization,
+        output,
+        title=recipe.kind,
+        score=_scored(recipe, trained, image_tokenizer, prompting),
+        watch=watch,
     )
+    model = trained.folded()
+    if processes.is_main_process:
+        save_generator(model, prompting, recipe, recipe.output)
+        output.finish()
+    processes.wait_for_everyone()
+    return model
+
+
+def _prompting(recipe: GeneratorRecipe, image_tokenizer: MagvitV2) -> Prompting:
+    """How the text and the pictures of a new generator become its tokens."""
+    text = build_tokenizer()
+    given: Sizes = {
+        "codebook_size": image_tokenizer.config.codebook_size,
+        "num_vq_tokens": image_tokenizer.config.num_codes,
+        "llm_vocab_size": text.get_vocab_size(),
+        "vq_model": recipe.vq_model,
+        "llm_model_path": "",
+    }
     end = text.token_to_id(END_OF_TEXT)
     assert end is not None
-    prompting = Prompting(text, config, end, end)
-    torch.manual_seed(opt.seed)
+    return Prompting(text, ShowoConfig.from_dict(given | recipe.model), end, end)
+
+
+def _untrained(recipe: GeneratorRecipe, config: ShowoConfig, image_tokenizer: MagvitV2) -> SharedBits:
+    """A generator with random weights, or with those that the recipe starts from."""
     model = Showo(config)
     if recipe.start_from:
         load_into(model, load_state_dict(recipe.start_from, None, torch.float32), recipe.start_from)
@@ -135,59 +228,29 @@ def train_generator(recipe: GeneratorRecipe) -> Showo:
         nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
     # In bf16 on a CPU plain attention is a quarter faster than the fused kernel, whose backward pass is slow.
     model.showo.set_attn_implementation("eager")
-    width = recipe.text_length
+    return trained
 
-    def trunk(ids: Tensor, attention: Tensor) -> Tensor:
-        # A residual stream in bf16 saves autocast's casts before every layer: a sixth of the time of a step.
-        kind = torch.bfloat16 if opt.bf16 else torch.float32
-        embedded = trained.embed(ids).to(kind)
-        return model.showo.model(
-            inputs_embeds=embedded, attention_mask=attention.to(kind), use_cache=False
-        ).last_hidden_state
 
-    forward = torch.compile(trunk) if recipe.compile else trunk
+def _scored(
+    recipe: GeneratorRecipe, trained: SharedBits, image_tokenizer: MagvitV2, prompting: Prompting
+) -> Callable[[], Mapping[str, float]]:
+    """What scores the generator as it is."""
 
-    def loss(_: nn.Module, step: int) -> Losses:
-        indices = batch_indices(len(pool), opt, step)
-        draw = step_generator(opt.seed, step, 1)
-        rng = random.Random(f"{opt.seed}:{step}")
-        examples = [pool[i] for i in indices]
-        codes = all_codes[indices].long()
-        captions = ["" if rng.random() < recipe.caption_dropout else scene_caption(e, rng) for e in examples]
-        mask = random_mask(codes.shape, draw)
-        rows = [prompting.text_prefix(c) for c in captions]
-        texts = torch.tensor([[prompting.pad_id] * (width - len(row)) + row for row in rows])
-        image = prompting.image_block(prompting.image_ids(codes.masked_fill(mask, -1)))
-        ids = torch.cat([texts, image], 1)
-        allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
-        attention = torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)
-        hidden = forward(ids, attention)[:, width + 1 : -1][mask]
-        each = F.cross_entropy(trained.code_logits(hidden).float(), codes[mask], reduction="none")
-        # Every picture weighs the same. A mean over all masked codes leaves the second half of the decoding, where
-        # objects are finished, a fourteenth of the gradient, and they stay half-formed.
-        share = (1 / mask.sum(1, keepdim=True)).expand_as(mask)[mask] / len(mask)
-        return {"loss": (each * share).sum()}
-
-    def evaluate(averaged: nn.Module) -> dict[str, float]:
-        assert isinstance(averaged, SharedBits)
+    def score() -> Mapping[str, float]:
         drawer = ShowoGenerator(
-            averaged.folded(), image_tokenizer, prompting, steps=recipe.steps, guidance_scale=recipe.guidance_scale
+            trained.folded(), image_tokenizer, prompting, steps=recipe.steps, guidance_scale=recipe.guidance_scale
         )
         return task_scores(drawer, load_detector(), recipe.prompts_per_task)
 
-    fit(trained, loss, opt, output.training, evaluate=evaluate, title="generator", claim=output.claim)
-    model = trained.folded()
-    save_generator(model, prompting, recipe, recipe.output)
-    output.finish()
-    return model
+    return score
 
 
 def _output(recipe: GeneratorRecipe) -> Output:
-    files: dict[str, str | None] = {"data": None, "tokenizer": digest_of(find_weights(recipe.tokenizer))}
+    files: dict[str, JSON] = {"data": None, "tokenizer": digest_of(find_weights(recipe.tokenizer))}
     if recipe.start_from:
         start = recipe.start_from
         files["start_from"] = digest_of([start] if start.is_file() else find_weights(start))
-    return open_output(recipe.output, "generator", recipe, files=files)
+    return open_output(recipe, files=files)
 
 
 def save_generator(model: Showo, prompting: Prompting, recipe: GeneratorRecipe, folder: Path) -> None:
