@@ -191,8 +191,8 @@ def _phrase(detail: "ErrorDetails", model: type[BaseModel]) -> str:
         return f"{where} is not a known key" + (f" (did you mean {near[0]}?)" if near else "")
     if detail["type"] == "missing":
         return f"{where} is missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    own = detail["type"] == "value_error"  # a sentence of ours, which may begin with a name
+    message = detail["msg"].removeprefix("Value error, ") if own else detail["msg"][:1].lower() + detail["msg"][1:]
     return f"{where}: {message}, not {_cut(detail['input'])}" if where else message
 
 
