@@ -3,7 +3,8 @@
 from pydantic import BaseModel
 
 from imagecot.errors import UsageError
-from imagecot.kinds import KINDS, TRAIN, of_command
+from imagecot.kinds import TRAIN, of_command
+from imagecot.recipes import follow
 from imagecot.training.output import Recipe
 from imagecot.watch import SILENT, Watch
 
@@ -15,4 +16,4 @@ def run(recipe: Recipe, *, watch: Watch = SILENT) -> object:
     """
     if not isinstance(recipe, BaseModel) or recipe.kind not in of_command(TRAIN):
         raise UsageError(f"trainings are {', '.join(of_command(TRAIN))}; give a recipe of one of these kinds.")
-    return KINDS[recipe.kind].function()(recipe, watch=watch)
+    return follow(recipe, watch=watch)
