@@ -264,10 +264,11 @@ def test_curate_prm(imagecot, outside):
                         end = row(words(prompt), end, fork, later)
                     ends.append(end)
             expected[prompt, step + 1] = "yes" if any(right(metadata, end) for end in ends) else "no"
-    assert {(found["prompt"], found["step"]): found["label"] for found in rows} == expected
+    assert {(found.prompt, found.step): found.label for found in rows} == expected
 
 
 STUDY = """
+kind: study
 output: study
 n: 8
 prompts_per_task: 2
@@ -294,7 +295,7 @@ def test_study(imagecot, outside):
     summary = json.loads(Path("study/summary.json").read_text())
     rows = [json.loads(line) for line in Path("study/candidates/weave.jsonl").read_text().splitlines()]
     every = load_benchmark_prompts()
-    asked = [m["prompt"] for task in TASKS for m in [m for m in every if m["tag"] == task][:2]]
+    asked = [m.prompt for task in TASKS for m in [m for m in every if m.tag == task][:2]]
     assert sorted(found["metadata"]["prompt"] for found in rows) == sorted(asked)
     for found in rows:
         prompt = found["metadata"]["prompt"]

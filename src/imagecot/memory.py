@@ -1,14 +1,12 @@
 """Batches within the memory that there is: how much is free, and work that is halved where it did not fit."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+import psutil
 
 if TYPE_CHECKING:
     import torch
-
-_MEMINFO = Path("/proc/meminfo")
-_ELSEWHERE = 2**32  # what a machine that does not tell is taken to have
 
 T = TypeVar("T")
 
@@ -19,11 +17,7 @@ def available_bytes(device: "torch.device") -> int:
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return _ELSEWHERE
+    return int(psutil.virtual_memory().available)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

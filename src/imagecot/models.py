@@ -8,21 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
 
 from imagecot import hub
 from imagecot.adapters import lineage
-from imagecot.checkpoint import ADAPTER, AGAIN, CONFIG, find_weights, is_file, read_config
+from imagecot.checkpoint import ADAPTER, CONFIG, find_weights, is_file, read_config
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import FAMILIES, kinds_of
 from imagecot.hub import FILES, WEIGHTS, find, locate, related
-from imagecot.reading import Foreign, parse_object
 
 SETTINGS = "generation_config.json"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 _SHA256 = re.compile("[0-9a-f]{64}")
-_LONGEST_HEADER = 100_000_000  # bytes; more than safetensors reads
 
 
 @dataclass(frozen=True)
@@ -196,20 +194,11 @@ def _counted(folder: Path) -> int | None:
     """The parameters of a checkpoint by the headers of its safetensors files; None where there are none, or damaged."""
     try:
         return sum(_count(file) for file in folder.glob("*.safetensors") if is_file(file)) or None
-    except (OSError, ImagecotError, ValidationError):
+    except (OSError, SafetensorError):
         return None
-
-
-class _Entry(Foreign):
-    """What the header of a safetensors file says of a tensor."""
-
-    shape: list[int] = Field(default_factory=list)
 
 
 def _count(file: Path) -> int:
     """How many numbers a safetensors file holds, by its header."""
-    with file.open("rb") as data:
-        length = int.from_bytes(data.read(8), "little")
-        header = parse_object(data.read(min(length, _LONGEST_HEADER)), str(file), advice=AGAIN)
-    entries = [_Entry.model_validate(entry) for name, entry in header.items() if name != "__metadata__"]
-    return sum(math.prod(entry.shape) for entry in entries)
+    with safe_open(file, framework="numpy") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.offset_keys())
