@@ -22,7 +22,7 @@ def train_self_correction(recipe: SelfCorrectionRecipe, *, watch: Watch = SILENT
 
 def pictures(generator: ShowoGenerator, plain: PlainPool, cache: Path, watch: Watch = SILENT) -> Plain:
     """Scenes of the drawn world with captions; their codes are computed once and kept in `cache`."""
-    pool = Pool(plain.data, plain.examples, plain.seed)
+    pool = Pool(plain.data, plain.examples, plain.seed, watch=watch)
     codes = encode_pool(generator.image_tokenizer, pool, cache, watch=watch)
 
     def some(count: int, draw: torch.Generator, rng: random.Random) -> tuple[list[str], Tensor]:

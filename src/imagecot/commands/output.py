@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from imagecot.errors import nearest as nearest
 from imagecot.naming import printable
@@ -30,18 +31,17 @@ def waiting(text: str) -> Iterator[None]:
     if not errors.is_terminal:
         yield
         return
-    with errors.status(text):
+    with errors.status(Text(text)):
         yield
 
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Progress]:
     """Yield what moves a bar, with the rate, the time left and a note; it disappears at the end. Only on a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %{task.fields[rate]}"))
-    note_column = TextColumn("{task.fields[note]}")
-    with Bar(
-        *columns, TimeRemainingColumn(), note_column, console=errors, transient=True, disable=not errors.is_terminal
-    ) as bar:
+    what, note = (TextColumn(shown, markup=False) for shown in ("{task.description}", "{task.fields[note]}"))
+    rate = TextColumn("{task.percentage:3.0f} %{task.fields[rate]}")
+    columns = (what, BarColumn(), rate, TimeRemainingColumn(), note)
+    with Bar(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task(text, total=None, rate="", note="")
 
         def move(done: int, of: int, note: str = "") -> None:

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from imagecot.contracts.metadata import Metadata
 from imagecot.errors import ImagecotError, first_line
 from imagecot.files import make_folder, write_whole
 from imagecot.geneval.prompts import TASKS
 from imagecot.reading import read_lines
+from imagecot.watch import SILENT, Watch
 from imagecot.worlds.drawn.captions import random_requirement
 from imagecot.worlds.drawn.scenes import SIZE, Item, Scene, compose, draw
 
@@ -92,16 +92,19 @@ def _read_scenes(file: Path) -> list[str]:
 class Pool:
     """`count` rendered examples of a seed, on disk under `folder`; `images(indices)` reads the pictures."""
 
-    def __init__(self, folder: str | Path, count: int, seed: int, workers: int | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, count: int, seed: int, workers: int | None = None, *, watch: Watch = SILENT
+    ) -> None:
         self.folder = Path(folder) / f"pictograms-{seed}"
         make_folder(self.folder)
         self._size = count
         chunks = range((count + _CHUNK - 1) // _CHUNK)
         missing = [c for c in chunks if not (self.folder / f"{c:05d}.npy").exists()]
         if missing:
-            with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+            with ProcessPoolExecutor(workers or os.cpu_count()) as pool, watch.progress("drawing scenes") as progress:
                 jobs = [pool.submit(_render_chunk, self.folder, seed, c) for c in missing]
-                for job in track(jobs, description="drawing scenes", transient=True):
+                for done, job in enumerate(jobs):
+                    progress(done, len(jobs))
                     job.result()
         self._arrays = [_read_pictures(self.folder / f"{c:05d}.npy") for c in chunks]
         self._lines: list[str] = []

@@ -181,7 +181,7 @@ def train_generator(recipe: GeneratorRecipe, *, watch: Watch = SILENT) -> Showo:
     image_tokenizer = MagvitV2.from_pretrained(recipe.tokenizer, dtype=torch.float32)
     processes = launch.processes(on_cpu=True)
     with processes.main_process_first():
-        pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
+        pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
         codes = encode_pool(image_tokenizer, pool, output.prepare(), watch=watch)
     prompting = _prompting(recipe, image_tokenizer)
     seed_all(recipe.optimization.seed)

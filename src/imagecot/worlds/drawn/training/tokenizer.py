@@ -110,7 +110,7 @@ def train_tokenizer(recipe: TokenizerRecipe, *, watch: Watch = SILENT) -> Magvit
         return MagvitV2.from_pretrained(recipe.output, dtype=torch.float32)
     processes = launch.processes(on_cpu=True)
     with processes.main_process_first():
-        pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
+        pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
     seed_all(recipe.optimization.seed)
     if recipe.start_from is None:
         tokenizer = MagvitV2(_config(recipe.model))

@@ -107,8 +107,8 @@ def train_verifier(recipe: VerifierRecipe, *, watch: Watch = SILENT) -> LlavaOne
         return verifier.model
     processes = launch.processes(on_cpu=True)
     with processes.main_process_first():
-        pool = Pool(recipe.data, recipe.examples, recipe.data_seed)
-        held_out = Pool(recipe.data, recipe.held_out, recipe.held_out_seed)
+        pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
+        held_out = Pool(recipe.data, recipe.held_out, recipe.held_out_seed, watch=watch)
     tokenizer = new_tokenizer()
     seed_all(recipe.optimization.seed)
     student = new_student(recipe, tokenizer)
