@@ -50,7 +50,7 @@ def text_of(guide: str) -> str:
 
 
 def entries_of(guide: str) -> list[str]:
-    """The entries of a guide's lists, and the rows of its tables, each as one line that begins with what it tells of."""
+    """The entries of a guide's lists, and the rows of its tables, each a line that begins with what it tells of."""
     text = re.sub(r"\n +", " ", re.sub(r"```.*?```", "", text_of(guide), flags=re.S))
     return [line[2:].replace(" | ", ": ", 1) for line in text.splitlines() if line.startswith(("* ", "| "))]
 
@@ -204,11 +204,11 @@ def generator_results() -> None:
     expected = generator.decode(drawn(prompt, seeds).codes)[choice["chosen"]].permute(1, 2, 0).numpy()
     assert np.abs(picture - expected).max() <= 1 / 255
     rows = [*read_rows("runs/prm")]
-    assert {row["step"] for row in rows} == {1, 2, 3, 4}
+    assert {row.step for row in rows} == {1, 2, 3, 4}
     for row in rows:
-        if row["step"] == 4:
-            ours = generator.decode(drawn(row["prompt"], path_seeds(prompt_seed(0, row["prompt"]), 1)).codes)
-            assert torch.allclose(from_png(row["image"]["bytes"]), ours[0], atol=1 / 255)
+        if row.step == 4:
+            ours = generator.decode(drawn(row.prompt, path_seeds(prompt_seed(0, row.prompt), 1)).codes)
+            assert torch.allclose(from_png(row.image), ours[0], atol=1 / 255)
     assert {*summary("runs/study")["rows"]} >= {"one", "stepwise", "best"}
 
 
@@ -230,13 +230,13 @@ def world_results() -> None:
     assert [row["prompt"] for row in found] == [f"a photo of a {colour} flag" for colour in COLOURS]
     assert summary("runs/scores")["record"]["detector"]["detector"] == "flag-eye"
     rows = [*read_rows("runs/prm")]
-    assert {row["prompt"] for row in rows} == {"a red flag in the wind", "a green flag in the wind"}
+    assert {row.prompt for row in rows} == {"a red flag in the wind", "a green flag in the wind"}
     for row in rows:
-        if row["step"] == 18:
-            picture = (from_png(row["image"]["bytes"]).permute(1, 2, 0) * 255).numpy()
-            colour = row["prompt"].split()[1]
+        if row.step == 18:
+            picture = (from_png(row.image).permute(1, 2, 0) * 255).numpy()
+            colour = row.prompt.split()[1]
             mostly = max(COLOURS, key=lambda one: share(picture, one))
-            assert (row["label"] == "yes") == (mostly == colour)
+            assert (row.label == "yes") == (mostly == colour)
     units = lines("runs/study/candidates/tiny.jsonl")
     assert [unit["metadata"]["prompt"] for unit in units] == [row["prompt"] for row in found[:2]]
     for unit, colour in zip(units, COLOURS, strict=False):
