@@ -1,16 +1,20 @@
 """The command line around `generate`: help, models, recipes."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from rich.console import Console
 
 import imagecot.hub
 from imagecot import __version__, cli, recipes
+from imagecot.commands import output
 from imagecot.commands.train import spelt
 from imagecot.errors import UsageError
 from imagecot.models import kinds_of_folder, known_words, list_models
@@ -258,3 +262,23 @@ def test_the_command_line_starts_without_what_only_its_work_needs():
     code = f"import sys, imagecot.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_goes_on_is_shown_on_a_terminal_only(there, monkeypatch):
+    """Bars may stand in others; nothing in a text is a command to the terminal or to rich."""
+    screen = io.StringIO()
+    monkeypatch.setattr(output, "errors", Console(file=screen, force_terminal=there, width=120, color_system=None))
+    watch = output.terminal()
+    with watch.waiting("loading [red]x"), watch.progress("drawing [b]") as progress:
+        for done in range(4):
+            progress(done, 4, "loss [0.5]")
+            time.sleep(0.15 * there)  # a bar is drawn ten times a second
+        watch.tell("a remark [b]")
+        with watch.waiting("a model"):
+            pass
+    shown = screen.getvalue()
+    assert shown.count("a remark [b]\n") == 1
+    for text in ("loading [red]x", "drawing [b]", "75 %, ", " a second", "loss [0.5]", "a model"):
+        assert (text in shown) == there, text
+    assert there or shown == "a remark [b]\n"
