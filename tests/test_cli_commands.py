@@ -276,7 +276,7 @@ def test_what_goes_on_is_shown_on_a_terminal_only(there, monkeypatch):
             time.sleep(0.15 * there)  # a bar is drawn ten times a second
         watch.tell("a remark [b]")
         with watch.waiting("a model"):
-            pass
+            time.sleep(0.3 * there)
     shown = screen.getvalue()
     assert shown.count("a remark [b]\n") == 1
     for text in ("loading [red]x", "drawing [b]", "75 %, ", " a second", "loss [0.5]", "a model"):
