@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from imagecot.reflection.answers import found_and_said
+from imagecot.statistics.clustered import mean_error
 from imagecot.study.corrections import FOUND, LABELS
 from imagecot.study.rows import Corrected, CorrectionsRow
 from imagecot.study.summary import CorrectionsSummary, Way, known
@@ -34,19 +35,10 @@ def _way(way: str, images: Sequence[Corrected], clusters: Sequence[int]) -> Way:
     return Way(
         label=LABELS[way],
         right=this.mean(0).tolist(),
-        standard_error=[known(clustered_error(column, clusters)) for column in this.T],
+        standard_error=[mean_error(column, clusters) for column in this.T],
         found_minus_this=float(gain.mean()),
-        its_standard_error=known(clustered_error(gain, clusters)),
+        its_standard_error=mean_error(gain, clusters),
     )
-
-
-def clustered_error(values: Sequence[float] | np.ndarray, clusters: Sequence[int]) -> float:
-    """The standard error of the mean of values that are alike within clusters: from the sums of their residuals."""
-    residuals = np.asarray(values, dtype=float) - np.mean(values)
-    sums = np.array([residuals[np.asarray(clusters) == cluster].sum() for cluster in sorted(set(clusters))])
-    if len(sums) < 2:
-        return float("nan")
-    return float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)) / len(residuals))
 
 
 def table(summary: CorrectionsSummary) -> str:
