@@ -159,7 +159,7 @@ def _no_name(value: object) -> str | None:
 
 
 def _no_texts(value: object, what: str) -> str | None:
-    found = isinstance(value, Collection) and not isinstance(value, str) and len(value) > 0
-    if found and all(isinstance(one, str) for one in value):  # type: ignore[attr-defined]
+    found = value if isinstance(value, Collection) and not isinstance(value, str) else ()
+    if len(found) > 0 and all(isinstance(one, str) for one in found):
         return None
     return f"its {what} must be names, at least one, not {shown(value)}"

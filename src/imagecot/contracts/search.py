@@ -1,7 +1,7 @@
 """What decides which paths live: a strategy, what it works with, and what it leaves."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ class Cost:
     tokens_judged: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(self)))
+        return Cost(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     def __sub__(self, other: "Cost") -> "Cost":
-        return Cost(*(getattr(self, entry.name) - getattr(other, entry.name) for entry in fields(self)))
+        return Cost(*(ours - theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)

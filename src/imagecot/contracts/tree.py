@@ -53,5 +53,10 @@ def check_rows(tree: Tree, rows: int) -> None:
 def leaves(tree: Tree) -> Iterator[Tensor]:
     """All tensors of a nesting."""
     found: list[Tensor] = []
-    mapped(tree, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    mapped(tree, keep)
     return iter(found)
