@@ -20,16 +20,13 @@ from imagecot.worlds.drawn.captions import random_requirement
 from imagecot.worlds.drawn.dataset import Example, example
 from imagecot.worlds.drawn.detector import GRID, STRIDE, PictogramDetector, load_detector
 from imagecot.worlds.drawn.scenes import KINDS, Item, Scene, compose, draw
-from imagecot.worlds.drawn.training.detector import (
-    DetectorRecipe,
+from imagecot.worlds.drawn.training.detector import DetectorRecipe, detector_loss, sharpen, targets
+from imagecot.worlds.drawn.training.detector_pictures import (
     choose_patches,
-    detector_loss,
     look_at,
     roughen,
     scramble,
     scramble_codes,
-    sharpen,
-    targets,
     whole_enough,
 )
 

@@ -13,7 +13,9 @@ from imagecot.generators.showo import MagvitV2, MagvitV2Config, Showo, ShowoConf
 from imagecot.geneval.prompts import counting_metadata
 from imagecot.worlds.drawn import dataset
 from imagecot.worlds.drawn.captions import held_out_texts
+from imagecot.worlds.drawn.detector import PictogramDetector
 from imagecot.worlds.drawn.scenes import Item, Scene
+from imagecot.worlds.drawn.training.detector import DetectorRecipe, train_detector
 from imagecot.worlds.drawn.training.generator import (
     GeneratorRecipe,
     SharedBits,
@@ -103,6 +105,30 @@ def test_generator_resumes_exactly_moves_every_weight_and_draws(data, tmp_path):
     while not paths.finished:
         paths = drawer.advance(paths)
     assert drawer.preview(paths).shape == (2, 3, 64, 64) and drawer.steps == 3
+
+
+def detector_recipe(data: Path, output: Path, steps: int) -> DetectorRecipe:
+    dataset.Pool(data, 20, seed=9, workers=1)
+    return DetectorRecipe(
+        output=output, data=data, examples=20, data_seed=1, test_examples=4, test_seed=9, width=8,
+        optimization={"steps": steps, **STEPS},
+    )  # fmt: skip
+
+
+def test_detector_resumes_exactly_and_moves_every_weight(data, tmp_path):
+    whole = train_detector(detector_recipe(data, tmp_path / "whole", 6))
+    with stopped_behind_state(2):
+        train_detector(detector_recipe(data, tmp_path / "broken", 6))
+    resumed = train_detector(detector_recipe(data, tmp_path / "broken", 6))
+    assert moved(whole, resumed) == [name for name, _ in whole.named_parameters()]
+    assert curves(tmp_path / "broken") == curves(tmp_path / "whole")
+    assert [row.split(",")[1] for row in curves(tmp_path / "whole").split()[1:]] == [
+        "loss", "centres", "boxes", "colours", "score/scenes",
+    ]  # fmt: skip
+    torch.manual_seed(0)
+    assert moved(PictogramDetector(8), whole) == []
+    for name, value in PictogramDetector.from_pretrained(tmp_path / "broken").state_dict().items():
+        assert torch.equal(value, whole.state_dict()[name])
 
 
 def test_codes_of_the_pool_are_kept(data, tmp_path):

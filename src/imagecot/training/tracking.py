@@ -4,6 +4,7 @@ Both write under the folder of the training and nowhere else, unless the environ
 """
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
@@ -59,4 +60,12 @@ def tracking(accelerator: "Accelerator", output: "Output", title: str, done: int
         with redirect_stdout(StringIO()):
             for tracker in accelerator.trackers:  # `end_training` would also end the processes' group
                 tracker.finish()
+            _forget_run()
         accelerator.trackers.clear()
+
+
+def _forget_run() -> None:
+    """Let Trackio not finish its run once more, and say so, when Python ends."""
+    trackio = sys.modules.get("trackio")
+    if trackio is not None and trackio.context_vars.current_run.get() is not None:
+        trackio.finish()
