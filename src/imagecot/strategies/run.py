@@ -83,8 +83,11 @@ class Run:
         candidates: list[Candidate] = []
         for first in range(0, self.n, size):
             group = seeds[first : first + size]
-            unit = f"paths-{first:06d}-{first + len(group):06d}"
-            candidates += self.once(unit, lambda group=group: self._draw(self.start(group), assess))  # type: ignore[misc]
+
+            def drawn(group: Tensor = group) -> list[Candidate]:
+                return self._draw(self.start(group), assess)
+
+            candidates += self.once(f"paths-{first:06d}-{first + len(group):06d}", drawn)
             self._forgotten = _forget(candidates)
             self._report((first + len(group)) * self.generator.steps)
         return candidates
