@@ -95,6 +95,16 @@ def test_the_command_prints_what_the_command_of_a_kind_prints(imagecot, models, 
     assert (code, out) == (0, f"{file} is a valid generate recipe\n")
 
 
+def test_a_study_records_the_command_that_takes_its_rows(imagecot, monkeypatch):
+    """The report adds `--rows` to it, which `imagecot run` has not."""
+    seen = []
+    monkeypatch.setattr("imagecot.study.follow.run", lambda recipe, *, workers, command, watch: seen.append(command))
+    file = ROOT / "study/quick.yaml"
+    code, out, err = imagecot("run", str(file), "n=2", "output=a b")
+    assert (code, out, err) == (0, "a b/summary.json; next: imagecot report a b\n", "")
+    assert seen == [f"imagecot study {file} n=2 'output=a b'"]
+
+
 def test_an_evaluation(tmp_path):
     recipe = EvaluationRecipe(output=tmp_path / "out", generator="tiny", per_task=1, samples=1)
     done: list[tuple[int, int]] = []

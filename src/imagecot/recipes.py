@@ -8,6 +8,7 @@ about, and `EARLIER` what it is.
 """
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -100,10 +101,10 @@ def called_before(kind: str) -> str:
     return next((name for name, (other, _) in EARLIER.items() if other == kind), kind)
 
 
-def command_of(kind: str, file: Path) -> str:
+def command_of(kind: str, file: Path, overrides: Iterable[str] = ()) -> str:
     """The command line that follows a recipe of a kind."""
     command = KINDS[kind].command
-    return f"imagecot {command if command in (TRAIN, STUDY) else 'run'} {file}"
+    return shlex.join(["imagecot", command if command in (TRAIN, STUDY) else "run", str(file), *overrides])
 
 
 def kind_of(recipe: BaseModel) -> str:

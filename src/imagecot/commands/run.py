@@ -1,13 +1,12 @@
 """`imagecot run`: follow a recipe of any kind, as the command of its kind does."""
 
-import shlex
 from types import ModuleType
 
 from imagecot.commands import benchmark, curate, evaluate, generate, study, train
 from imagecot.commands.recipe import Overrides, RecipeFile, taken
 from imagecot.kinds import BENCHMARK, CURATE, EVALUATE, GENERATE, KINDS, STUDY, TRAIN
 
-# Whose `follow` takes a recipe and what the user typed, and prints what came of it.
+# Whose `follow` takes a recipe and the command line that names it, and prints what came of it.
 _COMMANDS: dict[str, ModuleType] = {
     TRAIN: train,
     STUDY: study,
@@ -29,8 +28,8 @@ def run(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
       imagecot run recipes/tiny/dpo.yaml training.steps=5 output=runs/dpo-short
     """
-    from imagecot.recipes import kind_of
+    from imagecot.recipes import command_of, kind_of
 
     checked = taken(recipe, overrides)
-    command = shlex.join(["imagecot", "run", str(recipe), *(overrides or [])])
-    _COMMANDS[KINDS[kind_of(checked)].command].follow(checked, command)
+    kind = kind_of(checked)
+    _COMMANDS[KINDS[kind].command].follow(checked, command_of(kind, recipe, overrides or ()))
