@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from imagecot.contracts import Stream, World, fork_seeds, path_seeds, uniforms
+from imagecot.contracts.metadata import Metadata, Need
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.curation.corrections import write_corrections
 from imagecot.curation.dataset import read_rows
@@ -67,6 +68,49 @@ def test_both_worlds_are_worlds_and_train_on_no_test_prompt():
     assert find.world("tiny").name == "drawn"  # its old name
     with pytest.raises(UsageError, match="there is no world 'nowhere'"):
         find.world("nowhere")
+
+
+class Flags:
+    """A world of one prompt; what it returns is given."""
+
+    name, classes, judges, words = "flags", ("flag",), ("eye",), None
+
+    def __init__(self, prompts):
+        self.prompts = lambda: prompts
+        self.training_prompts = lambda per_task, seed: prompts[:per_task]
+
+    def load_judges(self, name, colors=None):
+        return []
+
+
+FLAG = {"tag": "colors", "include": [{"class": "flag", "count": 1, "color": "red"}], "prompt": "a red flag"}
+
+
+def test_prompts_of_a_world_are_mappings_or_metadata():
+    for prompts in ([FLAG], [Metadata.of(FLAG)], [{**FLAG, "note": [1]}, Metadata.of({**FLAG, "prompt": "flag"})]):
+        home = Flags(prompts)
+        found = find.prompts_of(home)
+        assert found == [m if isinstance(m, Metadata) else Metadata.of(m) for m in prompts]
+        assert find.training_prompts_of(home, 1, 0) == found[:1]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "told"),
+    [
+        ([], "at least one"),
+        ((FLAG,), "must be a list"),
+        ([7], "mapping"),
+        ([FLAG, {**FLAG, "tag": "flags"}], "prompt 2"),
+        ([{**FLAG, "include": [{"class": "flag", "count": 1, "color": "crimson"}]}], "prompt 1.*colour"),
+        ([{**FLAG, "include": [{"class": "boat", "count": 1}]}], "class of its world"),
+        ([Metadata("colors", "a boat", (Need("boat"),))], "class of its world"),
+        ([{**FLAG, "include": []}], "prompt 1"),
+    ],
+)
+def test_prompts_that_no_image_can_meet_are_told_of_their_world(prompts, told):
+    for ask in (find.prompts_of, lambda home: find.training_prompts_of(home, 5, 0)):
+        with pytest.raises(UsageError, match=f"^Flags is no world that can be used: .*{told}"):
+            ask(Flags(prompts))
 
 
 def test_a_world_is_made_without_torch():
