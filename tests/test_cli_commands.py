@@ -258,7 +258,7 @@ def test_the_kind_may_stand_before_the_recipe(words, found, tmp_path, monkeypatc
 
 
 def test_the_command_line_starts_without_what_only_its_work_needs():
-    heavy = {"pydantic", "torch", "numpy", "huggingface_hub"}
+    heavy = {"pydantic", "torch", "numpy", "huggingface_hub", "psutil", "scipy", "jinja2"}
     code = f"import sys, imagecot.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-import psutil
-
 if TYPE_CHECKING:
     import torch
 
@@ -17,6 +15,8 @@ def available_bytes(device: "torch.device") -> int:
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
     return int(psutil.virtual_memory().available)
 
 
