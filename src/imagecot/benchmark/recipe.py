@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from imagecot.benchmark.bounds import LARGEST_BATCH, MOST_PATHS, MOST_REPEATS, MOST_STEPS
 from imagecot.precision import Precision
 from imagecot.recipe_fields import RECIPE, Place
 
-MOST_STEPS, MOST_PATHS, LARGEST_BATCH, MOST_REPEATS = 1000, 10_000, 4096, 1000
 Name = Annotated[str, Field(strict=True)]  # of which the registry says what is wrong with it
 
 

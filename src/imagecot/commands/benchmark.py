@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagecot.benchmark.bounds import LARGEST_BATCH, MOST_PATHS, MOST_REPEATS, MOST_STEPS
 from imagecot.commands.options import between
 from imagecot.commands.output import completion, terminal
 from imagecot.errors import UsageError
@@ -15,7 +16,6 @@ from imagecot.precision import PRECISIONS, check_precision
 if TYPE_CHECKING:
     from imagecot.benchmark.recipe import BenchmarkRecipe
 
-MOST_STEPS, MOST_PATHS, LARGEST_BATCH, MOST_REPEATS = 1000, 10_000, 4096, 1000
 
 Generator = Annotated[
     str | None,

@@ -1,0 +1,3 @@
+"""How large a benchmark may be."""
+
+MOST_STEPS, MOST_PATHS, LARGEST_BATCH, MOST_REPEATS = 1000, 10_000, 4096, 1000
