@@ -2,12 +2,13 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from imagecot.contracts.questions import REFLECTION
-from imagecot.curation.dataset import RankingData, make_row
+from imagecot.curation.dataset import RankingData, ranking_row
 from imagecot.geneval.prompts import OBJECT_NAMES, single_object_metadata
 from imagecot.reflection.answers import found_and_said
 from imagecot.reflection.discrepancies import Discrepancy, understood
@@ -35,8 +36,9 @@ def data(tmp_path_factory):
         for right in (True, False):
             image = torch.full((3, 28, 28), 0.9 if right else 0.1) + 0.02 * torch.rand(3, 28, 28)
             for question in ("orm", "reflection"):
-                row = make_row(single_object_metadata(name), question, image, 18, 18, 2 * k + right, right, None)
-                rows.append({**row, "reasons": "" if right or question == "orm" else REASON})
+                place = {"step": 18, "steps": 18, "seed": 2 * k + right}
+                row = ranking_row(single_object_metadata(name), question, image, **place, label=right)
+                rows.append(replace(row, reasons="" if right or question == "orm" else REASON))
     RankingData(folder, {}, 1).keep(0, rows)
     return folder
 
@@ -55,8 +57,11 @@ def test_the_loss_by_hand():
 
 def test_what_shall_be_said(base):
     verifier = load_verifier(base)
+    image, place = torch.zeros(3, 4, 4), {"step": 18, "steps": 18, "seed": 0}
     rows = {
-        question: {"id": "x", "question": question, "label": "no", "reasons": REASON, "agreement": ""}
+        question: replace(
+            ranking_row(single_object_metadata("cup"), question, image, **place, label=False), reasons=REASON
+        )
         for question in ("orm", "reflection")
     }
     assert answer_ids(verifier, rows["orm"], "static") == [verifier.words[1]]
@@ -64,7 +69,7 @@ def test_what_shall_be_said(base):
     assert whole[0] == verifier.words[1]
     assert whole[-1] in verifier._ends
     assert verifier.tokenizer.decode(whole, skip_special_tokens=True) == f"no, {REASON}"
-    yes = answer_ids(verifier, {**rows["reflection"], "label": "yes", "reasons": None}, "static")
+    yes = answer_ids(verifier, replace(rows["reflection"], label="yes", reasons=None), "static")
     assert (yes[0], len(yes), yes[1]) == (verifier.words[0], 2, whole[-1])
 
 

@@ -34,7 +34,8 @@ def base(tmp_path_factory):
 def prompts(tmp_path_factory):
     file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
     needs = [
-        replace(single_object_metadata(name), prompt=f"some {name} for the training", text="") for name in ("apple", "cup", "chair")
+        replace(single_object_metadata(name), prompt=f"some {name} for the training", text="")
+        for name in ("apple", "cup", "chair")
     ]
     file.write_text("".join(need.text + "\n" for need in needs))
     return file
