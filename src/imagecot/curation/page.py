@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from imagecot.curation.schema import Question
 from imagecot.figures import wrapped
 from imagecot.files import write_atomically
 from imagecot.images import open_picture
 from imagecot.naming import printable
 
-QUESTIONS = ("orm", "prm", "clarity", "potential", "reflection")
 SAMPLES = 8  # of each question and label
 Key = tuple[str, str]  # question and label
 _MOST_LINES = 6  # of a text on the page
@@ -28,29 +29,23 @@ class Sample:
 
 def card(title: str, how: str, counts: Counter[Key]) -> str:
     """The text of a card about `counts` rows of each question and label."""
-    total = sum(counts.values())
-    lines = [
-        f"| {q} | {counts[q, 'yes']} | {counts[q, 'no']} |" for q in QUESTIONS if counts[q, "yes"] + counts[q, "no"]
-    ]
-    return "\n".join(
-        [
-            f"# {title}",
-            "",
-            f"{total} labelled images. {printable(how)}",
-            "",
-            "| question | yes | no |",
-            "|---|---|---|",
-            *lines,
-            "",
-            "Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity, "
-            "potential or reflection), step of steps, seed of the path, label (yes or no), agreement (clarity only: "
-            "whether the scorer's verdict on this preview is that on the final image), image, codes (orm and "
-            "reflection: the generator's codes of the image), reasons (reflection: what is wrong, in words).",
-            "",
-            "![samples](samples.png)",
-            "",
-        ]
-    )
+    asked = [question for question in get_args(Question) if counts[question, "yes"] + counts[question, "no"]]
+    lines = "\n".join(f"| {question} | {counts[question, 'yes']} | {counts[question, 'no']} |" for question in asked)
+    return f"""# {title}
+
+{counts.total()} labelled images. {printable(how)}
+
+| question | yes | no |
+|---|---|---|
+{lines}
+
+Columns: id, prompt, task, metadata (GenEval's requirement, JSON), question (orm, prm, clarity, potential or \
+reflection), step of steps, seed of the path, label (yes or no), agreement (clarity only: whether the scorer's verdict \
+on this preview is that on the final image), image, codes (orm and reflection: the generator's codes of the image), \
+reasons (reflection: what is wrong, in words).
+
+![samples](samples.png)
+"""
 
 
 def write_samples(samples: Mapping[Key, Sequence[Sample]], file: Path) -> None:
