@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -364,10 +363,3 @@ def test_only_the_published_weights_are_official(tmp_path: Path, monkeypatch: py
     assert not load(torch.bfloat16).official
     monkeypatch.setattr(type(clip), "official", False)
     assert not load().official
-
-
-def test_missing_scipy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    for source in (tmp_path, tmp_path / "x.pth"):
-        with pytest.raises(ImagecotError, match=r'pip install "imagecot\[geneval\]"'):
-            Mask2FormerClip.from_pretrained(source, small_clip())

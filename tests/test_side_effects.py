@@ -33,7 +33,7 @@ def test_variety_by_hand(levels, expected):
 def test_the_shipped_generator_knows_clean_scenes(tmp_path):
     captions, images = captioned_scenes(4, tmp_path)
     assert len(captions) == len(images) == 4
-    prompts = [metadata["prompt"] for metadata in held_out_prompts(1)]
+    prompts = [metadata.prompt for metadata in held_out_prompts(1)]
     found = measure("tiny", captions, images, prompts, draws=1, paths=2)
     assert set(found) == {"clean", "clean_se", "variety", "variety_se"}
     assert -5 < found["clean"] < 0  # chance is log(1 / 4096) = -8.3
