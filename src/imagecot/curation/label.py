@@ -16,13 +16,14 @@ from imagecot import guard
 from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.detector import Detections, Detector
-from imagecot.contracts.generator import Corrector, Generator, Predictor
+from imagecot.contracts.generator import Corrector, Generator
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.paths import Paths, finish, states
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.curation.dataset import ranking_row
 from imagecot.curation.schema import CorrectionRow, Question, RankingRow
 from imagecot.errors import UsageError
+from imagecot.generators.shown import kept, shown
 from imagecot.geneval.detection import SEEN, judge
 from imagecot.geneval.rules import judge_detections, kept_indices
 
@@ -96,8 +97,9 @@ class Labeller:
         if not late or not early:
             raise UsageError(f"paths of {steps} steps have none of which to ask whether they are clear; curate prm.")
         start = self._start(prompts, self.paths)
-        drawn = [start, *map(self._kept, states(self.generator, start))]
-        ended = drawn[-1]
+        after: dict[int, Tensor] = {}
+        for ended in states(self.generator, start):
+            after[ended.step] = kept(self.generator, ended)
         images, labels = self._final(prompts, ended)
         chosen = list(self._selection(prompts, ended, images, labels))
         yield from chosen
@@ -113,21 +115,26 @@ class Labeller:
             asked += [_Asked("potential", step, k) for step in rng.sample(before, min(2, len(before)))]
         for step in sorted({one.step for one in asked}):
             here = [one for one in asked if one.step == step]
-            yield from self._previews(prompts, drawn[step], here, images, labels)
+            drawn = replace(ended, codes=after[step], step=step, shared=None, own=None)
+            yield from self._previews(prompts, drawn, here, images, labels)
 
     def _previews(
         self, prompts: Sequence[Metadata], drawn: Paths, asked: Sequence[_Asked], images: Tensor, labels: Sequence[bool]
     ) -> Iterator[RankingRow]:
-        """What is asked of the previews of paths at one step; images and labels are those of all paths at the end."""
+        """What is asked of the previews of paths at one step; images and labels are those of all paths at the end.
+
+        drawn  the paths at that step, with the codes that were kept of them
+        """
         step, steps = drawn.step, drawn.steps
         rows = sorted({one.path for one in asked})
-        previews = self._shown(drawn.select(rows), [prompts[k // self.paths].prompt for k in rows])
-        shown = dict(zip(rows, previews, strict=True))
+        texts = [prompts[k // self.paths].prompt for k in rows]
+        previews = shown(self.generator, texts, drawn.seeds[rows], drawn.codes[rows], step)
+        pictures = dict(zip(rows, previews, strict=True))
         judged = sorted({one.path for one in asked if one.question == "clarity"})
         settled: dict[int, bool] = {}
         if judged:
             needs = [prompts[k // self.paths] for k in judged]
-            agree = self._settled(torch.stack([shown[k] for k in judged]), images[judged], needs)
+            agree = self._settled(torch.stack([pictures[k] for k in judged]), images[judged], needs)
             settled = dict(zip(judged, agree, strict=True))
         for one in asked:
             k = one.path
@@ -135,7 +142,7 @@ class Labeller:
             yield ranking_row(
                 prompts[k // self.paths],
                 one.question,
-                shown[k],
+                pictures[k],
                 step=step,
                 steps=steps,
                 seed=int(drawn.seeds[k]),
@@ -183,16 +190,6 @@ class Labeller:
     def _final(self, prompts: Sequence[Metadata], paths: Paths) -> tuple[Tensor, list[bool]]:
         images = self.generator.preview(paths)
         return images, self._verdicts(images, [m for m in prompts for _ in range(self.paths)])
-
-    def _kept(self, paths: Paths) -> Paths:
-        """What has to be kept of paths to show them later: their caches, which may be large, are not."""
-        return paths if isinstance(self.generator, Predictor) else replace(paths, shared=None, own=None)
-
-    def _shown(self, kept: Paths, prompts: list[str]) -> Tensor:
-        """The previews (B, 3, H, W) of paths of which that was kept, a prompt for each."""
-        if isinstance(self.generator, Predictor):
-            return self.generator.preview(kept)
-        return self.generator.preview(self.generator.resume(prompts, kept.seeds, kept.codes, kept.step))
 
     def _verdicts(self, images: Tensor, prompts: Sequence[Metadata]) -> list[bool]:
         return [verdict.correct for verdict in judge(self.detector, list(images.float().cpu()), prompts)]
