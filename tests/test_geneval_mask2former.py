@@ -23,6 +23,8 @@ from test_geneval_mmdet_weights import mmdet_state, small_config, small_mask2for
 
 MEAN, STD = np.float32([123.675, 116.28, 103.53]), np.float32([58.395, 57.12, 57.375])
 
+torch.set_num_threads(1)  # a network without training is unsure, and threads round in another order
+
 
 def plain_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear resizing (H, W) by the definition: pixel centres, edges repeated, no antialiasing."""
