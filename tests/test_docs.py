@@ -1,6 +1,7 @@
 """Pages keep their form: parts of experiments, links that lead somewhere, lines that fit, files that commands name."""
 
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,3 +177,23 @@ def test_files_of_inline_commands_are_found() -> None:
         + REMOVED
     )
     assert [*named_files(text)] == ["recipes/a.yaml", "src/b"]
+
+
+# --- docstrings
+
+
+def test_aligned_lists_of_docstrings_are_shown_as_lists() -> None:
+    pytest.importorskip("griffe")
+    as_lists = runpy.run_path(str(ROOT / "docs" / "_hooks" / "docstrings.py"))["as_lists"]
+    text = "Draws.\n\n`a`      one\n         more of it\nb, c_d  two\nIt ends.\n\n    code  # stays\n\nLast."
+    assert as_lists(text) == (
+        "Draws.\n\n\n- `a`: one\n         more of it\n- `b, c_d`: two\n\nIt ends.\n\n    code  # stays\n\nLast."
+    )
+    assert as_lists("One line.") == "One line."
+
+
+def test_a_recipe_is_shown_with_its_keys() -> None:
+    griffe = pytest.importorskip("griffe")
+    keys = runpy.run_path(str(ROOT / "docs" / "_hooks" / "docstrings.py"))["keys"]
+    code = "class A(BaseModel):\n    model_config = 1\n    n: int\n    share: float = 0.5\n    def f(self): ..."
+    assert keys(griffe.visit("m", filepath=None, code=code)["A"]) == "\n    n: int\n    share: float = 0.5"
