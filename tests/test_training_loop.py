@@ -248,7 +248,7 @@ def test_the_average_by_hand(tmp_path):
     opt = Optimization(**{**OPT, **still})
     train_from_scratch(model, model, opt, open_output(Toy(output=tmp_path)), title="toy")
     # AdamW moves by the rate: -.01, then -.02; kept are 1/10 of the first average, then .15 of the second.
-    assert float(model.w) == pytest.approx(0.15 * (0.1 * 0 + 0.9 * -0.01) + 0.85 * -0.02, rel=1e-4)
+    assert model.w.item() == pytest.approx(0.15 * (0.1 * 0 + 0.9 * -0.01) + 0.85 * -0.02, rel=1e-4)
 
 
 def test_progress_is_told_with_loss_and_speed(tmp_path):
