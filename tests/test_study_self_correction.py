@@ -166,6 +166,7 @@ def test_a_study_may_be_of_self_correction_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("imagecot.study.models.load_models", load)
     monkeypatch.setattr(Judges, "look", Bright.look)
     monkeypatch.setattr(study, "shuffled_prompts", lambda recipe: [METADATA, METADATA.worded("b")])
+    monkeypatch.setattr("imagecot.recipes.has_bfloat16", lambda: True)
     recipe = RECIPE.model_copy(update={"output": tmp_path / "s", "timed_prompts": 1, "precision": "bfloat16"})
     summary = run(recipe)
     assert loaded == [("g", ["o", "p", "pp"], "bfloat16")]
