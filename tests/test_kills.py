@@ -68,7 +68,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the commands read: prompts, pairs and recipes."""
     folder = tmp_path_factory.mktemp("inputs")
     prompts = prompts_of("drawn", 4, 0)
-    (folder / "p.jsonl").write_text("".join(json.dumps(metadata) + "\n" for metadata in prompts))
+    (folder / "p.jsonl").write_text("".join(metadata.text + "\n" for metadata in prompts))
     (folder / "dpo.yaml").write_text(DPO)
     (folder / "study.yaml").write_text(STUDY)
     run(folder, ["curate", "orm", "--prompts", "p.jsonl", "--paths", "6", "--keep", "6", "--out", "orm"])
