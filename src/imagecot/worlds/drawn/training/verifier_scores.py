@@ -10,6 +10,7 @@ from imagecot.contracts.questions import ORM
 from imagecot.contracts.verifier import Verifier
 from imagecot.geneval.prompts import TASKS
 from imagecot.precision import has_bfloat16
+from imagecot.statistics import answers
 from imagecot.worlds.drawn.captions import caption
 from imagecot.worlds.drawn.dataset import Pool
 from imagecot.worlds.drawn.questions import draw_questions
@@ -20,7 +21,7 @@ from imagecot.worlds.drawn.training.tokenizer import to_tensor
 
 def balanced_accuracy(right: Tensor, answer: Tensor) -> float:
     """The mean of the share of right answers among yes and among no; both (N,) bool."""
-    return float((right[answer].float().mean() + right[~answer].float().mean()) / 2)
+    return answers.balanced_accuracy((right == answer).float(), answer)
 
 
 @torch.no_grad()
@@ -59,8 +60,8 @@ def measure(verifier: Verifier, pool: Pool, questions: int = 6, batch: int = 120
         part = rows[first : first + batch]
         images = to_tensor(pool.images([i for i, *_ in part]))
         said.append(verifier.ask(images, [text for _, text, *_ in part], ORM) > 0.5)
-    answers = torch.tensor([answer for *_, answer in rows])
-    return by_task(torch.cat(said) == answers, answers, torch.tensor([task for *_, task, _ in rows]))
+    labels = torch.tensor([answer for *_, answer in rows])
+    return by_task(torch.cat(said) == labels, labels, torch.tensor([task for *_, task, _ in rows]))
 
 
 def by_task(right: Tensor, answer: Tensor, task: Tensor) -> dict[str, float]:
