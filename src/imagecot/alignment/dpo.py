@@ -150,7 +150,6 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None, *, watch: Wat
         return None
     alignment = _start(recipe, output, verifier, watch)
     policy, generator = alignment.policy, alignment.policy.generator
-    output.prepare()
     fit(
         Trained(policy.accelerator, policy.module, [policy.optimizer]),
         alignment,

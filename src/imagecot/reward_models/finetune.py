@@ -147,7 +147,6 @@ def train_answers(recipe: FineTuneRecipe, *, watch: Watch = SILENT) -> Verifier:
     optimizer = torch.optim.AdamW(parameter_groups(verifier.model, recipe), weight_decay=recipe.weight_decay)
     answers, optimizer = accelerator.prepare(Answers(verifier), optimizer)
     tuning = _FineTuning(recipe, verifier, answers, _Examples(train, weights, recipe.seed), held)
-    output.prepare()
     fit(
         Trained(accelerator, answers, [optimizer]),
         tuning,
