@@ -37,7 +37,6 @@ BY_NAME = {
     "imported.py": "what a module has, and what an object lacks of a protocol, so as to say it",
     "verifiers/any_vlm.py": "processors of transformers",
     "verifiers/chat.py": "configurations of transformers",
-    "yaml_files.py": "events of the YAML parser",
 }
 
 

@@ -89,7 +89,7 @@ def _measure(text: str) -> None:
     sizes: dict[str, int] = {}  # of finished anchors
     held: list[tuple[str | None, int]] = [(None, 0)]  # anchor and values of each collection that is still open
     for event in yaml.parse(text, _Loader):
-        anchor = getattr(event, "anchor", None)
+        anchor = event.anchor if isinstance(event, yaml.NodeEvent) else None
         if isinstance(event, yaml.CollectionStartEvent):
             held.append((anchor, 1))
             if len(held) > DEEPEST:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from imagecot.commands.options import PATHS, SEED, between
-from imagecot.commands.output import completion, nearest, terminal
+from imagecot.commands.output import completion, terminal
+from imagecot.errors import nearest
 from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS, check_precision
 

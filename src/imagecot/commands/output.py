@@ -8,7 +8,6 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from imagecot.errors import nearest as nearest
 from imagecot.naming import printable
 from imagecot.watch import Progress, Watch
 
