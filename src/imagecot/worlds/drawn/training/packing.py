@@ -22,7 +22,7 @@ from imagecot.worlds.drawn.scenes import Scene
 
 IGNORE = -100
 # Words for what is wrong with a picture: verifiers that are fine-tuned from this one write them.
-_REASONS = (
+REASONS = (
     "no, there is no red apple. the cup is not below it.",
     "No: the image should show three cups but there are only two, the chair is missing",
     "the apple is green instead of red; it should be right of the cup",
@@ -35,7 +35,7 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of the drawn world: its captions, descriptions and answers."""
     rng = random.Random(0)
     corpus = [caption(random_requirement(rng), rng) for _ in range(20_000)]
-    corpus += ["yes", "no", "Yes", "No", " yes", " no", "one apple: red apple, two", *_REASONS] * 5
+    corpus += ["yes", "no", "Yes", "No", " yes", " no", "one apple: red apple, two", *REASONS] * 5
     return build_tokenizer(corpus)
 
 
