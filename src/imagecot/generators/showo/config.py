@@ -1,82 +1,24 @@
 """Sizes of Show-o and of its image tokenizer; the defaults are the released 256-pixel models."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
-from pydantic_core import to_jsonable_python
 
 from imagecot.bounds import shown
-from imagecot.checkpoint import AGAIN, CONFIG, read_config
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
-from imagecot.reading import phrases
+from imagecot.generators.convolutions import GROUPS
+from imagecot.generators.sizes import MOST_WEIGHTS, SIZES, JsonConfig, Name, PerLevel
 
 NUM_SPECIAL_TOKENS = 10  # [PAD] and the nine task and boundary tokens between the text ids and the image codes
-_GROUPS = 32  # of channels that are normalised together
 MOST_STEPS = 10_000
 MOST = 1_000.0  # of guidance and temperature
-_MOST_LEVELS = 8
-_MOST_WEIGHTS = 10**11
-_LONGEST_NAME = 4096
 
 
-def _printable(name: str) -> str:
-    if not name.isprintable():
-        raise ValueError("it must be printable")
-    return name
-
-
-Name: TypeAlias = Annotated[str, Field(max_length=_LONGEST_NAME), AfterValidator(_printable)]
-PerLevel: TypeAlias = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=_MOST_LEVELS, strict=False)
-]
-"""A number for each resolution level, level 0 the finest."""
-_SIZES = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class _JsonConfig:
-    """Reading and writing `config.json`; fields that the file does not mention keep the released values."""
-
-    def _contradictions(self) -> Iterator[str]:
-        """What of fields that are right by themselves does not go together."""
-        yield from ()
-
-    def __post_init__(self) -> None:
-        found = [*self._contradictions()]
-        if found:
-            raise ValueError("; ".join(found))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, JSON]) -> Self:
-        """Take the known fields of `values` and ignore the rest (`_class_name`, `llm_model_path`, ...).
-
-        ImagecotError for values that no model can have.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise ImagecotError(f"{cls.__name__} cannot be: {phrases(error)}.") from None
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """Read `folder/config.json`; ImagecotError where it is missing, is not JSON or describes no model."""
-        values = read_config(Path(folder))
-        try:
-            return cls.from_dict(values)
-        except ImagecotError as error:
-            told = str(error).partition(": ")[2].rstrip(".")
-            raise ImagecotError(f"{Path(folder) / CONFIG} describes no model: {told}; {AGAIN}.") from None
-
-    def to_dict(self) -> dict[str, JSON]:
-        """Return what `config.json` holds."""
-        return {"_class_name": type(self).__name__.removesuffix("Config"), **to_jsonable_python(self)}
-
-
-@dataclass(frozen=True, config=_SIZES)
-class MagvitV2Config(_JsonConfig):
+@dataclass(frozen=True, config=SIZES)
+class MagvitV2Config(JsonConfig):
     """Sizes of MAGVIT-v2 with lookup-free quantization.
 
     The tuples have one entry a resolution level, level 0 the finest. `patch_size` 1 is the published model; a
@@ -99,8 +41,8 @@ class MagvitV2Config(_JsonConfig):
         levels = {len(self.encoder_mult), len(self.decoder_mult), len(self.encoder_blocks), len(self.decoder_blocks)}
         if len(levels) > 1:
             yield "encoder_mult, decoder_mult, encoder_blocks and decoder_blocks must be of one length"
-        if self.channels % _GROUPS:
-            yield f"channels must be divisible by {_GROUPS}, not {self.channels}"
+        if self.channels % GROUPS:
+            yield f"channels must be divisible by {GROUPS}, not {self.channels}"
         if self.image_size % self.downsample_factor:
             yield f"image_size {self.image_size} must be divisible by the {self.downsample_factor} pixels of a code"
 
@@ -120,8 +62,8 @@ class MagvitV2Config(_JsonConfig):
         return (self.image_size // self.downsample_factor) ** 2
 
 
-@dataclass(frozen=True, config=_SIZES)
-class ShowoConfig(_JsonConfig):
+@dataclass(frozen=True, config=SIZES)
+class ShowoConfig(JsonConfig):
     """Sizes of Show-o: a Phi backbone over text ids, special tokens, image codes and one mask token.
 
     `max_text_len` is the reference's `max_seq_length`: the text block holds one id more, the task token.
@@ -159,8 +101,8 @@ class ShowoConfig(_JsonConfig):
         if room > self.max_position_embeddings:
             yield f"max_position_embeddings is below the {room} tokens of text and image"
         layer = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
-        if self.num_hidden_layers * layer + 2 * self.vocab_size * self.hidden_size > _MOST_WEIGHTS:
-            yield f"the sizes together make more than {_MOST_WEIGHTS:,} weights"
+        if self.num_hidden_layers * layer + 2 * self.vocab_size * self.hidden_size > MOST_WEIGHTS:
+            yield f"the sizes together make more than {MOST_WEIGHTS:,} weights"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, JSON]) -> Self:

@@ -11,49 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot.generators.convolutions import AttentionBlock, Downsample, ResidualBlock, Upsample, normalised
 from imagecot.generators.showo.config import MagvitV2Config
 from imagecot.weights import load_whole, save_checkpoint
-
-
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
-
-
-class ResidualBlock(nn.Module):
-    """Two normalised 3x3 convolutions around a shortcut, which is 1x1 where the channel count changes."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm1 = _norm(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = _norm(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
-        return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
-
-
-class AttentionBlock(nn.Module):
-    """Single-head self-attention over all positions, with a residual connection."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = _norm(channels)
-        self.q = nn.Conv2d(channels, channels, 1)
-        self.k = nn.Conv2d(channels, channels, 1)
-        self.v = nn.Conv2d(channels, channels, 1)
-        self.proj_out = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H, W)."""
-        h = self.norm(x)
-        q, k, v = (layer(h).flatten(2).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(attended.transpose(1, 2).reshape(x.shape))
 
 
 class Middle(nn.Module):
@@ -68,30 +28,6 @@ class Middle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
         return self.block_2(self.attn_1(self.block_1(x)))
-
-
-class Downsample(nn.Module):
-    """Halve the resolution by a strided convolution, padded on the right and at the bottom only."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H/2, W/2)."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Double the resolution by nearest neighbours and a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, 2H, 2W)."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
@@ -129,7 +65,7 @@ class Encoder(nn.Module):
             self.down.append(level)
             before = width
         self.mid = Middle(before)
-        self.norm_out = _norm(before)
+        self.norm_out = normalised(before)
         self.conv_out = nn.Conv2d(before, config.code_bits, 3, padding=1)
         self.quant_conv = nn.Conv2d(config.code_bits, config.code_bits, 1)
 
@@ -161,7 +97,7 @@ class Decoder(nn.Module):
             levels.append(level)
             before = widths[index]
         self.up = nn.ModuleList(reversed(levels))
-        self.norm_out = _norm(before)
+        self.norm_out = normalised(before)
         self.conv_out = nn.Conv2d(before, config.out_channels * config.patch_size**2, 3, padding=1)
 
     def forward(self, quantized: Tensor) -> Tensor:
