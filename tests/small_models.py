@@ -6,14 +6,23 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import (
+    GenerationConfig,
+    JanusConfig,
+    JanusForConditionalGeneration,
+    JanusProcessor,
+    JanusVisionConfig,
+    JanusVQVAEConfig,
+    LlamaConfig,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     PreTrainedTokenizerFast,
     Qwen2Config,
     SiglipVisionConfig,
 )
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
 from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import UNDECIDED, Paths
@@ -60,6 +69,99 @@ def write_verifier(folder: Path) -> Path:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_file=str(DATA / "llava" / "tokenizer.json")).save_pretrained(folder)
+    return folder
+
+
+# The special tokens of Janus-Pro, in the order of their ids here: from 256, behind the bytes.
+JANUS_TOKENS = (
+    *("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>", "<image_placeholder>", "<begin_of_image>"),
+    *("<end_of_image>", "<|User|>", "<|Assistant|>"),
+)
+# What Janus-Pro's own template makes of the messages that are sent here.
+JANUS_TEMPLATE = (
+    "{%for message in messages%}{%if message['role']|lower=='user'%}<|User|>: {%else%}<|Assistant|>: {%endif%}"
+    "{%for content in message['content']%}{%if content['type']=='image'%}"
+    "{%if not loop.first%}{{'\n'}}{%endif%}<image_placeholder>{%if not loop.last%}{{'\n'}}{%endif%}"
+    "{%else%}{{content['text']}}{%endif%}{%endfor%}"
+    "{%if message['role']|lower=='user'%}{{'\n\n'}}{%else%}<｜end▁of▁sentence｜>{%endif%}"
+    "{%endfor%}{%if add_generation_prompt%}<|Assistant|>:{%endif%}"
+)
+
+
+def janus_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes with the special tokens of Janus-Pro."""
+    tokenizer = Tokenizer(models.BPE({c: k for k, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([*JANUS_TOKENS])
+    bos, eos, pad, image, boi, eoi = JANUS_TOKENS[:6]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=bos,
+        eos_token=eos,
+        pad_token=pad,
+        padding_side="left",
+        extra_special_tokens={"image_token": image, "boi_token": boi, "eoi_token": eoi},
+    )
+
+
+def write_janus(folder: Path, *, seed: int = 0, side: int = 4, guidance_scale: float = 2.0, **sizes: int) -> Path:
+    """Write a Janus with random weights that draws and judges: side x side codes of 8 pixels each.
+
+    sizes  of the transformer (`num_hidden_layers`, `num_key_value_heads`, ...) and `num_embeddings`, the codes
+    """
+    torch.manual_seed(seed)
+    codes = sizes.pop("num_embeddings", 64)
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, **sizes}
+    width, tokenizer = text["hidden_size"], janus_tokenizer()
+    ids = {
+        name: tokenizer.convert_tokens_to_ids(token)
+        for name, token in zip(("bos", "eos", "pad"), JANUS_TOKENS[:3], strict=True)
+    }
+    special = {f"{name}_token_id": token for name, token in ids.items()}
+    config = JanusConfig(
+        text_config=LlamaConfig(vocab_size=272, max_position_embeddings=512, **text, **special),
+        vision_config=JanusVisionConfig(
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=8 * side,
+            patch_size=8,
+            mlp_ratio=2.0,
+            projection_dim=width,
+            num_image_tokens=side * side,
+        ),
+        vq_config=JanusVQVAEConfig(
+            num_embeddings=codes,
+            latent_channels=32,
+            base_channels=32,
+            channel_multiplier=[1, 1, 1, 1],
+            num_res_blocks=1,
+            projection_dim=width,
+            image_token_embed_dim=width,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image_placeholder>"),
+        tie_word_embeddings=False,
+    )
+    model = JanusForConditionalGeneration(config).eval()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and "vqmodel" not in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    boi = tokenizer.convert_tokens_to_ids("<begin_of_image>")
+    model.generation_config = GenerationConfig(
+        guidance_scale=guidance_scale, temperature=1.0, generation_kwargs={"boi_token_id": boi}, **special
+    )
+    model.save_pretrained(folder)
+    seeing = JanusImageProcessorPil(
+        size={"height": 8 * side, "width": 8 * side}, image_mean=[0.5] * 3, image_std=[0.5] * 3, min_size=8
+    )
+    JanusProcessor(
+        seeing, tokenizer, chat_template=JANUS_TEMPLATE, use_default_system_prompt=True, num_image_tokens=side * side
+    ).save_pretrained(folder)
+    seeing.save_pretrained(folder)
     return folder
 
 
