@@ -1,1 +1,1 @@
-"""What generators share that draw an image row by row of codes."""
+"""What generators share that draw an image row by row of codes; `transformer` says what a family adds to it."""
