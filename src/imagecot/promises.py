@@ -34,7 +34,7 @@ TAKEN = {
 
 def wrong_generator(generator: "Generator") -> str | None:
     """What is wrong with the steps, costs, settings or canvas of a generator."""
-    from imagecot.contracts.generator import Canvas
+    from imagecot.contracts.generator import Canvas, Filling
 
     for name, value, most in (
         ("steps", generator.steps, MOST_STEPS),
@@ -54,6 +54,8 @@ def wrong_generator(generator: "Generator") -> str | None:
         wrong = wrong or next(filter(None, (_no_number(side, f"{name} of its canvas", most) for side in size)), None)
         if not wrong and size[0] * size[1] > most:
             wrong = f"{name} of its canvas must be at most {most} in all, not {size[0]} x {size[1]}"
+    if isinstance(generator, Filling) and not isinstance(generator.fill, str):
+        wrong = wrong or f"its fill must be text, not {shown(generator.fill)}"
     return wrong or no_json(generator.settings)
 
 

@@ -38,6 +38,7 @@ class Everything:
 
     temperature: float = 1.0
     cold: bool = False
+    fill: str = "prediction"
     paths_per_pass: int = 4
     steps = 3
     rows_per_path = 1
@@ -48,7 +49,7 @@ class Everything:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"temperature": self.temperature, "cold": self.cold}
+        return {"temperature": self.temperature, "cold": self.cold, "fill": self.fill}
 
     def check_prompt(self, prompt: str) -> None:
         if len(prompt) > 1000:

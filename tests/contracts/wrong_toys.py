@@ -311,6 +311,18 @@ class EncodesInSmallNumbers(Everything):
         return super().encode(images).int()
 
 
+class FillsInSecret(ToyGenerator):
+    fill = "blank"
+
+
+class FillsByNumber(ToyGenerator):
+    fill = 0
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"temperature": self.temperature, "fill": self.fill}
+
+
 class AdjustsItself(Everything):
     def adjusted(self, **settings: Any) -> "Everything":
         other = super().adjusted(**settings)
@@ -415,6 +427,8 @@ GENERATORS: dict[type, str | tuple[str, ...]] = {
     RemasksEverything: "remasking keeps the other codes",
     PreviewsAreOthers: "predictions are what previews show",
     EncodesInSmallNumbers: "pictures have codes",
+    FillsInSecret: "settings name the fill",
+    FillsByNumber: "settings name the fill",
     AdjustsItself: "adjusted settings show",
     AdjustsNothing: "adjusted settings show",
     AdjustsAnything: "unknown settings are refused",

@@ -17,7 +17,7 @@ from imagecot.checks.scoring import (
     steps_are_scored,
 )
 from imagecot.contracts.correction import Correction
-from imagecot.contracts.generator import Adjustable, Corrector, Encoder, Predictor, Remasker
+from imagecot.contracts.generator import Adjustable, Corrector, Encoder, Filling, Predictor, Remasker
 from imagecot.contracts.paths import UNDECIDED, states
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.scorer import Scorer
@@ -122,6 +122,18 @@ def pictures_have_codes(subject: Subject) -> str | None:
     return None
 
 
+def settings_name_the_fill(subject: Subject) -> str | None:
+    """`fill` is a word, and the settings say the same: runs and verdicts with other previews are told apart by it."""
+    generator = subject.generator
+    assert isinstance(generator, Filling)
+    fill, said = generator.fill, generator.settings.get("fill")
+    if not isinstance(fill, str) or not fill.strip():
+        return f"fill is {fill!r}; name in a word how previews of unfinished paths are completed."
+    if said != fill:
+        return f"fill is {fill!r}, and settings['fill'] is {said!r}; put it into settings, as previews depend on it."
+    return None
+
+
 def adjusted_settings_show(subject: Subject) -> str | None:
     """What `adjusted` is told stands in the settings of what it returns, and changes nothing of the generator."""
     generator = subject.generator
@@ -187,6 +199,7 @@ def rules(before: tuple[Callable[[Subject], str | Remark | None], ...]) -> tuple
         Rule(remasking_keeps_the_other_codes, before, Remasker),
         Rule(predictions_are_what_previews_show, before, Predictor),
         Rule(pictures_have_codes, before, Encoder),
+        Rule(settings_name_the_fill, before, Filling),
         Rule(adjusted_settings_show, before, Adjustable),
         Rule(unknown_settings_are_refused, before, Adjustable),
         Rule(scores_are_log_probabilities, before, Scorer),

@@ -16,7 +16,16 @@ from imagecot.lazily import attributes
 if TYPE_CHECKING:
     from imagecot.contracts.correction import Asked, Correction
     from imagecot.contracts.detector import Detections, Detector
-    from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Generator, Predictor, Remasker
+    from imagecot.contracts.generator import (
+        Adjustable,
+        Canvas,
+        Corrector,
+        Encoder,
+        Filling,
+        Generator,
+        Predictor,
+        Remasker,
+    )
     from imagecot.contracts.metadata import Metadata, Need
     from imagecot.contracts.paths import UNDECIDED, Paths
     from imagecot.contracts.prompts import Reader
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "correction": ("Asked", "Correction"),
     "detector": ("Detections", "Detector"),
-    "generator": ("Adjustable", "Canvas", "Corrector", "Encoder", "Generator", "Predictor", "Remasker"),
+    "generator": ("Adjustable", "Canvas", "Corrector", "Encoder", "Filling", "Generator", "Predictor", "Remasker"),
     "metadata": ("Metadata", "Need"),
     "paths": ("UNDECIDED", "Paths"),
     "prompts": ("Reader",),
@@ -65,6 +74,7 @@ __all__ = [
     "Detector",
     "Draws",
     "Encoder",
+    "Filling",
     "Generator",
     "Metadata",
     "Need",

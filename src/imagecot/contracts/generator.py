@@ -118,6 +118,21 @@ class Predictor(Protocol):
 
 
 @runtime_checkable
+class Filling(Protocol):
+    """Draws row by row and predicts nothing beyond: its previews of unfinished paths are completed by a rule."""
+
+    @property
+    def fill(self) -> str:
+        """How that is done, by its name ("blank", "repeat", "draft" ...); it stands in `settings` too."""
+        ...
+
+
+def fill_of(generator: Generator, step: int) -> str | None:
+    """How the previews of paths after `step` steps are completed; None where the generator itself says all of them."""
+    return generator.fill if isinstance(generator, Filling) and step < generator.steps else None
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """Finds the codes of pictures that it did not draw."""
 

@@ -48,11 +48,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verifier's answer P(yes) to a question (`orm`, `prm`, ...) about a path after `step` steps."""
+    """The verifier's answer P(yes) to a question (`orm`, `prm`, ...) about a path after `step` steps.
+
+    fill  how the preview was completed that it saw, where the path was unfinished and its generator is `Filling`
+    """
 
     step: int
     question: str
     p_yes: float
+    fill: str | None = None
 
 
 @dataclass

@@ -36,6 +36,7 @@ def ranking_row(
     label: bool,
     agreement: bool | None = None,
     codes: "Tensor | None" = None,
+    fill: str | None = None,
 ) -> RankingRow:
     """An image (3, H, W) in [0, 1] of a path, and what is asked and answered of it; fields as of `RankingRow`."""
     return RankingRow(
@@ -51,6 +52,7 @@ def ranking_row(
         agreement="" if agreement is None else "yes" if agreement else "no",
         image=png(image),
         codes=None if codes is None else codes.tolist(),
+        fill=fill,
     )
 
 

@@ -16,7 +16,7 @@ from imagecot import guard
 from imagecot.bounds import MOST_IMAGES, MOST_PATHS, check_seed, check_whole
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.detector import Detections, Detector
-from imagecot.contracts.generator import Corrector, Generator
+from imagecot.contracts.generator import Corrector, Generator, fill_of
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.paths import Paths, finish, states
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
@@ -79,8 +79,9 @@ class Labeller:
                 needs = [prompts[int(row)] for row in rows]
                 ends = torch.tensor(self._verdicts(self.generator.preview(forks), needs))
                 labels = ends.view(len(paths), CONTINUATIONS).any(1).tolist()
+            step, steps, fill = paths.step, paths.steps, fill_of(self.generator, paths.step)
             for metadata, image, seed, label in zip(prompts, previews, paths.seeds.tolist(), labels, strict=True):
-                yield ranking_row(metadata, "prm", image, step=paths.step, steps=paths.steps, seed=seed, label=label)
+                yield ranking_row(metadata, "prm", image, step=step, steps=steps, seed=seed, label=label, fill=fill)
 
     def parm(self, prompts: Sequence[Metadata]) -> Iterator[RankingRow]:
         """The three subsets in the paper's proportions: clarity 120, potential 80, selection 200.
@@ -148,6 +149,7 @@ class Labeller:
                 seed=int(drawn.seeds[k]),
                 label=step > scaled(CLEAR_AFTER, steps) if of_clarity else labels[k],
                 agreement=settled[k] if of_clarity else None,
+                fill=fill_of(self.generator, step),
             )
 
     def redraws(self, groups: Sequence[CorrectionRow]) -> Iterator[RankingRow]:

@@ -80,6 +80,7 @@ class RankingRow:
     codes         (N,), what the image was decoded from; encoding the image again need not give them
     reasons       of a reflection: what is wrong with the image
     before_codes  of an image that was drawn again: the codes of the one before, and what was `told` of that
+    fill          of a preview that its generator had to complete: how it did (`imagecot.contracts.Filling`)
     """
 
     id: Id
@@ -97,6 +98,7 @@ class RankingRow:
     reasons: Text | None = None
     before_codes: Codes | None = None
     told: Text | None = None
+    fill: Text | None = None
 
     @model_validator(mode="after")
     def _step_is_one_of_the_steps(self) -> Self:

@@ -38,6 +38,11 @@ class VerdictLine(Schema):
     step: Step
     question: str
     p_yes: Probability
+    fill: str | None = None
+
+    def verdict(self) -> Verdict:
+        """The object that the line stands for."""
+        return Verdict(**self.model_dump())
 
 
 class ReflectionLine(Schema):
@@ -75,7 +80,7 @@ class CandidateLine(Schema):
             first_clear=self.first_clear,
             resumed_at=self.resumed_at,
             score=self.score,
-            verdicts=[Verdict(v.step, v.question, v.p_yes) for v in self.verdicts],
+            verdicts=[line.verdict() for line in self.verdicts],
             round=self.round,
             corrects=self.corrects,
             reflection=self.reflection.reflection() if self.reflection else None,
@@ -90,13 +95,19 @@ def as_line(candidate: Candidate) -> dict[str, JSON]:
         "first_clear": candidate.first_clear,
         "resumed_at": candidate.resumed_at,
         "score": candidate.score,
-        "verdicts": [asdict(verdict) for verdict in candidate.verdicts],
+        "verdicts": [_verdict(verdict) for verdict in candidate.verdicts],
     }
     if candidate.round:
         values |= {"round": candidate.round, "corrects": candidate.corrects}
     if candidate.reflection is not None:
         values["reflection"] = described(candidate.reflection)
     return values
+
+
+def _verdict(verdict: Verdict) -> dict[str, JSON]:
+    """A verdict as `VerdictLine` reads it: without a fill where none was needed."""
+    values = asdict(verdict)
+    return values if verdict.fill is not None else {name: value for name, value in values.items() if name != "fill"}
 
 
 class RunLine(Schema):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from imagecot import guard, interruption
 from imagecot.contracts.correction import Correction
-from imagecot.contracts.generator import Corrector, Generator, Predictor
+from imagecot.contracts.generator import Corrector, Generator, Predictor, fill_of
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import ORM, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
@@ -229,8 +229,9 @@ class Run:
             judge_calls=used.judge_calls,
             tokens_judged=used.tokens_judged,
         )
+        fill = fill_of(self.generator, step)
         for candidate, p in zip(candidates, answers, strict=True):
-            candidate.verdicts.append(Verdict(step, question.name, p))
+            candidate.verdicts.append(Verdict(step, question.name, p, fill))
         return answers, conversation
 
     def pictures(self) -> Callable[[Sequence[Seen]], list[Image.Image]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from imagecot.contracts.questions import ORM
+from imagecot.contracts.questions import ORM, POTENTIAL
 from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.contracts.search import Candidate
 from imagecot.errors import ImagecotError
@@ -111,13 +111,16 @@ def picture_of(number: int, row: str) -> str:
 
 
 def _path(candidate: Candidate) -> PathRow:
-    potential = [verdict.p_yes for verdict in candidate.verdicts if verdict.question == "potential"]
-    return PathRow(
+    potential = next((verdict for verdict in candidate.verdicts if verdict.question == POTENTIAL.name), None)
+    found = PathRow(
         score=None if candidate.score is None else round(candidate.score, 6),
         stopped=candidate.truncated_at if candidate.resumed_at is None else candidate.resumed_at,
         first_clear=candidate.first_clear,
-        potential=round(potential[0], 6) if potential else None,
+        potential=None if potential is None else round(potential.p_yes, 6),
     )
+    if potential is None or potential.fill is None:
+        return found
+    return found.model_copy(update={"fill": potential.fill})
 
 
 def write_pictures(folder: Path, number: int, pictures: Pictures) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from imagecot import guard
-from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Generator, Predictor, Remasker
+from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Filling, Generator, Predictor, Remasker
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.values import JSON
@@ -56,6 +56,8 @@ class Recorded:
             self.correct = generator.correct
         if isinstance(generator, Encoder):
             self.encode = generator.encode
+        if isinstance(generator, Filling):
+            self.fill = generator.fill
         if isinstance(generator, Adjustable):
             self.adjusted = generator.adjusted
         if isinstance(generator, Reader):

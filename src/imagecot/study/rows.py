@@ -83,12 +83,13 @@ class Counts(Schema):
 
 
 class PathRow(Schema):
-    """What a search said of one path."""
+    """What a search said of one path; `fill` is that of the preview whose potential it asked for, if it has one."""
 
     score: Share | None
     stopped: Count | None
     first_clear: Count | None
     potential: Share | None
+    fill: str | None = None
 
     @property
     def record(self) -> search.PathRecord:
