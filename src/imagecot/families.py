@@ -53,6 +53,7 @@ _LLAVA = "imagecot.verifiers.loading:load_llava"
 FAMILIES: dict[str, tuple[Family, ...]] = {
     "generator": (
         Family("Show-o", lambda config: "llm_vocab_size" in config, "imagecot.generators.showo.loading:load"),
+        Family("Janus", lambda config: config.get("model_type") == "janus", "imagecot.generators.janus.loading:load"),
     ),
     "verifier": (
         Family("LLaVA-NeXT", lambda config: "mm_vision_tower" in config, _LLAVA),

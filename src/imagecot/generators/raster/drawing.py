@@ -160,7 +160,10 @@ def _first_logits(transformer: CodeTransformer, sampling: Sampling, started: Sta
 def _logits(transformer: CodeTransformer, sampling: Sampling, states: Tensor, branches: int) -> Tensor:
     """Guided logits (B, codes) in float32 of states (branches * B, width)."""
     logits = transformer.head(states).float()
-    return guided(*logits.chunk(2), sampling.guidance_scale) if branches == 2 else logits
+    if branches == 1:
+        return logits
+    conditional, unconditional = logits.chunk(2)
+    return guided(conditional, unconditional, sampling.guidance_scale)
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:

@@ -1,0 +1,1 @@
+"""Janus and Janus-Pro: prompts, transformer and image tokenizer for drawing in raster order."""

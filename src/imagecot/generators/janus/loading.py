@@ -1,0 +1,120 @@
+"""Loading a Janus: its weights, prompts, and how a checkpoint likes to be decoded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from transformers import JanusForConditionalGeneration, LlamaModel
+
+from imagecot.adapters import merge
+from imagecot.checkpoint import AGAIN, CONFIG, is_file, read_config
+from imagecot.contracts.values import JSON
+from imagecot.errors import ImagecotError
+from imagecot.families import Checkpoint
+from imagecot.foreign import first, load_model
+from imagecot.generators.janus.generator import JanusGenerator
+from imagecot.generators.janus.prompting import SETTINGS, JanusPrompting
+from imagecot.generators.janus.weights import cast
+from imagecot.generators.raster.sampling import MOST
+from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
+from imagecot.reading import Foreign, read_record
+
+_DRAWS = ("model.generation_", "model.vqmodel.")  # without these a Janus only sees and writes
+_STORED = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Decoding(Foreign):
+    """What of decoding a checkpoint brings along, in its generation_config.json; null is not said."""
+
+    guidance_scale: Annotated[float, Field(ge=1, le=MOST)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=MOST)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    fill: Literal["blank", "repeat", "draft"] | None = None
+
+
+def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> JanusGenerator:
+    """Load a generator with its image tokenizer and prompts; adapters are merged.
+
+    device  the GPU where there is one, else the CPU
+    dtype   of the transformer, as a type or one of `imagecot.precision.PRECISIONS`; by default bfloat16 on a GPU,
+            float32 on the CPU; the image tokenizer is float32 always
+
+    UsageError for a device or type that is not there; ImagecotError where the checkpoint cannot be had or read, or has
+    no part that draws.
+    """
+    device = as_device(device)
+    number_format = loaded_as(dtype, device)
+    base, *adapters = checkpoint.parts
+    model = cast(_load_model(base), number_format).to(device)
+    settings = _decoding(base)
+    for folder in adapters:
+        merge(model, folder)
+        settings |= _decoding(folder)
+    precision = str(number_format).removeprefix("torch.")
+    if dtype == "int8":
+        trunk = model.model.language_model
+        trunk.layers, precision = quantize(trunk.layers), "int8"
+    prompting = JanusPrompting.from_pretrained(base, model.config)
+    return JanusGenerator(model.eval(), prompting, precision=precision, folder=base).adjusted(**settings)
+
+
+def _load_model(folder: Path) -> JanusForConditionalGeneration:
+    """The model of a folder, in the number format that its config.json names."""
+    values = read_config(folder)
+    stored = _STORED.get(str(values.get("dtype") or values.get("torch_dtype")), torch.float32)
+    model, report = load_model(JanusForConditionalGeneration, folder, stored)
+    assert isinstance(model, JanusForConditionalGeneration)
+    lost = [name for name in report.missing | report.mismatched if name.startswith(_DRAWS)]
+    if lost and not report.missing - {*lost}:
+        raise ImagecotError(
+            f"the weights in {folder} draw no images: {len(lost)} tensor(s) of the generation head or the image "
+            f"tokenizer are missing or misfit, such as {first(lost)}; pass a Janus that draws."
+        )
+    problems = [
+        f"{what} {len(names)} tensor(s), such as {first(names)}"
+        for what, names in (
+            ("lack", report.missing),
+            ("have unknown", report.unexpected),
+            ("misfit", report.mismatched),
+        )
+        if names
+    ]
+    if problems:
+        raise ImagecotError(f"the weights in {folder} do not fit its config.json: they {'; they '.join(problems)}.")
+    _check(model, folder)
+    return model
+
+
+def _check(model: JanusForConditionalGeneration, folder: Path) -> None:
+    """Raise ImagecotError for parts that do not go together."""
+    config, trunk = model.config, model.model.language_model
+    if not isinstance(trunk, LlamaModel):
+        raise ImagecotError(
+            f"{folder / CONFIG}: text_config is of a {type(trunk).__name__}, but Janus draws with a LlamaModel; pass a "
+            "Janus or Janus-Pro."
+        )
+    side, count = config.vq_config.num_patches, config.vision_config.num_image_tokens
+    if count != side * side:
+        raise ImagecotError(
+            f"{folder / CONFIG}: vision_config.num_image_tokens is {count}, but image_size and patch_size make a grid "
+            f"of {side} x {side} codes; see that they are those of the weights."
+        )
+    width = config.text_config.hidden_size
+    for name in ("projection_dim", "image_token_embed_dim"):
+        if getattr(config.vq_config, name) != width:
+            raise ImagecotError(
+                f"{folder / CONFIG}: vq_config.{name} is {getattr(config.vq_config, name)}, but the states of the "
+                f"language model have {width} numbers (text_config.hidden_size); {AGAIN}."
+            )
+
+
+def _decoding(folder: Path) -> dict[str, JSON]:
+    """Read the decoding defaults that a checkpoint brings."""
+    file = folder / SETTINGS
+    if not is_file(file):
+        return {}
+    found: Mapping[str, JSON] = read_record(file, Decoding, advice=AGAIN).model_dump(exclude_none=True)
+    return dict(found)
