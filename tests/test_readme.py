@@ -5,9 +5,12 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from imagecot.strategies.trace import Trace
 
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = {"extend", "results"}  # tests/test_extend_docs.py; reports of studies
@@ -47,24 +50,22 @@ def test_every_block_of_code_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imagecot: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.set_num_threads(1)
+    scope: dict[str, Any] = {"__name__": "__main__"}
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["imagecot"])
     for language, block in blocks(page):
         if language == "python":
-            exec(compile(block, page.name, "exec"), {"__name__": "__main__"})
+            exec(compile(block, page.name, "exec"), scope)
         else:
             assert language == "bash", (page, language)
             for command in lines(block):
                 follow(command, imagecot)
+    if page.name == "README.md":
+        the_example_of_the_readme_tells_what_it_says(scope["trace"])
 
 
-def test_the_example_of_the_readme_tells_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    scope: dict = {}
-    [block] = [block for language, block in blocks(ROOT / "README.md") if language == "python"]
-    exec(block, scope)
-    trace = scope["trace"]
+def the_example_of_the_readme_tells_what_it_says(trace: Trace) -> None:
     assert len(trace.candidates) == 20 and trace.image.size == (64, 64)
     assert max(c.score for c in trace.candidates if c.truncated_at is None) == trace.choice.score
     stops = [c.truncated_at or 18 for c in trace.candidates]
