@@ -64,7 +64,7 @@ def read_config(folder: Path) -> dict[str, JSON]:
 def find_weights(folder: Path) -> list[Path]:
     """Return the weight files of a checkpoint folder: one file, or the shards that its index names.
 
-    ImagecotError where there is none, or where an index names a file that is not there or not of this folder.
+    A folder that holds no file of a usual name, and a single .pt file, holds that. ImagecotError where there is none, or where an index names a file that is not there or not of this folder.
     """
     shards = {index.name: _shards(index) for index in sorted(folder.glob("*.index.json")) if index.is_file()}
     for name in ADAPTER_FILES if is_file(folder / ADAPTER) else WEIGHT_FILES:
@@ -72,6 +72,9 @@ def find_weights(folder: Path) -> list[Path]:
             return [folder / name]
         if f"{name}.index.json" in shards:
             return _present(folder / f"{name}.index.json", shards[f"{name}.index.json"])
+    alone = [file for file in folder.glob("*.pt") if is_file(file)]
+    if len(alone) == 1 and not is_file(folder / ADAPTER):
+        return alone
     expected = ADAPTER_FILES if is_file(folder / ADAPTER) else WEIGHT_FILES[:4]
     raise ImagecotError(f"{folder} holds no weights; expected one of {', '.join(expected)} or their sharded form.")
 

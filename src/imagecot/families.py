@@ -54,6 +54,11 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
     "generator": (
         Family("Show-o", lambda config: "llm_vocab_size" in config, "imagecot.generators.showo.loading:load"),
         Family("Janus", lambda config: config.get("model_type") == "janus", "imagecot.generators.janus.loading:load"),
+        Family(
+            "LlamaGen",
+            lambda config: config.get("model_type") == "llamagen",
+            "imagecot.generators.llamagen.loading:load",
+        ),
     ),
     "verifier": (
         Family("LLaVA-NeXT", lambda config: "mm_vision_tower" in config, _LLAVA),
@@ -80,7 +85,9 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
     ),
 }
 # What has no role of its own but is a part of a model that has.
-_PARTS: dict[str, Callable[[Config], bool]] = {"image tokenizer": lambda config: "code_bits" in config}
+_PARTS: dict[str, Callable[[Config], bool]] = {
+    "image tokenizer": lambda config: "code_bits" in config or "codebook_embed_dim" in config
+}
 
 
 def kinds_of(config: Config) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ from imagecot.families import FAMILIES, kinds_of
 from imagecot.hub import FILES, WEIGHTS, find, locate, related
 
 SETTINGS = "generation_config.json"
+# Of a generator: its parts with weights of their own, and the fields of its config.json that name them.
+_PARTS = {"image_tokenizer": "vq_model", "text_encoder": "text_encoder"}
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -118,14 +120,15 @@ def weights_of(role: str, name: str) -> dict[str, str]:
         if draws and is_file(part / SETTINGS):
             digests[f"{owner}generation_config"] = digest_of([part / SETTINGS])
         if draws and part is parts[0]:
-            place = _image_tokenizer(part)
-            digests |= {f"{owner}image_tokenizer": digest_of(find_weights(place))} if place else {}
+            for what, field in _PARTS.items():
+                place = _named(part, field)
+                digests |= {f"{owner}{what}": digest_of(find_weights(place))} if place else {}
     return digests
 
 
-def _image_tokenizer(folder: Path) -> Path | None:
-    """The folder of the image tokenizer that a generator names; None where it names none that is known."""
-    name = read_config(folder).get("vq_model")
+def _named(folder: Path, field: str) -> Path | None:
+    """The folder of a part that a field of a generator's config.json names; None where it names none that is known."""
+    name = read_config(folder).get(field)
     return related(folder, name, lambda wanted: find(wanted, WEIGHTS)) if isinstance(name, str) else None
 
 

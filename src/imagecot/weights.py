@@ -3,7 +3,9 @@
 import json
 import pickle
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,12 +48,37 @@ def load_state_dict(
 def _load_file(file: Path) -> dict[str, Tensor]:
     if not is_file(file):
         raise ImagecotError(f"{file} is no regular file; pass a checkpoint folder or a weight file.")
+    with _damage_told(file):
+        state = load_file(file) if file.suffix == ".safetensors" else _load_torch(file)
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    return named_tensors(state, file)
+
+
+def load_torch(file: Path, allowed: Sequence[type] = ()) -> object:
+    """Return what a torch file holds, read with `weights_only=True`; its tensors are mapped where they can be.
+
+    allowed  classes beside tensors and plain containers of which it may hold instances
+
+    ImagecotError where the file is missing, truncated, corrupt, or holds anything else.
+    """
+    if not is_file(file):
+        raise ImagecotError(f"{file} is no regular file; pass a checkpoint folder or a weight file.")
+    with _damage_told(file), torch.serialization.safe_globals([*allowed]):
+        return _load_torch(file, mmap=zipfile.is_zipfile(file))
+
+
+def _load_torch(file: Path, *, mmap: bool = False) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what torch takes for an archive of another kind
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+@contextmanager
+def _damage_told(file: Path) -> Iterator[None]:
+    """Turn what libraries raise for a file that they cannot read into an ImagecotError."""
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what torch takes for an archive of another kind
-            state = torch.load(file, map_location="cpu", weights_only=True)
+        yield
     except pickle.UnpicklingError as error:
         raise ImagecotError(
             f"{file} holds something other than tensors, or is corrupt, and was not loaded; use safetensors."
@@ -60,8 +87,10 @@ def _load_file(file: Path) -> dict[str, Tensor]:
         if is_out_of_memory(error):
             raise
         raise ImagecotError(f"{file} is truncated or corrupt ({printable(first_line(error))}); {AGAIN}.") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+
+
+def named_tensors(state: object, file: Path) -> dict[str, Tensor]:
+    """Return a state dict as it is; ImagecotError, naming its file, where it is none."""
     if not isinstance(state, dict) or not all(_is_plain(*entry) for entry in state.items()):
         raise ImagecotError(f"{file} is not a state dict of named tensors; pass the weights of a model.")
     return state
