@@ -21,6 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     SiglipVisionConfig,
+    T5Config,
+    T5EncoderModel,
 )
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
@@ -29,6 +31,7 @@ from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.questions import Question
 from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.contracts.verifier import Conversation, Usage
+from imagecot.generators.llamagen import VQ16, LlamaGen, LlamaGenConfig, VQ16Config
 from imagecot.generators.showo import Showo
 from imagecot.weights import load_into
 from plain_decoder import CONFIG, DATA, tiny_magvitv2, tiny_prompting, tiny_showo
@@ -163,6 +166,52 @@ def write_janus(folder: Path, *, seed: int = 0, side: int = 4, guidance_scale: f
     ).save_pretrained(folder)
     seeing.save_pretrained(folder)
     return folder
+
+
+def write_llamagen(folder: Path, *, seed: int = 0, side: int = 3, guidance_scale: float = 2.0, **sizes: int) -> Path:
+    """Write a LlamaGen with random weights, and its image tokenizer and text encoder inside: side x side codes.
+
+    sizes  of the transformer (`n_layer`, `n_kv_head`, `vocab_size`, ...)
+    """
+    torch.manual_seed(seed)
+    small = {"dim": 32, "n_layer": 2, "n_head": 4, "multiple_of": 16, "vocab_size": 48, "cls_token_num": 96}
+    own = {"caption_dim": 16, "block_size": side * side, "vq_model": "vq_model", "text_encoder": "text_encoder"}
+    config = LlamaGenConfig.from_dict({**small, **own, **sizes})
+    model, image_tokenizer = (
+        LlamaGen(config),
+        VQ16(
+            VQ16Config(
+                codebook_size=config.vocab_size,
+                ch=32,
+                num_res_blocks=1,
+                encoder_ch_mult=(1, 1, 1),
+                decoder_ch_mult=(1, 1, 1),
+                z_channels=16,
+            )
+        ),
+    )
+    text = T5EncoderModel(
+        T5Config(vocab_size=257, d_model=config.caption_dim, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+    )
+    for part in (model, text):
+        for parameter in part.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    image_tokenizer.save_pretrained(folder / "vq_model")
+    text.save_pretrained(folder / "text_encoder")
+    t5_tokenizer().save_pretrained(folder / "text_encoder")
+    (folder / "generation_config.json").write_text(json.dumps({"guidance_scale": guidance_scale, "top_k": 40}))
+    return folder
+
+
+def t5_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes that ends a text as T5 does."""
+    tokenizer = Tokenizer(models.BPE({c: k for k, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.add_special_tokens(["</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 256)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>")
 
 
 class Brightness:
