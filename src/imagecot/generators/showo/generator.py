@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from imagecot.contracts.correction import Asked, Correction, without_words
 from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import UNDECIDED, Paths
-from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.contracts.scorer import Draws, Terms
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
+from imagecot.generators.masked.decoding import advanced, of_distinct, predicted, remasked
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
-from imagecot.generators.masked.step import decode_step, draw_by_inverse
 from imagecot.generators.showo import scoring
 from imagecot.generators.showo.config import MOST, MOST_STEPS
 from imagecot.generators.showo.magvitv2 import MagvitV2
@@ -220,40 +219,17 @@ class ShowoGenerator:
     @torch.no_grad()
     def advance(self, paths: Paths) -> Paths:
         """Return all paths one step further; after the last step every code is decided."""
-        if paths.finished:
-            raise ValueError(f"the paths have done all {paths.steps} steps")
         planned = masked_count(get_schedule(self.schedule), paths.step, paths.steps, paths.codes.shape[1])
         temperature = noise_temperature(self.temperature, paths.step, paths.steps, self.reference_temperature)
-
-        def predict(part: slice) -> tuple[Tensor, Tensor]:
-            codes, seeds = paths.codes[part], paths.seeds[part]
-            uniform, mask_uniform = (
-                uniforms(seeds, paths.step, stream, codes.shape[1]) for stream in (Stream.CODES, Stream.MASKING)
-            )
-            chosen = uniform[codes == UNDECIDED]
-            logits = self.guided_logits(codes, paths.prompt_index[part], paths.shared)
-            draw = partial(draw_by_inverse, uniform=chosen)
-            return decode_step(logits, codes, draw, mask_uniform, temperature, planned)
-
-        parts = in_parts(predict, len(paths), self.paths_per_pass)
-        proposed, masked = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        step = paths.step + 1
-        decided = proposed if step == paths.steps else proposed.masked_fill(masked, UNDECIDED)
-        return replace(paths, codes=decided, own=proposed, step=step)
+        logits = partial(self.guided_logits, started=paths.shared)
+        return advanced(paths, logits, planned, temperature, self.paths_per_pass)
 
     def guided_logits(self, codes: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
         """Return float32 logits (M, codebook_size) at the M masked positions of codes (B, N), row by row.
 
-        Rows of the same prompt and codes, as all are at the first step and forks of one path are, are computed once.
+        Rows of the same prompt and codes are computed once.
         """
-        asked = torch.cat([prompt_index[:, None], codes], dim=1)
-        distinct, row = asked.unique(dim=0, return_inverse=True)
-        if len(distinct) == len(codes):
-            return self._logits(codes, prompt_index, started)
-        codes = distinct[:, 1:]
-        counts = (codes == UNDECIDED).sum(dim=1)
-        logits = self._logits(codes, distinct[:, 0], started).split(counts.tolist())
-        return torch.cat([logits[k] for k in row.tolist()])
+        return of_distinct(partial(self._logits, started=started), codes, prompt_index)
 
     def _logits(self, codes: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
         ids = self.prompting.image_block(self.prompting.image_ids(codes))
@@ -277,20 +253,12 @@ class ShowoGenerator:
 
         That is the last step before which the schedule leaves at least as many codes masked as in any of the paths.
         """
-        codes = paths.codes.masked_fill(undecided.to(paths.codes.device), UNDECIDED)
-        masked, schedule = int((codes == UNDECIDED).sum(dim=1).max()), get_schedule(self.schedule)
-        step = paths.steps if masked == 0 else 0
-        for done in range(1, paths.steps):
-            if 0 < masked <= masked_count(schedule, done - 1, paths.steps, codes.shape[1]):
-                step = done
-        return replace(paths, codes=codes, own=codes, step=step)
+        schedule, positions = get_schedule(self.schedule), paths.codes.shape[1]
+        return remasked(paths, undecided, lambda done: masked_count(schedule, done - 1, paths.steps, positions))
 
     def predicted(self, paths: Paths) -> Tensor:
         """Return the complete codes (B, N) that the last step predicted; ValueError where there was none."""
-        if bool((paths.own == UNDECIDED).any()):
-            raise ValueError("paths have nothing to show before their first step")
-        proposed: Tensor = paths.own
-        return proposed
+        return predicted(paths)
 
     def preview(self, paths: Paths) -> Tensor:
         """Return the images (B, 3, H, W) in [0, 1] of the codes that the last step predicted."""
