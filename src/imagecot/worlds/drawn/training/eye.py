@@ -1,13 +1,20 @@
 """What the eye of a verifier learns: what stands at each patch of a picture that was roughened a little."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.geneval.prompts import COLORS
+from imagecot.training.loop import Part
+from imagecot.training.optimization import Optimization, batch_indices, step_generator
+from imagecot.training.scratch import Losses
+from imagecot.worlds.drawn.dataset import Pool
 from imagecot.worlds.drawn.scenes import KINDS, SIZE, Scene
+from imagecot.worlds.drawn.training.tokenizer import to_tensor
 
 PATCH_LOGITS = len(KINDS) + len(COLORS) + 3
 """How many numbers say what stands at a patch: kinds and colours, each with nothing, and whether it holds a centre."""
@@ -66,3 +73,38 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     scale, shift = 0.88 + 0.24 * draw[:, 1], 0.1 * draw[:, 2] - 0.05
     noise = torch.randn(images.shape, generator=generator) * (0.05 * draw[:, 3])[:, None, None, None]
     return ((images - 0.5) * scale[:, None, None, None] + 0.5 + shift[:, None, None, None] + noise).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The scenes of a training; `grid` patches lie along a side of a picture."""
+
+    pool: Pool
+    grid: int
+
+    def at(self, opt: Optimization, part: Part) -> tuple[list[Scene], Tensor]:
+        """Scenes of a part and their pictures (B, 3, S, S) in [-1, 1], each roughened in its own way."""
+        indices = batch_indices(len(self.pool), opt, part.number)
+        images = augment(to_tensor(self.pool.images(indices)), step_generator(opt.seed, part.number, 1))
+        return [self.pool[i].scene for i in indices], images * 2 - 1
+
+
+class Eye(Protocol):
+    """What says of each patch what stands there."""
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Logits (B, P, kinds + colours + 3) of the patches of pixels (B, 3, S, S) in [-1, 1]."""
+        ...
+
+
+class Seeing(nn.Module):
+    """The loss of the eye alone: what stands at each patch. `student` is a module that holds all weights."""
+
+    def __init__(self, student: Eye, shown: Shown, opt: Optimization) -> None:
+        super().__init__()
+        self.student, self.shown, self.opt = student, shown, opt
+
+    def forward(self, part: Part) -> Losses:
+        """The loss of a part."""
+        scenes, pixels = self.shown.at(self.opt, part)
+        return {"loss": patch_loss(self.student.see(pixels), patch_targets(scenes, self.shown.grid))}

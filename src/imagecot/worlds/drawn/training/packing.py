@@ -4,7 +4,7 @@ So one pass over the picture teaches as much as many conversations would.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,27 @@ def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
 
 
 @dataclass(frozen=True)
+class Wording:
+    """The constant texts of a chat about a picture.
+
+    start     what stands before the picture
+    describe  what asks for a description, up to where the answer begins
+    ask       the question about a prompt, up to where the answer begins
+    before    what stands between the chat's mark and an answer
+    end       what ends a description
+    """
+
+    start: str
+    describe: str
+    ask: Callable[[str], str]
+    before: str
+    end: str
+
+
+LLAVA = Wording(CHAT_START, DESCRIBE + CHAT_ASK, lambda prompt: turn(ORM, prompt), "", END)
+
+
+@dataclass(frozen=True)
 class Packed:
     """Texts behind pictures, (B, T) each: block 0 pads, target IGNORE and task -1 where nothing is asked."""
 
@@ -56,18 +77,20 @@ class Packed:
 
 
 class Packer:
-    """Turns scenes into `Packed` texts of `length` tokens that follow the start of a chat and a picture of `rows`.
+    """Turns scenes into `Packed` texts of `length` tokens that follow the start of a chat and a picture.
 
+    rows    tokens that a picture takes, with the marks around it that follow the start
     start   ids (1, S) of the start
     offset  tokens before a text
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, length: int, rows: int) -> None:
-        self.tokenizer, self.length = tokenizer, length
-        self.start = torch.tensor(self._ids([CHAT_START]))
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, length: int, rows: int, wording: Wording = LLAVA) -> None:
+        self.tokenizer, self.length, self.wording = tokenizer, length, wording
+        self.start = torch.tensor(self._ids([wording.start]))
         self.offset = self.start.numel() + rows
-        self.yes, self.no = (token_id(tokenizer, word) for word in ("yes", "no"))
-        self.lead = len(self._ids([DESCRIBE + CHAT_ASK])[0])
+        answers = self._ids([wording.before + "yes", wording.before + "no"])
+        (self.yes,), (self.no,) = answers
+        self.lead = len(self._ids([wording.describe])[0])
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False).input_ids
@@ -75,13 +98,14 @@ class Packer:
     def __call__(self, scenes: Sequence[Scene], rngs: Sequence[random.Random]) -> Packed:
         """Describe each scene and fill the rest of its row with questions."""
         rows, texts, answers = [], [], []
+        words = self.wording
         for row, (scene, rng) in enumerate(zip(scenes, rngs, strict=True)):
             rows.append((row, -1))
-            texts.append(DESCRIBE + CHAT_ASK + describe(scene, rng) + END)
+            texts.append(words.describe + words.before + describe(scene, rng) + words.end)
             answers.append(False)
             for metadata, answer in draw_questions(scene, self.length // 11, rng):
                 rows.append((row, TASKS.index(metadata.tag)))
-                texts.append(turn(ORM, caption(metadata, rng)))
+                texts.append(words.ask(caption(metadata, rng)))
                 answers.append(answer)
         shape = (len(scenes), self.length)
         ids, target = [self.tokenizer.pad_token_id] * (shape[0] * shape[1]), [IGNORE] * (shape[0] * shape[1])

@@ -10,8 +10,9 @@ from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedToken
 from imagecot.files import write_folder
 from imagecot.verifiers.chat import IMAGE_TOKEN
 from imagecot.verifiers.vision import encode
+from imagecot.worlds.drawn.training.answering import Read
 from imagecot.worlds.drawn.training.eye import PATCH_LOGITS
-from imagecot.worlds.drawn.training.packing import token_id
+from imagecot.worlds.drawn.training.packing import Packed, Packer, attention_mask, token_id
 from imagecot.worlds.drawn.training.verifier_recipe import VerifierRecipe, config_of
 
 
@@ -22,6 +23,26 @@ class Student(nn.Module):
         super().__init__()
         self.model = model
         self.patch_head = nn.Linear(width, PATCH_LOGITS)
+
+    @property
+    def head(self) -> nn.Module:
+        """What maps states to logits over the vocabulary."""
+        return self.model.lm_head
+
+    def reader(self, packer: Packer, compiled: bool = False) -> Read:
+        """How it reads texts of a packer."""
+        states = torch.compile(hidden_states) if compiled else hidden_states
+
+        def read(pixels: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
+            mask = attention_mask(packed.block, packer.offset)
+            found, image = states(self.model, pixels, packed.ids, packed.position, mask, packer.start)
+            return found, self.patches(image)
+
+        return read
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Logits (B, P, kinds + colours + 3) of what stands at the patches of pixels (B, 3, S, S) in [-1, 1]."""
+        return self.patches(encode(self.model, pixels))
 
     def patches(self, rows: Tensor) -> Tensor:
         """Logits (B, P, kinds + colours + 3) of what stands at patches, from the image rows (B, P + 1, D)."""

@@ -4,7 +4,6 @@ import random
 
 import torch
 from torch import Tensor
-from transformers import LlavaOnevisionForConditionalGeneration
 
 from imagecot.contracts.questions import ORM
 from imagecot.contracts.verifier import Verifier
@@ -14,8 +13,8 @@ from imagecot.statistics import answers
 from imagecot.worlds.drawn.captions import caption
 from imagecot.worlds.drawn.dataset import Pool
 from imagecot.worlds.drawn.questions import draw_questions
-from imagecot.worlds.drawn.training.packing import Packer, attention_mask
-from imagecot.worlds.drawn.training.student import hidden_states
+from imagecot.worlds.drawn.training.answering import Read, Student
+from imagecot.worlds.drawn.training.packing import Packer
 from imagecot.worlds.drawn.training.tokenizer import to_tensor
 
 
@@ -25,9 +24,7 @@ def balanced_accuracy(right: Tensor, answer: Tensor) -> float:
 
 
 @torch.no_grad()
-def accuracy(
-    model: LlavaOnevisionForConditionalGeneration, packer: Packer, pool: Pool, count: int, batch: int = 50
-) -> dict[str, float]:
+def accuracy(student: Student, read: Read, packer: Packer, pool: Pool, count: int, batch: int = 50) -> dict[str, float]:
     """Balanced accuracy by task, and their mean, of fresh questions about a pool's first `count` examples."""
     right: list[Tensor] = []
     answer: list[Tensor] = []
@@ -38,9 +35,7 @@ def accuracy(
         packed = packer([pool[i].scene for i in indices], rngs)
         pixels = to_tensor(pool.images(indices)) * 2 - 1
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
-            mask = attention_mask(packed.block, packer.offset)
-            states, _ = hidden_states(model, pixels, packed.ids, packed.position, mask, packer.start)
-            logits = model.lm_head(states[packed.task >= 0]).float()
+            logits = student.head(read(pixels, packed)[0][packed.task >= 0]).float()
         yes = packed.target[packed.task >= 0] == packer.yes
         right.append((logits[:, packer.yes] > logits[:, packer.no]) == yes)
         answer.append(yes)
