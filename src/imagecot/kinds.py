@@ -59,6 +59,9 @@ KINDS = {
     "tokenizer": Kind(f"{_DRAWN}.tokenizer:TokenizerRecipe", f"{_DRAWN}.tokenizer:train_tokenizer", TRAIN),
     "detector": Kind(f"{_DRAWN}.detector:DetectorRecipe", f"{_DRAWN}.detector:train_detector", TRAIN),
     "generator": Kind(f"{_DRAWN}.generator:GeneratorRecipe", f"{_DRAWN}.generator:train_generator", TRAIN),
+    "janus-tokenizer": Kind(
+        f"{_DRAWN}.janus_tokenizer:JanusTokenizerRecipe", f"{_DRAWN}.janus_tokenizer:train_janus_tokenizer", TRAIN
+    ),
     "verifier": Kind(f"{_DRAWN}.verifier:VerifierRecipe", f"{_DRAWN}.verifier:train_verifier", TRAIN),
     "reward-model": Kind(
         "imagecot.reward_models.recipe:FineTuneRecipe", "imagecot.reward_models.finetune:train_answers", TRAIN
@@ -74,6 +77,7 @@ KINDS = {
     ),
     "study": Kind("imagecot.study.recipe:StudyRecipe", "imagecot.study.follow:run", STUDY),
     "corrections-study": Kind("imagecot.study.corrections:CorrectionsRecipe", "imagecot.study.follow:run", STUDY),
+    "audit": Kind("imagecot.study.audit:AuditRecipe", "imagecot.study.follow:run", STUDY),
     "geneval": Kind("imagecot.evaluation.recipe:EvaluationRecipe", "imagecot.evaluation.follow:run", EVALUATE),
     "curate-prompts": _curation("CuratePrompts"),
     "curate-orm": _curation("CurateOrm"),

@@ -52,7 +52,7 @@ def read(
 
     overrides  `key=value` with dotted keys
     kind       what it must be; needed only of a recipe of an earlier version, which does not say it. Kinds that have
-               one name in `EARLIER` fit each other
+               one name in `EARLIER` fit each other, and all those of the command of that name
     command    whose kinds it must be one of, as `imagecot.kinds` says them; "" for any
     watch      is told the line that a recipe of an earlier version lacks
 
@@ -81,7 +81,7 @@ def _kind(values: Mapping[str, object], file: Path, said: str, watch: Watch) -> 
         raise UsageError(f"{file}: kind must be the name of a kind of recipe, such as dpo, not {_cut(kind)}.")
     if kind not in KINDS:
         raise UsageError(f"{file}: {nearest('kind of recipe', kind, [*KINDS])}")
-    if said not in ("", kind, called_before(kind)):
+    if said not in ("", kind, called_before(kind), KINDS[kind].command):
         raise UsageError(f"{file} is a recipe of the kind {kind}; follow it by: {command_of(kind, file)}.")
     return kind
 

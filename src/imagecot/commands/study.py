@@ -10,8 +10,7 @@ from imagecot.interruption import continuing
 from imagecot.kinds import STUDY
 
 if TYPE_CHECKING:
-    from imagecot.study.corrections import CorrectionsRecipe
-    from imagecot.study.recipe import StudyRecipe
+    from imagecot.study.follow import AnyStudy
 
 Workers = Annotated[int, typer.Option(help="Processes that draw and judge.", min=1)]
 Rows = Annotated[
@@ -23,7 +22,8 @@ def study(recipe: RecipeFile, overrides: Overrides = None, *, workers: Workers =
     """Compare searches and generators on held-out prompts; an interrupted study is resumed by the same command.
 
     Writes summary.json, and what it is made of, into the recipe's output; `imagecot report` makes a page of it. A
-    recipe of corrections compares what the generator can be told of a wrong image, and writes table.md beside it.
+    recipe of corrections compares what the generator can be told of a wrong image; an audit tells after which step
+    what a verifier says of previews predicts the final image. Both write table.md beside it.
 
     Examples:
 
@@ -32,19 +32,19 @@ def study(recipe: RecipeFile, overrides: Overrides = None, *, workers: Workers =
       imagecot study recipes/study/tiny.yaml --rows baseline,parm output=runs/study/parm-alone
 
       imagecot study recipes/study/corrections.yaml
+
+      imagecot study recipes/study/audit.yaml
     """
     checked = taken(recipe, overrides, STUDY, STUDY)
     with terminal().waiting("loading"):
-        from imagecot.study.corrections import CorrectionsRecipe
-        from imagecot.study.follow import chosen, typed
-        from imagecot.study.recipe import StudyRecipe
+        from imagecot.study.follow import AnyStudy, chosen, typed
 
-    assert isinstance(checked, StudyRecipe | CorrectionsRecipe)  # there is no other recipe of this command
+    assert isinstance(checked, AnyStudy)  # there is no other recipe of this command
     command = typed(recipe, overrides or (), rows=rows, workers=workers)
     follow(chosen(checked, rows), command, workers)
 
 
-def follow(recipe: "StudyRecipe | CorrectionsRecipe", command: str, workers: int = 1) -> None:
+def follow(recipe: "AnyStudy", command: str, workers: int = 1) -> None:
     """Do what is missing of a study, and say where its results are.
 
     command  what the user typed, for the summary

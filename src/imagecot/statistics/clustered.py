@@ -2,7 +2,12 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GROUPS = 53  # a prime, so that clusters of several kinds in turn are in each group
 
 
 def ratio_error(sums: Sequence[float], sizes: Sequence[float]) -> float | None:
@@ -24,3 +29,22 @@ def mean_error(values: Iterable[float], clusters: Iterable[Hashable]) -> float |
     for value, cluster in zip(values, clusters, strict=True):
         grouped[cluster].append(float(value))
     return ratio_error([sum(group) for group in grouped.values()], [len(group) for group in grouped.values()])
+
+
+def jackknife_error(statistic: Callable[[NDArray[np.bool_]], float], clusters: Sequence[Hashable]) -> float | None:
+    """Standard error of any statistic: how it varies where each group of clusters in turn is left out.
+
+    statistic  of the values at the places (N,) that are True; what it is of none may be NaN
+    clusters   (N,) of each value; the clusters are the groups, or are dealt out to 53 (the delete-a-group jackknife)
+
+    None for one cluster, and where the statistic of a part is NaN.
+    """
+    number = {cluster: k % _GROUPS for k, cluster in enumerate(dict.fromkeys(clusters))}
+    group = np.array([number[cluster] for cluster in clusters])
+    count = min(len(number), _GROUPS)
+    if count < 2:
+        return None
+    parts = np.array([statistic(group != k) for k in range(count)])
+    if np.isnan(parts).any():
+        return None
+    return float(np.sqrt((count - 1) / count * ((parts - parts.mean()) ** 2).sum()))

@@ -17,23 +17,26 @@ from typing import overload
 from imagecot import registry
 from imagecot.bounds import MOST_WORKERS, check_whole
 from imagecot.errors import UsageError
-from imagecot.files import write_text
+from imagecot.files import write_text, write_whole
 from imagecot.prompts import check_prompts
 from imagecot.recipes import usable
 from imagecot.strategies.options import settings_of
-from imagecot.study import corrections, corrections_table, self_correction, timing
+from imagecot.study import audit, audit_table, corrections, corrections_table, self_correction, timing
+from imagecot.study.audit import AuditRecipe
 from imagecot.study.conclude import circumstances, conclude
 from imagecot.study.corrections import CorrectionsRecipe
 from imagecot.study.counted import counted
 from imagecot.study.draw import draw
-from imagecot.study.folder import TIMING, check_folder, correction_store, is_claimed, stores
+from imagecot.study.folder import STUDY, TIMING, check_folder, correction_store, is_claimed, stores
 from imagecot.study.known import Known, Weights
 from imagecot.study.models import Judges, Models, Shelf
 from imagecot.study.recipe import RowRecipe, SelfCorrection, StudyRecipe, prompts, timed_prompts, units
 from imagecot.study.rejudge import judge_again
-from imagecot.study.summary import CorrectionsSummary, Summary, write_summary
+from imagecot.study.summary import AuditSummary, CorrectionsSummary, Summary, write_summary
 from imagecot.study.timing import Timed
 from imagecot.watch import SILENT, Watch
+
+AnyStudy = StudyRecipe | CorrectionsRecipe | AuditRecipe
 
 
 @overload
@@ -42,9 +45,11 @@ def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", watch: Watc
 def run(
     recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", watch: Watch = SILENT
 ) -> CorrectionsSummary: ...
+@overload
+def run(recipe: AuditRecipe, *, workers: int = 1, command: str = "", watch: Watch = SILENT) -> AuditSummary: ...
 def run(
-    recipe: StudyRecipe | CorrectionsRecipe, *, workers: int = 1, command: str = "", watch: Watch = SILENT
-) -> Summary | CorrectionsSummary:
+    recipe: AnyStudy, *, workers: int = 1, command: str = "", watch: Watch = SILENT
+) -> Summary | CorrectionsSummary | AuditSummary:
     """Do what is missing of a study and return its summary, which is also written where the study is interrupted.
 
     workers  processes that draw and judge; seconds are measured by this one after they have ended
@@ -52,12 +57,15 @@ def run(
 
     UsageError where `recipe.output` holds another study, a model cannot read a prompt, or a row asks for what its
     models cannot do, all of it before anything is drawn; ImagecotError where a model or file cannot be used. A study of
-    corrections runs in one process: each prompt is told the reasons of the one before in a control.
+    corrections runs in one process, as each prompt is told the reasons of the one before in a control; so does an
+    audit.
     """
     check_whole(workers, "--workers", 1, MOST_WORKERS)
     recipe = usable(recipe, watch)
     if isinstance(recipe, CorrectionsRecipe):
         return _follow_corrections(recipe, workers, command, watch)
+    if isinstance(recipe, AuditRecipe):
+        return _follow_audit(recipe, workers, command, watch)
     known = Known(recipe.precision)
     recipe = recipe.resolved(known.advice)
     weights = weights_used(recipe, known)
@@ -88,7 +96,7 @@ def typed(file: Path, overrides: Sequence[str] = (), *, rows: str = "", workers:
     return command + (f" --rows {rows}" if rows else "") + (f" --workers {workers}" if workers > 1 else "")
 
 
-def chosen(recipe: StudyRecipe | CorrectionsRecipe, rows: str) -> StudyRecipe | CorrectionsRecipe:
+def chosen(recipe: AnyStudy, rows: str) -> AnyStudy:
     """The study of the rows that are named, with commas between; UsageError where it has none of that name."""
     return recipe.only([name.strip() for name in rows.split(",")]) if rows else recipe
 
@@ -111,6 +119,37 @@ def _follow_corrections(recipe: CorrectionsRecipe, workers: int, command: str, w
     )
     write_summary(recipe.output, summary)
     write_text(recipe.output / "table.md", corrections_table.table(summary))
+    return summary
+
+
+def _follow_audit(recipe: AuditRecipe, workers: int, command: str, watch: Watch) -> AuditSummary:
+    """Do what is missing, prompt by prompt, and sum up whatever is there."""
+    if workers > 1:
+        raise UsageError("an audit runs in one process; leave out --workers.")
+    study = audit.begin(recipe)
+    try:
+        audit.look(study, watch)
+    finally:
+        if (recipe.output / STUDY).is_file():
+            study.store.fold()
+            with watch.waiting("summing up"):
+                summary = _conclude_audit(study, command)
+    return summary
+
+
+def _conclude_audit(study: audit.Audit, command: str) -> AuditSummary:
+    recipe, rows = study.recipe, study.store.rows()
+    summary = audit_table.analyse(rows).model_copy(
+        update={
+            "recipe": recipe.model_dump(mode="json", exclude={"kind"}),
+            "weights": study.weights,
+            "seconds": sum(row.ended - row.began for row in rows),
+            **circumstances(command),
+        }
+    )
+    write_summary(recipe.output, summary)
+    write_text(recipe.output / "table.md", audit_table.table(summary))
+    write_whole(recipe.output / "audit.png", audit_table.figure(summary))
     return summary
 
 

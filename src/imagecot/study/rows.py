@@ -195,3 +195,39 @@ class CorrectionsRow(Numbered):
     told: str
     began: Seconds
     ended: Seconds
+
+
+class Seen(Schema):
+    """What verifiers said of the previews of a prompt's paths after a step: P(yes) by verifier, question and path.
+
+    fill  how the previews were completed, where their generator had to
+    """
+
+    step: Annotated[Count, Field(ge=1)]
+    fill: str | None
+    answers: dict[str, dict[str, list[Share]]]
+
+
+class AuditRow(Numbered):
+    """A prompt of an audit: verdicts a judge and path, P(yes) to the ORM question of the final images, and before.
+
+    steps  of its paths
+    """
+
+    metadata: Prompt
+    steps: Annotated[Count, Field(ge=1)]
+    correct: Annotated[list[list[bool]], Field(min_length=1)]
+    final: dict[str, list[Share]]
+    seen: list[Seen]
+    began: Seconds
+    ended: Seconds
+
+    @model_validator(mode="after")
+    def _as_many_each(self) -> Self:
+        said = [found for seen in self.seen for by in seen.answers.values() for found in by.values()]
+        counts = {len(found) for found in self.correct} | {len(found) for found in [*self.final.values(), *said]}
+        if counts != {len(self.correct[0])}:
+            raise ValueError("verdicts and answers are not of equally many paths")
+        if any(seen.step >= self.steps for seen in self.seen):
+            raise ValueError(f"a preview is of no step before the {self.steps}th")
+        return self

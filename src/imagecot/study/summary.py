@@ -260,7 +260,64 @@ class CorrectionsSummary(Foreign):
     versions: object = None
 
 
-def write_summary(folder: Path, summary: Summary | CorrectionsSummary) -> None:
+class Estimate(Foreign):
+    """A number, and its standard error with whatever is alike within a prompt counted as that; None where none is."""
+
+    value: Difference | None
+    standard_error: Share | None
+
+
+class Predicts(Foreign):
+    """How well what was said of previews predicts one judge's verdicts on the final images.
+
+    auroc           over all paths; `auroc_within` over pairs of paths of the same prompt
+    point_biserial  correlation of P(yes) and the verdict
+    kept            share of the right images that is left where of each prompt's paths the half with the lowest P(yes)
+                    stops there; half of them is left by chance
+    """
+
+    auroc: Estimate
+    auroc_within: Estimate
+    point_biserial: Estimate
+    kept: Estimate
+
+
+class Partial(Foreign):
+    """What a verifier said to a question about previews after a step, with one fill, and how far that holds.
+
+    mean_p, yes  mean P(yes), and the share of it from .5
+    final        Spearman's correlation with the same verifier's P(yes) to the ORM question about the final image
+    judges       for each judge in turn
+    """
+
+    verifier: Words
+    question: Words
+    step: Annotated[Count, Field(ge=1)]
+    fill: Words | None
+    mean_p: Share
+    yes: Share
+    final: Estimate
+    judges: Annotated[list[Predicts], Field(max_length=MOST_JUDGES)]
+
+
+class AuditSummary(Foreign):
+    """Which partial verdicts predict the final one; `right` is the share of right images by each judge."""
+
+    prompts: Count
+    paths: Count
+    steps: Count
+    right: list[Share] = Field(default=[])
+    partials: list[Partial] = Field(default=[])
+    recipe: Mapping[str, object] = Field(default={})
+    weights: Mapping[str, object] = Field(default={})
+    seconds: Seconds | None = None
+    command: Words = ""
+    date: Words = ""
+    machine: object = None
+    versions: object = None
+
+
+def write_summary(folder: Path, summary: Summary | CorrectionsSummary | AuditSummary) -> None:
     """Write the summary of a study into its folder: what was set, in the order of the fields."""
     text = json.dumps(summary.model_dump(mode="json", exclude_unset=True), indent=1)
     write_text(folder / SUMMARY, text + "\n")
