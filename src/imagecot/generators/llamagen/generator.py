@@ -17,6 +17,7 @@ from imagecot.contracts.paths import Paths
 from imagecot.contracts.scorer import Draws, Terms
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
+from imagecot.generators.bench import Bench
 from imagecot.generators.llamagen import saving
 from imagecot.generators.llamagen.model import LlamaGen
 from imagecot.generators.llamagen.pictures import VQ16Pictures
@@ -172,3 +173,9 @@ class LlamaGenGenerator:
         """Write a checkpoint folder with the weights of now in half precision."""
         decoding = {name: vars(self)[name] for name in _DECODING}
         saving.save(self.model, self.image_tokenizer, self.text_encoder, decoding, folder, self.folder)
+
+    def bench(self) -> Bench:
+        """Return the steps of this generator, taken apart for a benchmark."""
+        from imagecot.generators.llamagen.bench import bench
+
+        return bench(self, self._raster)

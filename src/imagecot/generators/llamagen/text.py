@@ -16,9 +16,11 @@ from imagecot.files import write_folder
 from imagecot.foreign import first, load_model, load_tokenizer
 from imagecot.generators.llamagen.captions import clean
 from imagecot.generators.llamagen.config import LlamaGenConfig
+from imagecot.weights import save_checkpoint
 
 FILES = ("*.json", "*.safetensors", "merges.txt")  # wanted of a repository: weights, and what reads text
 _KEPT = 4096  # prompts whose features are kept
+_TIED = "encoder.embed_tokens.weight"  # another name of `shared.weight`
 _OF_DECODER = ("decoder.", "lm_head.")  # what a whole T5 has beside its encoder
 
 
@@ -91,7 +93,8 @@ class TextEncoder:
 
     def save_pretrained(self, folder: Path) -> None:
         """Write encoder and tokenizer into a folder."""
-        write_folder(folder, self.model.save_pretrained)
+        state = {name: tensor for name, tensor in self.model.state_dict().items() if name != _TIED}
+        save_checkpoint(folder, self.model.config.to_dict(), state)
         write_folder(folder, self.tokenizer.save_pretrained)
 
 
