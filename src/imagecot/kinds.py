@@ -62,6 +62,9 @@ KINDS = {
     "janus-tokenizer": Kind(
         f"{_DRAWN}.janus_tokenizer:JanusTokenizerRecipe", f"{_DRAWN}.janus_tokenizer:train_janus_tokenizer", TRAIN
     ),
+    "janus-generator": Kind(
+        f"{_DRAWN}.janus_generator:JanusGeneratorRecipe", f"{_DRAWN}.janus_generator:train_janus_generator", TRAIN
+    ),
     "verifier": Kind(f"{_DRAWN}.verifier:VerifierRecipe", f"{_DRAWN}.verifier:train_verifier", TRAIN),
     "reward-model": Kind(
         "imagecot.reward_models.recipe:FineTuneRecipe", "imagecot.reward_models.finetune:train_answers", TRAIN

@@ -21,7 +21,7 @@ from imagecot.geneval.prompts import (
     sample_prompts,
     with_article,
 )
-from imagecot.worlds.drawn.scenes import KINDS, Scene
+from imagecot.worlds.drawn.scenes import KINDS, SIZE, Scene
 
 TEST_SEED = 43
 TEST_SIZE = 60
@@ -87,6 +87,19 @@ def caption(metadata: Metadata, rng: random.Random, plain: float = 0.5) -> str:
         text = rng.choice(OPENINGS) + phrase(metadata, rng)
         if text not in held_out:
             return text
+
+
+def placed(scene: Scene, rng: random.Random) -> str:
+    """A caption that names every object of a scene with its colour and the third of the picture it stands in."""
+    objects = [f"{with_article(f'{item.color} {item.kind}')} at the {_third(item.x, item.y)}" for item in scene.items]
+    return rng.choice(OPENINGS) + " and ".join(objects)
+
+
+def _third(x: float, y: float) -> str:
+    """Which of nine parts of a picture a place in pixels is in."""
+    row, column = (min(int(3 * value / SIZE), 2) for value in (y, x))
+    words = (("top", "", "bottom")[row], ("left", "", "right")[column])
+    return " ".join(word for word in words if word) or "middle"
 
 
 def with_colors(metadata: Metadata, scene: Scene) -> Metadata:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot import launch
+from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds
 from imagecot.contracts.values import JSON
@@ -101,9 +102,7 @@ def scene_caption(example: Example, rng: random.Random) -> str:
 
 
 @torch.no_grad()
-def task_scores(
-    generator: ShowoGenerator, detector: PictogramDetector, per_task: int, seed: int = 0
-) -> dict[str, float]:
+def task_scores(generator: Generator, detector: PictogramDetector, per_task: int, seed: int = 0) -> dict[str, float]:
     """GenEval score per task and overall of one picture for each of the first `per_task` held-out prompts a task."""
     prompts = held_out_prompts(per_task)
     paths = finish(generator, generator.start([m.prompt for m in prompts], path_seeds(seed, len(prompts))))

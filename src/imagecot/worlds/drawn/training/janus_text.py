@@ -64,6 +64,7 @@ def janus_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     words = {*known_words(), *NUMBER_WORDS, "yes", "no", "Yes", "No"}
+    words |= {"at", "top", "middle", "bottom"}  # of captions that say where objects stand
     words |= {word for text in REASONS for word in re.findall(r"\w+", text)}
     tokenizer.train_from_iterator(sorted(words | {f" {word}" for word in words}), trainer)
     special = (BOS, EOS, PAD, IMAGE, IMAGE_START, IMAGE_END, USER, ASSISTANT)
