@@ -184,6 +184,7 @@ def train_janus_generator(recipe: JanusGeneratorRecipe, *, watch: Watch = SILENT
     model = new_janus(recipe.model, image_tokenizer, text)
     if recipe.start_from:
         load_into(model, _state(recipe.start_from, model), recipe.start_from)
+        model.tie_weights()
     prompting = JanusPrompting.of(text, model.config)
     trained = SharedSigns(model)
     model.set_attn_implementation("eager")  # faster on a CPU than the fused kernel, whose backward pass is slow
