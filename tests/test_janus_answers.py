@@ -186,7 +186,9 @@ def test_the_accuracy_of_a_student_that_always_says_yes(tokenizer: PreTrainedTok
         return torch.zeros(*packed.ids.shape, 1), torch.zeros(0)  # type: ignore[attr-defined]
 
     scores = accuracy(student, read, packer, pool, 8, batch=3)  # type: ignore[arg-type]
-    assert set(scores.values()) == {0.5}
+    asked = [score for score in scores.values() if score == score]  # some tasks have no yes in so few scenes
+    assert asked == [0.5] * len(asked)
+    assert len(asked) >= 3
 
 
 def test_the_picture_stands_between_its_marks(tokenizer: PreTrainedTokenizerFast) -> None:
