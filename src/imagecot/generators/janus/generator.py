@@ -18,7 +18,9 @@ from imagecot.contracts.paths import Paths
 from imagecot.contracts.scorer import Draws, Terms
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
+from imagecot.generators.bench import Bench
 from imagecot.generators.janus import weights
+from imagecot.generators.janus.config import JanusParts
 from imagecot.generators.janus.pictures import JanusPictures
 from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.janus.transformer import JanusTransformer
@@ -65,7 +67,7 @@ class JanusGenerator:
         return Raster(
             transformer=JanusTransformer(self.model, self.prompting),
             pictures=pictures,
-            canvas=Canvas(pictures.grid, self.model.config.vq_config.num_embeddings, pictures.size),
+            canvas=Canvas(pictures.grid, JanusParts.of(self.model.config).vq.num_embeddings, pictures.size),
             sampling=Sampling(self.guidance_scale, self.temperature, self.top_k, self.top_p),
             fill=self.fill,
             memory_budget=self.memory_budget,
@@ -164,3 +166,9 @@ class JanusGenerator:
         """Write a checkpoint folder with the weights of now in half precision, which also judges as this one does."""
         decoding = {name: vars(self)[name] for name in ("guidance_scale", "temperature", "top_k", "top_p", "fill")}
         weights.save(self.model, self.prompting, decoding, folder, self.folder)
+
+    def bench(self) -> Bench:
+        """Return the steps of this generator, taken apart for a benchmark."""
+        from imagecot.generators.janus.bench import bench
+
+        return bench(self, self._raster)

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from transformers import JanusForConditionalGeneration, LlamaModel
+from torch import nn
+from transformers import JanusForConditionalGeneration
 
 from imagecot.adapters import merge
 from imagecot.checkpoint import AGAIN, CONFIG, is_file, read_config
@@ -14,6 +15,7 @@ from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import Checkpoint
 from imagecot.foreign import first, load_model
+from imagecot.generators.janus.config import JanusParts
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.janus.prompting import SETTINGS, JanusPrompting
 from imagecot.generators.janus.weights import cast
@@ -48,7 +50,9 @@ def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> 
     device = as_device(device)
     number_format = loaded_as(dtype, device)
     base, *adapters = checkpoint.parts
-    model = cast(_load_model(base), number_format).to(device)
+    model = cast(_load_model(base), number_format)
+    cast_to: nn.Module = model  # the stub of `to` asks for a model
+    cast_to.to(device)
     settings = _decoding(base)
     for folder in adapters:
         merge(model, folder)
@@ -90,24 +94,23 @@ def _load_model(folder: Path) -> JanusForConditionalGeneration:
 
 def _check(model: JanusForConditionalGeneration, folder: Path) -> None:
     """Raise ImagecotError for parts that do not go together."""
-    config, trunk = model.config, model.model.language_model
-    if not isinstance(trunk, LlamaModel):
-        raise ImagecotError(
-            f"{folder / CONFIG}: text_config is of a {type(trunk).__name__}, but Janus draws with a LlamaModel; pass a "
-            "Janus or Janus-Pro."
-        )
-    side, count = config.vq_config.num_patches, config.vision_config.num_image_tokens
-    if count != side * side:
+    try:
+        parts = JanusParts.of(model.config)
+    except ImagecotError as error:
+        raise ImagecotError(f"{folder / CONFIG}: {error}") from error
+    side, count = parts.vq.num_patches, parts.vision.num_image_tokens
+    if count != parts.positions:
         raise ImagecotError(
             f"{folder / CONFIG}: vision_config.num_image_tokens is {count}, but image_size and patch_size make a grid "
             f"of {side} x {side} codes; see that they are those of the weights."
         )
-    width = config.text_config.hidden_size
-    for name in ("projection_dim", "image_token_embed_dim"):
-        if getattr(config.vq_config, name) != width:
+    width = parts.text.hidden_size
+    sizes = {"projection_dim": parts.vq.projection_dim, "image_token_embed_dim": parts.vq.image_token_embed_dim}
+    for name, size in sizes.items():
+        if size != width:
             raise ImagecotError(
-                f"{folder / CONFIG}: vq_config.{name} is {getattr(config.vq_config, name)}, but the states of the "
-                f"language model have {width} numbers (text_config.hidden_size); {AGAIN}."
+                f"{folder / CONFIG}: vq_config.{name} is {size}, but the states of the language model have {width} "
+                f"numbers (text_config.hidden_size); {AGAIN}."
             )
 
 

@@ -5,7 +5,9 @@ decode to something else. Here both sides of the lookup are normalised, as in th
 """
 
 from dataclasses import dataclass
+from typing import cast
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.janus.modeling_janus import JanusVQVAE
@@ -38,7 +40,7 @@ class JanusPictures:
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return images (B, 3, H, W) in [0, 1] of complete codes (B, N)."""
-        return self.vq.decode(codes).float().add(1).div(2).clamp(0, 1)
+        return self.vq.decode(cast(torch.LongTensor, codes)).float().add(1).div(2).clamp(0, 1)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return codes (B, N) int64 of images (B, 3, H, W) in [0, 1]: the entries of largest cosine."""

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from imagecot.checkpoint import AGAIN, is_file
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import make_folder
 from imagecot.foreign import foreign, load_tokenizer
+from imagecot.generators.janus.config import JanusParts
 from imagecot.prompts import check_prompt
 from imagecot.reading import read_object
 
@@ -48,7 +49,7 @@ class JanusPrompting:
 
         ImagecotError where the tokenizer lacks a token or the chat template, or has ids that the model has not.
         """
-        said = said or {}
+        said, parts = said or {}, JanusParts.of(config)
         special = tokenizer.special_tokens_map
         found: dict[str, int] = {}
         for name in ("bos", "boi", "pad"):
@@ -60,6 +61,7 @@ class JanusPrompting:
                     "checkpoint that draws."
                 )
             own = tokenizer.convert_tokens_to_ids(token)
+            assert isinstance(own, int)  # as of one token
             # The released ones differ in what blanks the unconditional prompt, and a tokenizer may say another.
             chosen = asked if isinstance(asked, int) and name == "pad" else own
             if isinstance(asked, int) and asked != own and name != "pad":
@@ -68,7 +70,7 @@ class JanusPrompting:
                     "checkpoint."
                 )
             found[name] = chosen
-        entries, known = max(*tokenizer.get_vocab().values(), *found.values()) + 1, config.text_config.vocab_size
+        entries, known = max(*tokenizer.get_vocab().values(), *found.values()) + 1, parts.text.vocab_size
         if entries > known:
             raise ImagecotError(
                 f"the tokenizer has {entries} entries but the model knows {known} text ids; pass the tokenizer that "
@@ -76,7 +78,7 @@ class JanusPrompting:
             )
         if not tokenizer.chat_template:
             raise ImagecotError("the tokenizer has no chat template; copy chat_template.jinja too.")
-        room = config.text_config.max_position_embeddings - config.vq_config.num_patches**2
+        room = parts.text.max_position_embeddings - parts.positions
         prompting = cls(tokenizer, found["bos"], found["boi"], found["pad"], room)
         with foreign("the chat template makes no prompt"):
             ids = prompting.ids("a cat")
@@ -109,7 +111,7 @@ class JanusPrompting:
 
     def text(self, prompt: str) -> str:
         """The prompt in the chat: what the user says, and the beginning of an image as the answer."""
-        message = {"role": "user", "content": [{"type": "text", "text": prompt}]}
+        message: Any = {"role": "user", "content": [{"type": "text", "text": prompt}]}  # typed for plain texts only
         chat = self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
         return f"{chat}{self.tokenizer.special_tokens_map['boi_token']}"
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import JanusForConditionalGeneration, LlamaModel
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
 
+from imagecot.generators.janus.config import JanusParts
 from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.raster.transformer import Attend, Prefix
 
@@ -42,9 +43,9 @@ class JanusTransformer:
     @property
     def cache_shape(self) -> tuple[int, int, int]:
         """Layers, heads of keys and values, and head_dim."""
-        config = self.trunk.config
-        size = config.head_dim or config.hidden_size // config.num_attention_heads
-        return config.num_hidden_layers, config.num_key_value_heads, size
+        parts = JanusParts.of(self.model.config)
+        heads = parts.text.num_key_value_heads or parts.text.num_attention_heads
+        return parts.text.num_hidden_layers, heads, parts.head_dim
 
     @property
     def cache_dtype(self) -> torch.dtype:
@@ -88,6 +89,7 @@ class JanusTransformer:
         positions = torch.arange(first, first + x.shape[1], device=x.device)[None]
         cos, sin = self.trunk.rotary_emb(x, position_ids=positions)
         for index, layer in enumerate(self.trunk.layers):
+            assert isinstance(layer, LlamaDecoderLayer)
             attention, h = layer.self_attn, layer.input_layernorm(x)
             q, k, v = (
                 projection(h).unflatten(-1, (-1, attention.head_dim))
@@ -109,6 +111,10 @@ class JanusTransformer:
         rows = [self.prompting.ids(prompt) for prompt in prompts]
         if against:
             rows = [self.prompting.against(ids) for ids in rows]
+        return self.states_of(rows, codes)
+
+    def states_of(self, rows: Sequence[list[int]], codes: Tensor) -> Tensor:
+        """What `states` returns, of the ids of prompts (R of them), from bos to boi."""
         lengths = torch.tensor([len(ids) for ids in rows], device=codes.device)[:, None]
         width, read = int(lengths.max()), codes.shape[1] - 1
         # Padding stands behind everything, where causality hides it.

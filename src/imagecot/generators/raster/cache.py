@@ -38,32 +38,33 @@ class Buffer:
     ) -> None:
         layers, heads, size = transformer.cache_shape
         self.branches, self.paths = branches, len(index)
-        used = {k: prefixes[k] for k in index.unique().tolist()}
-        self.before = max(one[g].keys.shape[2] for one in used.values() for g in range(branches))
+        used = [prefixes[k] for k in index.unique().tolist()]
+        self.before = max(one.keys.shape[2] for both in used for one in both[:branches])
         done = sum(row.shape[5] for row in rows)
         self.length = self.first = self.before + done
         shape = (layers, 2, branches, self.paths, heads, self.length + room, size)
         self._memory = torch.empty(shape, dtype=transformer.cache_dtype, device=index.device)
-        self._bias = self._lay_prefixes(used, index)
+        self._bias = self._lay_prefixes(prefixes, index)
         self._made: Tensor | None = None  # the mask of the read in progress
         place = self.before
         for row in rows:
             self._memory[..., place : place + row.shape[5], :] = row[:, :branches].permute(2, 3, 1, 0, 4, 5, 6)
             place += row.shape[5]
 
-    def _lay_prefixes(self, used: dict[int, tuple[Prefix, ...]], index: Tensor) -> Tensor | None:
+    def _lay_prefixes(self, prefixes: Sequence[tuple[Prefix, ...]], index: Tensor) -> Tensor | None:
         """Lay the prefixes before the codes, at their right end; what is added to scores, None where nothing is."""
         bias = torch.zeros(self.branches, self.paths, self.before, device=index.device)
-        uneven = False
-        for number, both in used.items():
-            whose = (index == number).nonzero()[:, 0]
-            for branch, prefix in enumerate(both[: self.branches]):
+        uneven, first = False, 0
+        numbers, counts = (found.tolist() for found in index.unique_consecutive(return_counts=True))
+        for number, count in zip(numbers, counts, strict=True):
+            whose = slice(first, first + count)
+            first += count
+            for branch, prefix in enumerate(prefixes[number][: self.branches]):
                 gap = self.before - prefix.keys.shape[2]
-                for kind, tensor in enumerate((prefix.keys, prefix.values)):
-                    place = self._memory[:, kind, branch, :, :, : self.before]
-                    place[:, whose, :, gap:] = tensor[:, None]
-                    if gap:
-                        place[:, whose, :, :gap] = 0
+                place = self._memory[:, :, branch, whose, :, : self.before]
+                place[..., :gap, :] = 0
+                place[:, 0, ..., gap:, :] = prefix.keys[:, None]
+                place[:, 1, ..., gap:, :] = prefix.values[:, None]
                 uneven = uneven or gap > 0 or prefix.bias is not None
                 bias[branch, whose, :gap] = -torch.inf
                 if prefix.bias is not None:

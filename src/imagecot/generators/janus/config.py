@@ -1,0 +1,38 @@
+"""The parts of a Janus' configuration, by their types."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from transformers import JanusConfig, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig
+
+from imagecot.errors import ImagecotError
+
+
+@dataclass(frozen=True)
+class JanusParts:
+    """What config.json says of the language model, of the eye, and of the image tokenizer."""
+
+    text: LlamaConfig
+    vision: JanusVisionConfig
+    vq: JanusVQVAEConfig
+
+    @classmethod
+    def of(cls, config: JanusConfig) -> Self:
+        """The parts of a configuration; ImagecotError where the language model is no Llama."""
+        text, vision, vq = config.text_config, config.vision_config, config.vq_config
+        if not isinstance(text, LlamaConfig):
+            kind = getattr(text, "model_type", None)
+            raise ImagecotError(f"text_config is of a {kind}, but Janus draws with a llama; pass a Janus or Janus-Pro.")
+        assert isinstance(vision, JanusVisionConfig)
+        assert isinstance(vq, JanusVQVAEConfig)
+        return cls(text, vision, vq)
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of a head of the language model."""
+        return self.text.head_dim or self.text.hidden_size // self.text.num_attention_heads
+
+    @property
+    def positions(self) -> int:
+        """Codes of an image."""
+        return self.vq.num_patches**2
