@@ -12,7 +12,7 @@ from imagecot.checks import broken, check_generator
 from imagecot.checks.generators import RULES
 from imagecot.checks.toys import CorrectingToy, ToyGenerator
 from imagecot.contracts.generator import Filling
-from small_models import Flat, write_generator
+from small_models import Flat, write_generator, write_janus, write_llamagen
 
 OF_MASKED = [rule for rule in RULES if rule.capability is not Filling]
 SMALL_PROMPTS = ("a photo of a red apple", "a photo of an apple")
@@ -38,6 +38,25 @@ def test_a_small_showo_keeps_all_rules_when_batches_are_split(tmp_path: Path) ->
     found = check_generator(generator, SMALL_PROMPTS)
     assert [one for one in found if one.state != "kept"] == []
     assert len(found) == len(OF_MASKED)
+
+
+def test_a_small_janus_keeps_all_rules_when_batches_are_split(tmp_path: Path) -> None:
+    generator = registry.load("generator", write_janus(tmp_path, side=3)).adjusted(memory_budget=1 << 19)
+    assert generator.paths_per_pass < 10
+    found = check_generator(generator, SMALL_PROMPTS)
+    assert broken(found) == []
+    assert [one for one in found if one.state == "remark"] == []
+    tried = {one.rule for one in found}
+    assert {"settings name the fill", "gradients reach the weights", "pictures have codes"} <= tried
+
+
+def test_a_small_llamagen_keeps_all_rules_when_batches_are_split(tmp_path: Path) -> None:
+    generator = registry.load("generator", write_llamagen(tmp_path, n_kv_head=2))
+    generator = generator.adjusted(memory_budget=1 << 18, cfg_interval=2)
+    assert generator.paths_per_pass < 20
+    found = check_generator(generator, SMALL_PROMPTS)
+    assert [one for one in found if one.state != "kept"] == []
+    assert len(found) == len(RULES)
 
 
 @pytest.mark.slow
