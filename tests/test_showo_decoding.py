@@ -5,13 +5,13 @@ import pytest
 import torch
 
 import recorded as recordings
-from imagecot.benchmark.plain import plain_decode
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.errors import UsageError
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
 from imagecot.generators.masked.step import decode_step, draw_by_inverse
 from imagecot.generators.showo import Prompting, Showo, ShowoConfig, ShowoGenerator
+from imagecot.generators.showo.plain import plain_decode
 from imagecot.generators.showo.prefix import encode_prefixes
 from plain_decoder import DATA, recorded, runs, tiny_generator, tiny_prompting
 

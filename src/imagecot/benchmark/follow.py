@@ -5,24 +5,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagecot import registry
-from imagecot.benchmark.measure import CONFIGS, measure, random_generator
+from imagecot.benchmark.measure import measure
 from imagecot.benchmark.recipe import BenchmarkRecipe
 from imagecot.benchmark.report import plot, table
 from imagecot.benchmark.result import Result
+from imagecot.contracts.generator import Adjustable
 from imagecot.errors import UsageError, nearest
 from imagecot.files import make_folder, write_text
-from imagecot.generators.showo import ShowoGenerator
+from imagecot.generators.bench import RANDOM, random_generator
 from imagecot.watch import SILENT, Watch
 
 if TYPE_CHECKING:
+    from imagecot.contracts.generator import Generator
     from imagecot.contracts.verifier import Verifier
+
+_USUAL = "float32"
 
 
 def run(recipe: BenchmarkRecipe, *, watch: Watch = SILENT) -> Result:
     """Measure, and write benchmark.json, benchmark.md and benchmark.png, in place of an earlier benchmark there.
 
-    UsageError for a model that there is not and for a generator whose parts are not known here; ImagecotError where a
-    model cannot be loaded or a file not be written.
+    UsageError for a model that there is not, and for what it cannot be asked for; ImagecotError where a model cannot be
+    loaded or a file not be written.
     """
     _check(recipe)
     with watch.waiting("loading the models"):
@@ -44,20 +48,27 @@ def _check(recipe: BenchmarkRecipe) -> None:
     for role, name in (("generator", recipe.generator), ("verifier", recipe.verifier)):
         if name is not None:
             registry.check(role, name)
-    if recipe.config is not None and recipe.config not in CONFIGS:
-        raise nearest("configuration", recipe.config, list(CONFIGS))
+    if recipe.config is not None and recipe.config not in RANDOM:
+        raise nearest("configuration", recipe.config, list(RANDOM))
 
 
-def _load(recipe: BenchmarkRecipe) -> "tuple[ShowoGenerator, Verifier | None]":
+def _load(recipe: BenchmarkRecipe) -> "tuple[Generator, Verifier | None]":
     """Load the models, or make one of a size."""
     verifier = None
     if recipe.verifier is not None:
-        verifier = registry.load("verifier", recipe.verifier, dtype=recipe.precision)
+        verifier = registry.load("verifier", recipe.verifier, dtype=_precision(recipe, "verifier", recipe.verifier))
     if recipe.config is not None:
-        drawing = random_generator(CONFIGS[recipe.config], recipe.precision)
+        generator = random_generator(recipe.config, recipe.precision or _USUAL)
     else:
-        found = registry.load("generator", str(recipe.generator), dtype=recipe.precision)
-        if not isinstance(found, ShowoGenerator):
-            raise UsageError(f"the parts of a Show-o are timed, and {recipe.generator} is none; name a Show-o.")
-        drawing = found
-    return drawing if recipe.steps is None else drawing.adjusted(steps=recipe.steps), verifier
+        name = str(recipe.generator)
+        generator = registry.load("generator", name, dtype=_precision(recipe, "generator", name))
+    if recipe.steps is None:
+        return generator, verifier
+    if not isinstance(generator, Adjustable):
+        raise UsageError(f"{recipe.generator} draws in no other number of steps; leave out steps.")
+    return generator.adjusted(steps=recipe.steps), verifier
+
+
+def _precision(recipe: BenchmarkRecipe, role: str, name: str) -> str | None:
+    """The number format of a model; a class of somebody's own has its own where none is asked for."""
+    return recipe.precision or (None if registry.is_code(role, name) else _USUAL)

@@ -1,157 +1,109 @@
 """Seconds, rates and memory of one generator and its judge.
 
-A step is timed in the middle of an image: every path has other codes, and as many are masked as on average over the
-cosine schedule. What is compared is repeated in turns, so that all meet the same machine, and the median counts.
+A step is timed in the middle of an image, of paths that differ. What is compared is repeated in turns, so that all meet
+the same machine, a matrix product among it, and the median counts.
 """
 
-import math
 import platform
 import resource
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.ao.nn.quantized import dynamic as quantized
+from torch import Tensor
 
 from imagecot import interruption
-from imagecot.benchmark.plain import plain_decode
-from imagecot.benchmark.result import Growth, Machine, Part, Ratio, Result, Step
-from imagecot.benchmark.timing import in_turns, matrix_rate, seconds
+from imagecot.benchmark.outside import Outside
+from imagecot.benchmark.result import Growth, Machine, Part, Ratio, Result, Step, Training
+from imagecot.benchmark.timing import FORMATS, Yardstick, in_turns, seconds, share
 from imagecot.benchmark.training import training
-from imagecot.contracts import randomness
-from imagecot.contracts.paths import UNDECIDED, Paths, finish
+from imagecot.contracts.generator import Generator
+from imagecot.contracts.paths import Paths, finish
+from imagecot.contracts.prompts import Reader
 from imagecot.contracts.questions import ORM
 from imagecot.contracts.randomness import path_seeds
+from imagecot.contracts.scorer import Scorer
+from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
-from imagecot.generators.masked.step import decode_step, draw_by_inverse
-from imagecot.generators.showo import MagvitV2, MagvitV2Config, Prompting, Showo, ShowoConfig, ShowoGenerator
-from imagecot.generators.showo.prefix import encode_prefixes, image_states
-from imagecot.hub import CHECKPOINTS
-from imagecot.precision import loaded_as, quantize
+from imagecot.generators import bench
+from imagecot.generators.bench import Bench, Benched, Piece
 from imagecot.strategies.search import search
 
-if TYPE_CHECKING:
-    from imagecot.contracts.verifier import Verifier
-
 PROMPT = "a photo of a red apple"
+MOST_WORDS = 1024  # of a prompt that is timed
 _PARTS = 7  # of a benchmark, whose progress is told
-MASKED_SHARE = 2 / math.pi  # the mean of the cosine schedule
-CONFIGS = {
-    "tiny": ShowoConfig(
-        codebook_size=4096,
-        num_vq_tokens=64,
-        llm_vocab_size=418,
-        max_text_len=48,
-        hidden_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=1024,
-        max_position_embeddings=512,
-    ),
-    "mid": ShowoConfig(hidden_size=512, intermediate_size=2048, num_hidden_layers=8, num_attention_heads=8),
-    "full": ShowoConfig(),
-}
-_TINY_IMAGES = MagvitV2Config(
-    channels=64,
-    encoder_mult=(1, 2),
-    decoder_mult=(1, 2),
-    encoder_blocks=(1, 1),
-    decoder_blocks=(1, 2),
-    code_bits=12,
-    image_size=64,
-    patch_size=4,
-)
 
 
-def random_generator(config: ShowoConfig, precision: str = "float32") -> ShowoGenerator:
-    """Return a generator of random weights; it reads the prompts of the drawn world."""
-    torch.manual_seed(0)
-    images = _TINY_IMAGES if config.codebook_size == _TINY_IMAGES.codebook_size else MagvitV2Config()
-    model = Showo(config).to(loaded_as(precision, torch.device("cpu"))).eval()
-    if precision == "int8":
-        model.showo.model.layers = quantize(model.showo.model.layers)
-    prompting = Prompting.from_pretrained(CHECKPOINTS / "tiny", config)
-    return ShowoGenerator(model, MagvitV2(images).eval(), prompting, precision=precision)
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, beside what, and how often; `verifier` is None where nobody judges.
 
+    known   the generator's steps, taken apart; None where it says nothing of them
+    parts   the same, or as they are seen from outside
+    kind    the number format that rates are compared in: int8 leaves everything between the products in float32
+    """
 
-def halfway(generator: ShowoGenerator, batch: int, tokens: int | None = None, prompt: str = PROMPT) -> Paths:
-    """Return paths in the middle of an image of `tokens` codes (of the model's own size by default)."""
-    paths = generator.start([prompt], path_seeds(0, batch))
-    config = generator.model.config
-    shape = (batch, tokens or config.num_vq_tokens)
-    random = torch.Generator().manual_seed(0)
-    codes = torch.randint(config.codebook_size, shape, generator=random)
-    masked = torch.rand(shape, generator=random).argsort(1) < round(shape[1] * MASKED_SHARE)
-    codes = codes.masked_fill(masked, UNDECIDED).to(paths.codes.device)
-    return replace(paths, codes=codes, own=codes, step=generator.steps // 2)
+    generator: Generator
+    verifier: Verifier | None
+    repeats: int
+    known: Bench | None
+    parts: Bench | Outside
+    yardstick: Yardstick
+    kind: str
 
-
-def step_flop(generator: ShowoGenerator, paths: Paths) -> float:
-    """Return the floating-point operations of the products that one step of distinct paths needs."""
-    config, started = generator.model.config, paths.shared
-    d, layers = config.hidden_size, config.num_hidden_layers
-    tokens = paths.codes.shape[1] + 2
-    masked = float((paths.codes == UNDECIDED).sum()) / len(paths)
-    feed_forward = 2 * d * config.intermediate_size
-    every_column = [tokens + len(prefix.keys[0]) for prefix in [started.prefixes[0], *(started.against or [])[:1]]]
-    total = 0.0
-    if layers > 1:
-        # The first layer works out equal tokens once, those of the guided and of the unguided row together.
-        distinct = (len(paths.codes.unique()) + 2) / len(paths)
-        total += 2 * distinct * (3 * d * d + feed_forward)
-        total += sum(2 * tokens * d * d + 4 * tokens * columns * d for columns in every_column)
-    for columns in every_column:
-        for asked in [tokens] * (layers - 2) + [masked]:
-            total += 2 * tokens * 2 * d * d + 2 * asked * (2 * d * d + feed_forward) + 4 * asked * columns * d
-    return len(paths) * (total + 2 * masked * d * config.codebook_size)
+    @classmethod
+    def of(cls, generator: Generator, verifier: Verifier | None, repeats: int) -> "Subject":
+        """A generator and its judge."""
+        known = generator.bench() if isinstance(generator, Benched) else None
+        weight = next(iter(known.weights.parameters()), torch.zeros(())) if known else torch.zeros(())
+        named = {dtype: name for name, dtype in FORMATS.items()}
+        kind = named.get(weight.dtype, "float32")
+        parts = known or Outside(generator)
+        return cls(generator, verifier, repeats, known, parts, Yardstick(weight.device), kind)
 
 
 def measure(
-    generator: ShowoGenerator,
-    verifier: "Verifier | None",
+    generator: Generator,
+    verifier: Verifier | None,
     *,
     batches: Sequence[int] = (1, 2, 4, 8, 16, 32, 64),
     n: int = 20,
     repeats: int = 3,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Result:
-    """Return all measurements; what is not asked for (a judge) is left out. The models are not named in it."""
-    parts, tokens = count(), generator.model.config.num_vq_tokens
-    device, largest = generator.model.device, max(batches)
+    """Return all measurements; what is not asked for (a judge) or not known (operations of a step) is left out.
+
+    The models are not named in it. UsageError for a generator that does not read the prompt of the benchmark.
+    """
+    subject = Subject.of(generator, verifier, repeats)
+    parts, largest = count(), max(batches)
 
     def begin() -> None:
         interruption.check()
         progress(next(parts), _PARTS)
 
     begin()
-    rates = {name: matrix_rate(t, device) for name, t in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
-    # int8 is measured against float32: dynamic quantization leaves everything between the products in it.
-    rate = rates[str(generator.model.dtype).removeprefix("torch.")]
+    by_batch = [step(subject, subject.parts.halfway(batch, PROMPT)) for batch in batches]
     begin()
-    by_batch = [_step(generator, halfway(generator, batch), repeats, rate) for batch in batches]
+    by_tokens = [step(subject, paths) for paths in subject.parts.longer(PROMPT)]
     begin()
-    by_tokens = [_step(generator, halfway(generator, 1, k * tokens), repeats, rate) for k in (1, 2, 4)]
+    by_prompt = [step(subject, subject.parts.halfway(1, prompt)) for prompt in prompts(generator)]
     begin()
-    by_prompt = [_step(generator, paths, repeats, rate) for paths in _prompts(generator)]
+    growth = [_paths(subject, paths) for paths in sorted({max(1, n // 4), n, 2 * n, 4 * n})]
     begin()
-    growth = [_paths(generator, verifier, paths) for paths in sorted({max(1, n // 4), n, 2 * n, 4 * n})]
+    split = breakdown(subject, min(n, largest))
     begin()
-    split = breakdown(generator, verifier, min(n, largest), repeats, rate)
+    ratios = against_plain(subject, n)
     begin()
-    ratios = against_plain(generator, verifier, n, repeats)
+    trained = _training(subject, min(16, largest))
     progress(_PARTS, _PARTS)
-    trained = generator.precision == "float32"  # what is trained is held in float32
     return Result(
         generator="",
         verifier=None,
-        machine=_machine(generator),
-        matrix_gflop_per_second=rates,
+        machine=_machine(subject),
         batches=by_batch,
         image_tokens=by_tokens,
         prompt_tokens=by_prompt,
@@ -159,92 +111,96 @@ def measure(
         breakdown_paths=min(n, largest),
         breakdown=split,
         against_plain=ratios,
-        training=training(generator, PROMPT, min(16, largest), repeats, rates) if trained else None,
+        training=trained,
+        matrix_gflop_per_second=subject.yardstick.rates(),
         peak_memory_bytes=_peak_memory(),
     )
 
 
+def step(subject: Subject, paths: Paths) -> Step:
+    """The next step of paths, in turns with a matrix product."""
+    generator = subject.generator
+    times, rates = subject.yardstick.beside({"step": lambda: generator.advance(paths)}, subject.repeats, subject.kind)
+    took, flop = statistics.median(times["step"]), subject.parts.flop(paths)
+    image, prompt = subject.parts.tokens(paths)
+    return Step(
+        paths=len(paths),
+        image_tokens=image,
+        prompt_tokens=prompt,
+        seconds_per_step=took,
+        seconds_per_path_step=took / len(paths),
+        gflop_per_second=None if flop is None else flop / took / 1e9,
+        peak_memory_bytes=_peak_memory(),
+        share_of_matrix_rate=None if flop is None else share(flop, times["step"], rates),
+    )
+
+
 @torch.no_grad()
-def breakdown(
-    generator: ShowoGenerator, verifier: "Verifier | None", batch: int, repeats: int, rate: float
-) -> dict[str, Part]:
-    """Return the seconds of each part of a step of `batch` paths, of its previews and of judging them.
-
-    rate  GFLOP/s of a matrix product
-    """
-    paths = halfway(generator, batch)
-    model, started = generator.model, paths.shared
-    ids = generator.prompting.image_block(generator.prompting.image_ids(paths.codes))
-    unknown, complete = paths.codes == UNDECIDED, paths.codes.clamp(min=0)
-    texts = [generator.prompting.text_prefix(PROMPT), generator.prompting.text_prefix("")]
-    prefixes = [(started.prefixes[0], batch)]
-    rows, wanted = ids, unknown
-    if started.against is not None:
-        prefixes.append((started.against[0], batch))
-        rows, wanted = torch.cat([ids, ids]), torch.cat([unknown, unknown])
-    states = image_states(model, rows, prefixes, wanted)[: int(unknown.sum())]
-    logits = model.code_logits(states).float()
-
-    def sample() -> object:
-        shape = paths.codes.shape[1]
-        uniform = randomness.uniforms(paths.seeds, paths.step, randomness.Stream.CODES, shape)[unknown]
-        noise = randomness.uniforms(paths.seeds, paths.step, randomness.Stream.MASKING, shape)
-        return decode_step(logits, paths.codes, partial(draw_by_inverse, uniform=uniform), noise, 0.5, shape // 2)
-
-    works: dict[str, Callable[[], object]] = {
-        "prefix": lambda: encode_prefixes(model, texts),
-        "trunk": lambda: image_states(model, rows, prefixes, wanted),
-        "head": lambda: model.code_logits(states).float(),
-        "sampling": sample,
-        "preview": lambda: generator.decode(complete),
-    }
+def breakdown(subject: Subject, batch: int) -> dict[str, Part]:
+    """Return the seconds of each part of a step of `batch` paths, of its previews and of judging them."""
+    generator, verifier = subject.generator, subject.verifier
+    paths = subject.parts.halfway(batch, PROMPT)
+    pieces = dict(subject.parts.pieces(paths, PROMPT))
+    shown = generator.advance(paths)  # of some generators nothing can be shown before a step
+    pieces["preview"] = Piece(lambda: generator.preview(shown))
     if verifier is not None:
-        images = generator.decode(complete)
-        works["judge"] = lambda: verifier.ask(images, [PROMPT], ORM)
-    took = {name: statistics.median(times) for name, times in in_turns(works, repeats).items()}
-    head = 2 * len(states) * model.config.hidden_size * model.config.codebook_size
-    trunk = (step_flop(generator, paths) - head) / took["trunk"] / 1e9
-    known = {
-        "head": Part(took["head"], head / took["head"] / 1e9),
-        "trunk": Part(took["trunk"], trunk, trunk / rate),
-    }
-    return {name: known.get(name, Part(seconds)) for name, seconds in took.items()}
+        images = generator.preview(shown)
+        pieces["judge"] = Piece(lambda: verifier.ask(images, [PROMPT], ORM))
+    works = {name: piece.work for name, piece in pieces.items()}
+    times, rates = subject.yardstick.beside(works, subject.repeats, subject.kind)
+    found = {}
+    for name, piece in pieces.items():
+        took = statistics.median(times[name])
+        if piece.flop is None:
+            found[name] = Part(took)
+        else:
+            found[name] = Part(took, piece.flop / took / 1e9, share(piece.flop, times[name], rates))
+    return found
 
 
-def against_plain(generator: ShowoGenerator, verifier: "Verifier | None", n: int, repeats: int) -> dict[str, Ratio]:
-    """Return the seconds of one path, and of best-of-n with its judge, beside those of the plain decoder."""
+def against_plain(subject: Subject, n: int) -> dict[str, Ratio]:
+    """Return the seconds of one path, and of n with or without a judge, beside those of the plain decoder.
+
+    Nothing where there is none.
+    """
+    generator, verifier, known = subject.generator, subject.verifier, subject.known
+    if known is None:
+        return {}
     seeds = path_seeds(0, n)
 
     def draw(seeds: Tensor) -> Paths:
         return finish(generator, generator.start([PROMPT], seeds))
 
     def plainly(seed: int) -> Tensor:
-        return plain_decode(generator, PROMPT, seed)[-1]
+        return known.plain(PROMPT, seed)
 
-    found = {"path": _ratio(lambda: plainly(int(seeds[0])), lambda: draw(seeds[:1]), repeats)}
-    if verifier is not None:
+    found = {"path": _ratio(lambda: plainly(int(seeds[0])), lambda: draw(seeds[:1]), subject.repeats)}
+    fewer = max(1, subject.repeats // 2)
+    if verifier is None:
+        ratio = _ratio(lambda: [plainly(seed) for seed in seeds.tolist()], lambda: draw(seeds), fewer)
+        return found | {"paths": replace(ratio, n=n)}
 
-        def best_of_n() -> float:
-            return float(verifier.ask(generator.decode(draw(seeds).codes), [PROMPT], ORM).max())
+    def best_of_n() -> float:
+        return float(verifier.ask(generator.decode(draw(seeds).codes), [PROMPT], ORM).max())
 
-        def plain_best_of_n() -> float:
-            answers = []
-            for seed in seeds.tolist():
-                image = generator.image_tokenizer.decode_codes(plainly(seed)[None].to(generator.model.device))
-                answers.append(float(verifier.ask(image.detach().float(), [PROMPT], ORM)))
-            return max(answers)
+    def plain_best_of_n() -> float:
+        answers = []
+        for seed in seeds.tolist():
+            image = generator.decode(plainly(seed)[None])
+            answers.append(float(verifier.ask(image, [PROMPT], ORM)))
+        return max(answers)
 
-        found["best_of_n"] = replace(_ratio(plain_best_of_n, best_of_n, max(1, repeats // 2)), n=n)
-    return found
+    return found | {"best_of_n": replace(_ratio(plain_best_of_n, best_of_n, fewer), n=n)}
 
 
-def _paths(generator: ShowoGenerator, verifier: "Verifier | None", n: int) -> Growth:
+def _paths(subject: Subject, n: int) -> Growth:
     """Seconds, and the memory so far, of a whole search over n paths: best-of-n, or drawing alone without a judge."""
+    generator, verifier = subject.generator, subject.verifier
 
     def work() -> object:
         if verifier is not None:
             return search(PROMPT, generator=generator, verifier=verifier, strategy="best-of-n", n=n)
-        return finish(generator, generator.start([PROMPT], path_seeds(0, n)))
+        return generator.decode(finish(generator, generator.start([PROMPT], path_seeds(0, n))).codes)
 
     took = seconds(work)
     return Growth(n, took, took / n, _peak_memory())
@@ -257,32 +213,37 @@ def _ratio(plain: Callable[[], object], ours: Callable[[], object], repeats: int
     return Ratio(plainly, took, statistics.median(ratios), ratios)
 
 
-def _step(generator: ShowoGenerator, paths: Paths, repeats: int, rate: float) -> Step:
-    took = statistics.median(in_turns({"": lambda: generator.advance(paths)}, repeats)[""])
-    speed = step_flop(generator, paths) / took / 1e9
-    return Step(
-        paths=len(paths),
-        image_tokens=paths.codes.shape[1],
-        prompt_tokens=len(paths.shared.prefixes[0].keys[0]),
-        seconds_per_step=took,
-        seconds_per_path_step=took / len(paths),
-        gflop_per_second=speed,
-        peak_memory_bytes=_peak_memory(),
-        share_of_matrix_rate=speed / rate,
+def _training(subject: Subject, batch: int) -> Training | None:
+    """The gradient of images, of a model that is held in float32, as trained models are."""
+    generator, known = subject.generator, subject.known
+    if known is None or not isinstance(generator, Scorer) or precision(subject) != "float32":
+        return None
+    codes = torch.randint(
+        generator.canvas.codes, (batch, generator.canvas.positions), generator=torch.Generator().manual_seed(0)
     )
+    device = next(known.weights.parameters()).device
+    return training(generator, known, PROMPT, codes.to(device), subject.repeats, subject.yardstick)
 
 
-def _prompts(generator: ShowoGenerator) -> list[Paths]:
-    most = next(count for count in range(generator.prompting.max_text_ids, 0, -1) if _readable(generator, count))
-    lengths = (1, max(1, most // 2), most)
-    return [halfway(generator, 1, prompt=_words(length)) for length in lengths]
+def prompts(generator: Generator) -> list[str]:
+    """Prompts of one word, of as many as a generator reads, and of half of them; one where it does not say."""
+    if not isinstance(generator, Reader):
+        return [PROMPT]
+    least, most = 0, MOST_WORDS  # what is readable, and what is perhaps not
+    while least < most:
+        middle = (least + most + 1) // 2
+        if _readable(generator, middle):
+            least = middle
+        else:
+            most = middle - 1
+    return [_words(length) for length in sorted({1, max(1, least // 2), max(1, least)})]
 
 
 def _words(count: int) -> str:
     return " ".join(["red"] * count)
 
 
-def _readable(generator: ShowoGenerator, count: int) -> bool:
+def _readable(generator: Reader, count: int) -> bool:
     try:
         generator.check_prompt(_words(count))
     except UsageError:
@@ -290,23 +251,24 @@ def _readable(generator: ShowoGenerator, count: int) -> bool:
     return True
 
 
-def _machine(generator: ShowoGenerator) -> Machine:
+def precision(subject: Subject) -> str:
+    """The number format that the generator says it is in, or that of its weights."""
+    return str(subject.generator.settings.get("precision", subject.kind))
+
+
+def _machine(subject: Subject) -> Machine:
+    known = subject.known
+    weight = next(iter(known.weights.parameters()), None) if known else None
     return Machine(
         processor=platform.processor() or platform.machine(),
         threads=torch.get_num_threads(),
-        device=str(generator.model.device),
-        dtype=str(generator.model.dtype).removeprefix("torch."),
-        precision=generator.precision,
+        device=str(subject.generator.start([PROMPT], path_seeds(0, 1)).codes.device),
+        dtype=subject.kind if weight is None else str(weight.dtype).removeprefix("torch."),
+        precision=precision(subject),
         torch=torch.__version__,
-        parameters=_parameters(generator.model),
-        steps=generator.steps,
+        parameters=bench.count(known.weights) if known else None,
+        steps=subject.generator.steps,
     )
-
-
-def _parameters(model: nn.Module) -> int:
-    """How many weights a model has; a quantized layer holds its own behind a method, not as parameters."""
-    hidden = [module.weight() for module in model.modules() if isinstance(module, quantized.Linear)]
-    return sum(weight.numel() for weight in [*model.parameters(), *hidden])
 
 
 def _peak_memory() -> int:

@@ -15,13 +15,13 @@ Name = Annotated[str, Field(strict=True)]  # of which the registry says what is 
 class BenchmarkRecipe(BaseModel):
     """Drawing and judging, part by part, and against a plain decoder in the same run.
 
-    generator  a Show-o; or random weights of the size `config`: tiny, mid or full
+    generator  any; or random weights of a Show-o of the size `config`: tiny, mid or full
     verifier   who judges; None for nobody
     steps      of an image; None for the generator's own
     n          paths of the best-of-n that is timed with the judge
     largest    batch of paths
     repeats    of each work; the median counts
-    precision  of both models, even where the processor is slow in it
+    precision  of both models, even where the processor is slow in it; by default float32, and of a class its own
     """
 
     model_config = ConfigDict(**RECIPE, frozen=True)
@@ -35,7 +35,7 @@ class BenchmarkRecipe(BaseModel):
     n: Annotated[int, Field(strict=True, ge=1, le=MOST_PATHS)] = 20
     largest: Annotated[int, Field(strict=True, ge=1, le=LARGEST_BATCH)] = 64
     repeats: Annotated[int, Field(strict=True, ge=1, le=MOST_REPEATS)] = 3
-    precision: Precision = "float32"
+    precision: Precision | None = None
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:

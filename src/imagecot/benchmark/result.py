@@ -8,7 +8,10 @@ from imagecot.contracts.values import JSON
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured, and of which model: its weights, their format, and the steps of an image."""
+    """Where it was measured, and of which model: its weights, their format, and the steps of an image.
+
+    parameters  None where the generator does not say which weights it draws with
+    """
 
     processor: str
     threads: int
@@ -16,22 +19,27 @@ class Machine:
     dtype: str
     precision: str
     torch: str
-    parameters: int
+    parameters: int | None
     steps: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a batch of paths, in the middle of an image. The memory is the most that the process had so far."""
+    """A step of a batch of paths, in the middle of an image. The memory is the most that the process had so far.
+
+    image_tokens, prompt_tokens  that the step sees; in raster order all codes to the end of its row
+    gflop_per_second             None where nobody says how many operations a step takes, as with the share
+    share_of_matrix_rate         the median over turns with a matrix product
+    """
 
     paths: int
     image_tokens: int
-    prompt_tokens: int
+    prompt_tokens: int | None
     seconds_per_step: float
     seconds_per_path_step: float
-    gflop_per_second: float
+    gflop_per_second: float | None
     peak_memory_bytes: int
-    share_of_matrix_rate: float
+    share_of_matrix_rate: float | None
 
 
 @dataclass(frozen=True)
@@ -87,10 +95,10 @@ class Training:
 class Result:
     """All measurements.
 
-    matrix_gflop_per_second  of a square matrix product, by number format
+    matrix_gflop_per_second  of a square matrix product, by number format: the median of those between all other work
     batches                  steps of more and more paths; `image_tokens`, `prompt_tokens`: of longer images, prompts
     breakdown                parts of a step of `breakdown_paths` paths, of its previews and of judging them
-    against_plain            one path, and best-of-n where there is a judge
+    against_plain            one path, and best-of-n where there is a judge, else n paths; empty without plain decoder
     training                 None where the model is not held in float32, as trained models are
     """
 
@@ -107,6 +115,11 @@ class Result:
     against_plain: Mapping[str, Ratio]
     training: Training | None
     peak_memory_bytes: int
+
+    @property
+    def rated(self) -> str:
+        """The number format whose product steps are compared with: int8 leaves all between its products in float32."""
+        return self.machine.dtype if self.machine.dtype in self.matrix_gflop_per_second else "float32"
 
     def as_json(self) -> dict[str, JSON]:
         """What benchmark.json holds."""

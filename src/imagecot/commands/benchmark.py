@@ -25,7 +25,9 @@ Generator = Annotated[
         show_default=False,
     ),
 ]
-Config = Annotated[str | None, typer.Option(help="Or random weights of a size: tiny, mid or full.", show_default=False)]
+Config = Annotated[
+    str | None, typer.Option(help="Or random weights of a Show-o of a size: tiny, mid or full.", show_default=False)
+]
 Verifier = Annotated[
     str | None, typer.Option(help="Who judges: likewise.", autocompletion=completion("verifier"), show_default=False)
 ]
@@ -43,7 +45,10 @@ Largest = Annotated[int, typer.Option(help="The largest batch of paths.", callba
 Repeats = Annotated[
     int, typer.Option(help="How often each work is timed; the median counts.", callback=between(1, MOST_REPEATS))
 ]
-Precision = Annotated[str, typer.Option(help=f"Of both models: {', '.join(PRECISIONS)}.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help=f"Of both models: {', '.join(PRECISIONS)}. Default: float32.", show_default=False),
+]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -57,7 +62,7 @@ def benchmark(
     n: N = 20,
     largest: Largest = 64,
     repeats: Repeats = 3,
-    precision: Precision = "float32",
+    precision: Precision = None,
     out: Out = Path("runs/benchmark"),
     as_json: AsJson = False,
 ) -> None:
@@ -78,7 +83,8 @@ def benchmark(
 
     if (generator is None) == (config is None):
         raise UsageError("give either --generator for a model or --config for random weights, not both or neither.")
-    check_precision(precision)
+    if precision is not None:
+        check_precision(precision)
     asked = {
         "output": out,
         "generator": generator,

@@ -19,6 +19,7 @@ from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.scorer import Draws, Terms
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
+from imagecot.generators.bench import Bench
 from imagecot.generators.masked.decoding import advanced, of_distinct, predicted, remasked
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
 from imagecot.generators.showo import scoring
@@ -309,3 +310,9 @@ class ShowoGenerator:
     def save(self, folder: Path) -> None:
         """Write a checkpoint folder with the weights of now."""
         scoring.save(self, folder)
+
+    def bench(self) -> Bench:
+        """Return the steps of this generator, taken apart for a benchmark."""
+        from imagecot.generators.showo.bench import ShowoBench
+
+        return ShowoBench(self)
