@@ -1,0 +1,108 @@
+"""A Janus in the whole method: searched, made into pairs, aligned by them and by rewards, loaded again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from imagecot.alignment.dpo import DpoRecipe, train_dpo
+from imagecot.contracts.paths import finish
+from imagecot.curation.dataset import RankingData, ranking_row
+from imagecot.generators import load_generator
+from imagecot.geneval.prompts import single_object_metadata
+from imagecot.recipes import read
+from imagecot.strategies.search import search
+from small_models import Brightness, write_janus
+
+torch.set_num_threads(1)
+RECIPES = Path(__file__).parents[1] / "recipes" / "janus"
+PROMPT = "a photo of a red apple"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_janus(tmp_path_factory.mktemp("janus"), side=3, num_embeddings=32)
+
+
+def test_parm_gives_paths_up_and_takes_them_up_again(folder, tmp_path):
+    """What is said of a preview names its fill; paths that ended early cost the rows they had."""
+    janus = load_generator(folder).adjusted(fill="repeat")
+    told = search(
+        PROMPT,
+        generator=janus,
+        verifier=Brightness(),
+        strategy="parm",
+        n=6,
+        first_step=1,
+        keep=0.5,
+        folder=tmp_path / "trace",
+    )
+    gone = [one for one in told.candidates if one.truncated_at is not None]
+    assert 0 < len(gone) < 6
+    steps = [one.truncated_at or 3 for one in told.candidates]
+    assert told.cost.generator_rows == 2 * sum(steps)
+    for one in told.candidates:
+        for verdict in one.verdicts:
+            assert verdict.fill == ("repeat" if verdict.step < 3 else None)
+    assert told.choice.image is not None
+
+
+def pairs_of(folder, output, imagecot):
+    """Ranking data of what a Janus drew: bright images are right."""
+    janus, data = load_generator(folder), RankingData(output / "orm", {}, 1)
+    for number, name in enumerate(("apple", "cup", "bench", "clock")):
+        need = single_object_metadata(name)
+        seeds = torch.arange(8) + 10 * number
+        codes = finish(janus, janus.start([need.prompt], seeds)).codes
+        images = janus.decode(codes)
+        middle = images.mean((1, 2, 3)).median()
+        data.keep(
+            number,
+            [
+                ranking_row(
+                    need, "orm", image, step=3, steps=3, seed=int(seed), label=bool(image.mean() > middle), codes=row
+                )
+                for image, seed, row in zip(images, seeds, codes, strict=True)
+            ],
+        )
+    code, out, _ = imagecot("curate", "pairs", "--data", str(output / "orm"), "--out", "pairs", "--per-prompt", "3")
+    assert (code, out) == (0, "12 pairs of 4 prompts: pairs\n")
+    return output / "pairs"
+
+
+def test_pairs_and_rewards_train_all_that_draws(folder, tmp_path, imagecot):
+    data = pairs_of(folder, tmp_path, imagecot)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in (PROMPT, "a cup")))
+    online = {"verifier": "none", "prompts": prompts, "group": 2, "prompts_a_step": 2, "draws": 1}
+    training = {
+        "batch_size": 4,
+        "steps": 2,
+        "learning_rate": 1e-3,
+        "held_out": 0.25,
+        "pictures": 1,
+        "evaluate_every": 2,
+        "gradient_checkpointing": True,
+        "online": online,
+    }
+    recipe = DpoRecipe(output=tmp_path / "out", base=str(folder), data=data, training=training)
+    trained = train_dpo(recipe, Brightness())
+    before = load_generator(folder).model.state_dict()
+    still = {name for name, value in trained.model.named_parameters() if torch.equal(value, before[name])}
+    assert still == {name for name, value in trained.model.named_parameters() if not value.requires_grad}
+    curve = (tmp_path / "out/training/curves.csv").read_text()
+    first = next(line for line in curve.splitlines() if "pairs/loss" in line)
+    assert float(first.split(",")[2]) == pytest.approx(0.6931, abs=1e-3)  # the reference itself
+    assert load_generator(tmp_path / "out").canvas == trained.canvas
+
+
+def test_the_recipe_trains_an_adapter_that_is_loaded(folder, tmp_path, imagecot):
+    data = pairs_of(folder, tmp_path, imagecot)
+    changes = ["precision=no", "steps=1", "batch_size=4", "held_out=0.25", "learning_rate=0.1", "pictures=1"]
+    wanted = [f"base={folder}", f"data={data}", f"output={tmp_path / 'out'}", *(f"training.{one}" for one in changes)]
+    train_dpo(read(RECIPES / "dpo.yaml", wanted))
+    merged, base = (load_generator(name).model.state_dict() for name in (tmp_path / "out", folder))
+    changed = {name for name, value in merged.items() if not torch.equal(value, base[name])}
+    assert changed
+    assert all(".language_model.layers." in name and name.endswith("proj.weight") for name in changed)
