@@ -84,7 +84,7 @@ def test_the_length_of_a_code_says_nothing(model, want):
 
 @pytest.mark.parametrize("codes", [torch.zeros(1, 6), torch.full((1, 4), 48), torch.full((1, 4), -1)])
 def test_codes_that_cannot_be_decoded(model, codes):
-    with pytest.raises(UsageError, match="no square|from 0 to 47"):
+    with pytest.raises(UsageError, match=r"no square|from 0 to 47"):
         model.decode(codes)
 
 

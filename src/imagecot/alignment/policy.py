@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from imagecot import launch, registry
 from imagecot.alignment.alignment import Alignment
@@ -105,9 +104,20 @@ def load_aligned(name: str | Path, device: torch.device | None = None) -> Aligne
     return found
 
 
+@runtime_checkable
+class Checkpointed(Protocol):
+    """A module that can compute its activations again in the backward pass, as models of transformers can."""
+
+    supports_gradient_checkpointing: bool
+
+    def activation_checkpointing_enable(self) -> None:
+        """Do so from now on."""
+        ...
+
+
 def _checkpoint_activations(model: nn.Module, base: str) -> None:
-    """Let every model of transformers inside compute its activations again in the backward pass."""
-    inner = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    """Let every module that can compute its activations again in the backward pass do so."""
+    inner = [module for module in model.modules() if isinstance(module, Checkpointed)]
     whole = [module for module in inner if module.supports_gradient_checkpointing]
     if not whole:
         raise UsageError(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from imagecot.checkpoint import CONFIG
 from imagecot.errors import UsageError
 from imagecot.generators.llamagen.config import LlamaGenConfig
 from imagecot.generators.llamagen.released import check_size, load_released
@@ -247,7 +248,7 @@ class LlamaGen(nn.Module):
         """
         config = LlamaGenConfig.from_pretrained(folder)
         model, found = load_released(lambda: cls(config), folder, device, dtype)
-        check_size(found, config.block_size, Path(folder))
+        check_size(found, config.block_size, str(Path(folder) / CONFIG))
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:

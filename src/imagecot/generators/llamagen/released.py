@@ -15,10 +15,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from imagecot.checkpoint import AGAIN, CONFIG, few, find_weights
+from imagecot.checkpoint import few, find_weights
 from imagecot.errors import ImagecotError
 from imagecot.generators.llamagen.config import CLASSES
-from imagecot.naming import printable
 from imagecot.weights import check_finite, load_into, load_state_dict, load_torch, named_tensors
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -59,6 +58,18 @@ def load_released(
     ImagecotError where the weights cannot be read or do not fit.
     """
     found = read(Path(source))
+    return fitted(make, found, source, device, dtype, spare), found
+
+
+def fitted(
+    make: Callable[[], Model],
+    found: Released,
+    source: str | Path,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    spare: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Model:
+    """Return the model that `make` makes with weights that were read; arguments and errors as of `load_released`."""
     with torch.device("meta"):
         model = make()
     state = {
@@ -66,7 +77,7 @@ def load_released(
         for name, t in {**spare, **found.state}.items()
     }
     load_into(model, state, source)
-    return model.eval(), found
+    return model.eval()
 
 
 def read(source: Path) -> Released:
@@ -132,10 +143,10 @@ def _drawn_size(state: Mapping[str, Tensor]) -> int | None:
     return side * side if side > 3 and codes - side * side < 8 else None
 
 
-def check_size(found: Released, block_size: int, source: Path) -> None:
+def check_size(found: Released, block_size: int, where: str) -> None:
     """Raise ImagecotError where weights show that their images have another number of codes than `block_size`."""
     if found.block_size not in (None, block_size):
         raise ImagecotError(
-            f"{printable(str(source / CONFIG))}: block_size is {block_size}, but the weights are of images of "
-            f"{found.block_size} codes; set it to that, or {AGAIN}."
+            f"{where}: images are to have {block_size} codes (block_size), but the weights were trained on or drew "
+            f"images of {found.block_size}; use that number, or other weights."
         )

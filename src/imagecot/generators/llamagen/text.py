@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
-from imagecot.checkpoint import CONFIG, read_config
+from imagecot.checkpoint import AGAIN, CONFIG, is_file, read_config
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import write_folder
 from imagecot.foreign import first, load_model, load_tokenizer
@@ -20,6 +20,7 @@ from imagecot.weights import save_checkpoint
 
 FILES = ("*.json", "*.safetensors", "merges.txt")  # wanted of a repository: weights, and what reads text
 _KEPT = 4096  # prompts whose features are kept
+_TOKENIZERS = ("tokenizer.json", "spiece.model")
 _TIED = "encoder.embed_tokens.weight"  # another name of `shared.weight`
 _OF_DECODER = ("decoder.", "lm_head.")  # what a whole T5 has beside its encoder
 
@@ -79,6 +80,8 @@ class TextEncoder:
                 f"{folder / CONFIG} is of no T5 whose features have {config.caption_dim} numbers (d_model), which this "
                 "LlamaGen reads; set text_encoder in its config.json to the one it was trained with."
             )
+        if not any(is_file(folder / name) for name in _TOKENIZERS):  # transformers makes up an empty one
+            raise ImagecotError(f"{folder} holds no tokenizer ({' or '.join(_TOKENIZERS)}); {AGAIN}.")
         model, report = load_model(T5EncoderModel, folder, dtype)
         unknown = {name for name in report.unexpected if not name.startswith(_OF_DECODER)}
         for what, names in (("lack", report.missing), ("misfit", report.mismatched), ("have unknown", unknown)):
