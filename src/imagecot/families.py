@@ -6,6 +6,7 @@ new family is a line in FAMILIES and a function that loads it. Nothing here impo
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -35,34 +36,78 @@ class Family:
 
     claims  whether a config.json is one of it; None where only its loader can tell
     loader  `module:function`, called with a `Checkpoint`, a device and a dtype (both may be None)
+    work    `module:function` or `module:object` that says what it costs, for estimates: of a generator a function of a
+            name and a folder (`imagecot.generators.work`), of a verifier an `imagecot.verifiers.work.Asking`
     suffix  of a weight file that is one of it without any config.json; empty for none
+    needs   a library that it is loaded by and the extra of this project that installs it; None where nothing is lacking
+    names   hub ids of it that are known before anything is fetched
     """
 
     name: str
     claims: Callable[[Config], bool | None]
     loader: str
     suffix: str = ""
+    work: str = ""
+    needs: tuple[str, str] | None = None
+    names: tuple[str, ...] = ()
+
+    def check_installed(self) -> None:
+        """Raise UsageError where the library is missing that checkpoints of this family need."""
+        if self.needs and find_spec(self.needs[0]) is None:
+            library, extra = self.needs
+            raise UsageError(
+                f"{self.name} needs {library}, which is not installed; run pip install 'imagecot[{extra}]'."
+            )
 
     def load(self, checkpoint: Checkpoint, device: Device, dtype: Dtype) -> object:
-        """Load a checkpoint of this family."""
+        """Load a checkpoint of this family; UsageError where a library is missing that it needs."""
+        self.check_installed()
         model: object = resolve_name(self.loader)(checkpoint, device, dtype)
         return model
 
 
 _LLAVA = "imagecot.verifiers.loading:load_llava"
+_JANUS = ("deepseek-community/Janus-Pro-1B", "deepseek-community/Janus-Pro-7B")
 FAMILIES: dict[str, tuple[Family, ...]] = {
     "generator": (
-        Family("Show-o", lambda config: "llm_vocab_size" in config, "imagecot.generators.showo.loading:load"),
-        Family("Janus", lambda config: config.get("model_type") == "janus", "imagecot.generators.janus.loading:load"),
+        Family(
+            "Show-o",
+            lambda config: "llm_vocab_size" in config,
+            "imagecot.generators.showo.loading:load",
+            work="imagecot.generators.showo.work:drawing",
+        ),
+        Family(
+            "Janus",
+            lambda config: config.get("model_type") == "janus",
+            "imagecot.generators.janus.loading:load",
+            work="imagecot.generators.janus.work:drawing",
+            names=_JANUS,
+        ),
         Family(
             "LlamaGen",
             lambda config: config.get("model_type") == "llamagen",
             "imagecot.generators.llamagen.loading:load",
+            work="imagecot.generators.llamagen.work:drawing",
+        ),
+        Family(
+            "aMUSEd",
+            lambda config: config.get("_class_name") == "AmusedPipeline",
+            "imagecot.generators.amused.loading:load",
+            work="imagecot.generators.amused.work:drawing",
+            needs=("diffusers", "amused"),
+            names=("amused/amused-256", "amused/amused-512"),
         ),
     ),
     "verifier": (
         Family("LLaVA-NeXT", lambda config: "mm_vision_tower" in config, _LLAVA),
         Family("LLaVA-OneVision", lambda config: config.get("model_type") == "llava_onevision", _LLAVA),
+        Family(
+            "Janus",
+            lambda config: config.get("model_type") == "janus",
+            "imagecot.verifiers.loading:load_janus",
+            work="imagecot.verifiers.work:JANUS",
+            names=_JANUS,
+        ),
         # The list of transformers is long to load, and not all of its models say `vision_config`.
         Family(
             "vision-language",
@@ -106,6 +151,13 @@ def family_of(role: str, folder: Path) -> Family:
                 return family
     names = " or ".join(family.name for family in FAMILIES[role])
     raise UsageError(f"{folder} is not a {names} checkpoint by its {CONFIG}; pass a {role}.")
+
+
+def check_installed(role: str, name: str) -> None:
+    """Raise UsageError where a name is known to be of a family whose library is missing."""
+    for family in FAMILIES.get(role, ()):
+        if name in family.names:
+            family.check_installed()
 
 
 def family_of_file(role: str, file: Path) -> Family | None:
