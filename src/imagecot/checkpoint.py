@@ -13,6 +13,8 @@ from imagecot.reading import Foreign, read_object, read_record
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"  # of peft: the folder holds an adapter, and names its base model
+PIPELINE = "model_index.json"  # of diffusers: the folder holds a pipeline, each part in a folder of its own
+TRUNK = "transformer"  # the part of a pipeline that draws
 WEIGHT_FILES = (
     "model.safetensors",
     "pytorch_model.safetensors",
@@ -34,7 +36,7 @@ class _Index(Foreign):
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder is there and says what it holds."""
-    return any(is_file(folder / name) for name in (CONFIG, ADAPTER))
+    return any(is_file(folder / name) for name in (CONFIG, ADAPTER, PIPELINE))
 
 
 def is_file(path: Path) -> bool:
@@ -54,18 +56,52 @@ def is_folder(path: Path) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, JSON]:
-    """Read `folder/config.json`; ImagecotError where it is missing or no JSON object."""
-    file = Path(folder) / CONFIG
+    """Read `folder/config.json`, or of a pipeline `model_index.json`; ImagecotError for none, or no JSON object."""
+    file = Path(folder) / (PIPELINE if is_pipeline(Path(folder)) else CONFIG)
     if not is_file(file):
         raise ImagecotError(f"{folder} has no config.json; pass a folder that holds a complete checkpoint.")
     return read_object(file, advice=AGAIN)
 
 
-def find_weights(folder: Path) -> list[Path]:
-    """Return the weight files of a checkpoint folder: one file, or the shards that its index names.
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder holds a pipeline of diffusers."""
+    return is_file(folder / PIPELINE) and not is_file(folder / CONFIG)
 
-    A folder that holds no file of a usual name, and a single .pt file, holds that. ImagecotError where there is none, or where an index names a file that is not there or not of this folder.
+
+def parts_of(folder: Path) -> dict[str, Path]:
+    """Return the folders of a pipeline's parts by their names, in order; empty for a folder that holds none.
+
+    ImagecotError, naming the part, where one is not there.
     """
+    if not is_pipeline(folder):
+        return {}
+    index = read_object(folder / PIPELINE, advice=AGAIN)
+    names = sorted(name for name, kind in index.items() if isinstance(kind, list) and all(map(_is_text, kind)))
+    for name in names:
+        if not (_stays_inside(name) and is_folder(folder / name)):
+            raise ImagecotError(f"{folder} has no folder {few([name])}, a part that its {PIPELINE} names; {AGAIN}.")
+    return {name: folder / name for name in names}
+
+
+def _is_text(value: JSON) -> bool:
+    return isinstance(value, str)
+
+
+def files_of(part: Path) -> list[Path]:
+    """The files of a pipeline's part that have a say in what it does: its weights, or the settings of what has none."""
+    if is_file(part / CONFIG):
+        return find_weights(part)
+    return sorted(file for file in part.glob("*") if file.suffix in (".json", ".txt") and is_file(file))
+
+
+def find_weights(folder: Path) -> list[Path]:
+    """Return the weight files of a checkpoint folder: one file, the shards that its index names, or those of all parts.
+
+    A folder that holds no file of a usual name, and a single .pt file, holds that. ImagecotError where there is none,
+    or where an index names a file that is not there or not of this folder.
+    """
+    if is_pipeline(folder):
+        return [file for part in parts_of(folder).values() if is_file(part / CONFIG) for file in find_weights(part)]
     shards = {index.name: _shards(index) for index in sorted(folder.glob("*.index.json")) if index.is_file()}
     for name in ADAPTER_FILES if is_file(folder / ADAPTER) else WEIGHT_FILES:
         if (folder / name).is_file():

@@ -8,14 +8,15 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from imagecot.checkpoint import ADAPTER, CONFIG, find_weights, is_checkpoint, is_file, is_folder
+from imagecot.checkpoint import ADAPTER, CONFIG, PIPELINE, find_weights, is_checkpoint, is_file, is_folder
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.naming import inside
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 WEIGHTS = (CONFIG, "generation_config.json", ADAPTER, "*.safetensors", "*.bin", "*.index.json")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-GENERATOR = (*WEIGHTS, *TOKENIZER)
+CHAT = ("chat_template.*", "*processor_config.json", "special_tokens_map.json")
+GENERATOR = (*WEIGHTS, *TOKENIZER, *CHAT, PIPELINE, "*/*.json", "*/merges.txt")
 VERIFIER = ("*.json", "*.jinja", "*.safetensors", "pytorch_model*.bin", "merges.txt", "tokenizer.model")
 DETECTOR = (CONFIG, "*.safetensors", "*.index.json")
 FILES = {"generator": GENERATOR, "verifier": VERIFIER, "detector": DETECTOR}

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from imagecot import hub
 from imagecot.adapters import lineage
-from imagecot.checkpoint import ADAPTER, CONFIG, find_weights, is_file, read_config
+from imagecot.checkpoint import ADAPTER, CONFIG, PIPELINE, TRUNK, files_of, find_weights, is_file, parts_of, read_config
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import FAMILIES, kinds_of
@@ -50,11 +50,15 @@ class Model:
 HUB_MODELS: dict[str, tuple[str, str | None, str | None]] = {
     "showlab/show-o": ("generator", "1.4 B", None),
     "showlab/show-o-512x512": ("generator", "1.4 B", None),
+    "deepseek-community/Janus-Pro-1B": ("generator", "2.1 B", None),
+    "deepseek-community/Janus-Pro-7B": ("generator", "7.4 B", None),
     "showlab/magvitv2": ("image tokenizer", "95.4 M", None),
     "llava-hf/llava-onevision-qwen2-7b-ov-hf": ("verifier", "8.0 B", "apache-2.0"),
     "lmms-lab/llava-onevision-qwen2-7b-ov": ("verifier", "8.0 B", "apache-2.0"),
     "ZiyuG/Image-Generation-CoT:orm_ft": ("verifier", "8.0 B", None),
     "ZiyuG/Image-Generation-CoT:parm": ("verifier", "8.0 B", None),
+    "amused/amused-256": ("generator", "603.5 M", "openrail++"),
+    "amused/amused-512": ("generator", "608.3 M", "openrail++"),
     "facebook/mask2former-swin-small-coco-instance": ("detector", None, None),
 }
 SHIPPED_LICENCE = "apache-2.0"
@@ -83,7 +87,7 @@ def shipped(kind: str) -> list[str]:
 
 
 def _shipped_folders() -> list[Path]:
-    return sorted({file.parent for name in (CONFIG, ADAPTER) for file in hub.CHECKPOINTS.glob(f"*/{name}")})
+    return sorted({file.parent for name in (CONFIG, ADAPTER, PIPELINE) for file in hub.CHECKPOINTS.glob(f"*/{name}")})
 
 
 def known(kind: str) -> list[str]:
@@ -93,7 +97,9 @@ def known(kind: str) -> list[str]:
 
 def weight_files(folder: Path) -> list[Path]:
     """Return the files of a checkpoint folder that hold weights, whether or not they are read."""
-    return sorted(file for file in folder.glob("*") if file.suffix in _WEIGHT_SUFFIXES and is_file(file))
+    places = ("*", "*/*") if is_file(folder / PIPELINE) else ("*",)
+    found = [file for place in places for file in folder.glob(place)]
+    return sorted(file for file in found if file.suffix in _WEIGHT_SUFFIXES and is_file(file))
 
 
 def weights_of(role: str, name: str) -> dict[str, str]:
@@ -116,7 +122,9 @@ def weights_of(role: str, name: str) -> dict[str, str]:
     for level, part in zip(reversed(range(len(parts))), parts, strict=True):
         mine = role + "_base" * level
         owner = "" if role.startswith("generator") else f"{mine}_"
-        digests[mine] = digest_of(find_weights(part))
+        places = parts_of(part)
+        digests[mine] = digest_of(find_weights(places.pop(TRUNK, part)))
+        digests |= {f"{owner}{name}": digest_of(files_of(place)) for name, place in places.items()}
         if draws and is_file(part / SETTINGS):
             digests[f"{owner}generation_config"] = digest_of([part / SETTINGS])
         if draws and part is parts[0]:
@@ -196,7 +204,8 @@ def _parameters(folder: Path) -> str | None:
 def _counted(folder: Path) -> int | None:
     """The parameters of a checkpoint by the headers of its safetensors files; None where there are none, or damaged."""
     try:
-        return sum(_count(file) for file in folder.glob("*.safetensors") if is_file(file)) or None
+        where = folder / TRUNK if is_file(folder / PIPELINE) else folder
+        return sum(_count(file) for file in where.glob("*.safetensors") if is_file(file)) or None
     except (OSError, SafetensorError):
         return None
 

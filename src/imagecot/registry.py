@@ -141,6 +141,7 @@ def check(role: str, name: object) -> str:
     if "://" in text:
         raise UsageError(f"{text} is a URL, and a {role} that is served is not supported yet; name one that runs here.")
     if spec.checkpoints:
+        from imagecot.families import check_installed
         from imagecot.models import HUB_MODELS
 
         parts = [known for known in HUB_MODELS if known.startswith(f"{text}:")]
@@ -148,6 +149,7 @@ def check(role: str, name: object) -> str:
             raise UsageError(f"{text} holds more than one model; name one: {', '.join(parts)}.")
         here = text in _folders(role) or locate(text) is not None or _family_of_weights(role, text) is not None
         if here or hub_id(text) is not None:
+            check_installed(_role(role), text)
             return text
     others = "a folder, another hub id or module:Class" if spec.checkpoints else "module:Class"
     raise nearest(role, text, names(_role(role)), f", or give {others}")

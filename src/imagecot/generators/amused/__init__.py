@@ -1,0 +1,1 @@
+"""aMUSEd: a masked generator of diffusers' parts (the extra `imagecot[amused]`)."""
