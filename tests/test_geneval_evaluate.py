@@ -211,7 +211,7 @@ def test_drawn_killed_and_resumed_equals_undisturbed(tmp_path, imagecot, quick_t
     """The process is killed when a unit is done; the resumed run ends with the same file, as do two workers."""
 
     def command(name: str, workers: int) -> list[str]:
-        drawn = ["evaluate", "geneval", "--generator", str(quick_tiny), "--per-task", "3", "--samples", "2"]
+        drawn = ["evaluate", "geneval", "--generator", str(quick_tiny), "--per-task", "2", "--samples", "1"]
         return [*drawn, "--workers", str(workers), "--out", str(tmp_path / name)]
 
     assert imagecot(*command("whole", 1))[0] == 0
@@ -226,12 +226,12 @@ def test_drawn_killed_and_resumed_equals_undisturbed(tmp_path, imagecot, quick_t
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     done = len(list((tmp_path / "killed/parts").glob("0*.json")))
-    assert 1 <= done < 3
+    assert done == 1  # of 2
     assert not (tmp_path / "killed/results.jsonl").exists()
     assert imagecot(*command("killed", 1))[0] == 0
     assert imagecot(*command("shared", 2))[0] == 0
     whole = (tmp_path / "whole/results.jsonl").read_bytes()
-    assert len(whole.splitlines()) == 36
+    assert len(whole.splitlines()) == 12
     assert (tmp_path / "killed/results.jsonl").read_bytes() == whole
     # Two processes have half the threads each, so the last digits of boxes may differ, but no verdict.
     alone, shared = (
@@ -240,7 +240,7 @@ def test_drawn_killed_and_resumed_equals_undisturbed(tmp_path, imagecot, quick_t
     )
     for one, other in zip(alone, shared, strict=True):
         assert {**one, "details": ""} == {**other, "details": ""}
-    image = "images/00007/samples/0001.png"
+    image = "images/00007/samples/0000.png"
     assert (tmp_path / "killed" / image).read_bytes() == (tmp_path / "whole" / image).read_bytes()
 
 

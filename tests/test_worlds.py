@@ -262,7 +262,8 @@ def test_repairs_need_an_encoder_of_the_worlds_size(imagecot, dots):
 
 def test_folders_from_before_settings_are_continued(imagecot, tmp_path):
     """Then the own temperature of all generators was the default, and written down."""
-    imagecot("curate", "prompts", "--per-task", "1", "--out", "p.jsonl")
+    imagecot("curate", "prompts", "--per-task", "1", "--out", "all.jsonl")
+    Path("p.jsonl").write_text(Path("all.jsonl").read_text().splitlines(keepends=True)[0])
     asked = ("curate", "orm", "--prompts", "p.jsonl", "--paths", "2", "--out", "orm")
     assert imagecot(*asked)[0] == 0
     rows = list(read_rows("orm"))
