@@ -45,13 +45,13 @@ class Model:
         return self.size is not None
 
 
-# name -> kind, parameters, licence where its page states one that is known here. Of a repository with several models a
+# name -> kinds, parameters, licence where its page states one that is known here. Of a repository with several models a
 # folder is named behind a colon: the paper's fine-tuned ORM, and its PARM.
 HUB_MODELS: dict[str, tuple[str, str | None, str | None]] = {
     "showlab/show-o": ("generator", "1.4 B", None),
     "showlab/show-o-512x512": ("generator", "1.4 B", None),
-    "deepseek-community/Janus-Pro-1B": ("generator", "2.1 B", None),
-    "deepseek-community/Janus-Pro-7B": ("generator", "7.4 B", None),
+    "deepseek-community/Janus-Pro-1B": ("generator, verifier", "2.1 B", None),
+    "deepseek-community/Janus-Pro-7B": ("generator, verifier", "7.4 B", None),
     "showlab/magvitv2": ("image tokenizer", "95.4 M", None),
     "llava-hf/llava-onevision-qwen2-7b-ov-hf": ("verifier", "8.0 B", "apache-2.0"),
     "lmms-lab/llava-onevision-qwen2-7b-ov": ("verifier", "8.0 B", "apache-2.0"),
@@ -92,7 +92,7 @@ def _shipped_folders() -> list[Path]:
 
 def known(kind: str) -> list[str]:
     """Return the shipped names and hub ids of one kind, for completion and for the nearest match."""
-    return shipped(kind) + [name for name, (of, _, _) in HUB_MODELS.items() if of == kind]
+    return shipped(kind) + [name for name, (of, _, _) in HUB_MODELS.items() if kind in of.split(", ")]
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -168,7 +168,7 @@ def list_models() -> list[Model]:
         rows.append(Model(folder.name, kinds_of_folder(folder), _parameters(folder), SHIPPED_LICENCE, _size(folder)))
     for name, (kind, parameters, licence) in HUB_MODELS.items():
         here = locate(name)
-        kinds = (kinds_of_folder(here) if here else ()) or (kind,)
+        kinds = (kinds_of_folder(here) if here else ()) or (*kind.split(", "),)
         rows.append(Model(name, kinds, parameters, licence, _size(here) if here else None))
     order = {"generator": 0, "image tokenizer": 1, "verifier": 2}
     return sorted(rows, key=lambda row: min((order.get(kind, 3) for kind in row.kinds), default=3))

@@ -5,8 +5,6 @@ from typing import Self
 
 from transformers import JanusConfig, JanusVisionConfig, JanusVQVAEConfig, LlamaConfig
 
-from imagecot.errors import ImagecotError
-
 
 @dataclass(frozen=True)
 class JanusParts:
@@ -18,11 +16,9 @@ class JanusParts:
 
     @classmethod
     def of(cls, config: JanusConfig) -> Self:
-        """The parts of a configuration; ImagecotError where the language model is no Llama."""
+        """The parts of a configuration whose language model is a Llama."""
         text, vision, vq = config.text_config, config.vision_config, config.vq_config
-        if not isinstance(text, LlamaConfig):
-            kind = getattr(text, "model_type", None)
-            raise ImagecotError(f"text_config is of a {kind}, but Janus draws with a llama; pass a Janus or Janus-Pro.")
+        assert isinstance(text, LlamaConfig)  # as looked at before the weights are read
         assert isinstance(vision, JanusVisionConfig)
         assert isinstance(vq, JanusVQVAEConfig)
         return cls(text, vision, vq)

@@ -68,14 +68,21 @@ def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> 
 def _load_model(folder: Path) -> JanusForConditionalGeneration:
     """The model of a folder, in the number format that its config.json names."""
     values = read_config(folder)
+    text = values.get("text_config")
+    kind = text.get("model_type", "llama") if isinstance(text, dict) else "llama"
+    if kind != "llama":
+        raise ImagecotError(
+            f"{folder / CONFIG}: text_config is of the type {kind!r}, but Janus draws with a llama; pass a Janus or "
+            "Janus-Pro."
+        )
     stored = _STORED.get(str(values.get("dtype") or values.get("torch_dtype")), torch.float32)
     model, report = load_model(JanusForConditionalGeneration, folder, stored)
     assert isinstance(model, JanusForConditionalGeneration)
-    lost = [name for name in report.missing | report.mismatched if name.startswith(_DRAWS)]
-    if lost and not report.missing - {*lost}:
+    lost = [name for name in report.missing if name.startswith(_DRAWS)]
+    if lost and len(lost) == len(report.missing) and not report.mismatched:
         raise ImagecotError(
             f"the weights in {folder} draw no images: {len(lost)} tensor(s) of the generation head or the image "
-            f"tokenizer are missing or misfit, such as {first(lost)}; pass a Janus that draws."
+            f"tokenizer are missing, such as {first(lost)}; pass a Janus that draws."
         )
     problems = [
         f"{what} {len(names)} tensor(s), such as {first(names)}"
@@ -94,10 +101,7 @@ def _load_model(folder: Path) -> JanusForConditionalGeneration:
 
 def _check(model: JanusForConditionalGeneration, folder: Path) -> None:
     """Raise ImagecotError for parts that do not go together."""
-    try:
-        parts = JanusParts.of(model.config)
-    except ImagecotError as error:
-        raise ImagecotError(f"{folder / CONFIG}: {error}") from error
+    parts = JanusParts.of(model.config)
     side, count = parts.vq.num_patches, parts.vision.num_image_tokens
     if count != parts.positions:
         raise ImagecotError(
