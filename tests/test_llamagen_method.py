@@ -1,6 +1,7 @@
 """The method on a small LlamaGen: searches, pairs of its images, and their alignment."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from imagecot.strategies.trace import Trace
 from small_models import write_llamagen, write_verifier
 
 torch.set_num_threads(1)
+RECIPE = Path(__file__).parents[1] / "recipes/llamagen/dpo.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +62,23 @@ def pairs(folder, tmp_path_factory):
 @pytest.mark.parametrize("lora", [None, {"r": 2, "alpha": 4}])
 def test_pairs_of_its_images_align_it(folder, pairs, lora, imagecot, tmp_path):
     assert imagecot("curate", "pairs", "--data", str(pairs), "--per-prompt", "3", "--out", "pairs")[0] == 0
-    training = {"batch_size": 3, "epochs": 4, "held_out": 0.3, "pictures": 0, "learning_rate": 5e-3, "lora": lora}
-    training["gradient_checkpointing"] = lora is None
-    trained = train_dpo(
-        DpoRecipe(output=tmp_path / "out", base=str(folder), data=tmp_path / "pairs", training=training)
-    )
+    training = {"batch_size": 3, "epochs": 4, "held_out": 0.3, "pictures": 0, "learning_rate": 5e-3}
+    asked = {"output": tmp_path / "out", "base": folder, "data": tmp_path / "pairs"}
+    if lora:
+        train_dpo(DpoRecipe(**{**asked, "base": str(folder)}, training={**training, "lora": lora}))
+    else:  # the recipe of the real size
+        given = {**asked, **{f"training.{name}": value for name, value in training.items()}, "training.precision": "no"}
+        code, _, err = imagecot("train", str(RECIPE), *(f"{name}={value}" for name, value in given.items()))
+        assert (code, err) == (0, "")
     before, after = registry.load("generator", folder), registry.load("generator", tmp_path / "out")
     codes = finish(before, before.start(["an apple"], path_seeds(9, 4))).codes
     draws = Draws(torch.zeros(4, dtype=torch.long), 1)
     with torch.no_grad():
-        found, loaded, old = (g.log_likelihood(["an apple"] * 4, codes, draws) for g in (trained, after, before))
-    torch.testing.assert_close(loaded, found, rtol=0, atol=0.1)  # whole weights are saved in half precision
+        found, old = (g.log_likelihood(["an apple"] * 4, codes, draws) for g in (after, before))
     assert (found - old).abs().max() > 0.2
     if lora:
         assert json.loads((tmp_path / "out/adapter_config.json").read_text())["peft_type"] == "LORA"
     else:
         weights = dict(before.model.named_parameters())
-        assert [name for name, p in trained.model.named_parameters() if torch.equal(p, weights[name])] == []
-        assert torch.equal(trained.model.without_text(96), before.model.without_text(96))
+        assert [name for name, p in after.model.named_parameters() if torch.equal(p, weights[name])] == []
+        torch.testing.assert_close(after.model.without_text(96), before.model.without_text(96), rtol=0, atol=1e-3)
