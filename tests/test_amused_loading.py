@@ -171,9 +171,9 @@ def pairs(tmp_path_factory):
     rows = []
     for k in range(16):
         low, high = torch.randint(CODES // 2, (2, 16), generator=random)
-        picture = png(torch.rand(3, 8, 8, generator=random))
+        images = [png(picture) for picture in torch.rand(2, 3, 8, 8, generator=random)]
         codes = (low.tolist(), (high + CODES // 2).tolist())
-        rows.append(PairRow(str(k), f"{APPLE} {k % 5}", "single_object", "{}", k, k, picture, png(torch.rand(3, 8, 8, generator=random)), *codes))
+        rows.append(PairRow(str(k), f"{APPLE} {k % 5}", "single_object", "{}", k, k, *images, *codes))
     write_pairs(place, rows, {})
     return place
 
