@@ -12,6 +12,7 @@ from imagecot.generators.llamagen import LlamaGenGenerator
 from imagecot.generators.llamagen.text import left_padded
 from imagecot.generators.llamagen.transformer import read_text
 from imagecot.generators.raster import drawing
+from imagecot.generators.raster.plain import plain_decode
 from imagecot.generators.raster.sampling import Sampling, filtered, guided
 from llamagen_recorded import facts, recorded, tiny_llamagen, tiny_vq16
 from recorded import read
@@ -150,6 +151,16 @@ def test_paths_begin_resume_and_fork_alike_whatever_the_interval(small):
     everywhere = finish(small, small.start(PROMPTS * 2, seeds)).codes
     assert torch.equal(passed[0].codes, small.advance(small.start(PROMPTS * 2, seeds)).codes)
     assert not torch.equal(passed[-1].codes, everywhere)
+
+
+@pytest.mark.parametrize("settings", [{}, {"cfg_interval": 1, "top_p": 0.8}, {"guidance_scale": 1, "temperature": 0}])
+def test_paths_are_those_of_a_decoder_that_keeps_nothing(small, settings):
+    generator = small.adjusted(**settings)
+    raster, seeds = generator._raster, path_seeds(5, 2)
+    found = finish(generator, generator.start(PROMPTS, seeds)).codes
+    for row, (prompt, seed) in enumerate(zip(PROMPTS, seeds.tolist(), strict=True)):
+        plain = plain_decode(raster.transformer, raster.sampling, raster.canvas.grid, prompt, seed)
+        assert torch.equal(found[row], plain)
 
 
 def test_log_probabilities_are_those_of_drawing(small):
