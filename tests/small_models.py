@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import (
     GenerationConfig,
@@ -97,6 +97,8 @@ def janus_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([*JANUS_TOKENS])
+    words = (" yes", "yes", "Yes", " no", "no", "No")
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=False) for word in words])
     bos, eos, pad, image, boi, eoi = JANUS_TOKENS[:6]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, tokenizer.token_to_id(bos))]
@@ -118,7 +120,8 @@ def write_janus(folder: Path, *, seed: int = 0, side: int = 4, guidance_scale: f
     """
     torch.manual_seed(seed)
     codes = sizes.pop("num_embeddings", 64)
-    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, **sizes}
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text |= {"max_position_embeddings": 512, **sizes}
     width, tokenizer = text["hidden_size"], janus_tokenizer()
     ids = {
         name: tokenizer.convert_tokens_to_ids(token)
@@ -126,7 +129,7 @@ def write_janus(folder: Path, *, seed: int = 0, side: int = 4, guidance_scale: f
     }
     special = {f"{name}_token_id": token for name, token in ids.items()}
     config = JanusConfig(
-        text_config=LlamaConfig(vocab_size=272, max_position_embeddings=512, **text, **special),
+        text_config=LlamaConfig(vocab_size=272, **text, **special),
         vision_config=JanusVisionConfig(
             hidden_size=32,
             num_hidden_layers=2,

@@ -65,12 +65,14 @@ def small_janus(tokenizer: PreTrainedTokenizerFast, std: float | None = 0.3) -> 
     """A Janus of 4 x 4 patches of the drawn world's pictures, with random weights."""
     torch.manual_seed(0)
     heads = {"num_attention_heads": 2}
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = JanusConfig(
         text_config=LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2, **heads
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2, **heads, **ids
         ),
         vision_config=JanusVisionConfig(
-            hidden_size=16, num_hidden_layers=1, image_size=64, patch_size=16, projection_dim=16, **heads
+            hidden_size=16, num_hidden_layers=1, image_size=64, patch_size=16, projection_dim=16,
+            num_image_tokens=PATCHES, **heads
         ),
         vq_config=JanusVQVAEConfig(
             embed_dim=4, num_embeddings=8, base_channels=32, channel_multiplier=[1, 1], num_res_blocks=1,

@@ -10,7 +10,7 @@ from imagecot import registry
 from imagecot.checks import broken, check_verifier
 from imagecot.checks.toys import ReflectingToy, ToyVerifier
 from imagecot.checks.verifiers import RULES
-from small_models import Brightness, write_verifier
+from small_models import Brightness, write_janus, write_verifier
 from test_verifier_any_vlm import write
 
 REMARKS = {"it reads prompts and images"}  # a rule that nothing breaks
@@ -28,6 +28,12 @@ def test_toys_keep_all_rules(toy: type) -> None:
 
 def test_a_small_llava_onevision_keeps_all_rules(tmp_path: Path) -> None:
     found = check_verifier(registry.load("verifier", write_verifier(tmp_path)))
+    assert [one for one in found if one.state != "kept"] == []
+    assert "reflections are answers" in [one.rule for one in found]
+
+
+def test_a_small_janus_keeps_all_rules(tmp_path: Path) -> None:
+    found = check_verifier(registry.load("verifier", write_janus(tmp_path, max_position_embeddings=2048)))
     assert [one for one in found if one.state != "kept"] == []
     assert "reflections are answers" in [one.rule for one in found]
 

@@ -36,7 +36,7 @@ from imagecot.training.output import Output, open_output, shards_of
 from imagecot.training.schedule import warmup_steps
 from imagecot.training.state import seed_all
 from imagecot.verifiers import load_verifier
-from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+from imagecot.verifiers.chat_verifier import ChatVerifier, Trainable
 from imagecot.watch import SILENT, Watch
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _RECORD_EVERY = 10  # steps
 class Answers(nn.Module):
     """Logits of the answer's tokens for images, ids (B, L) and their mask; the unit that accelerate wraps."""
 
-    def __init__(self, verifier: LlavaOnevisionVerifier) -> None:
+    def __init__(self, verifier: ChatVerifier) -> None:
         super().__init__()
         self.verifier = verifier
         self.model = verifier.model
@@ -73,14 +73,15 @@ def answer_loss(logits: Tensor, target: Tensor) -> Tensor:
     return (each.where(first, 0).sum(1) + each.where(rest, 0).sum(1) / rest.sum(1).clamp_min(1)).mean()
 
 
-def parameter_groups(model: nn.Module, recipe: FineTuneRecipe) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, recipe: FineTuneRecipe, parts: Trainable) -> list[dict[str, object]]:
     """What is trained at which rate; the vision tower has its own, and stays as it is at rate 0."""
     vision: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        if "vision_tower" in name:
-            if recipe.lora is None:
-                parameter.requires_grad_(recipe.vision_learning_rate > 0 and "post_layernorm" not in name)
+        seeing = parts.eye in name
+        if recipe.lora is None and (seeing or parts.is_idle(name)):
+            parameter.requires_grad_(recipe.vision_learning_rate > 0 and not parts.is_idle(name))
+        if seeing:
             vision += [parameter] if parameter.requires_grad else []
         elif parameter.requires_grad:
             rest.append(parameter)
@@ -115,7 +116,7 @@ class _FineTuning:
     """What a fine-tuning minimises and is scored on; `answers` is what accelerate has wrapped."""
 
     recipe: FineTuneRecipe
-    verifier: LlavaOnevisionVerifier
+    verifier: ChatVerifier
     answers: nn.Module
     examples: _Examples
     held: Sequence[RankingRow]
@@ -144,7 +145,9 @@ def train_answers(recipe: FineTuneRecipe, *, watch: Watch = SILENT) -> Verifier:
     seed_all(recipe.seed)
     verifier, adapter = _load(recipe)
     check_prompts(dict.fromkeys(row.prompt for row in (*train, *held)), verifier)
-    optimizer = torch.optim.AdamW(parameter_groups(verifier.model, recipe), weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(verifier.model, recipe, verifier.chat.trainable), weight_decay=recipe.weight_decay
+    )
     answers, optimizer = accelerator.prepare(Answers(verifier), optimizer)
     tuning = _FineTuning(recipe, verifier, answers, _Examples(train, weights, recipe.seed), held)
     fit(
@@ -161,11 +164,13 @@ def train_answers(recipe: FineTuneRecipe, *, watch: Watch = SILENT) -> Verifier:
     return verifier
 
 
-def _load(recipe: FineTuneRecipe) -> "tuple[LlavaOnevisionVerifier, PeftModel | None]":
+def _load(recipe: FineTuneRecipe) -> "tuple[ChatVerifier, PeftModel | None]":
     """Load the verifier that is trained, and peft's model where low-rank updates alone are."""
     verifier = load_verifier(recipe.base, dtype=torch.float32)
-    if not isinstance(verifier, LlavaOnevisionVerifier):
-        raise UsageError(f"{recipe.base} is no LLaVA-OneVision; fine-tuning knows this architecture only.")
+    if not isinstance(verifier, ChatVerifier):
+        raise UsageError(
+            f"{recipe.base} is neither LLaVA-OneVision nor Janus; fine-tuning knows these architectures only."
+        )
     adapter = _add_lora(verifier, recipe.lora, recipe) if recipe.lora else None
     if recipe.gradient_checkpointing:
         verifier.model.activation_checkpointing_enable()
@@ -197,17 +202,17 @@ def _output(recipe: FineTuneRecipe) -> Output:
     return open_output(recipe, models={"base": ("verifier", recipe.base)}, files={"data": mixed})
 
 
-def _add_lora(verifier: LlavaOnevisionVerifier, lora: Lora, recipe: FineTuneRecipe) -> "PeftModel":
+def _add_lora(verifier: ChatVerifier, lora: Lora, recipe: FineTuneRecipe) -> "PeftModel":
     """Add low-rank updates to the model of the verifier; peft's model."""
     targets = [r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"]
     if recipe.vision_learning_rate > 0:
-        targets.append(r".*vision_tower.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)")
+        targets.append(verifier.chat.trainable.layers)
     # The layers are replaced in place: the verifier goes on with its own forward pass.
     return add_adapter(verifier.model, lora, recipe.base, "|".join(targets))
 
 
-def _write(verifier: LlavaOnevisionVerifier, adapter: "PeftModel | None", recipe: FineTuneRecipe) -> None:
-    """Write the adapter, or the whole model in half precision with its tokenizer and how it likes to be searched with.
+def _write(verifier: ChatVerifier, adapter: "PeftModel | None", recipe: FineTuneRecipe) -> None:
+    """Write the adapter, or the whole model in half precision with its chat and how it likes to be searched with.
 
     adapter  peft's model where low-rank updates alone were trained; all else its base says
     """
@@ -215,7 +220,7 @@ def _write(verifier: LlavaOnevisionVerifier, adapter: "PeftModel | None", recipe
     def write(folder: Path) -> None:
         model = copy.deepcopy(verifier.model)
         (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(folder)
-        verifier.tokenizer.save_pretrained(folder)
+        verifier.chat.save(folder)
 
     write_folder(recipe.output, write if adapter is None else partial(save_adapter, adapter))
     if adapter is None:

@@ -14,8 +14,7 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.images import from_png
 from imagecot.reward_models.recipe import ClarityLabel, FineTuneRecipe
 from imagecot.training.order import is_held_out
-from imagecot.verifiers.chat import CHAT_END
-from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+from imagecot.verifiers.chat_verifier import ChatVerifier
 
 QUESTIONS: dict[str, Question] = {q.name: q for q in (ORM, PRM, CLARITY, POTENTIAL, REFLECTION)}
 IGNORED = -100
@@ -61,13 +60,11 @@ def mix(recipe: FineTuneRecipe) -> tuple[list[RankingRow], list[RankingRow], lis
     return train, held, weights
 
 
-def images_of(rows: Sequence[RankingRow], size: int) -> Tensor:
-    """The images of rows (B, 3, S, S) in [0, 1], resized as the verifier does where sizes differ."""
-    from imagecot.verifiers.vision import prepare
-
+def images_of(rows: Sequence[RankingRow], verifier: ChatVerifier) -> Tensor:
+    """The images of rows (B, 3, H, W) in [0, 1], resized as the verifier does where sizes differ."""
     found = [from_png(row.image)[None] for row in rows]
     if len({image.shape for image in found}) > 1:
-        found = [(prepare(image, size) + 1) / 2 for image in found]
+        found = [verifier.chat.framed(image) for image in found]
     return torch.cat(found)
 
 
@@ -81,12 +78,12 @@ def moved(images: Tensor, most: int, draw: torch.Generator) -> Tensor:
     return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(wide, corners, strict=True)])
 
 
-def answer_ids(verifier: LlavaOnevisionVerifier, row: RankingRow, clarity_label: ClarityLabel) -> list[int]:
+def answer_ids(verifier: ChatVerifier, row: RankingRow, clarity_label: ClarityLabel) -> list[int]:
     """The tokens that a verifier shall say to a row: yes or no; of a reflection all of it, to its end."""
     word = verifier.words[0 if label_of(row, clarity_label) else 1]
     if row.question != REFLECTION.name:
         return [word]
-    rest = row.answer.removeprefix(row.label) + CHAT_END
+    rest = row.answer.removeprefix(row.label) + verifier.chat.end
     return [word, *verifier.tokenizer(rest, add_special_tokens=False).input_ids]
 
 
@@ -97,10 +94,10 @@ def targets(answers: Sequence[list[int]]) -> Tensor:
 
 
 def read_batch(
-    verifier: LlavaOnevisionVerifier, rows: Sequence[RankingRow], clarity_label: ClarityLabel
+    verifier: ChatVerifier, rows: Sequence[RankingRow], clarity_label: ClarityLabel
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Images (B, 3, S, S) of rows, ids (B, L) of their questions and answers with the mask, and the targets (B, T)."""
-    images = images_of(rows, verifier.model.config.vision_config.image_size)
+    images = images_of(rows, verifier)
     said = [answer_ids(verifier, row, clarity_label) for row in rows]
     asked = [verifier.text(QUESTIONS[row.question], row.prompt) for row in rows]
     # Each token is said behind the ones before it; nothing is said behind the last.

@@ -37,16 +37,21 @@ class Curves:
 
     def save(self) -> None:
         """Write the table and the picture."""
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
 
         def table(path: Path) -> None:
             with path.open("w", newline="") as file:
                 csv.writer(file).writerows([_HEADER, *self.rows])
 
         write_atomically(self.path, table)
+        self._draw()
+
+    def _draw(self) -> None:
+        """Write the picture, a plot for each name."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
         names = list(dict.fromkeys(name for _, name, _ in self.rows))
         if not names:
             return

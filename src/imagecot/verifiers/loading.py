@@ -6,7 +6,11 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import (
+    JanusForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
 
 from imagecot.adapters import merge
 from imagecot.checkpoint import CONFIG, read_config
@@ -19,15 +23,16 @@ from imagecot.foreign import NO_LENGTH, first, foreign, load_model
 from imagecot.foreign import load_tokenizer as load_any_tokenizer
 from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
 from imagecot.search_config import defaults_of
-from imagecot.verifiers import llava_next
+from imagecot.verifiers import janus, llava_next
 from imagecot.verifiers.any_vlm import AnyVlm, VisionLanguageModel, is_vlm, load_processor
+from imagecot.verifiers.chat_verifier import ChatVerifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier, check_image
 from imagecot.verifiers.wording import Habits, worded
 
 _PROBED = 10**9  # weights of a verifier that is asked a question for a try on a CPU, where a larger one takes minutes
 _TOGETHER = f"see that {CONFIG} and the tokenizer belong to the weights"
 
-Made = TypeVar("Made", LlavaOnevisionVerifier, AnyVlm)
+Made = TypeVar("Made", LlavaOnevisionVerifier, janus.JanusVerifier, AnyVlm)
 
 
 def load_llava(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> LlavaOnevisionVerifier:
@@ -42,6 +47,16 @@ def load_llava(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> LlavaOne
         tokenizer = _load_tokenizer(folder)
         check_image(model, tokenizer)
         return LlavaOnevisionVerifier(model, tokenizer, habits)
+
+    return _load(checkpoint, device, dtype, build)
+
+
+def load_janus(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> janus.JanusVerifier:
+    """Load a Janus as a verifier; as `load_llava`."""
+
+    def build(model: nn.Module, folder: Path, habits: Habits) -> janus.JanusVerifier:
+        assert isinstance(model, JanusForConditionalGeneration)  # as the family of the checkpoint says
+        return janus.JanusVerifier(model, janus.load_processor(folder, model), habits)
 
     return _load(checkpoint, device, dtype, build)
 
@@ -82,7 +97,7 @@ def _load(
     return verifier
 
 
-def _try(verifier: LlavaOnevisionVerifier | AnyVlm, folder: Path) -> None:
+def _try(verifier: ChatVerifier | AnyVlm, folder: Path) -> None:
     """Ask a question about a grey image; ImagecotError where that fails, which then is the checkpoint's fault.
 
     What config.json, tokenizer and processor say may go together with the weights and not with each other.

@@ -27,20 +27,19 @@ def prepare(images: Tensor, size: int) -> Tensor:
         left, top = (side - width) // 2, (side - height) // 2
         images = F.pad(images, (left, side - width - left, top, side - height - top), value=_GREY)
     if side != size:
-        images = _resize(images, size)
+        images = resize(images, size, size)
     return images * 2 - 1
 
 
-def _resize(images: Tensor, size: int) -> Tensor:
-    """Resize square images (B, C, n, n) in [0, 1] as Pillow resizes their 8-bit form, bit for bit.
+def resize(images: Tensor, height: int, width: int) -> Tensor:
+    """Resize images (B, C, H, W) in [0, 1] as Pillow resizes their 8-bit form, bit for bit.
 
     Pillow goes across, then down, and each time rounds and clips to grey levels. `interpolate` with antialias
     does so at most once, at the end: it is off by 1 level on smooth images and by more than 20 on noise.
     """
-    weights = _bicubic_weights(images.shape[-1], size).to(images.device)
     levels = (images.double() * 255).round().clamp(0, 255)
-    levels = _to_levels(levels @ weights.T)
-    levels = _to_levels(weights @ levels)
+    levels = _to_levels(levels @ _bicubic_weights(images.shape[-1], width).to(images.device).T)
+    levels = _to_levels(_bicubic_weights(images.shape[-2], height).to(images.device) @ levels)
     return (levels / 255).to(images.dtype)
 
 

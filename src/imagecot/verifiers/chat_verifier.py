@@ -1,0 +1,321 @@
+"""A verifier that reads images and questions in the chat of its model: P(yes) from the logits of one forward pass.
+
+Only what the answer needs is computed: one view of the image, the language model once, and at the last
+position the rows of the head that spell yes or no.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import (
+    Cache,
+    DynamicCache,
+    JanusForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
+
+from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
+from imagecot.contracts.reflection import Reflection
+from imagecot.contracts.values import JSON
+from imagecot.contracts.verifier import Conversation, Usage
+from imagecot.memory import available_bytes, in_parts
+from imagecot.verifiers.answers import continued, marks_of, p_yes, prompts_of, spellings
+from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
+from imagecot.verifiers.wording import Habits
+
+_BYTES = 1 << 31
+Layers = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values (B, heads, L, D) of each layer."""
+Model = LlavaOnevisionForConditionalGeneration | JanusForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What fine-tuning moves of a model, by parts of the names of its weights.
+
+    eye     begins the name of the vision tower
+    layers  the linear layers of the vision tower that low-rank updates go to
+    idle    parts that no answer depends on
+    """
+
+    eye: str
+    layers: str
+    idle: tuple[str, ...]
+
+    def is_idle(self, name: str) -> bool:
+        """Whether no answer depends on a weight of this name."""
+        return any(part in name for part in self.idle)
+
+
+class Chat(Protocol):
+    """How a family of models is asked about an image: the layout of its chat, and how it sees.
+
+    before     what stands between the chat's mark and an answer
+    end        ends an answer
+    trainable  what fine-tuning moves
+    """
+
+    before: str
+    end: str
+    trainable: Trainable
+
+    @property
+    def start(self) -> list[int]:
+        """The ids before the image."""
+        ...
+
+    @property
+    def image(self) -> list[int]:
+        """The ids that an image takes, with the marks around it."""
+        ...
+
+    @property
+    def placeholder(self) -> int:
+        """The one of them whose places the rows of the image take."""
+        ...
+
+    def asked(self, question: Question, prompt: str) -> str:
+        """All that stands behind the image when a question is asked from scratch, up to where the answer begins."""
+        ...
+
+    def followed(self, question: Question) -> str:
+        """What stands behind a conversation when its answer was yes and a question follows."""
+        ...
+
+    def framed(self, images: Tensor) -> Tensor:
+        """What the model sees of images (B, 3, H, W) in [0, 1]: (B, 3, S, S) in [0, 1]."""
+        ...
+
+    def rows(self, images: Tensor) -> Tensor:
+        """The rows (B, R, D) of the language model for images (B, 3, H, W) in [0, 1]."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what the chat is read from, beside the weights."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What a verifier has read of B conversations, so that it reads it once: keys and values, and the mask (B, L)."""
+
+    layers: Layers
+    mask: Tensor
+
+
+class ChatVerifier:
+    """A verifier around a vision-language model whose image stands before the text, its tokenizer and its chat.
+
+    P(yes) is the softmax over two logits: log-sum-exp over the spellings "yes" and "Yes", and the same for
+    no. A spelling that is no single token of the tokenizer does not count. Conversations have a `Read` in `own`.
+
+    chat    the layout of its chat, and how it sees
+    habits  its number format, its wording of the questions, and its advice for searches
+    """
+
+    def __init__(
+        self, model: Model, tokenizer: PreTrainedTokenizerBase, chat: Chat, habits: Habits | None = None
+    ) -> None:
+        self.model, self.tokenizer, self.chat, self.habits = model.eval(), tokenizer, chat, habits or Habits()
+        self.usage = Usage()
+        self._marks = marks_of(tokenizer)
+        before = dict.fromkeys((chat.before, ""))
+        self._yes, self._no = (spellings(tokenizer, word, [*before]) for word in ("yes", "no"))
+        # A small tokenizer has whole turns as tokens, which begin with the end of the one before.
+        self._ends = [i for i, t in tokenizer.added_tokens_decoder.items() if str(t).startswith(chat.end)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @property
+    def settings(self) -> dict[str, JSON]:
+        """The number format, and the wording where it is not the paper's."""
+        return self.habits.settings(self.model.dtype)
+
+    @property
+    def advice(self) -> Mapping[str, Mapping[str, JSON]]:
+        """The settings that it advises for searches, by the names of searches."""
+        return self.habits.advice
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raise UsageError for a prompt with a mark of the chat in it, or too long for a question about it."""
+        for question in QUESTIONS:
+            self.text(question, prompt)
+
+    def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
+        """Return P(yes) (B,) float32.
+
+        images   (B, 3, H, W) float in [0, 1], any size; not looked at when `after` is given
+        prompts  one for each image, or one for all
+        after    the conversation that a follow-up continues; without it the first turn is read again
+
+        UsageError for an image batch or prompts of the wrong shape, or a conversation that does not fit.
+        """
+        question = self.habits.said(question)
+        if after is None:
+            return self._first(images, prompts, question, keep=False)[0]
+        return self._follow(question, continued(after, question, Read))
+
+    def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
+        """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
+        question = self.habits.said(question)
+        answers, read = self._first(images, prompts, question, keep=True)
+        return answers, Conversation(question, read)
+
+    @torch.no_grad()
+    def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
+        """Ask what is wrong with images (B, 3, H, W) and return the written answers: greedy, of bounded length."""
+        ids, mask = self._ask_all(images, prompts, REFLECTION)
+
+        def write(part: slice) -> list[Reflection]:
+            return self._write(self.embed(images[part], ids[part]), mask[part])
+
+        parts = in_parts(write, len(ids), self._micro_batch(ids.shape[1] + ANSWER_TOKENS))
+        return [reflection for found in parts for reflection in found]
+
+    def text(self, question: Question, prompt: str) -> list[int]:
+        """The ids behind the image when a question is asked from scratch; UsageError for a prompt that cannot be."""
+        refuse_marks(prompt, self._marks)
+        ids = self._tokens(self.chat.asked(self.habits.said(question), prompt))
+        check_room(question, len(self.chat.start) + len(self.chat.image) + len(ids), self.model.config.text_config)
+        return ids
+
+    def layout(self, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Ids (B, L) of start, image and texts, padded on the left, and their mask (B, L)."""
+        before = [*self.chat.start, *self.chat.image]
+        longest = max((len(text) for text in texts), default=0)
+        width = len(before) + longest
+        ids = torch.tensor([[before[0]] * (longest - len(text)) + before + text for text in texts])
+        ids = ids.view(len(texts), width)
+        lengths = torch.tensor([width - longest + len(text) for text in texts])
+        mask = torch.arange(width) >= (width - lengths)[:, None]
+        return ids.to(self.device), mask.to(self.device)
+
+    def embed(self, images: Tensor, ids: Tensor) -> Tensor:
+        """What the language model reads (B, L, D): ids (B, L) with the rows of images (B, 3, H, W) in their places."""
+        rows = self.chat.rows(images)
+        embeds: Tensor = self.model.model.language_model.embed_tokens(ids)
+        return embeds.masked_scatter((ids == self.chat.placeholder)[..., None], rows.to(embeds.dtype))
+
+    def state(self, embeds: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
+        """The last position's state (B, D); arguments as of `states`."""
+        return self.states(embeds, mask, cache)[:, -1]
+
+    def states(self, embeds: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
+        """States (B, n, D) of embeds (B, n, D) behind the keys and values `cache`; mask covers both."""
+        position = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
+        states: Tensor = self.model.model.language_model(
+            inputs_embeds=embeds,
+            attention_mask=None if bool(mask.all()) else mask.long(),
+            position_ids=position,
+            cache=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+        return states
+
+    @property
+    def words(self) -> tuple[int, int]:
+        """The ids of the first spellings of yes and no that are single tokens: what fine-tuning teaches to say."""
+        return self._yes[0], self._no[0]
+
+    def _ask_all(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Tensor]:
+        """Check a request, count it, and lay it out: ids and mask (B, L)."""
+        prompts = prompts_of(images, prompts)
+        texts = {prompt: self.text(question, prompt) for prompt in dict.fromkeys(prompts)}
+        ids, mask = self.layout([texts[prompt] for prompt in prompts])
+        self.usage += Usage(judge_calls=len(prompts), tokens_judged=int(mask.sum()))
+        return ids, mask
+
+    @torch.no_grad()
+    def _first(self, images: Tensor, prompts: list[str], question: Question, keep: bool) -> tuple[Tensor, Read]:
+        """P(yes) (B,), and what was read; without keys and values if they are not to be kept."""
+        ids, mask = self._ask_all(images, prompts, question)
+
+        def read(part: slice) -> tuple[Tensor, Layers]:
+            return self._read(self.embed(images[part], ids[part]), mask[part], (), keep)
+
+        parts = in_parts(read, len(ids), self._micro_batch(ids.shape[1]))
+        answers = torch.cat([torch.empty(0), *(answers for answers, _ in parts)])
+        return answers, Read(_concatenate([layers for _, layers in parts]), mask)
+
+    @torch.no_grad()
+    def _follow(self, question: Question, after: Read) -> Tensor:
+        """P(yes) (B,) to a question behind what was read and its yes."""
+        text = torch.tensor(self._tokens(self.chat.followed(question)), device=self.device)
+        n = len(after.mask)
+        embeds = self.model.model.language_model.embed_tokens(text).expand(n, -1, -1)
+        mask = F.pad(after.mask, (0, len(text)), value=True)
+
+        def read(part: slice) -> Tensor:
+            past = tuple((keys[part], values[part]) for keys, values in after.layers)
+            return self._read(embeds[part], mask[part], past, keep=False)[0]
+
+        answers = in_parts(read, n, self._micro_batch(mask.shape[1]))
+        self.usage += Usage(judge_calls=n, tokens_judged=n * len(text))
+        return torch.cat([torch.empty(0), *answers])
+
+    def _read(self, embeds: Tensor, mask: Tensor, past: Layers, keep: bool) -> tuple[Tensor, Layers]:
+        """P(yes) (B,) at the end of embeds (B, n, D) behind the keys and values `past`; mask covers both.
+
+        keep  whether the keys and values of all that was read are returned too
+        """
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(past):
+            cache.update(keys, values, layer)
+        answers = self._p_yes(self.state(embeds, mask, cache if keep or past else None))
+        return answers, tuple((keys, values) for keys, values, *_ in cache) if keep else ()
+
+    def _p_yes(self, state: Tensor) -> Tensor:
+        """P(yes) (B,) of an answer that begins at states (B, D)."""
+        head, state = self.model.lm_head.weight, state.float()
+        return p_yes(state @ head[self._yes].float().T, state @ head[self._no].float().T)
+
+    def _write(self, embeds: Tensor, mask: Tensor) -> list[Reflection]:
+        """Write an answer behind each row of embeds (B, n, D), the surest token each time."""
+        cache = DynamicCache()
+        ends = torch.tensor(self._ends, device=embeds.device)
+        going = torch.ones(len(embeds), dtype=torch.bool, device=embeds.device)
+        rows: list[list[int]] = [[] for _ in embeds]
+        for number in range(ANSWER_TOKENS + 1):
+            state = self.state(embeds, mask, cache)
+            if number == 0:
+                p_yes = self._p_yes(state)
+            # The table may have more rows than the tokenizer has entries.
+            token = (state @ self.model.lm_head.weight[: len(self.tokenizer)].T).argmax(1)
+            going &= ~torch.isin(token, ends)
+            if number == ANSWER_TOKENS or not bool(going.any()):
+                break
+            for row, alive, one in zip(rows, going.tolist(), token.tolist(), strict=True):
+                row += [one] if alive else []
+            embeds = self.model.model.language_model.embed_tokens(token)[:, None]
+            mask = F.pad(mask, (0, 1), value=True)
+        self.usage += Usage(tokens_judged=sum(len(row) for row in rows))
+        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        answers = zip(texts, p_yes.tolist(), going.tolist(), strict=True)
+        return [Reflection(text.removeprefix(self.chat.before), p, not endless) for text, p, endless in answers]
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _micro_batch(self, width: int) -> int:
+        """How many rows of `width` tokens fit in memory at once."""
+        text = self.model.config.text_config
+        numbers = 2 * text.num_hidden_layers * text.hidden_size + 8 * text.hidden_size + 3 * text.intermediate_size
+        budget = available_bytes(self.device) // 2
+        if self.device.type == "cpu":
+            budget = min(budget, _BYTES)  # larger batches are no faster there
+        return max(1, budget // (width * numbers * self.model.dtype.itemsize))
+
+
+def _concatenate(caches: list[Layers]) -> Layers:
+    """One cache of all rows from the caches of micro-batches."""
+    layers = zip(*caches, strict=True)
+    return tuple((torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts])) for parts in layers)

@@ -1,0 +1,158 @@
+"""Janus and Janus-Pro as verifiers: their chat as their processor writes it, and their eye.
+
+The image stands between two marks before the user's text. Of the model only the vision tower, its projection and the
+language model take part; what draws is left alone.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import JanusForConditionalGeneration, JanusProcessor
+from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT
+
+from imagecot.contracts.questions import Question
+from imagecot.errors import ImagecotError
+from imagecot.foreign import NO_LENGTH, foreign
+from imagecot.verifiers.chat_verifier import ChatVerifier, Trainable
+from imagecot.verifiers.vision import resize
+from imagecot.verifiers.wording import Habits
+
+_BICUBIC = 3
+Message = Any  # transformers says that a turn is texts alone
+
+
+class JanusChat:
+    """The chat of a Janus: the text of its own template, and images as its own processor prepares them."""
+
+    before = " "  # the template writes one before every answer
+    trainable = Trainable(
+        "vision_model",
+        r".*vision_model.*\.(q_proj|k_proj|v_proj|projection_layer|fc1|fc2)",
+        ("vqmodel", "generation_embeddings", "generation_aligner", "generation_head"),
+    )
+
+    def __init__(self, model: JanusForConditionalGeneration, processor: JanusProcessor) -> None:
+        self._model, self._processor, self._tokenizer = model.eval(), processor, processor.tokenizer
+        self.end = str(processor.tokenizer.eos_token)
+        self.placeholder = int(model.config.image_token_id)
+
+    @cached_property
+    def start(self) -> list[int]:
+        """The beginning of a text, the system prompt where there is one, and the user's mark."""
+        system = DEFAULT_SYSTEM_PROMPT if self._processor.use_default_system_prompt else ""
+        ids: list[int] = self._tokenizer(system + self._parts([_said("user", "a", image=True)])[0]).input_ids
+        return ids
+
+    @cached_property
+    def image(self) -> list[int]:
+        """The rows of an image between its marks."""
+        begin, end = (
+            int(self._tokenizer.convert_tokens_to_ids(token))
+            for token in (self._processor.image_start_token, self._processor.image_end_token)
+        )
+        return [begin, *[self.placeholder] * self._processor.num_image_tokens, end]
+
+    def asked(self, question: Question, prompt: str) -> str:
+        """All that stands behind the image when a question is asked from scratch."""
+        return self._parts(_conversation(question, prompt))[1]
+
+    def followed(self, question: Question) -> str:
+        """The yes to the question before, and a question."""
+        if question.follows is None:
+            raise ValueError(f"{question.name} follows no question")
+        before = self.asked(question.follows, "")
+        return self.asked(question, "").removeprefix(before)
+
+    def framed(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) in [0, 1]: the longer side resized to S, then padded to a square."""
+        seeing = self._processor.image_processor
+        height, width = images.shape[-2:]
+        size = seeing.size["height"]
+        if (height, width) == (size, size):
+            return images
+        scale = size / max(height, width)
+        high, wide = (max(round(side * scale), seeing.min_size) for side in (height, width))
+        images = resize(images, high, wide)
+        if high == wide:
+            return images
+        side = max(high, wide)
+        left, top = (side - wide) // 2, (side - high) // 2
+        color = torch.tensor(seeing.background_color, device=images.device, dtype=images.dtype) / 255
+        inside = F.pad(torch.ones_like(images[:, :1]), around := (left, side - wide - left, top, side - high - top))
+        return F.pad(images, around) + (1 - inside) * color[:, None, None]
+
+    def rows(self, images: Tensor) -> Tensor:
+        """The rows (B, R, D) of images (B, 3, H, W) in [0, 1]."""
+        seeing, core = self._processor.image_processor, self._model.model
+        images = self.framed(images.to(self._model.device, torch.float32))
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (seeing.image_mean, seeing.image_std))
+        rows: Tensor = core.get_image_features(((images - mean) / std).to(self._model.dtype)).pooler_output
+        return rows
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer, the template of the chat, and how images are prepared."""
+        self._processor.save_pretrained(folder)
+
+    def _parts(self, messages: list[Message]) -> tuple[str, str]:
+        """What a chat says before its image, and behind it."""
+        text = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        before, *behind = str(text).split(self._processor.image_token)
+        if len(behind) != 1:
+            raise ValueError(f"the chat template makes {len(behind)} images of one")
+        return before, behind[0]
+
+
+def _said(role: str, text: str, *, image: bool = False) -> Message:
+    """A turn of a chat; its image stands before its text."""
+    return {"role": role, "content": [*([{"type": "image"}] if image else []), {"type": "text", "text": text}]}
+
+
+def _conversation(question: Question, prompt: str) -> list[Message]:
+    """The turns of a question; one that follows another stands behind that one's yes."""
+    text = question.about(prompt).strip()
+    if question.follows is None:
+        return [_said("user", text, image=True)]
+    return [*_conversation(question.follows, prompt), _said("assistant", "yes"), _said("user", text)]
+
+
+class JanusVerifier(ChatVerifier):
+    """A verifier around transformers' `JanusForConditionalGeneration` and its processor."""
+
+    def __init__(
+        self, model: JanusForConditionalGeneration, processor: JanusProcessor, habits: Habits | None = None
+    ) -> None:
+        super().__init__(model, processor.tokenizer, JanusChat(model, processor), habits)
+
+
+def load_processor(folder: Path, model: JanusForConditionalGeneration) -> JanusProcessor:
+    """Read the processor of a Janus; ImagecotError where it is missing or belongs to another model."""
+    with foreign(f"the processor in {folder} cannot be read", "copy the processor's and the tokenizer's files too"):
+        processor = JanusProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    processor.tokenizer.model_max_length = NO_LENGTH
+    if not processor.chat_template:
+        raise ImagecotError(f"the processor in {folder} has no chat template; copy chat_template.jinja too.")
+    seeing, eye = processor.image_processor, model.model.vision_model.embeddings
+    size, side = {seeing.size["height"], seeing.size["width"]}, int(eye.image_size)
+    usual = (seeing.do_resize, seeing.do_pad, seeing.do_rescale, seeing.do_normalize, int(seeing.resample))
+    if usual != (True, True, True, True, _BICUBIC):
+        raise ImagecotError(f"the processor in {folder} prepares images otherwise than Janus does; copy it again.")
+    marked = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
+    for what, said, needed in (
+        ("size", size, {side}),
+        ("num_image_tokens", processor.num_image_tokens, int(eye.num_patches)),
+        ("image_token", marked, model.config.image_token_id),
+    ):
+        if said != needed:
+            raise ImagecotError(
+                f"the processor in {folder} has the {what} {_plain(said)} but the model {_plain(needed)}; "
+                "see that both are of one checkpoint."
+            )
+    return processor
+
+
+def _plain(value: int | set[int]) -> str:
+    return " x ".join(str(one) for one in sorted(value)) if isinstance(value, set) else str(value)
