@@ -74,7 +74,7 @@ def test_prompts_are_those_of_the_processor(janus, folder):
 
 @pytest.mark.parametrize(
     ("sizes", "scale"),
-    [({"side": 4}, 2.0), ({"side": 3, "num_key_value_heads": 2, "num_hidden_layers": 3, "seed": 1}, 5.0)],
+    [({"side": 3}, 2.0), ({"side": 2, "num_key_value_heads": 2, "num_hidden_layers": 3, "seed": 1}, 5.0)],
 )
 def test_greedily_it_draws_what_transformers_draws(tmp_path, sizes, scale):
     """Several prompts of different lengths in one padded batch there, and here; and alone."""
@@ -131,8 +131,8 @@ def test_it_brings_its_decoding_along(damaged):
     assert settings == expected | {"precision": "float32"}
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_read_as_it_is_stored(folder, damaged, dtype):
+def test_half_precision_is_read_as_it_is_stored(folder, damaged):
+    dtype = torch.float16
     state = load_file(folder / "model.safetensors")
     save_file({name: t.to(dtype) for name, t in state.items()}, damaged / "model.safetensors", {"format": "pt"})
     edit(damaged / "config.json", dtype=str(dtype).removeprefix("torch."))
@@ -144,8 +144,8 @@ def test_half_precision_is_read_as_it_is_stored(folder, damaged, dtype):
         assert model.model.language_model.rotary_emb.inv_freq.dtype == torch.float32
     assert half.model.state_dict()[name].dtype == torch.bfloat16
     assert half.settings["precision"] == "bfloat16"
-    for one in (whole, half, load_generator(damaged, dtype="int8")):
-        assert bool((finish(one, one.start(PROMPTS[:1], SEEDS)).codes >= 0).all())
+    for one in (half, load_generator(damaged, dtype="int8")):
+        assert bool((one.advance(one.start(PROMPTS[:1], SEEDS)).codes[:, :4] >= 0).all())
 
 
 def test_a_copy_keeps_the_angles_of_late_codes(janus):
@@ -234,9 +234,9 @@ def test_weights_that_lack_more_are_told(damaged):
     ("changes", "message"),
     [
         ({"vision_config__num_image_tokens": 9}, "num_image_tokens is 9, but .* a grid of 4 x 4 codes"),
-        ({"vision_config__image_size": 40}, "do not fit its config.json|num_image_tokens is 16, but .* 5 x 5 codes"),
-        ({"vq_config__projection_dim": 16}, "draw no images"),
-        ({"text_config": {"model_type": "qwen2"}}, "text_config is of a qwen2|do not fit|describes no model|cannot be"),
+        ({"vision_config__image_size": 40}, "do not fit its config.json: they misfit 1 tensor.*position_embedding"),
+        ({"vq_config__projection_dim": 16}, r"do not fit its config.json: they misfit \d+ tensor.*generation_aligner"),
+        ({"text_config": {"model_type": "qwen2"}}, "text_config is of the type 'qwen2', but Janus draws with a llama"),
     ],
 )
 def test_parts_that_do_not_go_together_are_told(damaged, changes, message):
