@@ -125,7 +125,7 @@ def test_the_generator_resumes_exactly_and_moves_all_that_draws(data: Path, toke
 def test_understanding_moves_what_sees_too_and_the_checkpoint_draws(
     data: Path, tokenizer: Path, tmp_path: Path
 ) -> None:
-    seeing = {"understanding": {"batch_size": 2, "text_tokens": 60}}
+    seeing = {"understanding": {"batch_size": 2, "text_tokens": 60, "held_out": 4}}
     first = train_janus_generator(generator_recipe(data, tmp_path / "first", tokenizer, 1, **seeing))
     whole = train_janus_generator(generator_recipe(data, tmp_path / "whole", tokenizer, 3, **seeing))
     assert {name for name in still(first, whole) if not name.startswith("model.vqmodel.")} == set()
@@ -137,6 +137,13 @@ def test_understanding_moves_what_sees_too_and_the_checkpoint_draws(
     more = generator_recipe(data, tmp_path / "more", tokenizer, 1, start_from=tmp_path / "whole", **seeing)
     further = train_janus_generator(more)
     assert max((a - b).abs().max().item() for a, b in zip(whole.parameters(), further.parameters(), strict=True)) < 0.01
+
+
+def test_the_eye_alone_is_learnt_beside_drawing(data: Path, tokenizer: Path, tmp_path: Path) -> None:
+    eye = {"understanding": {"batch_size": 2}}
+    first = train_janus_generator(generator_recipe(data, tmp_path / "first", tokenizer, 1, **eye))
+    whole = train_janus_generator(generator_recipe(data, tmp_path / "whole", tokenizer, 3, **eye))
+    assert {name for name in still(first, whole) if not name.startswith("model.vqmodel.")} == set()
 
 
 def test_what_the_head_shares_is_in_the_weights_that_are_saved() -> None:

@@ -5,6 +5,7 @@ blanks them. Some captions also say where the objects stand: what they say is al
 to read before it has learnt to arrange. With `understanding`, every step also answers questions about some pictures.
 """
 
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +20,13 @@ from transformers import JanusForConditionalGeneration, JanusVQVAE
 
 from imagecot import launch
 from imagecot.contracts.values import JSON
-from imagecot.files import write_folder
+from imagecot.files import write_folder, write_text
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.janus.transformer import JanusTransformer
 from imagecot.precision import has_bfloat16
 from imagecot.recipe_fields import RECIPE, Batch, Count, Few, Flag, Place, Positive, Seed, Share, Weight
+from imagecot.search_config import SEARCH_CONFIG
 from imagecot.training.loop import Part
 from imagecot.training.optimization import Optimization, batch_indices
 from imagecot.training.output import Output, digest_of, open_output
@@ -39,27 +41,33 @@ from imagecot.worlds.drawn.dataset import Example, Pool
 from imagecot.worlds.drawn.detector import load_detector
 from imagecot.worlds.drawn.text import known_words
 from imagecot.worlds.drawn.training.answering import Answering, Weights
-from imagecot.worlds.drawn.training.eye import Shown
+from imagecot.worlds.drawn.training.eye import Seeing, Shown
 from imagecot.worlds.drawn.training.generator import task_scores
 from imagecot.worlds.drawn.training.janus_answers import JanusStudent, janus_packer
 from imagecot.worlds.drawn.training.janus_student import JanusSizes, SharedSigns, new_janus
 from imagecot.worlds.drawn.training.janus_text import janus_processor, janus_tokenizer
 from imagecot.worlds.drawn.training.janus_tokenizer import codes_of, load_image_tokenizer
 from imagecot.worlds.drawn.training.tokenizer import to_tensor
+from imagecot.worlds.drawn.training.verifier_scores import accuracy
 
 _HERE = "PROMPT"  # where a prompt stands in a chat
 
 
 class Understanding(BaseModel):
-    """What a step learns of seeing beside what it learns of drawing."""
+    """What a step learns of seeing beside what it learns of drawing.
+
+    Of each of `batch_size` pictures it learns what stands at each patch and, where there are text_tokens, a description
+    and yes/no questions that take so many.
+    """
 
     model_config = RECIPE
 
-    batch_size: Batch = 16
-    text_tokens: Annotated[int, Field(strict=True, ge=40, le=10_000)] = 110
-    weight: Weight = 1.0
-    answer_weight: Weight = 1.0
-    patch_weight: Weight = 0.5
+    batch_size: Batch = 32
+    text_tokens: Annotated[int, Field(strict=True, ge=40, le=10_000)] | None = None
+    answer_weight: Weight = 3.0
+    patch_weight: Weight = 0.3
+    held_out: Count = 300
+    held_out_seed: Seed = 9002
 
 
 class JanusGeneratorRecipe(BaseModel):
@@ -129,14 +137,14 @@ class _Scenes:
 
 
 class _Drawing(nn.Module):
-    """The loss of all codes given a caption, and of answers about pictures beside it."""
+    """The loss of all codes given a caption, and of what is seen in pictures beside it."""
 
     def __init__(self, trained: SharedSigns, prompting: JanusPrompting, scenes: _Scenes) -> None:
         super().__init__()
         self.trained, self.prompting, self.scenes = trained, prompting, scenes
         self.transformer = JanusTransformer(trained.model, prompting)
         self.frame = prompting.text(_HERE)  # to fill in a template costs a tenth of a step
-        self.answering = _answering(trained, prompting, scenes)
+        self.seeing = _seeing(trained, prompting, scenes)
 
     def forward(self, part: Part) -> Losses:
         """The losses of a part."""
@@ -146,27 +154,36 @@ class _Drawing(nn.Module):
         states = self.transformer.states_of(rows, codes)
         logits = self.trained.code_logits(states).float()
         drawing = F.cross_entropy(logits.flatten(0, 1), codes.flatten())
-        if self.answering is None:
-            return {"loss": drawing, "drawing": drawing}
-        understanding = self.scenes.recipe.understanding
-        assert understanding is not None
-        named = self.answering(part)
-        seeing = named.pop("loss")
-        return {"loss": drawing + understanding.weight * seeing, "drawing": drawing, **named}
+        seen: Losses = self.seeing(part) if self.seeing is not None else {}
+        seeing = seen.pop("loss", torch.zeros(()))
+        return {"loss": drawing + seeing, "drawing": drawing, **seen}
 
 
-def _answering(trained: SharedSigns, prompting: JanusPrompting, scenes: _Scenes) -> Answering | None:
+def _seeing(trained: SharedSigns, prompting: JanusPrompting, scenes: _Scenes) -> nn.Module | None:
     """What is learnt of seeing; None where a recipe asks for nothing of it."""
     asked, opt = scenes.recipe.understanding, scenes.recipe.optimization
     if asked is None:
         return None
     vision = trained.model.config.vision_config
     student = JanusStudent(trained.model)
-    packer = janus_packer(prompting.tokenizer, asked.text_tokens, vision.num_image_tokens)
     shown = Shown(scenes.pool, vision.image_size // vision.patch_size)
     batches = opt.model_copy(update={"batch_size": asked.batch_size})
+    if asked.text_tokens is None:
+        return Seeing(student, shown, batches)
+    packer = janus_packer(prompting.tokenizer, asked.text_tokens, vision.num_image_tokens)
     weights = Weights(asked.answer_weight, asked.patch_weight)
-    return Answering(student, student.reader(packer), packer, shown, batches, weights)
+    read = student.reader(packer, compiled=scenes.recipe.compile)
+    return Answering(student, read, packer, shown, batches, weights)
+
+
+def _answers(seeing: nn.Module | None, recipe: JanusGeneratorRecipe, watch: Watch) -> dict[str, float]:
+    """The shares of yes/no questions about held-out scenes that are answered rightly, where answers are learnt."""
+    asked = recipe.understanding
+    if asked is None or not isinstance(seeing, Answering):
+        return {}
+    pool = Pool(recipe.data, asked.held_out, asked.held_out_seed, watch=watch)
+    found = accuracy(seeing.student, seeing.read, seeing.packer, pool, asked.held_out)
+    return {f"answers/{task}": share for task, share in found.items()}
 
 
 def train_janus_generator(recipe: JanusGeneratorRecipe, *, watch: Watch = SILENT) -> JanusForConditionalGeneration:
@@ -197,10 +214,12 @@ def train_janus_generator(recipe: JanusGeneratorRecipe, *, watch: Watch = SILENT
         settings = {"guidance_scale": recipe.guidance_scale, "temperature": recipe.temperature}
         return JanusGenerator(trained.folded(), prompting, **settings)
 
-    def score() -> Mapping[str, float]:
-        return task_scores(drawer(), load_detector(), recipe.prompts_per_task)
-
     losses = _Drawing(trained, prompting, _Scenes(recipe, pool, codes))
+
+    def score() -> Mapping[str, float]:
+        drawn = task_scores(drawer(), load_detector(), recipe.prompts_per_task)
+        return {**drawn, **_answers(losses.seeing, recipe, watch)}
+
     train_from_scratch(losses, losses, recipe.optimization, output, title=recipe.kind, score=score, watch=watch)
     generator = drawer()
     if processes.is_main_process:
@@ -217,6 +236,7 @@ def save(generator: JanusGenerator, folder: Path) -> None:
     generator.model.config.known_words = known_words()
     write_folder(folder, processor.save_pretrained)
     generator.save(folder)
+    write_text(folder / SEARCH_CONFIG, json.dumps({"world": "drawn"}) + "\n")
 
 
 def _state(folder: Path, model: nn.Module) -> dict[str, Tensor]:
