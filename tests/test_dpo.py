@@ -17,6 +17,7 @@ from imagecot.curation.pairs import read_pairs, write_pairs
 from imagecot.curation.schema import PairRow
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
+from imagecot.generators.showo import ShowoGenerator
 from imagecot.images import png, to_pictures
 from imagecot.models import kinds_of_folder, known_words, weights_of
 from small_models import Brightness, write_generator
@@ -43,6 +44,14 @@ def data(tmp_path_factory):
         images, codes = (png(picture), png(1 - picture)), (low.tolist(), (high + 32).tolist())
         rows.append(PairRow(str(k), f"{PROMPTS[k % 4]} {k // 4}", "single_object", "{}", k, k, *images, *codes))
     write_pairs(folder, rows, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few(data, tmp_path_factory):
+    """The first of them, for what needs no learning."""
+    folder = tmp_path_factory.mktemp("data") / "few"
+    write_pairs(folder, [*read_pairs(data)][:20], {})
     return folder
 
 
@@ -84,14 +93,14 @@ def test_it_learns_moves_every_weight_and_loads_again(base, data, tmp_path):
         torch.testing.assert_close(p, q, atol=2e-3, rtol=1e-3, msg=name)
 
 
-def test_a_killed_training_goes_on_with_the_same_losses_and_weights(base, data, tmp_path):
-    settings = {"epochs": 1.3, "evaluate_every": 3, "save_every": 4, "gradient_checkpointing": True}
-    whole = train_dpo(recipe(base, data, tmp_path / "whole", **settings))
+def test_a_killed_training_goes_on_with_the_same_losses_and_weights(base, few, tmp_path):
+    settings = {"steps": 5, "evaluate_every": 3, "save_every": 2, "gradient_checkpointing": True, "batch_size": 4}
+    whole = train_dpo(recipe(base, few, tmp_path / "whole", **settings))
     with stopped_behind_state():
-        train_dpo(recipe(base, data, tmp_path / "parts", **settings))
+        train_dpo(recipe(base, few, tmp_path / "parts", **settings))
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "parts/training").glob("reference-*/*.pt")}
     assert kept
-    parts = train_dpo(recipe(base, data, tmp_path / "parts", **settings))
+    parts = train_dpo(recipe(base, few, tmp_path / "parts", **settings))
     assert {file: file.stat().st_mtime_ns for file in kept} == kept  # nothing was scored again
     both = [(tmp_path / name / "training/curves.csv").read_text() for name in ("whole", "parts")]
     assert both[0] == both[1]
@@ -146,24 +155,39 @@ def test_the_likelihood_of_chosen_images_is_kept(base, data, tmp_path):
     assert kept[-1] > plain[-1]
 
 
-def test_guidance_of_weight_zero_is_plain_dpo_bit_for_bit(base, data, prompts, tmp_path):
-    plain = train_dpo(recipe(base, data, tmp_path / "plain", steps=2))
+def test_guidance_of_weight_zero_is_plain_dpo_bit_for_bit(base, few, prompts, tmp_path):
+    plain = train_dpo(recipe(base, few, tmp_path / "plain", steps=2, pictures=0))
     online = {"verifier": "none", "prompts": prompts, "group": 2, "prompts_a_step": 1, "draws": 2}
-    zero = train_dpo(recipe(base, data, tmp_path / "zero", steps=2, online=online | {"weight": 0}), Brightness())
-    some = train_dpo(recipe(base, data, tmp_path / "some", steps=2, online=online), Brightness())
+    zero = train_dpo(
+        recipe(base, few, tmp_path / "zero", steps=2, pictures=0, online=online | {"weight": 0}), Brightness()
+    )
+    some = train_dpo(recipe(base, few, tmp_path / "some", steps=2, pictures=0, online=online), Brightness())
     weights = [dict(generator.model.named_parameters()) for generator in (plain, zero, some)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize(("estimator", "group", "draws"), [("steps", 8, 4), ("masks", 16, 8)])
-def test_rewards_alone_teach_and_move_every_weight(base, prompts, tmp_path, estimator, group, draws):
-    online = {
-        "verifier": "none", "prompts": prompts, "group": group, "prompts_a_step": 4, "draws": draws,
-        "estimator": estimator,
-    }  # fmt: skip
-    asked = recipe(base, None, tmp_path / "out", dpo_weight=0, steps=30, online=online, learning_rate=1e-3)
-    trained = train_dpo(asked, Brightness())
+def rewarded(base, prompts, output, steps: int, **online) -> ShowoGenerator:
+    """A training by rewards alone, for brightness."""
+    online = {"verifier": "none", "prompts": prompts, **online}
+    asked = recipe(base, None, output, dpo_weight=0, steps=steps, online=online, learning_rate=1e-3, pictures=0)
+    return train_dpo(asked, Brightness())
+
+
+def test_rewards_by_masks_move_every_weight(base, prompts, tmp_path):
+    online = {"estimator": "masks", "group": 4, "prompts_a_step": 2, "draws": 2}
+    assert still(base, rewarded(base, prompts, tmp_path / "out", 2, **online)) == []
+    assert curve(tmp_path / "out", "online/kl")[0] == pytest.approx(0, abs=1e-5)
+    assert curve(tmp_path / "out", "online/kl")[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("estimator", "group", "draws", "steps"),
+    [("steps", 8, 2, 24), pytest.param("masks", 16, 8, 30, marks=pytest.mark.slow)],
+)
+def test_rewards_alone_teach_and_move_every_weight(base, prompts, tmp_path, estimator, group, draws, steps):
+    online = {"group": group, "prompts_a_step": 4, "draws": draws, "estimator": estimator}
+    trained = rewarded(base, prompts, tmp_path / "out", steps, **online)
     assert still(base, trained) == []
 
     def brightness(generator) -> torch.Tensor:
