@@ -13,6 +13,7 @@ from imagecot.contracts.paths import states
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.generators import load_generator
 from imagecot.geneval.prompts import single_object_metadata
 from imagecot.statistics.clustered import jackknife_error, mean_error
 from imagecot.statistics.correlation import correlation, pairs_in_order, rank_correlation
@@ -20,6 +21,7 @@ from imagecot.study.audit import AuditRecipe, Models, load, misfit, observe
 from imagecot.study.audit_table import analyse, figure, predicts, table
 from imagecot.study.models import Judges
 from imagecot.study.rows import AuditRow
+from small_models import write_janus
 from test_curation import Bright
 from test_fill import Repeating
 
@@ -115,6 +117,18 @@ def test_a_row_is_what_was_said_of_each_preview():
     assert row.final["v"] == pytest.approx(verifier.ask(images, [prompt], ORM).tolist(), abs=1e-6)
     assert row.steps == 8
     assert AuditRow.model_validate_json(json.dumps(row.as_json())) == row
+
+
+def test_a_janus_is_seen_in_every_fill(tmp_path):
+    """Its previews differ by fill and its final images do not."""
+    generator = load_generator(write_janus(tmp_path, side=3))
+    made = replace(models(generator, ("blank", "repeat", "draft")), steps=frozenset({2}))
+    row = observe(RECIPE, 0, METADATA[0], made)
+    assert [(seen.step, seen.fill) for seen in row.seen] == [(2, "blank"), (2, "repeat"), (2, "draft")]
+    assert len({tuple(seen.answers["v"]["orm"]) for seen in row.seen}) == 3
+    alone = observe(RECIPE, 0, METADATA[0], replace(made, views=[generator.adjusted(fill="draft")]))
+    assert alone.final == row.final
+    assert alone.seen[0].answers == row.seen[2].answers
 
 
 def test_the_numbers_of_an_audit():
