@@ -177,6 +177,7 @@ def test_a_class_conditional_model_reads_no_text(folder, tmp_path, imagecot):
         (".", {"model_type": "llamagen", "block_size": 10}, "block_size must be a square, not 10"),
         ("text_encoder", {"d_model": 24}, "is of no T5 whose features have 16 numbers"),
         ("text_encoder", {"num_layers": 3}, "lack .* tensor"),
+        ("text_encoder", {"relative_attention_max_distance": 0}, "text_encoder cannot read text"),
         ("vq_model", {"codebook_size": 64}, r"wrong shape for 1 tensor.*quantize.embedding.weight \(48"),
     ],
 )

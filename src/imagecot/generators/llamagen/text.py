@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 from imagecot.checkpoint import AGAIN, CONFIG, is_file, read_config
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import write_folder
-from imagecot.foreign import first, load_model, load_tokenizer
+from imagecot.foreign import first, foreign, load_model, load_tokenizer
 from imagecot.generators.llamagen.captions import clean
 from imagecot.generators.llamagen.config import LlamaGenConfig
 from imagecot.weights import save_checkpoint
@@ -92,7 +92,10 @@ class TextEncoder:
                 )
         assert isinstance(model, T5EncoderModel)
         model = model.requires_grad_(False).eval().to(device)
-        return cls(model, load_tokenizer(folder), config.cls_token_num)
+        found = cls(model, load_tokenizer(folder), config.cls_token_num)
+        with foreign(f"the text encoder in {folder} cannot read text"):
+            found("a cat")
+        return found
 
     def save_pretrained(self, folder: Path) -> None:
         """Write encoder and tokenizer into a folder."""
