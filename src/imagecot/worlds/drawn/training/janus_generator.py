@@ -16,11 +16,12 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import JanusForConditionalGeneration, JanusVQVAE
+from transformers import JanusForConditionalGeneration, JanusVQVAE, PreTrainedTokenizerFast
 
 from imagecot import launch
 from imagecot.contracts.values import JSON
 from imagecot.files import write_folder, write_text
+from imagecot.generators.janus.config import JanusParts
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.janus.transformer import JanusTransformer
@@ -39,6 +40,7 @@ from imagecot.weights import find_weights, load_into, load_state_dict
 from imagecot.worlds.drawn.captions import caption, placed, with_colors
 from imagecot.worlds.drawn.dataset import Example, Pool
 from imagecot.worlds.drawn.detector import load_detector
+from imagecot.worlds.drawn.scenes import SIZE
 from imagecot.worlds.drawn.text import known_words
 from imagecot.worlds.drawn.training.answering import Answering, Weights
 from imagecot.worlds.drawn.training.eye import Seeing, Shown
@@ -139,12 +141,14 @@ class _Scenes:
 class _Drawing(nn.Module):
     """The loss of all codes given a caption, and of what is seen in pictures beside it."""
 
-    def __init__(self, trained: SharedSigns, prompting: JanusPrompting, scenes: _Scenes) -> None:
+    def __init__(
+        self, trained: SharedSigns, prompting: JanusPrompting, scenes: _Scenes, text: PreTrainedTokenizerFast
+    ) -> None:
         super().__init__()
         self.trained, self.prompting, self.scenes = trained, prompting, scenes
         self.transformer = JanusTransformer(trained.model, prompting)
         self.frame = prompting.text(_HERE)  # to fill in a template costs a tenth of a step
-        self.seeing = _seeing(trained, prompting, scenes)
+        self.seeing = _seeing(trained, scenes, text)
 
     def forward(self, part: Part) -> Losses:
         """The losses of a part."""
@@ -159,18 +163,17 @@ class _Drawing(nn.Module):
         return {"loss": drawing + seeing, "drawing": drawing, **seen}
 
 
-def _seeing(trained: SharedSigns, prompting: JanusPrompting, scenes: _Scenes) -> nn.Module | None:
+def _seeing(trained: SharedSigns, scenes: _Scenes, text: PreTrainedTokenizerFast) -> nn.Module | None:
     """What is learnt of seeing; None where a recipe asks for nothing of it."""
     asked, opt = scenes.recipe.understanding, scenes.recipe.optimization
     if asked is None:
         return None
-    vision = trained.model.config.vision_config
-    student = JanusStudent(trained.model)
-    shown = Shown(scenes.pool, vision.image_size // vision.patch_size)
+    side = JanusParts.of(trained.model.config).vq.num_patches
+    student, shown = JanusStudent(trained.model), Shown(scenes.pool, side)
     batches = opt.model_copy(update={"batch_size": asked.batch_size})
     if asked.text_tokens is None:
         return Seeing(student, shown, batches)
-    packer = janus_packer(prompting.tokenizer, asked.text_tokens, vision.num_image_tokens)
+    packer = janus_packer(text, asked.text_tokens, side**2)
     weights = Weights(asked.answer_weight, asked.patch_weight)
     read = student.reader(packer, compiled=scenes.recipe.compile)
     return Answering(student, read, packer, shown, batches, weights)
@@ -211,10 +214,9 @@ def train_janus_generator(recipe: JanusGeneratorRecipe, *, watch: Watch = SILENT
         model.model.language_model.compile(dynamic=True)
 
     def drawer() -> JanusGenerator:
-        settings = {"guidance_scale": recipe.guidance_scale, "temperature": recipe.temperature}
-        return JanusGenerator(trained.folded(), prompting, **settings)
+        return JanusGenerator(trained.folded(), prompting, recipe.guidance_scale, recipe.temperature)
 
-    losses = _Drawing(trained, prompting, _Scenes(recipe, pool, codes))
+    losses = _Drawing(trained, prompting, _Scenes(recipe, pool, codes), text)
 
     def score() -> Mapping[str, float]:
         drawn = task_scores(drawer(), load_detector(), recipe.prompts_per_task)
@@ -223,16 +225,15 @@ def train_janus_generator(recipe: JanusGeneratorRecipe, *, watch: Watch = SILENT
     train_from_scratch(losses, losses, recipe.optimization, output, title=recipe.kind, score=score, watch=watch)
     generator = drawer()
     if processes.is_main_process:
-        save(generator, recipe.output)
+        save(generator, text, recipe.output)
         output.finish()
     processes.wait_for_everyone()
     return generator.model
 
 
-def save(generator: JanusGenerator, folder: Path) -> None:
+def save(generator: JanusGenerator, text: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write a checkpoint folder: weights, the words that it knows, tokenizer, processor, decoding defaults."""
-    vision = generator.model.config.vision_config
-    processor = janus_processor(generator.prompting.tokenizer, vision.image_size, vision.patch_size)
+    processor = janus_processor(text, SIZE, SIZE // JanusParts.of(generator.model.config).vq.num_patches)
     generator.model.config.known_words = known_words()
     write_folder(folder, processor.save_pretrained)
     generator.save(folder)

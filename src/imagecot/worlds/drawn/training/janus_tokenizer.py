@@ -6,7 +6,7 @@ codes that differ in one sign look alike, which the generator's embeddings and h
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import BaseModel, Field, model_validator
@@ -43,7 +43,7 @@ class ImageTokenizerSizes(BaseModel):
     embed_dim: Few = 11
     latent_channels: Count = 64
     base_channels: Count = 32
-    channel_multiplier: list[Few] = Field([1, 1, 2, 2], min_length=1, max_length=6)
+    channel_multiplier: Annotated[list[Few], Field(min_length=1, max_length=6)] = [1, 1, 2, 2]  # noqa: RUF012
     num_res_blocks: Few = 1
 
     @model_validator(mode="after")
@@ -81,7 +81,7 @@ class JanusTokenizerRecipe(BaseModel):
     data: Place = Path("runs/data")
     examples: Count = 60_000
     data_seed: Seed = 1
-    model: ImageTokenizerSizes = Field(default_factory=ImageTokenizerSizes)
+    model: ImageTokenizerSizes = ImageTokenizerSizes()
     optimization: Optimization
     soft_steps: Count = 200
     edges: Weight = 0.5
