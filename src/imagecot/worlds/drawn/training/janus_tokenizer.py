@@ -43,7 +43,7 @@ class ImageTokenizerSizes(BaseModel):
     embed_dim: Few = 11
     latent_channels: Count = 64
     base_channels: Count = 32
-    channel_multiplier: Annotated[list[Few], Field(min_length=1, max_length=6)] = [1, 1, 2, 2]  # noqa: RUF012
+    channel_multiplier: Annotated[list[Few], Field(min_length=1, max_length=6)] = [1, 1, 2, 2]
     num_res_blocks: Few = 1
 
     @model_validator(mode="after")
