@@ -120,6 +120,9 @@ tiny: setup
 		--precision bfloat16 --groups 416 --paths 12 --out runs/tiny/data-redraws
 	$(BIN)/imagecot curate pairs --data runs/tiny/data-redraws --data runs/tiny/data-parm --per-prompt 2 --out runs/tiny/pairs-redraws
 	$(BIN)/imagecot train recipes/tiny/self-correction-dpo.yaml
+	$(BIN)/imagecot train recipes/tiny-janus/tokenizer.yaml
+	$(BIN)/imagecot train recipes/tiny-janus/generator.yaml
+	$(BIN)/imagecot train recipes/tiny-janus/understanding.yaml
 
 study: setup
 	$(BIN)/imagecot study recipes/study/tiny.yaml --workers $(WORKERS)
