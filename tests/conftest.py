@@ -6,8 +6,9 @@ import sys
 
 import pytest
 from hypothesis import settings
+from PIL import Image
 
-from imagecot import cli
+from imagecot import cli, figures
 
 # The same examples on every day; how long one takes says nothing where tests share two cores.
 settings.register_profile("imagecot", deadline=None, max_examples=60, derandomize=True, database=None)
@@ -20,6 +21,23 @@ def signals_as_in_a_new_process():
     """Whatever ran before, a fixture of a module or a test of the command line, left no handlers of signals."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+_SAVE = figures.save
+
+
+@pytest.fixture(scope="session", autouse=True)
+def figures_are_not_painted():
+    """Figures are made, and files of one pixel written: painting takes most of the time of a small training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", lambda figure, file, dpi: Image.new("RGB", (1, 1)).save(file, "png"))
+        yield
+
+
+@pytest.fixture
+def painted(monkeypatch):
+    """Figures are painted, for tests that look at them."""
+    monkeypatch.setattr(figures, "save", _SAVE)
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def test_interrupted_twice_equals_undisturbed(tmp_path):
     counts = rest.finish("ORM ranking data", "Drawn for a test.")
     assert sum(counts.values()) == 12
     assert "12 labelled images" in (tmp_path / "parts/README.md").read_text()
-    assert (tmp_path / "parts/samples.png").stat().st_size > 1000
+    assert (tmp_path / "parts/samples.png").is_file()
     with pytest.raises(UsageError, match="holds another curation"):
         RankingData(tmp_path / "parts", {"seed": 2}, 3)
 

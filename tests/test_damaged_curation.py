@@ -574,7 +574,7 @@ def test_any_json_is_conversations_or_a_sentence(images, value):
             assert str(error).endswith(".")
 
 
-def test_a_dollar_and_a_line_separator_survive_import_export_and_the_page(images, imagecot):
+def test_a_dollar_and_a_line_separator_survive_import_export_and_the_page(images, imagecot, painted):
     talk = [{"from": "human", "value": ASK.format("a $\\frac$ apple\u2028x")}, {"from": "gpt", "value": "yes"}]
     (images / "data.json").write_text(json.dumps([record(conversations=talk)]))
     assert imagecot("curate", "import", "--file", "data.json", "--images", ".", "--out", "d")[0] == 0

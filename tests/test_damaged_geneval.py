@@ -578,7 +578,7 @@ def test_a_repeated_prompt_is_refused(imagecot):
     assert "prompt 2 of the metadata is prompt 1 again" in err
 
 
-def test_any_prompt_is_shown_on_the_page_of_failures(imagecot):
+def test_any_prompt_is_shown_on_the_page_of_failures(imagecot, painted):
     need = {"include": [{"class": "boat", "count": 9}], "tag": "single_object"}
     prompts = ["a $\\frac$ apple", "a photo\u2028of 中 apple", "an \x1b[31m apple 🙂", "apple " * 14]
     Path("p.jsonl").write_text("".join(json.dumps({**need, "prompt": prompt}) + "\n" for prompt in prompts))

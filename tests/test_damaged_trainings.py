@@ -26,6 +26,7 @@ from imagecot.images import png, to_pictures
 from imagecot.training.curves import Curves
 from imagecot.training.optimization import Optimization, batch_indices
 from imagecot.training.output import is_finished, open_output
+from imagecot.training.pictures import save_grid
 from imagecot.training.scratch import train_from_scratch
 from imagecot.training.state import read_state, seed_all, write_state
 from imagecot.watch import Watch
@@ -518,11 +519,16 @@ def test_what_a_launcher_left_behind_is_one_process(base, data, tmp_path, monkey
     assert is_finished(tmp_path / "out")
 
 
-def test_curves_of_any_names_are_drawn(tmp_path):
+def test_curves_of_any_names_are_drawn(tmp_path, painted):
     curves = Curves(tmp_path, 0)
     curves.add(1, {"score/$x_{": 0.5, 'a,b\n"': 1.0})
     curves.save()
     assert Curves(tmp_path, 1).rows == curves.rows
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > 500
+    save_grid(tmp_path / "grid.png", torch.rand(4, 3, 8, 8), ["an $x_{ apple", "a cup"])
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.height > 200
 
 
 def test_large_seeds_train(base, data, tmp_path):

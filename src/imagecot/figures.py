@@ -1,15 +1,24 @@
-"""Other people's words on matplotlib's figures: shown as they are, as far as the font has them."""
+"""Figures of matplotlib: written as files, with other people's words as they are, as far as the font has them."""
 
 import textwrap
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagecot.files import write_atomically
 from imagecot.naming import printable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from matplotlib.ft2font import FT2Font
 
 _NO_GLYPH = "□"
+
+
+def save(figure: "Figure", file: Path, dpi: int) -> None:
+    """Lay a finished figure out and write it as a PNG file; ImagecotError where that fails."""
+    figure.tight_layout()
+    write_atomically(file, lambda place: figure.savefig(place, format="png", dpi=dpi))
 
 
 def literal(text: str) -> str:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from imagecot import figures
 from imagecot.curation.schema import Question
-from imagecot.figures import wrapped
-from imagecot.files import write_atomically
 from imagecot.images import open_picture
 from imagecot.naming import printable
 
@@ -50,21 +49,17 @@ reasons (reflection: what is wrong, in words).
 
 def write_samples(samples: Mapping[Key, Sequence[Sample]], file: Path) -> None:
     """Write a picture with up to SAMPLES rows of each question and label, of which there must be one at least."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     keys = sorted(samples)
-    figure, axes = plt.subplots(len(keys), SAMPLES, figsize=(14, 2.4 * len(keys)), squeeze=False)
+    figure = Figure(figsize=(14, 2.4 * len(keys)))
+    axes = figure.subplots(len(keys), SAMPLES, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for line, key in zip(axes, keys, strict=True):
         for axis, sample in zip(line, samples[key], strict=False):
             axis.imshow(open_picture(sample.image), interpolation="nearest")
-            text = wrapped(sample.prompt, 24, _MOST_LINES)
-            said = wrapped(sample.said, 28, _MOST_LINES)
+            text = figures.wrapped(sample.prompt, 24, _MOST_LINES)
+            said = figures.wrapped(sample.said, 28, _MOST_LINES)
             axis.set_title(f"{text}\n{key[0]}, step {sample.step}: {said}", fontsize=7)
-    figure.tight_layout()
-    write_atomically(file, lambda p: figure.savefig(p, format="png", dpi=80))
-    plt.close(figure)
+    figures.save(figure, file, dpi=80)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from imagecot import figures
 from imagecot.errors import ImagecotError
 from imagecot.evaluation.state import Row, Unit
 from imagecot.evaluation.summary import Compared, Found, Record
-from imagecot.figures import literal, wrapped
-from imagecot.files import write_atomically
 from imagecot.geneval.summary import Summary, summarize
 from imagecot.images import open_picture
 from imagecot.naming import printable
@@ -103,13 +102,12 @@ def failures_page(rows: Sequence[Row], root: Path, file: Path) -> None:
             axis.text(0.5, 0.5, "not there any more", fontsize=6, ha="center", transform=axis.transAxes)
         else:
             axis.imshow(image, interpolation="nearest" if max(image.size) < 128 else None)
-        axis.set_title(wrapped(row.prompt, 30, 4), fontsize=7)
-        reason = wrapped(row.reason.replace("\n", "; "), 34, 3)
+        axis.set_title(figures.wrapped(row.prompt, 30, 4), fontsize=7)
+        reason = figures.wrapped(row.reason.replace("\n", "; "), 34, 3)
         axis.text(0.5, -0.03, reason, fontsize=6, color="#b3261e", ha="center", va="top", transform=axis.transAxes)
     if not picked:
-        axes[0][0].text(0, 0.5, literal("every image was judged right"), fontsize=9)
-    figure.tight_layout()
-    write_atomically(file, lambda p: figure.savefig(p, format="png", dpi=110))
+        axes[0][0].text(0, 0.5, figures.literal("every image was judged right"), fontsize=9)
+    figures.save(figure, file, dpi=110)
 
 
 def _picked(rows: Sequence[Row]) -> list[Row]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from imagecot.figures import literal
+from imagecot import figures
 from imagecot.files import write_atomically
 from imagecot.reading import read_text
 from imagecot.training.state import refusing_damage
@@ -47,27 +47,23 @@ class Curves:
 
     def _draw(self) -> None:
         """Write the picture, a plot for each name."""
-        import matplotlib
-
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure
 
         names = list(dict.fromkeys(name for _, name, _ in self.rows))
         if not names:
             return
         columns = min(3, len(names))
         lines = math.ceil(len(names) / columns)
-        figure, axes = plt.subplots(lines, columns, figsize=(4 * columns, 2.6 * lines), squeeze=False)
+        figure = Figure(figsize=(4 * columns, 2.6 * lines))
+        axes = figure.subplots(lines, columns, squeeze=False)
         for axis, name in zip(axes.flat, names, strict=False):
             points = [(s, v) for s, n, v in self.rows if n == name]
             axis.plot([s for s, _ in points], [v for _, v in points], lw=1)
-            axis.set_title(literal(name), fontsize=9)
+            axis.set_title(figures.literal(name), fontsize=9)
             axis.tick_params(labelsize=7)
         for axis in list(axes.flat)[len(names) :]:
             axis.axis("off")
-        figure.tight_layout()
-        write_atomically(self.path.with_suffix(".png"), lambda p: figure.savefig(p, format="png", dpi=90))
-        plt.close(figure)
+        figures.save(figure, self.path.with_suffix(".png"), dpi=90)
 
 
 class Sums:

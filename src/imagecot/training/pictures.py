@@ -5,28 +5,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imagecot.figures import wrapped
-from imagecot.files import write_atomically
+from imagecot import figures
 from imagecot.images import to_pictures
 
 
 def save_grid(file: Path, images: Tensor, prompts: list[str]) -> None:
     """Write images (P * G, 3, H, W) in [0, 1] as a PNG: a column for each of P prompts, which stands above it."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     lines = len(images) // len(prompts)
-    figure, axes = plt.subplots(lines, len(prompts), figsize=(1.6 * len(prompts), 1.6 * lines + 0.6), squeeze=False)
+    figure = Figure(figsize=(1.6 * len(prompts), 1.6 * lines + 0.6))
+    axes = figure.subplots(lines, len(prompts), squeeze=False)
     for axis, picture in zip(axes.T.flat, to_pictures(images), strict=True):
         axis.imshow(picture, interpolation="nearest")
         axis.axis("off")
     for axis, prompt in zip(axes[0], prompts, strict=True):
-        axis.set_title(wrapped(prompt, 22, 6), fontsize=6)
-    figure.tight_layout()
-    write_atomically(file, lambda path: figure.savefig(path, format="png", dpi=110))
-    plt.close(figure)
+        axis.set_title(figures.wrapped(prompt, 22, 6), fontsize=6)
+    figures.save(figure, file, dpi=110)
 
 
 def spread_over(prompts: list[str], count: int) -> list[str]:
