@@ -123,7 +123,7 @@ def _load_model(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype) ->
     else:
         model, report = load_model(AutoModelForImageTextToText, folder, dtype)
     # Of the many other families some publish tensors that their model leaves alone.
-    ours = isinstance(model, LlavaOnevisionForConditionalGeneration)
+    ours = isinstance(model, LlavaOnevisionForConditionalGeneration | JanusForConditionalGeneration)
     problems = [
         f"{what} {len(names)} tensor(s), such as {first(names)}"
         for what, names in (
