@@ -140,6 +140,8 @@ def test_the_numbers_of_an_audit():
     places = [(one.question, one.fill, one.step) for one in summary.partials]
     previews = [(q, f, s) for q in ("clarity", "potential", "orm") for f in ("black", "white") for s in (1, 4)]
     assert places == [*previews, ("orm", None, 8)]
+    right = [sum(row.correct[0]) for row in rows]
+    assert summary.most_kept[0] == pytest.approx(sum(min(2, k) for k in right) / sum(right))
     last = summary.partials[-1]
     assert last.final.value == pytest.approx(1)
     assert len(last.judges) == 2

@@ -56,6 +56,7 @@ def analyse(rows: Sequence[AuditRow]) -> AuditSummary:
         paths=len(rows[0].correct[0]),
         steps=rows[0].steps,
         right=[float(np.mean(found)) for found in correct],
+        most_kept=[_ratio(_kept([float(right) for right in found], found, clusters)).value for found in correct],
         partials=[
             Partial(
                 verifier=place.verifier,
@@ -131,12 +132,12 @@ def _kept(p_yes: Sequence[float], correct: Sequence[bool], clusters: Sequence[in
 
 def table(summary: AuditSummary) -> str:
     """The summary as Markdown, with standard errors."""
-    shares = " / ".join(f"{share:.3f}" for share in summary.right)
     lines = [
         f"{summary.prompts} prompts, {summary.paths} paths of {summary.steps} steps each; right by each judge: "
-        f"{shares}. By the first judge, with standard errors: AUROC between paths of the same prompt and over all "
-        "paths, correlation with the verdict (point-biserial) and with the final P(yes) (Spearman), and the share of "
-        "right images that is left where the worse half of each prompt's paths stops at that step.",
+        f"{_shares(summary.right)}. By the first judge, with standard errors: AUROC between paths of the same prompt "
+        "and over all paths, correlation with the verdict (point-biserial) and with the final P(yes) (Spearman), and "
+        "the share of right images that is left where the worse half of each prompt's paths stops at that step: half "
+        f"by chance, and {_shares(summary.most_kept)} by the judges themselves.",
         "",
         "| verifier, question | fill | step | said yes | AUROC, same prompt | AUROC | verdict | final P(yes) | left |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
@@ -147,6 +148,10 @@ def table(summary: AuditSummary) -> str:
         place = f"{one.verifier}, {one.question} | {one.fill or ''} | {one.step} | {one.yes:.2f}"
         lines.append(f"| {place} | {' | '.join(map(_number, cells))} |")
     return "\n".join(lines) + "\n"
+
+
+def _shares(found: Sequence[float | None]) -> str:
+    return " / ".join("–" if share is None else f"{share:.3f}" for share in found)
 
 
 def _number(found: Estimate) -> str:

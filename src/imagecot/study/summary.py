@@ -301,12 +301,17 @@ class Partial(Foreign):
 
 
 class AuditSummary(Foreign):
-    """Which partial verdicts predict the final one; `right` is the share of right images by each judge."""
+    """Which partial verdicts predict the final one.
+
+    right      share of right images by each judge
+    most_kept  the share of them that is left where the worse half stops by the judge's own verdicts; None without any
+    """
 
     prompts: Count
     paths: Count
     steps: Count
     right: list[Share] = Field(default=[])
+    most_kept: list[Share | None] = Field(default=[])
     partials: list[Partial] = Field(default=[])
     recipe: Mapping[str, object] = Field(default={})
     weights: Mapping[str, object] = Field(default={})
