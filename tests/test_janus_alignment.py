@@ -8,7 +8,9 @@ import torch
 
 from imagecot.alignment.dpo import DpoRecipe, train_dpo
 from imagecot.contracts.paths import finish
+from imagecot.curation import run
 from imagecot.curation.dataset import RankingData, ranking_row
+from imagecot.curation.recipes import CuratePairs
 from imagecot.generators import load_generator
 from imagecot.geneval.prompts import single_object_metadata
 from imagecot.recipes import read
@@ -22,7 +24,7 @@ PROMPT = "a photo of a red apple"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_janus(tmp_path_factory.mktemp("janus"), side=3, num_embeddings=32)
+    return write_janus(tmp_path_factory.mktemp("janus"), side=3, num_hidden_layers=1, num_embeddings=32)
 
 
 def test_parm_gives_paths_up_and_takes_them_up_again(folder, tmp_path):
@@ -48,36 +50,33 @@ def test_parm_gives_paths_up_and_takes_them_up_again(folder, tmp_path):
     assert told.choice.image is not None
 
 
-def pairs_of(folder, output, imagecot):
-    """Ranking data of what a Janus drew: bright images are right."""
-    janus, data = load_generator(folder), RankingData(output / "orm", {}, 1)
-    for number, name in enumerate(("apple", "cup", "bench", "clock")):
+@pytest.fixture(scope="module")
+def pairs(folder, tmp_path_factory) -> Path:
+    """Pairs of what a Janus drew, where bright images are right."""
+    place = tmp_path_factory.mktemp("data")
+    janus, data = load_generator(folder), RankingData(place / "orm", {}, 1)
+    for number, name in enumerate(("apple", "cup")):
         need = single_object_metadata(name)
         seeds = torch.arange(8) + 10 * number
         codes = finish(janus, janus.start([need.prompt], seeds)).codes
         images = janus.decode(codes)
-        middle = images.mean((1, 2, 3)).median()
-        data.keep(
-            number,
-            [
-                ranking_row(
-                    need, "orm", image, step=3, steps=3, seed=int(seed), label=bool(image.mean() > middle), codes=row
-                )
-                for image, seed, row in zip(images, seeds, codes, strict=True)
-            ],
-        )
-    code, out, _ = imagecot("curate", "pairs", "--data", str(output / "orm"), "--out", "pairs", "--per-prompt", "3")
-    assert (code, out) == (0, "12 pairs of 4 prompts: pairs\n")
-    return output / "pairs"
+        right = images.mean((1, 2, 3)) > images.mean((1, 2, 3)).median()
+        rows = [
+            ranking_row(need, "orm", image, step=3, steps=3, seed=int(seed), label=bool(label), codes=row)
+            for image, seed, label, row in zip(images, seeds, right, codes, strict=True)
+        ]
+        data.keep(number, rows)
+    made = run(CuratePairs(data=[place / "orm"], output=place / "pairs", per_prompt=3))
+    assert made.counts["pairs"] == 6
+    return place / "pairs"
 
 
-def test_pairs_and_rewards_train_all_that_draws(folder, tmp_path, imagecot):
-    data = pairs_of(folder, tmp_path, imagecot)
+def test_pairs_and_rewards_train_all_that_draws(folder, pairs, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in (PROMPT, "a cup")))
     online = {"verifier": "none", "prompts": prompts, "group": 2, "prompts_a_step": 2, "draws": 1}
     training = {
-        "batch_size": 4,
+        "batch_size": 2,
         "steps": 2,
         "learning_rate": 1e-3,
         "held_out": 0.25,
@@ -86,7 +85,7 @@ def test_pairs_and_rewards_train_all_that_draws(folder, tmp_path, imagecot):
         "gradient_checkpointing": True,
         "online": online,
     }
-    recipe = DpoRecipe(output=tmp_path / "out", base=str(folder), data=data, training=training)
+    recipe = DpoRecipe(output=tmp_path / "out", base=str(folder), data=pairs, training=training)
     trained = train_dpo(recipe, Brightness())
     before = load_generator(folder).model.state_dict()
     still = {name for name, value in trained.model.named_parameters() if torch.equal(value, before[name])}
@@ -97,10 +96,9 @@ def test_pairs_and_rewards_train_all_that_draws(folder, tmp_path, imagecot):
     assert load_generator(tmp_path / "out").canvas == trained.canvas
 
 
-def test_the_recipe_trains_an_adapter_that_is_loaded(folder, tmp_path, imagecot):
-    data = pairs_of(folder, tmp_path, imagecot)
-    changes = ["precision=no", "steps=1", "batch_size=4", "held_out=0.25", "learning_rate=0.1", "pictures=1"]
-    wanted = [f"base={folder}", f"data={data}", f"output={tmp_path / 'out'}", *(f"training.{one}" for one in changes)]
+def test_the_recipe_trains_an_adapter_that_is_loaded(folder, pairs, tmp_path):
+    changes = ["precision=no", "steps=1", "batch_size=2", "held_out=0.25", "learning_rate=0.1", "pictures=1"]
+    wanted = [f"base={folder}", f"data={pairs}", f"output={tmp_path / 'out'}", *(f"training.{one}" for one in changes)]
     train_dpo(read(RECIPES / "dpo.yaml", wanted))
     merged, base = (load_generator(name).model.state_dict() for name in (tmp_path / "out", folder))
     changed = {name for name, value in merged.items() if not torch.equal(value, base[name])}

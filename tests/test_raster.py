@@ -22,7 +22,7 @@ SEEDS = torch.tensor([5, 6, 7])
 
 @pytest.fixture(scope="module")
 def janus(tmp_path_factory):
-    return load_generator(write_janus(tmp_path_factory.mktemp("janus"), side=3))
+    return load_generator(write_janus(tmp_path_factory.mktemp("janus"), side=3, num_hidden_layers=1))
 
 
 class Counting:
@@ -134,7 +134,7 @@ def test_a_buffer_attends_to_prefix_bias_and_codes():
     assert buffer.read_since(1, 1).shape == (4, 1, 2, 2, 2, 1, 4)
 
 
-@pytest.mark.parametrize(("guided_codes", "temperature"), [(None, 1.0), (0, 1.0), (1, 0.0), (4, 1.0), (6, 0.0)])
+@pytest.mark.parametrize(("guided_codes", "temperature"), [(None, 1.0), (1, 0.0), (4, 1.0)])
 def test_paths_are_those_of_the_plain_decoder(janus, guided_codes, temperature):
     """Also where guidance ends within a row; and after a resume at every step."""
     janus = janus.adjusted(temperature=temperature)
@@ -143,7 +143,7 @@ def test_paths_are_those_of_the_plain_decoder(janus, guided_codes, temperature):
     found = finish(raster, raster.start(PROMPTS, SEEDS[:2])).codes
     for path, prompt in enumerate(PROMPTS):
         assert torch.equal(found[path], draw_plainly(janus, prompt, int(SEEDS[path]), guided_codes))
-    for step in range(4):
+    for step in range(4):  # nothing is drawn after the last
         assert torch.equal(found, finish(raster, raster.resume(PROMPTS, SEEDS[:2], found, step)).codes)
 
 
@@ -171,7 +171,7 @@ def test_a_resume_reads_the_codes_in_one_pass(counted):
 
 
 def test_batches_are_split_by_memory(counted):
-    small = replace(counted, memory_budget=1 << 19)
+    small = replace(counted, memory_budget=1 << 18)
     assert small.paths_per_pass < 5
     seeds = torch.arange(11)
     whole = finish(counted, counted.start([PROMPTS[0]], seeds)).codes

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import nn
-from transformers import JanusForConditionalGeneration
+from transformers import JanusConfig, JanusForConditionalGeneration
 
 from imagecot.adapters import merge
 from imagecot.checkpoint import AGAIN, CONFIG, is_file, read_config
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import Checkpoint
-from imagecot.foreign import first, load_model
+from imagecot.foreign import check_sizes, first, foreign, load_model
 from imagecot.generators.janus.config import JanusParts
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.janus.prompting import SETTINGS, JanusPrompting
@@ -50,24 +50,28 @@ def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> 
     device = as_device(device)
     number_format = loaded_as(dtype, device)
     base, *adapters = checkpoint.parts
+    # What is quick to read comes first, so that a mistake in it is told before gigabytes are read.
+    settings: dict[str, JSON] = {}
+    for folder in checkpoint.parts:
+        settings |= _decoding(folder)
+    config = _config(base)
+    prompting = JanusPrompting.from_pretrained(base, config)
     model = cast(_load_model(base), number_format)
-    cast_to: nn.Module = model  # the stub of `to` asks for a model
-    cast_to.to(device)
-    settings = _decoding(base)
+    module: nn.Module = model  # the stub of `to` asks for a model
+    module.to(device)
     for folder in adapters:
         merge(model, folder)
-        settings |= _decoding(folder)
     precision = str(number_format).removeprefix("torch.")
     if dtype == "int8":
         trunk = model.model.language_model
         trunk.layers, precision = quantize(trunk.layers), "int8"
-    prompting = JanusPrompting.from_pretrained(base, model.config)
     return JanusGenerator(model.eval(), prompting, precision=precision, folder=base).adjusted(**settings)
 
 
-def _load_model(folder: Path) -> JanusForConditionalGeneration:
-    """The model of a folder, in the number format that its config.json names."""
+def _config(folder: Path) -> JanusConfig:
+    """The configuration of a folder, whose parts go together."""
     values = read_config(folder)
+    check_sizes(folder, values)
     text = values.get("text_config")
     kind = text.get("model_type", "llama") if isinstance(text, dict) else "llama"
     if kind != "llama":
@@ -75,6 +79,29 @@ def _load_model(folder: Path) -> JanusForConditionalGeneration:
             f"{folder / CONFIG}: text_config is of the type {kind!r}, but Janus draws with a llama; pass a Janus or "
             "Janus-Pro."
         )
+    with foreign(f"{folder / CONFIG} describes no model that transformers can build"):
+        config: JanusConfig = JanusConfig.from_pretrained(folder, local_files_only=True)
+        parts = JanusParts.of(config)
+    side, count = parts.vq.num_patches, parts.vision.num_image_tokens
+    if count != parts.positions:
+        raise ImagecotError(
+            f"{folder / CONFIG}: vision_config.num_image_tokens is {count}, but image_size and patch_size make a grid "
+            f"of {side} x {side} codes; see that they are those of the weights."
+        )
+    width = parts.text.hidden_size
+    sizes = {"projection_dim": parts.vq.projection_dim, "image_token_embed_dim": parts.vq.image_token_embed_dim}
+    for name, size in sizes.items():
+        if size != width:
+            raise ImagecotError(
+                f"{folder / CONFIG}: vq_config.{name} is {size}, but the states of the language model have {width} "
+                f"numbers (text_config.hidden_size); {AGAIN}."
+            )
+    return config
+
+
+def _load_model(folder: Path) -> JanusForConditionalGeneration:
+    """The model of a folder, in the number format that its config.json names."""
+    values = read_config(folder)
     stored = _STORED.get(str(values.get("dtype") or values.get("torch_dtype")), torch.float32)
     model, report = load_model(JanusForConditionalGeneration, folder, stored)
     assert isinstance(model, JanusForConditionalGeneration)
@@ -95,27 +122,7 @@ def _load_model(folder: Path) -> JanusForConditionalGeneration:
     ]
     if problems:
         raise ImagecotError(f"the weights in {folder} do not fit its config.json: they {'; they '.join(problems)}.")
-    _check(model, folder)
     return model
-
-
-def _check(model: JanusForConditionalGeneration, folder: Path) -> None:
-    """Raise ImagecotError for parts that do not go together."""
-    parts = JanusParts.of(model.config)
-    side, count = parts.vq.num_patches, parts.vision.num_image_tokens
-    if count != parts.positions:
-        raise ImagecotError(
-            f"{folder / CONFIG}: vision_config.num_image_tokens is {count}, but image_size and patch_size make a grid "
-            f"of {side} x {side} codes; see that they are those of the weights."
-        )
-    width = parts.text.hidden_size
-    sizes = {"projection_dim": parts.vq.projection_dim, "image_token_embed_dim": parts.vq.image_token_embed_dim}
-    for name, size in sizes.items():
-        if size != width:
-            raise ImagecotError(
-                f"{folder / CONFIG}: vq_config.{name} is {size}, but the states of the language model have {width} "
-                f"numbers (text_config.hidden_size); {AGAIN}."
-            )
 
 
 def _decoding(folder: Path) -> dict[str, JSON]:
