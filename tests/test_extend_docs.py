@@ -230,7 +230,7 @@ def world_results() -> None:
     assert [row["prompt"] for row in found] == [f"a photo of a {colour} flag" for colour in COLOURS]
     assert summary("runs/scores")["record"]["detector"]["detector"] == "flag-eye"
     rows = [*read_rows("runs/prm")]
-    assert {row.prompt for row in rows} == {"a red flag in the wind", "a green flag in the wind"}
+    assert {row.prompt for row in rows} == {"a red flag in the wind"}
     for row in rows:
         if row.step == 18:
             picture = (from_png(row.image).permute(1, 2, 0) * 255).numpy()
