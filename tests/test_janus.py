@@ -16,6 +16,7 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.families import family_of, kinds_of
 from imagecot.generators import load_generator
 from imagecot.generators.janus.generator import JanusGenerator
+from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.janus.weights import cast
 from imagecot.training.lora import Lora, add_adapter, save_adapter
 from small_models import write_janus
@@ -276,6 +277,19 @@ def test_a_tokenizer_that_lacks_something_is_told(damaged):
     (damaged / "tokenizer.json").unlink()
     with pytest.raises(ImagecotError, match=r"has no tokenizer.json"):
         load_generator(damaged)
+
+
+def test_tokenizers_as_they_were_released_are_read(janus, damaged):
+    """Saved by transformers 4: another class by name, and special tokens as a table."""
+    named = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
+    now = json.loads((damaged / "tokenizer_config.json").read_text())
+    kept = {name: now[name] for name in ("bos_token", "eos_token", "pad_token")}
+    then = {"tokenizer_class": "LlamaTokenizerFast", "add_bos_token": True, "legacy": True, "unk_token": None}
+    then |= {**kept, **named, "extra_special_tokens": named, "model_max_length": 16384, "sp_model_kwargs": {}}
+    (damaged / "tokenizer_config.json").write_text(json.dumps(then))
+    again = JanusPrompting.from_pretrained(damaged, janus.model.config)
+    for prompt in PROMPTS:
+        assert again.ids(prompt) == janus.prompting.ids(prompt)
 
 
 @pytest.mark.parametrize(
