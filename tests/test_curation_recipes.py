@@ -1,5 +1,7 @@
 """Curations from Python: a recipe for each kind, what `run` returns and tells, and bounds that hold everywhere."""
 
+import json
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -24,20 +26,30 @@ from imagecot.curation.corrections import read_corrections
 from imagecot.curation.dataset import read_rows
 from imagecot.curation.pairs import read_pairs
 from imagecot.errors import UsageError
+from imagecot.hub import CHECKPOINTS
 from imagecot.watch import Watch
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def quick(tmp_path_factory) -> str:
+    """The shipped generator, drawing in 4 steps."""
+    folder = shutil.copytree(CHECKPOINTS / "tiny", tmp_path_factory.mktemp("models") / "tiny")
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 4}))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, quick):
     """Curations that the others start from."""
     place = tmp_path_factory.mktemp("curated")
     run(CuratePrompts(output=place / "prompts.jsonl", per_task=1, seed=3))
     lines = (place / "prompts.jsonl").read_text().splitlines(keepends=True)
     (place / "one.jsonl").write_text(lines[0])
     (place / "two.jsonl").write_text("".join(lines[:2]))
-    run(CurateOrm(prompts=place / "prompts.jsonl", output=place / "orm", paths=4, keep=4, temperature=3.0))
+    run(CurateOrm(prompts=place / "prompts.jsonl", output=place / "orm", paths=4, keep=4, generator=quick))
     run(CurateReflection(data=place / "orm", output=place / "reflection"))
     run(CurateRepairs(data=place / "orm", output=place / "repairs"))
     images = [place / "orm", place / "repairs"]
@@ -45,14 +57,16 @@ def folder(tmp_path_factory):
     return place
 
 
-def test_every_curation_returns_what_it_wrote(folder, tmp_path):
+def test_every_curation_returns_what_it_wrote(folder, quick, tmp_path):
     one, orm = folder / "one.jsonl", folder / "orm"
     imported = {"file": tmp_path / "llava/data.json", "images": tmp_path / "llava"}
     for recipe in (
-        CuratePrm(prompts=one, output=tmp_path / "prm"),
-        CurateParm(prompts=one, output=tmp_path / "parm", paths=2, keep=2),
+        CuratePrm(prompts=one, output=tmp_path / "prm", generator=quick),
+        CurateParm(prompts=one, output=tmp_path / "parm", paths=2, keep=2, generator=quick),
         CurateRepairs(scenes=3, output=tmp_path / "near"),
-        CurateRedraws(data=folder / "corrections", output=tmp_path / "redraws", groups=1, paths=2, keep=2),
+        CurateRedraws(
+            data=folder / "corrections", output=tmp_path / "redraws", groups=1, paths=2, keep=2, generator=quick
+        ),
         CurateExport(data=orm, output=tmp_path / "llava"),
         CurateImport(**imported, output=tmp_path / "imported"),
     ):
@@ -73,15 +87,18 @@ def test_every_curation_returns_what_it_wrote(folder, tmp_path):
     assert len(list(read_corrections(folder / "corrections"))) == 2
 
 
-def test_the_command_the_file_and_python_write_the_same(folder, tmp_path, imagecot):
-    asked = ("--prompts", str(folder / "two.jsonl"), "--paths", "2", "--keep", "2", "--seed", "7")
+def test_the_command_the_file_and_python_write_the_same(folder, quick, tmp_path, imagecot):
+    asked = ("--prompts", str(folder / "two.jsonl"), "--paths", "2", "--keep", "2", "--seed", "7", "--generator", quick)
     code, by_command, _ = imagecot("curate", "orm", *asked, "--out", "command")
     assert code == 0
     lines = f"kind: curate-orm\nprompts: {folder}/two.jsonl\noutput: file\npaths: 2\nkeep: 2\nseed: 7\n"
+    lines += f"generator: {quick}\n"
     (tmp_path / "orm.yaml").write_text(lines)
     code, by_file, _ = imagecot("run", "orm.yaml")
     assert code == 0
-    python = CurateOrm(prompts=folder / "two.jsonl", output=tmp_path / "python", paths=2, keep=2, seed=7)
+    python = CurateOrm(
+        prompts=folder / "two.jsonl", output=tmp_path / "python", paths=2, keep=2, seed=7, generator=quick
+    )
     found = run(python)
     assert by_command == f"{found.told}: command\n"
     assert by_file == f"{found.told}: file\n"
@@ -91,7 +108,7 @@ def test_the_command_the_file_and_python_write_the_same(folder, tmp_path, imagec
             assert (tmp_path / name / file).read_bytes() == (python.output / file).read_bytes()
 
 
-def test_a_watch_sees_the_models_and_the_units_and_nobody_else_is_told(folder, tmp_path, capfd, monkeypatch):
+def test_a_watch_sees_the_models_and_the_units_and_nobody_else_is_told(folder, quick, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("imagecot.curation.job.UNIT", 2)
     seen = []
 
@@ -104,7 +121,7 @@ def test_a_watch_sees_the_models_and_the_units_and_nobody_else_is_told(folder, t
         seen.append(what)
         yield
 
-    recipe = CurateOrm(prompts=folder / "two.jsonl", output=tmp_path / "orm", paths=2, keep=1)
+    recipe = CurateOrm(prompts=folder / "two.jsonl", output=tmp_path / "orm", paths=2, keep=1, generator=quick)
     run(recipe, watch=Watch(progress=progress, waiting=waiting))
     assert seen == ["loading the models", *(("curating", k, 2) for k in (1, 2))]
     run(CuratePairs(data=[folder / "orm"], output=tmp_path / "pairs"))
