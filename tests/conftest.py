@@ -9,6 +9,7 @@ from hypothesis import settings
 from PIL import Image
 
 from imagecot import cli, figures
+from imagecot.files import write_atomically
 
 # The same examples on every day; how long one takes says nothing where tests share two cores.
 settings.register_profile("imagecot", deadline=None, max_examples=60, derandomize=True, database=None)
@@ -29,8 +30,11 @@ _SAVE = figures.save
 @pytest.fixture(scope="session", autouse=True)
 def figures_are_not_painted():
     """Figures are made, and files of one pixel written: painting takes most of the time of a small training."""
+    pixel = Image.new("RGB", (1, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda figure, file, dpi: Image.new("RGB", (1, 1)).save(file, "png"))
+        patch.setattr(
+            figures, "save", lambda figure, file, dpi: write_atomically(file, lambda place: pixel.save(place, "png"))
+        )
         yield
 
 

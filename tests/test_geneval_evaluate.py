@@ -52,7 +52,7 @@ def score(imagecot, folder: Path, *more: str) -> tuple[int, dict, str]:
     return code, json.loads(out) if out.startswith("{") else {}, err
 
 
-def test_rendered_scenes_score_what_they_show(imagecot, image_set):
+def test_rendered_scenes_score_what_they_show(imagecot, image_set, painted):
     code, summary, _ = score(imagecot, image_set, "--out", "scored")
     assert code == 0
     rows = [json.loads(line) for line in Path("scored/results.jsonl").read_text().splitlines()]
