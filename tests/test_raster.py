@@ -181,6 +181,14 @@ def test_batches_are_split_by_memory(counted):
     assert len(finish(counted, counted.start([PROMPTS[0]], seeds).select([]))) == 0
 
 
+def test_in_half_precision_paths_do_not_depend_on_the_prompts_beside_them(janus):
+    half = janus.copy(torch.bfloat16)
+    seeds, mixed = torch.arange(12), [PROMPTS[k % 2] for k in range(12)]
+    together = finish(half, half.start(mixed, seeds)).codes
+    for k, prompt in enumerate(PROMPTS):
+        assert torch.equal(together[k::2], finish(half, half.start([prompt], seeds[k::2])).codes)
+
+
 def test_what_paths_keep_is_shared_with_older_ones(counted):
     passed = [*states(counted, counted.start([PROMPTS[0]], SEEDS))]
     assert len(passed[1].own) == 2

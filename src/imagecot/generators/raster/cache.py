@@ -7,6 +7,7 @@ end of the step. Only paths that advance together have one at the same time (`Ra
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ class Buffer:
         self.length = self.first = self.before + done
         shape = (layers, 2, branches, self.paths, heads, self.length + room, size)
         self._memory = torch.empty(shape, dtype=transformer.cache_dtype, device=index.device)
+        self._gaps: list[int] = []  # for each row by how much its prefix is shorter than the longest
         self._bias = self._lay_prefixes(prefixes, index)
         self._made: Tensor | None = None  # the mask of the read in progress
         place = self.before
@@ -54,41 +56,48 @@ class Buffer:
     def _lay_prefixes(self, prefixes: Sequence[tuple[Prefix, ...]], index: Tensor) -> Tensor | None:
         """Lay the prefixes before the codes, at their right end; what is added to scores, None where nothing is."""
         bias = torch.zeros(self.branches, self.paths, self.before, device=index.device)
-        uneven, first = False, 0
         numbers, counts = (found.tolist() for found in index.unique_consecutive(return_counts=True))
-        for number, count in zip(numbers, counts, strict=True):
-            whose = slice(first, first + count)
-            first += count
-            for branch, prefix in enumerate(prefixes[number][: self.branches]):
+        for branch in range(self.branches):
+            first = 0
+            for number, count in zip(numbers, counts, strict=True):
+                whose, prefix = slice(first, first + count), prefixes[number][branch]
+                first += count
                 gap = self.before - prefix.keys.shape[2]
-                place = self._memory[:, :, branch, whose, :, : self.before]
-                place[..., :gap, :] = 0
-                place[:, 0, ..., gap:, :] = prefix.keys[:, None]
-                place[:, 1, ..., gap:, :] = prefix.values[:, None]
-                uneven = uneven or gap > 0 or prefix.bias is not None
-                bias[branch, whose, :gap] = -torch.inf
+                place = self._memory[:, :, branch, whose, :, gap : self.before]
+                place[:, 0] = prefix.keys[:, None]
+                place[:, 1] = prefix.values[:, None]
                 if prefix.bias is not None:
                     bias[branch, whose, gap:] = prefix.bias
-        return bias if uneven else None
+                self._gaps += [gap] * count
+        return bias if any(one.bias is not None for k in {*numbers} for one in prefixes[k]) else None
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Remember keys and values (R, n, kv_heads, head_dim) of n new codes, and return what they attend to.
 
         queries  (R, n, heads, head_dim); returns (R, n, heads * head_dim)
+
+        Neighbours with prefixes of one length attend together. Masked padding would make it one call for all, but in
+        half precision a path would then depend on the prompts beside it.
         """
         count = keys.shape[1]
         end = self.length + count
         memory = self._memory[layer].flatten(1, 2)  # (2, R, kv_heads, length, head_dim)
         memory[0, :, :, self.length : end] = keys.transpose(1, 2)
         memory[1, :, :, self.length : end] = values.transpose(1, 2)
-        attended = F.scaled_dot_product_attention(
-            queries.transpose(1, 2),
-            memory[0, :, :, :end],
-            memory[1, :, :, :end],
-            self._mask(count, queries.dtype),
-            enable_gqa=queries.shape[2] != keys.shape[2],
-        )
-        return attended.transpose(1, 2).flatten(2)
+        queries, mask = queries.transpose(1, 2), self._mask(count, queries.dtype)
+        found, first = [], 0
+        for gap, alike in groupby(self._gaps[: len(keys)]):
+            rows = slice(first, first + len([*alike]))
+            first = rows.stop
+            attended = F.scaled_dot_product_attention(
+                queries[rows],
+                memory[0, rows, :, gap:end],
+                memory[1, rows, :, gap:end],
+                None if mask is None else mask[rows if len(mask) > 1 else slice(None), ..., gap:],
+                enable_gqa=queries.shape[1] != keys.shape[2],
+            )
+            found.append(attended.transpose(1, 2).flatten(2))
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _mask(self, count: int, dtype: torch.dtype) -> Tensor | None:
         """What is added to the scores of `count` new codes, (R or 1, 1, count, length + count); made once a read."""
