@@ -46,14 +46,13 @@ class JanusStudent(nn.Module):
         logits: Tensor = self.patch_head(image_rows(self.model, pixels))
         return logits
 
-    def reader(self, packer: Packer, compiled: bool = False) -> Read:
-        """How it reads texts of a packer."""
-        states = torch.compile(hidden_states) if compiled else hidden_states
+    def reader(self, packer: Packer) -> Read:
+        """How it reads texts of a packer. Compiled, the eye would get gradients that are no numbers."""
         around = torch.cat([packer.start, torch.tensor([[token_id(packer.tokenizer, IMAGE_END)]])], 1)
 
         def read(pixels: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
             mask = attention_mask(packed.block, packer.offset)
-            found, image = states(self.model, pixels, packed.ids, packed.position, mask, around)
+            found, image = hidden_states(self.model, pixels, packed.ids, packed.position, mask, around)
             return found, self.patch_head(image)
 
         return read
@@ -84,7 +83,8 @@ def hidden_states(
     before = torch.arange(offset, device=ids.device).expand(len(ids), -1)
     out = language(
         inputs_embeds=rows,
-        attention_mask=mask.to(rows.dtype),
+        # The least float32 is minus infinity in bfloat16, of which a compiled softmax makes no number.
+        attention_mask=mask.clamp(min=torch.finfo(rows.dtype).min).to(rows.dtype),
         position_ids=torch.cat([before, position], 1),
         use_cache=False,
     )

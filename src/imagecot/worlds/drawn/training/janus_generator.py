@@ -175,8 +175,7 @@ def _seeing(trained: SharedSigns, scenes: _Scenes, text: PreTrainedTokenizerFast
         return Seeing(student, shown, batches)
     packer = janus_packer(text, asked.text_tokens, side**2)
     weights = Weights(asked.answer_weight, asked.patch_weight)
-    read = student.reader(packer, compiled=scenes.recipe.compile)
-    return Answering(student, read, packer, shown, batches, weights)
+    return Answering(student, student.reader(packer), packer, shown, batches, weights)
 
 
 def _answers(seeing: nn.Module | None, recipe: JanusGeneratorRecipe, watch: Watch) -> dict[str, float]:
