@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from imagecot import registry
@@ -111,7 +113,8 @@ def test_a_replayed_search_is_the_real_one(kind, strategy, options, judge):
     again = search(PROMPT, generator=record(GENERATORS[kind](), PROMPT, path_seeds(SEED, N)), verifier=judge(), **how)
     assert again.chosen == real.chosen
     assert [replace(c, image=None) for c in again.candidates] == [replace(c, image=None) for c in real.candidates]
-    assert [bytes_of(c) for c in again.candidates] == [bytes_of(c) for c in real.candidates]
+    for one, other in zip(again.candidates, real.candidates, strict=True):
+        assert look_alike(one.image, other.image)
     assert replace(again.cost, seconds=0, judge_seconds=0) == replace(real.cost, seconds=0, judge_seconds=0)
     assert again.picture.size == real.picture.size  # its text says how long it took
     shown = [
@@ -124,8 +127,11 @@ def test_a_replayed_search_is_the_real_one(kind, strategy, options, judge):
         assert any(candidate.resumed_at for candidate in real.candidates)
 
 
-def bytes_of(candidate):
-    return candidate.image and candidate.image.tobytes()
+def look_alike(one: Image.Image | None, other: Image.Image | None) -> bool:
+    """Whether both are the same picture; on some processors convolutions of other batches round a level away."""
+    if one is None or other is None:
+        return one is other
+    return bool(np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max() <= 1)
 
 
 def test_searches_over_whole_paths_draw_nothing():
