@@ -12,6 +12,7 @@ from imagecot.naming import printable
 from imagecot.reading import Foreign, read_object, read_record
 
 CONFIG = "config.json"
+SETTINGS = "generation_config.json"  # how a generator likes to be decoded
 ADAPTER = "adapter_config.json"  # of peft: the folder holds an adapter, and names its base model
 PIPELINE = "model_index.json"  # of diffusers: the folder holds a pipeline, each part in a folder of its own
 TRUNK = "transformer"  # the part of a pipeline that draws

@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from imagecot.checkpoint import ADAPTER, CONFIG, PIPELINE, find_weights, is_checkpoint, is_file, is_folder
+from imagecot.checkpoint import ADAPTER, CONFIG, PIPELINE, SETTINGS, find_weights, is_checkpoint, is_file, is_folder
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.naming import inside
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-WEIGHTS = (CONFIG, "generation_config.json", ADAPTER, "*.safetensors", "*.bin", "*.index.json")
+WEIGHTS = (CONFIG, SETTINGS, ADAPTER, "*.safetensors", "*.bin", "*.index.json")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 CHAT = ("chat_template.*", "*processor_config.json", "special_tokens_map.json")
 GENERATOR = (*WEIGHTS, *TOKENIZER, *CHAT, PIPELINE, "*/*.json", "*/merges.txt")

@@ -12,13 +12,23 @@ from safetensors import SafetensorError, safe_open
 
 from imagecot import hub
 from imagecot.adapters import lineage
-from imagecot.checkpoint import ADAPTER, CONFIG, PIPELINE, TRUNK, files_of, find_weights, is_file, parts_of, read_config
+from imagecot.checkpoint import (
+    ADAPTER,
+    CONFIG,
+    PIPELINE,
+    SETTINGS,
+    TRUNK,
+    files_of,
+    find_weights,
+    is_file,
+    parts_of,
+    read_config,
+)
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import FAMILIES, kinds_of
 from imagecot.hub import FILES, WEIGHTS, find, locate, related
 
-SETTINGS = "generation_config.json"
 # Of a generator: its parts with weights of their own, and the fields of its config.json that name them.
 _PARTS = {"image_tokenizer": "vq_model", "text_encoder": "text_encoder"}
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")

@@ -24,6 +24,7 @@ from imagecot.generators.amused.config import UVitConfig, VqConfig
 from imagecot.generators.amused.text import TextEncoder, Texts
 from imagecot.generators.masked.decoding import advanced, of_distinct, predicted, remasked
 from imagecot.generators.masked.schedules import get_schedule, masked_count
+from imagecot.generators.settings import check_budget, check_known
 from imagecot.memory import available_bytes, in_parts
 from imagecot.prompts import check_prompts
 
@@ -106,8 +107,7 @@ class AmusedGenerator:
                 raise UsageError(f"{name} must be a number from {least} to {most:g}, not {value!r}.")
         if not isinstance(self.negative_prompt, str):
             raise UsageError(f"negative_prompt must be text, not {self.negative_prompt!r}.")
-        if self.memory_budget is not None and (type(self.memory_budget) is not int or self.memory_budget < 1):
-            raise UsageError(f"memory_budget must be a number of bytes, at least 1, not {self.memory_budget!r}.")
+        check_budget(self.memory_budget)
         get_schedule(self.schedule)
         if self.negative_prompt:
             self.text.check_prompt(self.negative_prompt)
@@ -133,9 +133,7 @@ class AmusedGenerator:
 
     def adjusted(self, **settings: JSON) -> Self:
         """The same weights under other settings; UsageError for one that there is not, or that cannot be."""
-        for name in settings:
-            if name not in _ADJUSTABLE:
-                raise UsageError(f"aMUSEd has no setting {name!r}; it has {', '.join(_ADJUSTABLE)}.")
+        check_known("aMUSEd", settings, _ADJUSTABLE)
         other = copy(self)
         vars(other).update(settings)
         other._check_settings()

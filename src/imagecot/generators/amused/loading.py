@@ -10,14 +10,13 @@ from torch import nn
 
 from imagecot.adapters import merge
 from imagecot.checkpoint import AGAIN, CONFIG, PIPELINE, TRUNK, is_file, parts_of
-from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import Checkpoint
 from imagecot.foreign import first, foreign, load_model, load_tokenizer
 from imagecot.generators.amused.config import Scheduling, UVitConfig, VqConfig
 from imagecot.generators.amused.generator import MOST, MOST_AESTHETIC, MOST_STEPS, AmusedGenerator
-from imagecot.generators.amused.scoring import SETTINGS
 from imagecot.generators.amused.text import TextEncoder
+from imagecot.generators.settings import read_defaults
 from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
 from imagecot.reading import Foreign, read_object, read_record
 from imagecot.weights import load_whole
@@ -61,7 +60,7 @@ def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> 
     generator = _load_base(base, device, loaded_as(dtype, device))
     for folder in adapters:
         generator.model = merge(generator.model, folder)
-        generator = generator.adjusted(**_decoding(folder))
+        generator = generator.adjusted(**read_defaults(folder, Decoding))
     if dtype == "int8":
         model = generator.model
         model.transformer_layers, generator.precision = quantize(model.transformer_layers), "int8"
@@ -98,7 +97,7 @@ def _load_base(folder: Path, device: torch.device, dtype: torch.dtype) -> Amused
         schedule=steps.masking_schedule,
         precision=str(dtype).removeprefix("torch."),
     )
-    return generator.adjusted(**_decoding(folder))
+    return generator.adjusted(**read_defaults(folder, Decoding))
 
 
 def _check_together(folder: Path, sizes: UVitConfig, tokenizer: VqConfig, steps: Scheduling) -> None:
@@ -168,11 +167,3 @@ def _load_text(folder: Path, tokenizer: Path, device: torch.device, dtype: torch
             "(vocab_size); take the one that it was trained with."
         )
     return TextEncoder(model.eval(), found, said or most)
-
-
-def _decoding(folder: Path) -> dict[str, JSON]:
-    """Read the decoding defaults that a checkpoint brings."""
-    file = folder / SETTINGS
-    if not file.exists():
-        return {}
-    return read_record(file, Decoding, advice=AGAIN).model_dump(exclude_unset=True)

@@ -1,7 +1,6 @@
 """aMUSEd's logits, the log-probability of given codes under it, with gradients, and what an alignment of it leaves."""
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,14 +19,15 @@ from imagecot.contracts.scorer import Draws, Terms
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, write_atomically, write_whole
 from imagecot.generators.masked import likelihood
+from imagecot.generators.settings import write_defaults
 
 if TYPE_CHECKING:
     from imagecot.generators.amused.generator import AmusedGenerator, Started
 
 # The linear layers of the trunk: attention to the image and to the text, and the feed-forward.
 ADAPTED_LAYERS = r"transformer_layers\..*\.(to_q|to_k|to_v|to_out\.0|net\.0\.proj|net\.2)"
+DECODING = ("steps", "guidance_scale", "temperature", "negative_prompt", "aesthetic_score")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-SETTINGS = "generation_config.json"
 
 
 def logits(
@@ -127,8 +127,5 @@ def save(generator: "AmusedGenerator", folder: Path) -> None:
     write_atomically(folder / TRUNK / WEIGHTS, lambda part: save_file(state, part, metadata={"format": "pt"}))
     write_whole(folder / TRUNK / CONFIG, (source / TRUNK / CONFIG).read_bytes())
     decoding = {name: vars(generator)[name] for name in DECODING}
-    write_whole(folder / SETTINGS, (json.dumps(decoding, indent=2) + "\n").encode())
+    write_defaults(folder, decoding)
     write_whole(folder / PIPELINE, (source / PIPELINE).read_bytes())
-
-
-DECODING = ("steps", "guidance_scale", "temperature", "negative_prompt", "aesthetic_score")

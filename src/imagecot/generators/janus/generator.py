@@ -17,15 +17,15 @@ from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.scorer import Draws, Terms
 from imagecot.contracts.values import JSON
-from imagecot.errors import UsageError
 from imagecot.generators.bench import Bench
 from imagecot.generators.janus import weights
 from imagecot.generators.janus.config import JanusParts
 from imagecot.generators.janus.pictures import JanusPictures
 from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.janus.transformer import JanusTransformer
-from imagecot.generators.raster.generator import Raster
+from imagecot.generators.raster.generator import Raster, check_adjusted
 from imagecot.generators.raster.sampling import Sampling
+from imagecot.generators.settings import check_budget
 from imagecot.prompts import check_prompts
 
 _OF_WEIGHTS = frozenset(("model", "prompting", "folder"))  # fields that `adjusted` does not change
@@ -56,8 +56,7 @@ class JanusGenerator:
     folder: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.memory_budget is not None and (type(self.memory_budget) is not int or self.memory_budget < 1):
-            raise UsageError(f"memory_budget must be a number of bytes, at least 1, not {self.memory_budget!r}.")
+        check_budget(self.memory_budget)
         _ = self._raster  # its parts check the other settings
 
     @property
@@ -82,11 +81,7 @@ class JanusGenerator:
     def adjusted(self, **settings: JSON) -> Self:
         """The same weights under other settings; UsageError for one that there is not, or that cannot be."""
         known = [field.name for field in fields(self) if field.name not in _OF_WEIGHTS]
-        for name in settings:
-            if name == "steps":
-                raise UsageError(f"Janus draws a row of codes a step, {self.steps} in all; leave out steps.")
-            if name not in known:
-                raise UsageError(f"Janus has no setting {name!r}; it has {', '.join(known)}.")
+        check_adjusted("Janus", settings, known, self.steps)
         # The checks of every field are those of the class, whatever JSON holds.
         return replace(self, **settings)  # type: ignore[arg-type]
 

@@ -1,6 +1,5 @@
 """Loading a Janus: its weights, prompts, and how a checkpoint likes to be decoded."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,18 +9,19 @@ from torch import nn
 from transformers import JanusConfig, JanusForConditionalGeneration
 
 from imagecot.adapters import merge
-from imagecot.checkpoint import AGAIN, CONFIG, is_file, read_config
+from imagecot.checkpoint import AGAIN, CONFIG, read_config
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import Checkpoint
 from imagecot.foreign import check_sizes, first, foreign, load_model
 from imagecot.generators.janus.config import JanusParts
 from imagecot.generators.janus.generator import JanusGenerator
-from imagecot.generators.janus.prompting import SETTINGS, JanusPrompting
+from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.janus.weights import cast
 from imagecot.generators.raster.sampling import MOST
+from imagecot.generators.settings import read_defaults
 from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
-from imagecot.reading import Foreign, read_record
+from imagecot.reading import Foreign
 
 _DRAWS = ("model.generation_", "model.vqmodel.")  # without these a Janus only sees and writes
 _STORED = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -53,7 +53,7 @@ def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> 
     # What is quick to read comes first, so that a mistake in it is told before gigabytes are read.
     settings: dict[str, JSON] = {}
     for folder in checkpoint.parts:
-        settings |= _decoding(folder)
+        settings |= read_defaults(folder, Decoding)
     config = _config(base)
     prompting = JanusPrompting.from_pretrained(base, config)
     model = cast(_load_model(base), number_format)
@@ -123,12 +123,3 @@ def _load_model(folder: Path) -> JanusForConditionalGeneration:
     if problems:
         raise ImagecotError(f"the weights in {folder} do not fit its config.json: they {'; they '.join(problems)}.")
     return model
-
-
-def _decoding(folder: Path) -> dict[str, JSON]:
-    """Read the decoding defaults that a checkpoint brings."""
-    file = folder / SETTINGS
-    if not is_file(file):
-        return {}
-    found: Mapping[str, JSON] = read_record(file, Decoding, advice=AGAIN).model_dump(exclude_none=True)
-    return dict(found)

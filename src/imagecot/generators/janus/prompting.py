@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from imagecot.checkpoint import AGAIN, is_file
+from imagecot.checkpoint import AGAIN, SETTINGS, is_file
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import make_folder
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import JanusConfig, PreTrainedTokenizerBase
 
 TEMPLATE = "chat_template.json"  # where older processors keep the template
-SETTINGS = "generation_config.json"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """The weights of a Janus: number formats, what alignment trains of them, and the files of a checkpoint."""
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from transformers import JanusForConditionalGeneration
 from imagecot.checkpoint import is_file, read_config
 from imagecot.contracts.values import JSON
 from imagecot.files import write_folder, write_whole
-from imagecot.generators.janus.prompting import SETTINGS, JanusPrompting
+from imagecot.generators.janus.prompting import JanusPrompting
+from imagecot.generators.settings import write_defaults
 from imagecot.weights import save_checkpoint
 
 # The linear layers of the language model.
@@ -69,5 +69,4 @@ def save(
     state = {name: tensor.half() for name, tensor in model.state_dict().items() if name not in tied}
     save_checkpoint(folder, values, state)
     special = {"bos_token_id": prompting.bos_id, "pad_token_id": prompting.pad_id}
-    settings = {**decoding, **special, "generation_kwargs": {"boi_token_id": prompting.boi_id}}
-    write_whole(folder / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+    write_defaults(folder, {**decoding, **special, "generation_kwargs": {"boi_token_id": prompting.boi_id}})

@@ -1,6 +1,5 @@
 """A checkpoint folder from the files that LlamaGen releases or trains: their sizes are read off their tensors."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,12 +7,11 @@ from torch import Tensor
 
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
-from imagecot.files import write_whole
 from imagecot.generators.llamagen.config import LlamaGenConfig, VQ16Config
 from imagecot.generators.llamagen.model import LlamaGen
 from imagecot.generators.llamagen.released import check_size, fitted, read
-from imagecot.generators.llamagen.saving import SETTINGS
 from imagecot.generators.llamagen.vq16 import VQ16
+from imagecot.generators.settings import write_defaults
 from imagecot.watch import SILENT, Watch
 
 # Heads of the published sizes by their widths, which no tensor shows.
@@ -60,7 +58,7 @@ def convert(
         )
     fitted(lambda: VQ16(vq_config), pictures, image_tokenizer).save_pretrained(folder / config.vq_model)
     fitted(lambda: LlamaGen(config), found, weights).save_pretrained(folder)
-    write_whole(folder / SETTINGS, (json.dumps(_DECODING, indent=2) + "\n").encode())
+    write_defaults(folder, _DECODING)
 
 
 def _named_size(weights: Path, config: VQ16Config) -> int | None:

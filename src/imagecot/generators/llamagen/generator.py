@@ -24,8 +24,9 @@ from imagecot.generators.llamagen.pictures import VQ16Pictures
 from imagecot.generators.llamagen.text import TextEncoder
 from imagecot.generators.llamagen.transformer import LlamaGenTransformer
 from imagecot.generators.llamagen.vq16 import VQ16
-from imagecot.generators.raster.generator import Raster
+from imagecot.generators.raster.generator import Raster, check_adjusted
 from imagecot.generators.raster.sampling import Sampling
+from imagecot.generators.settings import check_budget
 from imagecot.prompts import check_prompts
 
 # Fields that `adjusted` does not change.
@@ -62,8 +63,7 @@ class LlamaGenGenerator:
     folder: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.memory_budget is not None and (type(self.memory_budget) is not int or self.memory_budget < 1):
-            raise UsageError(f"memory_budget must be a number of bytes, at least 1, not {self.memory_budget!r}.")
+        check_budget(self.memory_budget)
         if type(self.cfg_interval) is not int or self.cfg_interval < -1:
             raise UsageError(f"cfg_interval must be a whole number, at least -1, not {self.cfg_interval!r}.")
         _ = self._raster  # its parts check the other settings
@@ -90,11 +90,7 @@ class LlamaGenGenerator:
     def adjusted(self, **settings: JSON) -> Self:
         """The same weights under other settings; UsageError for one that there is not, or that cannot be."""
         known = [field.name for field in fields(self) if field.name not in _OF_WEIGHTS]
-        for name in settings:
-            if name == "steps":
-                raise UsageError(f"LlamaGen draws a row of codes a step, {self.steps} in all; leave out steps.")
-            if name not in known:
-                raise UsageError(f"LlamaGen has no setting {name!r}; it has {', '.join(known)}.")
+        check_adjusted("LlamaGen", settings, known, self.steps)
         # The checks of every field are those of the class, whatever JSON holds.
         return replace(self, **settings)  # type: ignore[arg-type]
 

@@ -7,21 +7,20 @@ import torch
 from pydantic import Field
 
 from imagecot.adapters import merge
-from imagecot.checkpoint import AGAIN, CONFIG, is_file
-from imagecot.contracts.values import JSON
+from imagecot.checkpoint import CONFIG
 from imagecot.errors import ImagecotError
 from imagecot.families import Checkpoint
 from imagecot.generators.llamagen import text
 from imagecot.generators.llamagen.config import LlamaGenConfig
 from imagecot.generators.llamagen.generator import LlamaGenGenerator
 from imagecot.generators.llamagen.model import LlamaGen
-from imagecot.generators.llamagen.saving import SETTINGS
 from imagecot.generators.llamagen.text import TextEncoder
 from imagecot.generators.llamagen.vq16 import VQ16
 from imagecot.generators.raster.sampling import MOST
+from imagecot.generators.settings import read_defaults
 from imagecot.hub import WEIGHTS, find, related
 from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
-from imagecot.reading import Foreign, read_record
+from imagecot.reading import Foreign
 
 
 class Decoding(Foreign):
@@ -59,10 +58,10 @@ def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> 
         )
     text_encoder = TextEncoder.from_pretrained(reads, config, device=device, dtype=number_format)
     model = LlamaGen.from_pretrained(base, device=device, dtype=number_format)
-    settings = _decoding(base)
+    settings = read_defaults(base, Decoding)
     for folder in adapters:
         model = merge(model, folder)
-        settings |= _decoding(folder)
+        settings |= read_defaults(folder, Decoding)
     precision = str(number_format).removeprefix("torch.")
     if dtype == "int8":
         model.layers, precision = quantize(model.layers), "int8"
@@ -76,11 +75,3 @@ def _part(folder: Path, name: str, what: str, field: str, files: tuple[str, ...]
     if place is None:
         raise ImagecotError(f"{folder / CONFIG}: there is no {what} {name!r} ({field}); name its folder or hub id.")
     return place
-
-
-def _decoding(folder: Path) -> dict[str, JSON]:
-    """Read the decoding defaults that a checkpoint brings."""
-    file = folder / SETTINGS
-    if not is_file(file):
-        return {}
-    return dict(read_record(file, Decoding, advice=AGAIN).model_dump(exclude_none=True))

@@ -1,7 +1,6 @@
 """Copies of a LlamaGen, and the files of a checkpoint."""
 
 import copy
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,14 +8,13 @@ import torch
 
 from imagecot.checkpoint import is_checkpoint, read_config
 from imagecot.contracts.values import JSON
-from imagecot.files import write_whole
 from imagecot.generators.llamagen.model import LlamaGen
 from imagecot.generators.llamagen.text import TextEncoder
 from imagecot.generators.llamagen.vq16 import VQ16
+from imagecot.generators.settings import write_defaults
 from imagecot.naming import inside
 from imagecot.weights import save_checkpoint
 
-SETTINGS = "generation_config.json"
 # The linear layers of the blocks.
 ADAPTED_LAYERS = r".*layers\..*\.(wqkv|wo|w1|w2|w3)"
 
@@ -47,4 +45,4 @@ def save(
     words = read_config(source).get("known_words") if source else None
     state = {name: tensor.half() for name, tensor in model.state_dict().items()}
     save_checkpoint(folder, config.to_dict() | ({"known_words": words} if words else {}), state)
-    write_whole(folder / SETTINGS, (json.dumps(dict(decoding), indent=2) + "\n").encode())
+    write_defaults(folder, decoding)

@@ -1,6 +1,6 @@
 """All that generators in raster order do alike: a family's generator is a `Raster` under its own name and settings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,13 +10,22 @@ from imagecot.contracts.correction import Asked
 from imagecot.contracts.generator import Canvas
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.scorer import Terms
+from imagecot.errors import UsageError
 from imagecot.generators.raster import drawing, fills, likelihood, scoring
 from imagecot.generators.raster.sampling import Sampling, check_fill
 from imagecot.generators.raster.transformer import CodeTransformer, Pictures
+from imagecot.generators.settings import check_known
 from imagecot.memory import available_bytes, in_parts
 
 _CPU_BUDGET = 2**29  # of decoding: there larger batches are no faster on a CPU
 _LOGITS = 8  # tensors of the size of logits that drawing a code takes
+
+
+def check_adjusted(family: str, asked: Collection[str], known: Sequence[str], steps: int) -> None:
+    """Raise UsageError for what is no setting of a family whose paths have so many steps."""
+    if "steps" in asked:
+        raise UsageError(f"{family} draws a row of codes a step, {steps} in all; leave out steps.")
+    check_known(family, asked, known)
 
 
 @dataclass(frozen=True)

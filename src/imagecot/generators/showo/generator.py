@@ -22,6 +22,7 @@ from imagecot.errors import UsageError
 from imagecot.generators.bench import Bench
 from imagecot.generators.masked.decoding import advanced, of_distinct, predicted, remasked
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
+from imagecot.generators.settings import check_budget, check_known
 from imagecot.generators.showo import scoring
 from imagecot.generators.showo.config import MOST, MOST_STEPS
 from imagecot.generators.showo.magvitv2 import MagvitV2
@@ -89,8 +90,7 @@ class ShowoGenerator:
         for name, value in (("guidance_scale", self.guidance_scale), ("temperature", self.temperature)):
             if type(value) not in (int, float) or not 0 <= value <= MOST:
                 raise UsageError(f"{name} must be a number from 0 to {MOST:g}, not {value!r}.")
-        if self.memory_budget is not None and (type(self.memory_budget) is not int or self.memory_budget < 1):
-            raise UsageError(f"memory_budget must be a number of bytes, at least 1, not {self.memory_budget!r}.")
+        check_budget(self.memory_budget)
         get_schedule(self.schedule)
 
     @property
@@ -112,9 +112,7 @@ class ShowoGenerator:
 
     def adjusted(self, **settings: JSON) -> Self:
         """The same weights under other settings; UsageError for one that there is not, or that cannot be."""
-        for name in settings:
-            if name not in _ADJUSTABLE:
-                raise UsageError(f"Show-o has no setting {name!r}; it has {', '.join(_ADJUSTABLE)}.")
+        check_known("Show-o", settings, _ADJUSTABLE)
         other = copy(self)
         vars(other).update(settings)
         other._check_settings()

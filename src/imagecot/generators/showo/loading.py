@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 
 from imagecot.adapters import merge
-from imagecot.checkpoint import AGAIN, CONFIG, is_file, read_config
-from imagecot.contracts.values import JSON
+from imagecot.checkpoint import CONFIG, is_file, read_config
 from imagecot.errors import ImagecotError
 from imagecot.families import Checkpoint
+from imagecot.generators.settings import read_defaults
 from imagecot.generators.showo.config import MOST, MOST_STEPS, ShowoConfig
 from imagecot.generators.showo.generator import ShowoGenerator
 from imagecot.generators.showo.magvitv2 import MagvitV2
@@ -19,7 +19,7 @@ from imagecot.generators.showo.model import Showo
 from imagecot.generators.showo.prompting import Prompting
 from imagecot.hub import TOKENIZER, WEIGHTS, find, related
 from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
-from imagecot.reading import Foreign, read_record
+from imagecot.reading import Foreign
 
 
 class Decoding(Foreign):
@@ -44,7 +44,7 @@ def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> 
     generator = _load_base(base, device, loaded_as(dtype, device))
     for folder in adapters:
         generator.model = merge(generator.model, folder)
-        generator = generator.adjusted(**_decoding(folder))
+        generator = generator.adjusted(**read_defaults(folder, Decoding))
     if dtype == "int8":
         trunk = generator.model.showo.model
         trunk.layers, generator.precision = quantize(trunk.layers), "int8"
@@ -59,7 +59,7 @@ def _load_base(folder: Path, device: torch.device, dtype: torch.dtype) -> ShowoG
     prompting = Prompting.from_pretrained(text or folder, model.config)
     image_tokenizer = _load_image_tokenizer(folder, model.config, device)
     generator = ShowoGenerator(model, image_tokenizer, prompting, precision=precision, folder=folder)
-    return generator.adjusted(**_decoding(folder))
+    return generator.adjusted(**read_defaults(folder, Decoding))
 
 
 def _load_image_tokenizer(folder: Path, config: ShowoConfig, device: torch.device) -> MagvitV2:
@@ -84,12 +84,3 @@ def _load_image_tokenizer(folder: Path, config: ShowoConfig, device: torch.devic
         )
     tokenizer.config = dataclasses.replace(tokenizer.config, image_size=size)
     return tokenizer
-
-
-def _decoding(folder: Path) -> dict[str, JSON]:
-    """Read the decoding defaults that a checkpoint brings."""
-    file = folder / "generation_config.json"
-    if not file.exists():
-        return {}
-    found = read_record(file, Decoding, advice=AGAIN)
-    return found.model_dump(exclude_unset=True)

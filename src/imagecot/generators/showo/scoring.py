@@ -4,7 +4,6 @@ Rows are `[padding, text | soi, image, eoi]` as in training from scratch, padded
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,8 +18,9 @@ from imagecot.checkpoint import CONFIG, read_config
 from imagecot.contracts.correction import Asked, without_words
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.scorer import Draws, Terms
-from imagecot.files import write_folder, write_whole
+from imagecot.files import write_folder
 from imagecot.generators.masked import likelihood
+from imagecot.generators.settings import write_defaults
 from imagecot.generators.showo.model import Showo, omni_attention_mask
 from imagecot.generators.showo.prompting import Prompting
 from imagecot.naming import inside
@@ -126,4 +126,4 @@ def save(generator: "ShowoGenerator", folder: Path) -> None:
         "guidance_scale": generator.guidance_scale,
         "temperature": generator.temperature,
     }
-    write_whole(folder / "generation_config.json", (json.dumps(decoding, indent=2) + "\n").encode())
+    write_defaults(folder, decoding)

@@ -4,7 +4,6 @@ The codes of the whole pool are computed once. While training, the rows of the c
 (`SharedBits`).
 """
 
-import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds
 from imagecot.contracts.values import JSON
-from imagecot.files import write_folder, write_text
+from imagecot.files import write_folder
 from imagecot.generators.masked.masks import random_mask
+from imagecot.generators.settings import write_defaults
 from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, ShowoGenerator
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.shared_bits import SharedBits
@@ -257,4 +257,4 @@ def save_generator(model: Showo, prompting: Prompting, recipe: GeneratorRecipe, 
     write_folder(folder, prompting.save_pretrained)
     save_checkpoint(folder, model.config.to_dict() | {"known_words": known_words()}, model.state_dict())
     decoding = {"steps": recipe.steps, "guidance_scale": recipe.guidance_scale, "temperature": 1.0}
-    write_text(folder / "generation_config.json", json.dumps(decoding, indent=2) + "\n")
+    write_defaults(folder, decoding)
