@@ -20,6 +20,12 @@ def available_bytes(device: "torch.device") -> int:
     return int(psutil.virtual_memory().available)
 
 
+def half_of_free(device: "torch.device", most: int) -> int:
+    """Return half of the memory in bytes that is free now; off GPUs at most so much, as more is no faster there."""
+    half = available_bytes(device) // 2
+    return half if device.type == "cuda" else min(half, most)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: torch and what it builds on say so in words, whatever the device."""
     if isinstance(error, MemoryError):

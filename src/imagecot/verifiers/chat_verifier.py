@@ -24,7 +24,7 @@ from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
-from imagecot.memory import available_bytes, in_parts
+from imagecot.memory import half_of_free, in_parts
 from imagecot.verifiers.answers import continued, marks_of, p_yes, prompts_of, spellings
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
 from imagecot.verifiers.wording import Habits
@@ -309,10 +309,7 @@ class ChatVerifier:
         """How many rows of `width` tokens fit in memory at once."""
         text = self.model.config.text_config
         numbers = 2 * text.num_hidden_layers * text.hidden_size + 8 * text.hidden_size + 3 * text.intermediate_size
-        budget = available_bytes(self.device) // 2
-        if self.device.type == "cpu":
-            budget = min(budget, _BYTES)  # larger batches are no faster there
-        return max(1, budget // (width * numbers * self.model.dtype.itemsize))
+        return max(1, half_of_free(self.device, _BYTES) // (width * numbers * self.model.dtype.itemsize))
 
 
 def _concatenate(caches: list[Layers]) -> Layers:

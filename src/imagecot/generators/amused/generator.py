@@ -5,7 +5,7 @@ The arithmetic is that of diffusers' `AmusedPipeline` and `AmusedScheduler`; the
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -22,10 +22,11 @@ from imagecot.errors import UsageError
 from imagecot.generators.amused import scoring
 from imagecot.generators.amused.config import UVitConfig, VqConfig
 from imagecot.generators.amused.text import TextEncoder, Texts
-from imagecot.generators.masked.decoding import advanced, of_distinct, predicted, remasked
+from imagecot.generators.beginning import numbered
+from imagecot.generators.masked.decoding import advanced, begun, entered, of_distinct, predicted, remasked
 from imagecot.generators.masked.schedules import get_schedule, masked_count
 from imagecot.generators.settings import check_budget, check_known
-from imagecot.memory import available_bytes, in_parts
+from imagecot.memory import half_of_free, in_parts
 from imagecot.prompts import check_prompts
 
 if TYPE_CHECKING:
@@ -157,8 +158,7 @@ class AmusedGenerator:
     def _fitting(self, size: int) -> int:
         """How many things of `size` bytes fit into the budget; at least one."""
         if self.memory_budget is None:
-            free = available_bytes(self.model.device) // 2
-            self.memory_budget = free if self.model.device.type == "cuda" else min(free, _CPU_BUDGET)
+            self.memory_budget = half_of_free(self.model.device, _CPU_BUDGET)
         return max(1, self.memory_budget // size)
 
     def check_prompt(self, prompt: str) -> None:
@@ -171,22 +171,10 @@ class AmusedGenerator:
         UsageError for a prompt that is empty or too long, or where prompts and seeds do not go together.
         """
         check_prompts(prompts, self)
-        if len(prompts) not in (1, len(seeds)):
-            raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many.")
         self._check_settings()
-        distinct = list(dict.fromkeys(prompts))
-        device = self.model.device
-        index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=device)
-        codes = torch.full((len(seeds), self.canvas.positions), UNDECIDED, device=device)
-        return Paths(
-            codes=codes,
-            seeds=seeds.to(device, torch.int64),
-            prompt_index=index.expand(len(seeds)).clone(),
-            step=0,
-            steps=self.steps,
-            shared=self.conditioned(distinct, self.guidance_scale),
-            own=codes,
-        )
+        distinct, index = numbered(prompts, seeds, self.model.device)
+        shared = self.conditioned(distinct, self.guidance_scale)
+        return begun(index, seeds, self.canvas.positions, self.steps, shared)
 
     def conditioned(self, asked: list[str], guidance_scale: float) -> Started:
         """What paths of distinct prompts start from."""
@@ -201,11 +189,7 @@ class AmusedGenerator:
         What was predicted beyond the decided codes is not known any more: there is no preview before the next step,
         unless all codes are decided.
         """
-        start = self.start(prompts, seeds)
-        codes = codes.to(start.codes)
-        if codes.shape != start.codes.shape or not 0 <= step <= self.steps:
-            raise UsageError(f"codes {tuple(codes.shape)} after step {step} are none of this generator's paths.")
-        return replace(start, codes=codes, own=codes, step=step)
+        return entered(self.start(prompts, seeds), codes, step)
 
     @torch.no_grad()
     def advance(self, paths: Paths) -> Paths:

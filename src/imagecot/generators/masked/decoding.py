@@ -12,12 +12,33 @@ from torch import Tensor
 
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import Stream, uniforms
+from imagecot.generators.beginning import check_codes
 from imagecot.generators.masked.step import decode_step, draw_by_inverse
 from imagecot.memory import in_parts
 
 # Maps codes (B, N), UNDECIDED where masked, and the number of each path's prompt (B,) to float32 logits (M, C), guided,
 # at the M masked positions, row by row.
 Logits = Callable[[Tensor, Tensor], Tensor]
+
+
+def begun(index: Tensor, seeds: Tensor, positions: int, steps: int, shared: object) -> Paths:
+    """Return paths at step 0, all their codes (B, positions) masked, of seeds (B,).
+
+    index   the number of each path's prompt (B,); on its device they are
+    shared  what the paths start from
+    """
+    codes = torch.full((len(seeds), positions), UNDECIDED, device=index.device)
+    return Paths(codes, seeds.to(index.device, torch.int64), index, 0, steps, shared=shared, own=codes)
+
+
+def entered(start: Paths, codes: Tensor, step: int) -> Paths:
+    """Return paths that began as `start` and had codes (B, N), UNDECIDED where masked, after `step` steps.
+
+    UsageError for codes that cannot be theirs.
+    """
+    codes = codes.to(start.codes)
+    check_codes(codes, start, step)
+    return replace(start, codes=codes, own=codes, step=step)
 
 
 def advanced(paths: Paths, logits: Logits, planned: int, temperature: float, at_once: int) -> Paths:

@@ -15,6 +15,7 @@ from torch import Tensor
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.errors import UsageError
+from imagecot.generators.beginning import check_codes, numbered
 from imagecot.generators.raster.cache import Buffer, Rows
 from imagecot.generators.raster.sampling import Sampling, draw, guided
 from imagecot.generators.raster.transformer import CodeTransformer, Prefix
@@ -40,17 +41,13 @@ def start(
     transformer: CodeTransformer, sampling: Sampling, grid: tuple[int, int], prompts: Sequence[str], seeds: Tensor
 ) -> Paths:
     """Return paths at step 0: one for each of seeds (B,), of the one prompt or of B prompts."""
-    if len(prompts) not in (1, len(seeds)):
-        raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many.")
     rows, columns = grid
-    distinct = list(dict.fromkeys(prompts))
-    number = {prompt: k for k, prompt in enumerate(distinct)}
-    index = torch.tensor([number[prompt] for prompt in prompts], device=transformer.device)
+    distinct, index = numbered(prompts, seeds, transformer.device)
     prefixes = transformer.prefixes(distinct, guided=sampling.guides(0))
     return Paths(
         codes=torch.full((len(seeds), rows * columns), UNDECIDED, device=transformer.device),
         seeds=seeds.to(transformer.device, torch.int64),
-        prompt_index=index.expand(len(seeds)).clone(),
+        prompt_index=index,
         step=0,
         steps=rows,
         shared=Started(distinct, prefixes, sampling),
@@ -63,8 +60,7 @@ def resume(transformer: CodeTransformer, paths: Paths, codes: Tensor, step: int,
     """Enter paths of step 0 again that had codes (B, N) after `step` steps, by reading these in one pass."""
     codes = codes.to(paths.codes)
     columns = codes.shape[1] // paths.steps
-    if codes.shape != paths.codes.shape or not 0 <= step <= paths.steps:
-        raise UsageError(f"codes {tuple(codes.shape)} after step {step} are none of this generator's paths.")
+    check_codes(codes, paths, step)
     drawn = codes[:, : step * columns]
     if bool((drawn < 0).any()):
         raise UsageError(f"after step {step} all codes of {step} rows are drawn, but some of those given are not.")

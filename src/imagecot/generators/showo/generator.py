@@ -5,7 +5,7 @@ Text is computed once a prompt, image rows only, the head at masked positions an
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -19,8 +19,9 @@ from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.scorer import Draws, Terms
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
+from imagecot.generators.beginning import numbered
 from imagecot.generators.bench import Bench
-from imagecot.generators.masked.decoding import advanced, of_distinct, predicted, remasked
+from imagecot.generators.masked.decoding import advanced, begun, entered, of_distinct, predicted, remasked
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
 from imagecot.generators.settings import check_budget, check_known
 from imagecot.generators.showo import scoring
@@ -29,7 +30,7 @@ from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo
 from imagecot.generators.showo.prefix import Prefix, encode_prefixes, image_states
 from imagecot.generators.showo.prompting import Prompting
-from imagecot.memory import available_bytes, in_parts
+from imagecot.memory import half_of_free, in_parts
 from imagecot.prompts import check_prompts
 
 _CPU_BUDGET = 2**29
@@ -131,8 +132,7 @@ class ShowoGenerator:
     def _fitting(self, size: int) -> int:
         """How many things of `size` bytes fit into the budget; at least one."""
         if self.memory_budget is None:
-            free = available_bytes(self.model.device) // 2
-            self.memory_budget = free if self.model.device.type == "cuda" else min(free, _CPU_BUDGET)
+            self.memory_budget = half_of_free(self.model.device, _CPU_BUDGET)
         return max(1, self.memory_budget // size)
 
     @property
@@ -157,8 +157,6 @@ class ShowoGenerator:
         UsageError for a prompt that is empty or too long, or where prompts and seeds do not go together.
         """
         check_prompts(prompts, self)
-        if len(prompts) not in (1, len(seeds)):
-            raise UsageError(f"{len(prompts)} prompts do not go with {len(seeds)} seeds; give one prompt or as many.")
         return self._start([*prompts], seeds)
 
     def correct(self, prompts: list[str], seeds: Tensor, corrections: Sequence[Correction]) -> Paths:
@@ -185,17 +183,13 @@ class ShowoGenerator:
         What was predicted beyond the decided codes is not known any more: there is no preview before the next step,
         unless all codes are decided.
         """
-        start = self.start(prompts, seeds)
-        codes = codes.to(start.codes)
-        if codes.shape != start.codes.shape or not 0 <= step <= self.steps:
-            raise UsageError(f"codes {tuple(codes.shape)} after step {step} are none of this generator's paths.")
-        return replace(start, codes=codes, own=codes, step=step)
+        return entered(self.start(prompts, seeds), codes, step)
 
     @torch.no_grad()
     def _start(self, asked: list[Asked], seeds: Tensor) -> Paths:
         """Paths of what was asked for: one for all, or one for each of seeds (B,)."""
         self._check_settings()
-        distinct = list(dict.fromkeys(asked))
+        distinct, index = numbered(asked, seeds, self.model.device)
         texts = [self.prompting.prefix(one) for one in distinct]
         against = [self.prompting.prefix(without_words(one)) for one in distinct] if self.guidance_scale else []
         # Plain paths, and those of one rejected image, share what they are guided against.
@@ -203,17 +197,8 @@ class ShowoGenerator:
         encoded = encode_prefixes(self.model, texts + different)
         prefixes, empty = encoded[: len(texts)], encoded[len(texts) :]
         shared = [empty[different.index(text)] for text in against] or None
-        index = torch.tensor([distinct.index(one) for one in asked], device=self.model.device)
-        codes = torch.full((len(seeds), self.model.config.num_vq_tokens), UNDECIDED, device=self.model.device)
-        return Paths(
-            codes=codes,
-            seeds=seeds.to(self.model.device, torch.int64),
-            prompt_index=index.expand(len(seeds)).clone(),
-            step=0,
-            steps=self.steps,
-            shared=Started(distinct, prefixes, shared, self.guidance_scale),
-            own=codes,
-        )
+        started = Started(distinct, prefixes, shared, self.guidance_scale)
+        return begun(index, seeds, self.model.config.num_vq_tokens, self.steps, started)
 
     @torch.no_grad()
     def advance(self, paths: Paths) -> Paths:
