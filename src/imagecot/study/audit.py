@@ -23,16 +23,15 @@ from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, Question
 from imagecot.contracts.randomness import path_seeds, prompt_seed
-from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
-from imagecot.identity import Identity, claim, refuse_occupied
 from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed
+from imagecot.study.by_prompt import ByPrompt, claimed
 from imagecot.study.counted import counted
-from imagecot.study.folder import STUDY, other_prompt
+from imagecot.study.folder import other_prompt
 from imagecot.study.known import Known
 from imagecot.study.models import Judges
 from imagecot.study.recipe import Prompts, judge_in, prompts
@@ -132,14 +131,7 @@ def _views(recipe: AuditRecipe, generator: Generator) -> list[Generator]:
     return [generator.adjusted(fill=fill) for fill in recipe.fills]
 
 
-@dataclass(frozen=True)
-class Audit:
-    """An audit: its prompts in their order, the digests of its models, and where its rows are kept."""
-
-    recipe: AuditRecipe
-    every: Sequence[Metadata]
-    weights: Mapping[str, Mapping[str, JSON]]
-    store: Store[AuditRow]
+Audit = ByPrompt[AuditRecipe, AuditRow]
 
 
 def begin(recipe: AuditRecipe) -> Audit:
@@ -150,18 +142,16 @@ def begin(recipe: AuditRecipe) -> Audit:
         weights[name] = weights.get(name, {}) | known.digests("verifier", name)
     for name in find.judges_of(recipe.detector, recipe.world):
         weights[name] = weights.get(name, {}) | dict(find.digests(name))
-    identity: Identity = {**recipe.model_dump(mode="json", exclude={"kind", "output"}), "weights": weights}
-    refuse_occupied(recipe.output / STUDY, identity, "study")
+    claim = claimed(recipe, recipe.output, weights)
     every = [metadata for _, metadata in prompts(recipe.detector, recipe.prompts_per_task, recipe.world)]
     fits = partial(misfit, recipe, dict(enumerate(every)))
-    claimed = partial(claim, recipe.output / STUDY, identity, "study")
-    return Audit(recipe, every, weights, Store(recipe.output, "previews", AuditRow, fits, claimed))
+    return Audit(recipe, every, weights, Store(recipe.output, "previews", AuditRow, fits, claim))
 
 
 def look(audit: Audit, watch: Watch) -> None:
     """Add the rows that are missing, one a prompt."""
     recipe, every = audit.recipe, audit.every
-    left = len(every) - len(audit.store.numbers())
+    left = audit.left
     if not left:
         return
     models = load(recipe)

@@ -25,20 +25,19 @@ from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.contracts.reflection import Reflector
-from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.geneval.reading import read_prompt
 from imagecot.geneval.rules import Judgment
-from imagecot.identity import Identity, claim, refuse_occupied
 from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed
 from imagecot.reflection.by_asking import examine_image
 from imagecot.reflection.discrepancies import from_reason, to_text, understood
+from imagecot.study.by_prompt import ByPrompt, claimed
 from imagecot.study.counted import counted
-from imagecot.study.folder import STUDY, other_prompt
+from imagecot.study.folder import other_prompt
 from imagecot.study.known import Known
 from imagecot.study.models import Judges
 from imagecot.study.recipe import Prompts, judge_in, prompts, shuffled
@@ -126,14 +125,7 @@ def load(recipe: CorrectionsRecipe) -> Models:
     return Models(generator, corrector, verifier, Judges.load(recipe.detector, recipe.world))
 
 
-@dataclass(frozen=True)
-class Corrections:
-    """A study of corrections: its prompts in their order, the digests of its models, and where its rows are kept."""
-
-    recipe: CorrectionsRecipe
-    every: Sequence[Metadata]
-    weights: Mapping[str, Mapping[str, JSON]]
-    store: Store[CorrectionsRow]
+Corrections = ByPrompt[CorrectionsRecipe, CorrectionsRow]
 
 
 def begin(recipe: CorrectionsRecipe) -> Corrections:
@@ -141,19 +133,17 @@ def begin(recipe: CorrectionsRecipe) -> Corrections:
     known = Known(recipe.precision)
     weights = {name: known.digests("generator", name) for name in (recipe.generator, recipe.corrector)}
     weights[recipe.verifier] = weights.get(recipe.verifier, {}) | known.digests("verifier", recipe.verifier)
-    identity: Identity = {**recipe.model_dump(mode="json", exclude={"kind", "output"}), "weights": weights}
-    refuse_occupied(recipe.output / STUDY, identity, "study")
+    claim = claimed(recipe, recipe.output, weights)
     every = shuffled(prompts(recipe.detector, recipe.prompts_per_task, recipe.world), recipe.seed)
     fits = partial(misfit, recipe, dict(enumerate(every)))
-    claimed = partial(claim, recipe.output / STUDY, identity, "study")
-    store = Store(recipe.output, "corrections", CorrectionsRow, fits, claimed)
+    store = Store(recipe.output, "corrections", CorrectionsRow, fits, claim)
     return Corrections(recipe, every, weights, store)
 
 
 def correct(study: Corrections, watch: Watch) -> None:
     """Add the rows that are missing, one a prompt; each is told the last reasons of those before it in a control."""
     recipe, every = study.recipe, study.every
-    left = len(every) - len(study.store.numbers())
+    left = study.left
     if not left:
         return
     models = load(recipe)

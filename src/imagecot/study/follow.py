@@ -12,7 +12,7 @@ and judges anew what was judged by other weights.
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 from imagecot import registry
 from imagecot.bounds import MOST_WORKERS, check_whole
@@ -32,10 +32,12 @@ from imagecot.study.known import Known, Weights
 from imagecot.study.models import Judges, Models, Shelf
 from imagecot.study.recipe import RowRecipe, SelfCorrection, StudyRecipe, prompts, timed_prompts, units
 from imagecot.study.rejudge import judge_again
+from imagecot.study.rows import AuditRow, CorrectionsRow
 from imagecot.study.summary import AuditSummary, CorrectionsSummary, Summary, write_summary
 from imagecot.study.timing import Timed
 from imagecot.watch import SILENT, Watch
 
+Told = TypeVar("Told", CorrectionsSummary, AuditSummary)
 AnyStudy = StudyRecipe | CorrectionsRecipe | AuditRecipe
 
 
@@ -109,14 +111,7 @@ def _follow_corrections(recipe: CorrectionsRecipe, workers: int, command: str, w
     corrections.correct(study, watch)
     study.store.fold()
     rows = study.store.rows()
-    summary = corrections_table.analyse(rows).model_copy(
-        update={
-            "recipe": recipe.model_dump(mode="json", exclude={"kind"}),
-            "weights": study.weights,
-            "seconds": sum(row.ended - row.began for row in rows),
-            **circumstances(command),
-        }
-    )
+    summary = _came_about(corrections_table.analyse(rows), study, rows, command)
     write_summary(recipe.output, summary)
     write_text(recipe.output / "table.md", corrections_table.table(summary))
     return summary
@@ -139,18 +134,27 @@ def _follow_audit(recipe: AuditRecipe, workers: int, command: str, watch: Watch)
 
 def _conclude_audit(study: audit.Audit, command: str) -> AuditSummary:
     recipe, rows = study.recipe, study.store.rows()
-    summary = audit_table.analyse(rows).model_copy(
-        update={
-            "recipe": recipe.model_dump(mode="json", exclude={"kind"}),
-            "weights": study.weights,
-            "seconds": sum(row.ended - row.began for row in rows),
-            **circumstances(command),
-        }
-    )
+    summary = _came_about(audit_table.analyse(rows), study, rows, command)
     write_summary(recipe.output, summary)
     write_text(recipe.output / "table.md", audit_table.table(summary))
     write_whole(recipe.output / "audit.png", audit_table.figure(summary))
     return summary
+
+
+def _came_about(
+    summary: Told,
+    study: corrections.Corrections | audit.Audit,
+    rows: Sequence[CorrectionsRow] | Sequence[AuditRow],
+    command: str,
+) -> Told:
+    """A summary that also says how its numbers came about; `rows` are all those of the study."""
+    told = {
+        "recipe": study.recipe.model_dump(mode="json", exclude={"kind"}),
+        "weights": study.weights,
+        "seconds": sum(row.ended - row.began for row in rows),
+        **circumstances(command),
+    }
+    return summary.model_copy(update=told)
 
 
 def weights_used(recipe: StudyRecipe, known: Known) -> Weights:
