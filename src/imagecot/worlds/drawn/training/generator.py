@@ -27,12 +27,10 @@ from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, S
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.shared_bits import SharedBits
 from imagecot.geneval.prompts import TASKS
-from imagecot.precision import has_bfloat16
 from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Name, Place, Seed, Share, Sizes, Weight, sizes_of
 from imagecot.training.loop import Part
 from imagecot.training.optimization import Optimization, batch_indices, step_generator
 from imagecot.training.output import Output, digest_of, open_output
-from imagecot.training.parts import check_codes, digest, fingerprint, in_parts
 from imagecot.training.scratch import Losses, train_from_scratch
 from imagecot.training.state import seed_all
 from imagecot.training.tracking import ReportTo
@@ -42,7 +40,7 @@ from imagecot.worlds.drawn.captions import caption, held_out_prompts, with_color
 from imagecot.worlds.drawn.dataset import Example, Pool
 from imagecot.worlds.drawn.detector import PictogramDetector, load_detector
 from imagecot.worlds.drawn.text import END_OF_TEXT, build_tokenizer, known_words
-from imagecot.worlds.drawn.training.tokenizer import to_tensor
+from imagecot.worlds.drawn.training.pool_codes import pool_codes
 
 # What the training sets itself in the configuration of a model; for a check of the rest, numbers as good as any.
 _GIVEN: Sizes = {"codebook_size": 64, "num_vq_tokens": 64, "llm_vocab_size": 300, "vq_model": "", "llm_model_path": ""}
@@ -79,19 +77,10 @@ class GeneratorRecipe(BaseModel):
     optimization: Optimization
 
 
-@torch.no_grad()
-def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, batch: int = 200, *, watch: Watch = SILENT) -> Tensor:
-    """The codes (len(pool), N) int16 of all pictures; what was computed is kept in `cache`, by tokenizer and pool."""
-
-    def compute(first: int, last: int) -> Tensor:
-        images = to_tensor(pool.images(range(first, last)))
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=has_bfloat16()):
-            return tokenizer.codes(images).to(torch.int16)
-
-    folder = cache / f"codes-{digest(fingerprint(tokenizer), pool.folder.name, str(len(pool)))}"
-    codes = in_parts(folder, len(pool), compute, "encoding pictures", size=batch, watch=watch)
-    check_codes(codes, tokenizer.config.num_codes, tokenizer.config.codebook_size, folder)
-    return codes
+def encode_pool(tokenizer: MagvitV2, pool: Pool, cache: Path, *, watch: Watch = SILENT) -> Tensor:
+    """The codes (len(pool), N) int16 of all pictures, kept in `cache`; see `pool_codes`."""
+    shape = (tokenizer.config.num_codes, tokenizer.config.codebook_size)
+    return pool_codes(tokenizer, tokenizer.codes, shape, pool, cache, watch=watch)
 
 
 def scene_caption(example: Example, rng: random.Random) -> str:

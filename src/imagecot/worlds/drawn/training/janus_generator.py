@@ -25,13 +25,11 @@ from imagecot.generators.janus.config import JanusParts
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.janus.transformer import JanusTransformer
-from imagecot.precision import has_bfloat16
 from imagecot.recipe_fields import RECIPE, Batch, Count, Few, Flag, Place, Positive, Seed, Share, Weight
 from imagecot.search_config import SEARCH_CONFIG
 from imagecot.training.loop import Part
 from imagecot.training.optimization import Optimization, batch_indices
 from imagecot.training.output import Output, digest_of, open_output
-from imagecot.training.parts import check_codes, digest, fingerprint, in_parts
 from imagecot.training.scratch import Losses, train_from_scratch
 from imagecot.training.state import seed_all
 from imagecot.training.tracking import ReportTo
@@ -49,7 +47,7 @@ from imagecot.worlds.drawn.training.janus_answers import JanusStudent, janus_pac
 from imagecot.worlds.drawn.training.janus_student import JanusSizes, SharedSigns, new_janus
 from imagecot.worlds.drawn.training.janus_text import janus_processor, janus_tokenizer
 from imagecot.worlds.drawn.training.janus_tokenizer import codes_of, load_image_tokenizer
-from imagecot.worlds.drawn.training.tokenizer import to_tensor
+from imagecot.worlds.drawn.training.pool_codes import pool_codes
 from imagecot.worlds.drawn.training.verifier_scores import accuracy
 
 _HERE = "PROMPT"  # where a prompt stands in a chat
@@ -96,19 +94,10 @@ class JanusGeneratorRecipe(BaseModel):
     optimization: Optimization
 
 
-@torch.no_grad()
 def encode_pool(tokenizer: JanusVQVAE, pool: Pool, cache: Path, *, watch: Watch = SILENT) -> Tensor:
-    """The codes (len(pool), N) int16 of all pictures; what was computed is kept in `cache`, by tokenizer and pool."""
-
-    def compute(first: int, last: int) -> Tensor:
-        pixels = to_tensor(pool.images(range(first, last))) * 2 - 1
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=has_bfloat16()):
-            return codes_of(tokenizer, pixels).to(torch.int16)
-
-    folder = cache / f"codes-{digest(fingerprint(tokenizer), pool.folder.name, str(len(pool)))}"
-    codes = in_parts(folder, len(pool), compute, "encoding pictures", size=200, watch=watch)
-    check_codes(codes, tokenizer.config.num_patches**2, tokenizer.config.num_embeddings, folder)
-    return codes
+    """The codes (len(pool), N) int16 of all pictures, kept in `cache`; see `pool_codes`."""
+    shape = (tokenizer.config.num_patches**2, tokenizer.config.num_embeddings)
+    return pool_codes(tokenizer, lambda images: codes_of(tokenizer, images * 2 - 1), shape, pool, cache, watch=watch)
 
 
 def scene_caption(example: Example, rng: random.Random, share: float) -> str:

@@ -23,26 +23,13 @@ from transformers import (
 
 from imagecot.errors import first_line
 from imagecot.generators.janus.config import JanusParts
-from imagecot.recipe_fields import RECIPE, Count, Few, Layers, Positive, Width
+from imagecot.recipe_fields import RECIPE, Few, Layers, Positive, Width
 from imagecot.worlds.drawn.scenes import SIZE
 from imagecot.worlds.drawn.training.janus_text import IMAGE
 from imagecot.worlds.drawn.training.packing import token_id
+from imagecot.worlds.drawn.training.verifier_recipe import TextSizes, check_heads
 
 _EMBEDDED = 0.1  # standard deviation of embeddings of words, which are also the rows of their head
-
-
-class TextSizes(BaseModel):
-    """The language model: a Llama of these sizes."""
-
-    model_config = RECIPE
-
-    hidden_size: Width
-    intermediate_size: Width
-    num_hidden_layers: Layers
-    num_attention_heads: Few
-    num_key_value_heads: Few
-    max_position_embeddings: Count = 512
-    rope_theta: Positive = 10_000.0
 
 
 class VisionSizes(BaseModel):
@@ -66,10 +53,7 @@ class JanusSizes(BaseModel):
 
     @model_validator(mode="after")
     def _buildable(self) -> Self:
-        if self.text.hidden_size % (2 * self.text.num_attention_heads):
-            raise ValueError("twice text.num_attention_heads must divide text.hidden_size")
-        if self.text.num_attention_heads % self.text.num_key_value_heads:
-            raise ValueError("text.num_key_value_heads must divide text.num_attention_heads")
+        check_heads(self.text)
         if self.vision.hidden_size % self.vision.num_attention_heads:
             raise ValueError("vision.num_attention_heads must divide vision.hidden_size")
         try:
@@ -83,10 +67,8 @@ class JanusSizes(BaseModel):
 def config_of(sizes: JanusSizes, image_tokenizer: JanusVQVAEConfig, vocabulary: int, image: int) -> JanusConfig:
     """The configuration of a Janus with so many text ids, of which `image` is the place of an image row."""
     side, width = image_tokenizer.num_patches, sizes.text.hidden_size
-    text = sizes.text.model_dump(exclude={"rope_theta"})
-    rope = {"rope_type": "default", "rope_theta": sizes.text.rope_theta}
     return JanusConfig(
-        text_config=LlamaConfig(vocab_size=vocabulary, tie_word_embeddings=True, rope_parameters=rope, **text),
+        text_config=LlamaConfig(vocab_size=vocabulary, tie_word_embeddings=True, **sizes.text.model_dump()),
         vision_config=JanusVisionConfig(
             image_size=SIZE,
             patch_size=SIZE // side,
@@ -95,11 +77,7 @@ def config_of(sizes: JanusSizes, image_tokenizer: JanusVQVAEConfig, vocabulary: 
             **sizes.vision.model_dump(),
         ),
         vq_config=JanusVQVAEConfig(
-            **{
-                **image_tokenizer.to_dict(),
-                "projection_dim": width,
-                "image_token_embed_dim": width,
-            }
+            **image_tokenizer.to_dict() | {"projection_dim": width, "image_token_embed_dim": width}
         ),
         image_token_id=image,
         tie_word_embeddings=True,

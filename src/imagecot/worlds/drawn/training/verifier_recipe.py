@@ -35,7 +35,7 @@ class VisionSizes(BaseModel):
 
 
 class TextSizes(BaseModel):
-    """The language model: a Qwen2 of these sizes."""
+    """The language model: a Qwen2 or a Llama of these sizes."""
 
     model_config = RECIPE
 
@@ -47,6 +47,14 @@ class TextSizes(BaseModel):
     max_position_embeddings: Count = 32768
     hidden_act: Name = "silu"
     rms_norm_eps: Positive = 1e-6
+
+
+def check_heads(text: TextSizes) -> None:
+    """Raise ValueError for heads that do not go with the width, or with each other."""
+    if text.hidden_size % (2 * text.num_attention_heads):
+        raise ValueError("twice text.num_attention_heads must divide text.hidden_size")
+    if text.num_attention_heads % text.num_key_value_heads:
+        raise ValueError("text.num_key_value_heads must divide text.num_attention_heads")
 
 
 class VerifierRecipe(BaseModel):
@@ -75,10 +83,7 @@ class VerifierRecipe(BaseModel):
     def _buildable(self) -> Self:
         if SIZE % self.vision.patch_size:
             raise ValueError(f"vision.patch_size must divide {SIZE}, the size of the drawn world's pictures")
-        if self.text.hidden_size % (2 * self.text.num_attention_heads):
-            raise ValueError("twice text.num_attention_heads must divide text.hidden_size")
-        if self.text.num_attention_heads % self.text.num_key_value_heads:
-            raise ValueError("text.num_key_value_heads must divide text.num_attention_heads")
+        check_heads(self.text)
         try:
             with torch.device("meta"):
                 LlavaOnevisionForConditionalGeneration(config_of(self, 300, 299, 298))
