@@ -1,10 +1,12 @@
 """A benchmark as a Markdown table and as a figure."""
 
+import textwrap
 from pathlib import Path
 
 from imagecot.benchmark.result import Result, Training
 from imagecot.files import write_atomically
 
+_WIDTH = 120  # columns of text
 # What was done in both ways.
 _WORK = {"path": "one path", "paths": "{n} paths", "best_of_n": "best of {n}, with the judge"}
 
@@ -13,10 +15,13 @@ def table(result: Result) -> str:
     """Return the measurements as Markdown."""
     machine, rates = result.machine, result.matrix_gflop_per_second
     size = "" if machine.parameters is None else f"{machine.parameters / 1e6:.1f} M parameters, "
-    lines = [
+    how = (
         f"{size}{machine.precision}, {machine.device}, {machine.steps} steps, "
         f"{machine.threads} thread(s); a matrix product between them gives {rates['float32']:.0f} GFLOP/s in float32 "
-        f"and {rates['bfloat16']:.0f} in bfloat16; peak memory {result.peak_memory_bytes / 2**20:.0f} MiB.",
+        f"and {rates['bfloat16']:.0f} in bfloat16; peak memory {result.peak_memory_bytes / 2**20:.0f} MiB."
+    )
+    lines = [
+        textwrap.fill(how, _WIDTH),
         "",
         "| paths | image tokens | prompt tokens | ms a step | ms a path and step | GFLOP/s | share of the product |",
         "|--:|--:|--:|--:|--:|--:|--:|",
