@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from contracts.toys import Everything
-from contracts.wrong_toys import GENERATORS
+from contracts.wrong_generators import GENERATORS
 from imagecot import registry
 from imagecot.checks import broken, check_generator
 from imagecot.checks.generators import RULES

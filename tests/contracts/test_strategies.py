@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.wrong_toys import SEARCHES
+from contracts.wrong_searches import SEARCHES
 from imagecot import registry
 from imagecot.checks import broken, check_search
 from imagecot.checks.searches import RULES, Subject, _records

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from contracts.wrong_toys import VERIFIERS, SeesNothing
+from contracts.wrong_verifiers import VERIFIERS, SeesNothing
 from imagecot import registry
 from imagecot.checks import broken, check_verifier
 from imagecot.checks.toys import ReflectingToy, ToyVerifier
