@@ -57,19 +57,19 @@ class Model:
 
 # name -> kinds, parameters, licence where its page states one that is known here. Of a repository with several models a
 # folder is named behind a colon: the paper's fine-tuned ORM, and its PARM.
-HUB_MODELS: dict[str, tuple[str, str | None, str | None]] = {
-    "showlab/show-o": ("generator", "1.4 B", None),
-    "showlab/show-o-512x512": ("generator", "1.4 B", None),
-    "deepseek-community/Janus-Pro-1B": ("generator, verifier", "2.1 B", None),
-    "deepseek-community/Janus-Pro-7B": ("generator, verifier", "7.4 B", None),
-    "showlab/magvitv2": ("image tokenizer", "95.4 M", None),
-    "llava-hf/llava-onevision-qwen2-7b-ov-hf": ("verifier", "8.0 B", "apache-2.0"),
-    "lmms-lab/llava-onevision-qwen2-7b-ov": ("verifier", "8.0 B", "apache-2.0"),
-    "ZiyuG/Image-Generation-CoT:orm_ft": ("verifier", "8.0 B", None),
-    "ZiyuG/Image-Generation-CoT:parm": ("verifier", "8.0 B", None),
-    "amused/amused-256": ("generator", "603.5 M", "openrail++"),
-    "amused/amused-512": ("generator", "608.3 M", "openrail++"),
-    "facebook/mask2former-swin-small-coco-instance": ("detector", None, None),
+HUB_MODELS: dict[str, tuple[tuple[str, ...], str | None, str | None]] = {
+    "showlab/show-o": (("generator",), "1.4 B", None),
+    "showlab/show-o-512x512": (("generator",), "1.4 B", None),
+    "deepseek-community/Janus-Pro-1B": (("generator", "verifier"), "2.1 B", None),
+    "deepseek-community/Janus-Pro-7B": (("generator", "verifier"), "7.4 B", None),
+    "showlab/magvitv2": (("image tokenizer",), "95.4 M", None),
+    "llava-hf/llava-onevision-qwen2-7b-ov-hf": (("verifier",), "8.0 B", "apache-2.0"),
+    "lmms-lab/llava-onevision-qwen2-7b-ov": (("verifier",), "8.0 B", "apache-2.0"),
+    "ZiyuG/Image-Generation-CoT:orm_ft": (("verifier",), "8.0 B", None),
+    "ZiyuG/Image-Generation-CoT:parm": (("verifier",), "8.0 B", None),
+    "amused/amused-256": (("generator",), "603.5 M", "openrail++"),
+    "amused/amused-512": (("generator",), "608.3 M", "openrail++"),
+    "facebook/mask2former-swin-small-coco-instance": (("detector",), None, None),
 }
 SHIPPED_LICENCE = "apache-2.0"
 
@@ -102,7 +102,7 @@ def _shipped_folders() -> list[Path]:
 
 def known(kind: str) -> list[str]:
     """Return the shipped names and hub ids of one kind, for completion and for the nearest match."""
-    return shipped(kind) + [name for name, (of, _, _) in HUB_MODELS.items() if kind in of.split(", ")]
+    return shipped(kind) + [name for name, (kinds, _, _) in HUB_MODELS.items() if kind in kinds]
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -176,9 +176,9 @@ def list_models() -> list[Model]:
     rows = []
     for folder in _shipped_folders():
         rows.append(Model(folder.name, kinds_of_folder(folder), _parameters(folder), SHIPPED_LICENCE, _size(folder)))
-    for name, (kind, parameters, licence) in HUB_MODELS.items():
+    for name, (said, parameters, licence) in HUB_MODELS.items():
         here = locate(name)
-        kinds = (kinds_of_folder(here) if here else ()) or (*kind.split(", "),)
+        kinds = (kinds_of_folder(here) if here else ()) or said
         rows.append(Model(name, kinds, parameters, licence, _size(here) if here else None))
     order = {"generator": 0, "image tokenizer": 1, "verifier": 2}
     return sorted(rows, key=lambda row: min((order.get(kind, 3) for kind in row.kinds), default=3))
