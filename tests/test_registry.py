@@ -325,7 +325,7 @@ def test_the_nearest_name_is_told(role: str, name: str, near: str) -> None:
 
 def test_urls_are_no_names_yet() -> None:
     for name in ("http://localhost:8000/v1", "https://example.org"):
-        with pytest.raises(UsageError, match="is not supported yet"):
+        with pytest.raises(UsageError, match="that is served cannot be had"):
             registry.load("verifier", name)
 
 

@@ -1,8 +1,8 @@
 """Names of generators, verifiers, detectors, searches and worlds: one table for commands, recipes and functions.
 
 A name is one of the table or of a shipped checkpoint, a folder, a hub id (`owner/name`, `owner/name:folder`),
-`package.module:Class`, or what an installed package calls so in the role's group of entry points. A verifier that is
-served (a URL) is not supported yet. A folder may have several roles: the one that is asked for decides.
+`package.module:Class`, or what an installed package calls so in the role's group of entry points. Verifiers can be
+written too, such as `mean(a,b)`: `imagecot.forms`. A folder may have several roles: the one that is asked for decides.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,8 +11,10 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
+from imagecot import forms
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError, nearest
+from imagecot.forms import form_of
 from imagecot.imported import Code, code_named, entry_point, entry_points, meeting, raised_by
 from imagecot.precision import Device, Dtype
 
@@ -107,6 +109,9 @@ def load(role: str, name: Name, *, device: Device = None, dtype: Dtype = None) -
     not taken; ImagecotError where a checkpoint cannot be had or read, and for whatever other people's code raises.
     """
     text = check(role, name)
+    form = form_of(_role(role), text)
+    if form is not None:
+        return form.spelling.load(text, device, dtype)
     code = _code(role, text)
     if code is None:
         return _load_checkpoint(role, text, device, dtype)
@@ -134,12 +139,16 @@ def check(role: str, name: object) -> str:
     from imagecot.hub import check_name, hub_id, locate
 
     spec, text = ROLES[_role(role)], check_name(role, name)
+    form = form_of(_role(role), text)
+    if form is not None:
+        forms.check(form, text, check)
+        return text
     code = _code(role, text)
     if code is not None:
         code.check()
         return text
     if "://" in text:
-        raise UsageError(f"{text} is a URL, and a {role} that is served is not supported yet; name one that runs here.")
+        raise UsageError(f"{text} is a URL, and a {role} that is served cannot be had; name one that runs here.")
     if spec.checkpoints:
         from imagecot.families import check_installed
         from imagecot.models import HUB_MODELS
@@ -174,7 +183,9 @@ def called(role: str, found: object) -> str:
 
 def is_code(role: str, name: str) -> bool:
     """Whether a name stands for other people's code, whose answers and settings are known only once it is loaded."""
-    spec = ROLES[_role(role)]
+    spec, form = ROLES[_role(role)], form_of(_role(role), name)
+    if form is not None:
+        return any(is_code(kind, part) for kind, part in form.spelling.parts(name))
     return spec.older.get(name, name) not in spec.classes and _code(role, name) is not None
 
 
@@ -188,6 +199,9 @@ def digests(role: str, name: str) -> dict[str, str]:
     """
     from imagecot.models import weights_of
 
+    form = form_of(_role(role), name)
+    if form is not None:
+        return forms.digests(form, name, role, digests)
     code = _code(role, name)
     if code is not None:
         digest = code.digest() if is_code(role, name) else None

@@ -83,7 +83,7 @@ def hidden_states(
     before = torch.arange(offset, device=ids.device).expand(len(ids), -1)
     out = language(
         inputs_embeds=rows,
-        # The least float32 is minus infinity in bfloat16, of which a compiled softmax makes no number.
+        # The least float32 would be minus infinity in bfloat16.
         attention_mask=mask.clamp(min=torch.finfo(rows.dtype).min).to(rows.dtype),
         position_ids=torch.cat([before, position], 1),
         use_cache=False,
