@@ -21,7 +21,7 @@ from imagecot.contracts.questions import Question
 from imagecot.contracts.reflection import Reflection, Reflector
 from imagecot.contracts.search import Assess, Candidate, Run, Strategy
 from imagecot.contracts.values import JSON
-from imagecot.contracts.verifier import Conversation, Selectable, Usage, Verifier
+from imagecot.contracts.verifier import Answering, Conversation, Selectable, Usage, Verifier
 from imagecot.errors import ImagecotError
 from imagecot.imported import calling
 from imagecot.promises import no_json
@@ -93,6 +93,12 @@ def begin(verifier: Verifier, images: Tensor, prompts: list[str], question: Ques
     if isinstance(conversation, Conversation):
         called(verifier, "begin", lambda: conversation.check(len(images)))
     return _answers(verifier, "begin", answers, len(images)), conversation
+
+
+def answer_probability(verifier: Answering, images: Tensor, questions: list[str], answers: list[list[str]]) -> Tensor:
+    """`verifier.answer_probability`."""
+    found = called(verifier, "answer_probability", lambda: verifier.answer_probability(images, questions, answers))
+    return _answers(verifier, "answer_probability", found, len(questions))
 
 
 def usage(verifier: Verifier, before: Usage) -> Usage:
@@ -213,7 +219,7 @@ def _images(generator: Generator, method: str, found: object, rows: int) -> Tens
     return tensor
 
 
-def _answers(verifier: Verifier, method: str, found: object, rows: int) -> Tensor:
+def _answers(verifier: object, method: str, found: object, rows: int) -> Tensor:
     if not _floats(found) or found.ndim != 1:
         raise broken(verifier, method, kind(found), f"floats of shape {(rows,)}")
     if len(found) != rows or not all(0.0 <= p <= 1.0 for p in found.tolist()):

@@ -8,7 +8,7 @@ import torch
 from contracts.wrong_verifiers import VERIFIERS, SeesNothing
 from imagecot import registry
 from imagecot.checks import broken, check_verifier
-from imagecot.checks.toys import ReflectingToy, ToyVerifier
+from imagecot.checks.toys import AnsweringToy, ReflectingToy, ToyVerifier
 from imagecot.checks.verifiers import RULES
 from small_models import Brightness, write_janus, write_verifier
 from test_verifier_any_vlm import write
@@ -21,7 +21,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("toy", [ToyVerifier, ReflectingToy, Brightness])
+@pytest.mark.parametrize("toy", [ToyVerifier, ReflectingToy, AnsweringToy, Brightness])
 def test_toys_keep_all_rules(toy: type) -> None:
     assert broken(check_verifier(toy())) == []
 

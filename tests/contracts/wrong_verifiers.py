@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from imagecot.checks.toys import ReflectingToy, ToyVerifier
+from imagecot.checks.toys import AnsweringToy, ReflectingToy, ToyVerifier
 from imagecot.contracts.questions import Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.verifier import Conversation, Usage
@@ -112,6 +112,11 @@ class ReflectsInWords(ReflectingToy):
         return [one.text for one in super().reflect(images, prompts)]  # type: ignore[misc]
 
 
+class IsSureOfEverything(AnsweringToy):
+    def answer_probability(self, images: Tensor, questions: list[str], answers: list[list[str]]) -> Tensor:
+        return super().answer_probability(images, questions, answers) * 0 + 0.8
+
+
 class AdvisesWhatIsNot(ToyVerifier):
     advice: ClassVar[dict[str, dict[str, object]]] = {"parm": {"keep": 4}}
 
@@ -138,5 +143,6 @@ VERIFIERS: dict[type, str | tuple[str, ...]] = {
     HidesItsThreshold: "settings name what changes answers",
     VerifierRefusesByValueError: "the prompts can be read",
     ReflectsInWords: "reflections are answers",
+    IsSureOfEverything: "open answers are probabilities",
     AdvisesWhatIsNot: "advice can be followed",
 }

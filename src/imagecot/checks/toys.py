@@ -1,6 +1,6 @@
 """The small generator and the small verifier that searches are tried on, which count for themselves what they do.
 
-Each comes in two kinds: one that can only do what its protocol says, and one that also corrects or reflects.
+Each comes in several kinds: one that can only do what its protocol says, others that also correct, reflect or answer.
 """
 
 import hashlib
@@ -159,6 +159,18 @@ class ReflectingToy(ToyVerifier):
         """No, where the image is not bright."""
         answers = self.ask(images, prompts, REFLECTION).tolist()
         return [Reflection("yes" if p >= 0.5 else f"no, it is too dark by {1 - p:.3f}", p) for p in answers]
+
+
+class AnsweringToy(ToyVerifier):
+    """A toy that answers other questions too: yes to bright images, else no."""
+
+    def answer_probability(self, images: Tensor, questions: list[str], answers: list[list[str]]) -> Tensor:
+        """How bright the image is, or how dark where the answer is no."""
+        bright = images.double().mean((1, 2, 3)).expand(len(questions))
+        about = torch.stack([_numbers(question)[0] for question in questions])
+        yes = torch.tensor([any(spelling.strip().lower() == "yes" for spelling in answer) for answer in answers])
+        found = self._answers(bright, about, ORM)
+        return torch.where(yes, found, 1 - found)
 
 
 def scores(verifier: ToyVerifier, images: Tensor, prompt: str) -> list[float]:

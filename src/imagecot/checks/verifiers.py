@@ -13,7 +13,7 @@ from imagecot.checks.settings import json_and_stay, said, unnamed
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, Question
 from imagecot.contracts.reflection import Reflection, Reflector
-from imagecot.contracts.verifier import Advised, Conversation, Usage, Verifier
+from imagecot.contracts.verifier import Advised, Answering, Conversation, Usage, Verifier
 from imagecot.promises import no_json
 
 TOLERANCE = 0.01  # of P(yes): products of another batch size round otherwise
@@ -215,6 +215,28 @@ def reflections_are_answers(subject: Subject) -> str | None:
     return None
 
 
+def open_answers_are_probabilities(subject: Subject) -> str | None:
+    """`answer_probability` gives a probability for each question, of one image as of its copies, and counts each."""
+    verifier, asked = subject.verifier, ["Is the image bright?", "Are there any apples in the image?", "Is it a cat?"]
+    assert isinstance(verifier, Answering)
+    before, image = verifier.usage, subject.images[:1]
+    yes, no = (
+        verifier.answer_probability(image, asked, [[word, word.capitalize()]] * 3).cpu() for word in ("yes", "no")
+    )
+    each = verifier.answer_probability(image.expand(3, -1, -1, -1), asked, [["yes", "Yes"]] * 3).cpu()
+    for found in (yes, no, yes + no if yes.shape == no.shape else yes):
+        if tuple(found.shape) != (3,) or not bool(((found >= 0) & (found <= 1 + TOLERANCE)).all()):
+            return (
+                f"answer_probability of yes is {yes.tolist()}, of no {no.tolist()}; return a probability for each of 3 "
+                "questions, of all answers at most 1 together."
+            )
+    if each.shape != yes.shape or _far(each, yes):
+        return f"one image for 3 questions gives {yes.tolist()}, 3 copies of it {each.tolist()}; answer alike."
+    if (verifier.usage - before).judge_calls != 9:
+        return "answer_probability does not count its answers; add Usage(judge_calls=len(questions))."
+    return None
+
+
 def advice_can_be_followed(subject: Subject) -> str | None:
     """`advice` maps names of searches to settings that these searches have."""
     from imagecot import registry
@@ -258,5 +280,6 @@ RULES = (
     Rule(it_reads_prompts_and_images, _FORM),
     Rule(the_prompts_can_be_read, (it_has_everything,), Reader),
     Rule(reflections_are_answers, _FORM, Reflector),
+    Rule(open_answers_are_probabilities, _FORM, Answering),
     Rule(advice_can_be_followed, (it_has_everything,), Advised),
 )

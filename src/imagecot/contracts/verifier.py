@@ -104,3 +104,20 @@ class Advised(Protocol):
     def advice(self) -> Mapping[str, Mapping[str, JSON]]:
         """Settings of searches by their names, such as {"parm": {"first_step": 6, "keep": 0.4}}."""
         ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A verifier that answers any question about an image, and tells how probable an answer in a word or two is."""
+
+    def answer_probability(self, images: Tensor, questions: list[str], answers: list[list[str]]) -> Tensor:
+        """The probability (B,) in [0, 1] that its answer to each of B questions begins as one of the spellings.
+
+        images     (B, 3, H, W) in [0, 1], or one (1, 3, H, W) that all questions are about
+        questions  B texts, as they are asked
+        answers    of each question the spellings of one answer, such as "Yes" and "yes"; what begins two of them counts
+                   once
+
+        UsageError for a question that cannot be asked; ImagecotError where no spelling can be told from other answers.
+        """
+        ...

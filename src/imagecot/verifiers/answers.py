@@ -1,4 +1,4 @@
-"""What all verifiers around a vision-language model share: yes and no as tokens, P(yes), and what a request must be."""
+"""What all verifiers around a vision-language model share: answers as tokens, their probabilities, and requests."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Own = TypeVar("Own")
+
+OPEN = Question("open", "{prompt}")
+"""A question that is given as a whole, in place of a prompt."""
 
 
 def spellings(tokenizer: "PreTrainedTokenizerBase", word: str, before: Sequence[str] = ("",)) -> list[int]:
@@ -34,6 +37,46 @@ def spellings(tokenizer: "PreTrainedTokenizerBase", word: str, before: Sequence[
 def p_yes(yes: Tensor, no: Tensor) -> Tensor:
     """P(yes) (B,) of logits of the spellings of yes (B, Y) and no (B, N): the softmax over their log-sum-exps."""
     return torch.sigmoid(yes.float().logsumexp(1) - no.float().logsumexp(1)).cpu()
+
+
+def first_ids(tokenizer: "PreTrainedTokenizerBase", answer: Sequence[str]) -> list[int]:
+    """The ids that the spellings of an answer begin with, each once: those that tell the answer from others.
+
+    That is a whole spelling, or two letters of it and more, with a blank before them or without. A blank alone, a
+    single letter and the first digit of a longer number begin other answers too; they do not count.
+
+    ImagecotError where no spelling is left.
+    """
+    found: dict[int, None] = {}
+    for spelling in answer:
+        ids = tokenizer(spelling, add_special_tokens=False).input_ids
+        if not ids:
+            continue
+        begin, whole = str(tokenizer.decode(ids[:1])).strip(), spelling.strip()
+        if begin and (begin == whole or (len(begin) > 1 and begin.isalpha() and whole.startswith(begin))):
+            found[ids[0]] = None
+    if not found:
+        raise ImagecotError(
+            f"the verifier's tokenizer has no token that tells {answer[0] if answer else ''!r} from other answers; "
+            "use another verifier."
+        )
+    return [*found]
+
+
+def probability_of(logits: Tensor, ids: Sequence[Sequence[int]]) -> Tensor:
+    """The probability (B,) float32 that the next token is one of `ids`, by logits (B, V) over the whole vocabulary."""
+    chances = logits.float().softmax(1)
+    return torch.stack([row[[*own]].sum() for row, own in zip(chances, ids, strict=True)]).clamp(0, 1).cpu()
+
+
+def check_asked(images: Tensor, questions: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
+    """UsageError where these are not B questions with an answer each about images (B, 3, H, W) or (1, 3, H, W)."""
+    fits = images.ndim == 4 and images.shape[1] == 3 and len(images) in (1, len(questions))
+    if not fits or len(answers) != len(questions):
+        raise UsageError(
+            f"a verifier takes images (B, 3, H, W) or one, B questions and B answers, got {tuple(images.shape)}, "
+            f"{len(questions)} and {len(answers)}."
+        )
 
 
 def marks_of(tokenizer: "PreTrainedTokenizerBase") -> list[str]:

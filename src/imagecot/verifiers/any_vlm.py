@@ -16,7 +16,17 @@ from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.errors import ImagecotError
 from imagecot.foreign import NO_LENGTH, foreign
-from imagecot.verifiers.answers import continued, marks_of, p_yes, prompts_of, spellings
+from imagecot.verifiers.answers import (
+    OPEN,
+    check_asked,
+    continued,
+    first_ids,
+    marks_of,
+    p_yes,
+    probability_of,
+    prompts_of,
+    spellings,
+)
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
 from imagecot.verifiers.wording import Habits
 
@@ -172,14 +182,29 @@ class AnyVlm:
             found.append(Reflection(text.strip(), float(self._p_yes(out.logits[0])), complete))
         return found
 
+    def answer_probability(self, images: Tensor, questions: list[str], answers: list[list[str]]) -> Tensor:
+        """As `ChatVerifier.answer_probability`; the image is read again for every question."""
+        check_asked(images, questions, answers)
+        ids = [first_ids(self.processor.tokenizer, answer) for answer in answers]
+        images = images.expand(len(questions), -1, -1, -1)
+        parts = []
+        for i in range(0, len(questions), _ROWS):
+            last = self._last_logits(images[i : i + _ROWS], questions[i : i + _ROWS], OPEN)
+            parts.append(probability_of(last, ids[i : i + _ROWS]))
+        return torch.cat([torch.empty(0), *parts])
+
     def _p_yes(self, last: Tensor) -> Tensor:
         """P(yes) (B,) of logits (B, V)."""
         return p_yes(last[:, self._yes], last[:, self._no])
 
-    @torch.no_grad()
     def _ask(self, images: Tensor, prompts: list[str], question: Question) -> Tensor:
+        return self._p_yes(self._last_logits(images, prompts, question))
+
+    @torch.no_grad()
+    def _last_logits(self, images: Tensor, prompts: list[str], question: Question) -> Tensor:
+        """The logits (B, V) of the first token of the answers."""
         inputs = self._inputs(images, prompts, question)
-        return self._p_yes(self.model(**inputs, **self._last, use_cache=False).logits[:, -1])
+        return self.model(**inputs, **self._last, use_cache=False).logits[:, -1]
 
     def _inputs(self, images: Tensor, prompts: list[str], question: Question) -> "BatchFeature":
         """Lay out a request and count it."""

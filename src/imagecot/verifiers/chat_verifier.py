@@ -4,7 +4,7 @@ Only what the answer needs is computed: one view of the image, the language mode
 position the rows of the head that spell yes or no.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +25,17 @@ from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.memory import half_of_free, in_parts
-from imagecot.verifiers.answers import continued, marks_of, p_yes, prompts_of, spellings
+from imagecot.verifiers.answers import (
+    OPEN,
+    check_asked,
+    continued,
+    first_ids,
+    marks_of,
+    p_yes,
+    probability_of,
+    prompts_of,
+    spellings,
+)
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
 from imagecot.verifiers.wording import Habits
 
@@ -181,6 +191,45 @@ class ChatVerifier:
         parts = in_parts(write, len(ids), self._micro_batch(ids.shape[1] + ANSWER_TOKENS))
         return [reflection for found in parts for reflection in found]
 
+    @torch.no_grad()
+    def answer_probability(self, images: Tensor, questions: list[str], answers: list[list[str]]) -> Tensor:
+        """The probability (B,) float32 of the first tokens of answers, over the whole vocabulary.
+
+        images     (B, 3, H, W) float in [0, 1], or one (1, 3, H, W) for all questions, which is read once
+        questions  as they are asked
+        answers    the spellings of the answer to each; which tokens count says `first_ids`
+
+        UsageError for other shapes, and a question that cannot be asked; ImagecotError where no token counts.
+        """
+        check_asked(images, questions, answers)
+        spelled = [first_ids(self.tokenizer, answer) for answer in answers]
+        texts = [self.text(OPEN, question) for question in questions]
+        if not texts:
+            return torch.empty(0)
+        seen = torch.tensor([[*self.chat.start, *self.chat.image]], device=self.device).expand(len(images), -1)
+        there = torch.ones_like(seen, dtype=torch.bool)
+
+        def look(part: slice) -> Layers:
+            return self._read(self.embed(images[part], seen[part]), there[part], (), keep=True)[1]
+
+        past = _concatenate(in_parts(look, len(images), self._micro_batch(seen.shape[1])))
+        longest = max(map(len, texts))
+        ids = torch.tensor([[0] * (longest - len(text)) + text for text in texts], device=self.device)
+        lengths = torch.tensor([len(text) for text in texts], device=self.device)[:, None]
+        mask = torch.arange(longest, device=self.device) >= longest - lengths
+        mask = torch.cat([there[:1].expand(len(texts), -1), mask], 1)
+
+        def answer(part: slice) -> Tensor:
+            own = part if len(images) > 1 else slice(None)
+            rows = part.stop - part.start
+            cache = _cached((k[own].expand(rows, -1, -1, -1), v[own].expand(rows, -1, -1, -1)) for k, v in past)
+            state = self.state(self.model.model.language_model.embed_tokens(ids[part]), mask[part], cache)
+            return probability_of(state @ self.model.lm_head.weight.T, spelled[part])
+
+        found = in_parts(answer, len(texts), self._micro_batch(mask.shape[1]))
+        self.usage += Usage(judge_calls=len(texts), tokens_judged=seen.numel() + sum(map(len, texts)))
+        return torch.cat(found)
+
     def text(self, question: Question, prompt: str) -> list[int]:
         """The ids behind the image when a question is asked from scratch; UsageError for a prompt that cannot be."""
         refuse_marks(prompt, self._marks)
@@ -267,9 +316,7 @@ class ChatVerifier:
 
         keep  whether the keys and values of all that was read are returned too
         """
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(past):
-            cache.update(keys, values, layer)
+        cache = _cached(past)
         answers = self._p_yes(self.state(embeds, mask, cache if keep or past else None))
         return answers, tuple((keys, values) for keys, values, *_ in cache) if keep else ()
 
@@ -310,6 +357,14 @@ class ChatVerifier:
         text = self.model.config.text_config
         numbers = 2 * text.num_hidden_layers * text.hidden_size + 8 * text.hidden_size + 3 * text.intermediate_size
         return max(1, half_of_free(self.device, _BYTES) // (width * numbers * self.model.dtype.itemsize))
+
+
+def _cached(past: Iterable[tuple[Tensor, Tensor]]) -> DynamicCache:
+    """The keys and values of each layer as the language model takes them."""
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(past):
+        cache.update(keys, values, layer)
+    return cache
 
 
 def _concatenate(caches: list[Layers]) -> Layers:
