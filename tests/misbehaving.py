@@ -33,7 +33,7 @@ def server(*answers: Answer) -> Iterator[Server]:
             if not data:
                 return  # the client has gone
             state.bodies.append(json.loads(data))
-            state.headers.append(dict(self.headers))
+            state.headers.append({name.title(): value for name, value in self.headers.items()})
             state.paths.append(self.path)
             answer = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
             with suppress(OSError):  # the client may have gone

@@ -140,7 +140,7 @@ def server():
             status = state["fail"].pop() if state["fail"] else 200
             if status == 200:
                 state["requests"].append((self.path, body))
-                state["headers"].append(dict(self.headers))
+                state["headers"].append(self.headers)
             asked = body["messages"][0]["content"][0]["text"]
             text = "No, there is no apple." if "apple" in asked else "The cup is green, not red."
             reply = state["reply"] or {
@@ -184,7 +184,7 @@ def test_a_chat_model_explains_once(server, tmp_path, monkeypatch):
 
 def test_passing_failures_are_tried_again_and_others_said(server, tmp_path, monkeypatch):
     monkeypatch.delenv(KEY, raising=False)
-    chat = ChatModel(server["url"], "seer", tmp_path, wait=0.0)
+    chat = ChatModel(server["url"], "seer", tmp_path)
     server["fail"] = [503, 429]
     assert chat.explain(ROWS[:1]) == ["The cup is green, not red."]
     assert "Authorization" not in server["headers"][0]
@@ -195,7 +195,7 @@ def test_passing_failures_are_tried_again_and_others_said(server, tmp_path, monk
     with pytest.raises(ImagecotError, match="did not answer as a chat model"):
         chat.explain(ROWS[3:4])
     with pytest.raises(ImagecotError, match="cannot be reached"):
-        ChatModel("http://127.0.0.1:9", "seer", tmp_path, wait=0.0).explain(ROWS[3:4])
+        ChatModel("http://127.0.0.1:9", "seer", tmp_path).explain(ROWS[3:4])
 
 
 def test_the_commands_in_a_row(server, imagecot, tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from imagecot.contracts.values import JSON
 from imagecot.curation.reasons import LEFT_OUT, Outcome, reasons_of
 from imagecot.curation.schema import RankingRow
-from imagecot.endpoints import Body, Endpoint
+from imagecot.endpoints import SECONDS, Body, Endpoint
 from imagecot.errors import UsageError
 from imagecot.files import make_own_folder, write_whole
 from imagecot.images import from_png, png
@@ -44,8 +44,7 @@ class ChatModel:
     """Asks `model` at `endpoint` (such as https://api.openai.com/v1) with the key in OPENAI_API_KEY, if there is one.
 
     cache    folder of the answers
-    wait     seconds before a request is tried again, doubled each time
-    seconds  what one try of a request may take
+    seconds  what a request may take, with all its tries
     begin    called before the first answer is kept
     asked, prompt_tokens, completion_tokens  of this process; kept answers cost nothing
     outcomes  how many images got reasons, and how many why not
@@ -56,8 +55,7 @@ class ChatModel:
     endpoint: str = field(repr=False)
     model: str
     cache: Path
-    wait: float = 2.0
-    seconds: float = 90.0
+    seconds: float = SECONDS
     begin: Callable[[], object] = lambda: None
     asked: int = 0
     prompt_tokens: int = 0
@@ -65,7 +63,7 @@ class ChatModel:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._server = replace(Endpoint.from_environment(self.endpoint), wait=self.wait, seconds=self.seconds)
+        self._server = replace(Endpoint.from_environment(self.endpoint), seconds=self.seconds)
         if not self.model.strip() or len(self.model) > _LONGEST_NAME or not self.model.isprintable():
             raise UsageError("the name of the model is empty or no name; give one that the endpoint serves.")
 
@@ -79,7 +77,7 @@ class ChatModel:
         found = {file: self._kept(file) for file in files if file.is_file()}
         new = {file: body for file, body in zip(files, bodies, strict=True) if file not in found}
         names = list(new)
-        for number, answer in self._server.post_each("chat/completions", list(new.values())):
+        for number, answer, _ in self._server.post_each("chat/completions", list(new.values())):
             reply = Reply.read(answer, self._server)
             self.asked += 1
             self.prompt_tokens += reply.prompt_tokens
