@@ -16,7 +16,7 @@ from imagecot.contracts.metadata import Metadata, Need
 from imagecot.contracts.questions import ORM, REFLECTION
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.verifier import Verifier
-from imagecot.geneval.prompts import COLORS, NUMBER_WORDS, RELATIONS, plural, with_article
+from imagecot.geneval.parts import by_color, by_number, by_relation, presence
 from imagecot.reflection.discrepancies import Discrepancy, to_text
 
 YES = 0.5
@@ -61,7 +61,7 @@ def examine(ask: Callable[[list[str]], Sequence[float]], requirement: Metadata) 
     doubts: list[Doubt] = []
     for need in needs:
         name = need.name
-        missing = (p_yes[_photo(with_article(name))], Discrepancy("missing", name))
+        missing = (p_yes[presence(need)], Discrepancy("missing", name))
         doubts.append(missing)
         if missing[0] < YES:
             wrong.append(missing)
@@ -81,14 +81,13 @@ def examine(ask: Callable[[list[str]], Sequence[float]], requirement: Metadata) 
 
 def _texts(need: Need, needs: Sequence[Need]) -> list[str]:
     """The prompts that tell how a need is met."""
-    name = need.name
-    texts = [_photo(with_article(name))]
+    texts = [presence(need)]
     if need.count > 1:
-        texts += [_counted(name, number) for number in _numbers(need)]
+        texts += by_number(need).values()
     if need.color:
-        texts += [_photo(with_article(f"{color} {name}")) for color in COLORS]
+        texts += by_color(need).values()
     if need.relation:
-        texts += [_placed(need, needs, relation) for relation in RELATIONS]
+        texts += by_relation(need, needs).values()
     return texts
 
 
@@ -97,39 +96,23 @@ def _looked_at(need: Need, p_yes: Mapping[str, float]) -> list[tuple[str, str, D
     name, looks = need.name, []
     if need.count > 1:
         expected = str(need.count)
-        by_number = {str(number): p_yes[_counted(name, number)] for number in _numbers(need)}
-        found = max(by_number, key=by_number.__getitem__)
-        found = found if by_number[found] >= _FEW else "1"
+        counts = {number: p_yes[text] for number, text in by_number(need).items()}
+        found = max(counts, key=counts.__getitem__)
+        found = found if counts[found] >= _FEW else "1"
         other = found if found != expected else "1"
-        looks.append((expected, found, (by_number[expected], Discrepancy("count", name, expected, other))))
+        looks.append((expected, found, (counts[expected], Discrepancy("count", name, expected, other))))
     if need.color:
-        by_color = {color: p_yes[_photo(with_article(f"{color} {name}"))] for color in COLORS}
-        found = max(by_color, key=by_color.__getitem__)
+        colors = {color: p_yes[text] for color, text in by_color(need).items()}
+        found = max(colors, key=colors.__getitem__)
         seen = found if found != need.color else ""
-        looks.append((need.color, found, (by_color[need.color], Discrepancy("color", name, need.color, seen))))
+        looks.append((need.color, found, (colors[need.color], Discrepancy("color", name, need.color, seen))))
     return looks
 
 
 def _place(need: Need, needs: Sequence[Need], p_yes: Mapping[str, float]) -> tuple[str, str, Doubt]:
     expected = need.relation
-    by_place = {relation: p_yes[_placed(need, needs, relation)] for relation in RELATIONS}
-    found = max(by_place, key=by_place.__getitem__)
+    places = {relation: p_yes[text] for relation, text in by_relation(need, needs).items()}
+    found = max(places, key=places.__getitem__)
     seen = found if found != expected else ""
     discrepancy = Discrepancy("position", need.name, expected, seen, needs[need.target].name)
-    return expected, found, (by_place[expected], discrepancy)
-
-
-def _numbers(need: Need) -> range:
-    return range(2, max(4, need.count + 1) + 1)
-
-
-def _photo(words: str) -> str:
-    return f"a photo of {words}"
-
-
-def _counted(name: str, number: int) -> str:
-    return _photo(f"{NUMBER_WORDS[number] if number < len(NUMBER_WORDS) else number} {plural(name)}")
-
-
-def _placed(need: Need, needs: Sequence[Need], relation: str) -> str:
-    return _photo(f"{with_article(need.name)} {relation} {with_article(needs[need.target].name)}")
+    return expected, found, (places[expected], discrepancy)
