@@ -32,7 +32,7 @@ from imagecot.contracts.questions import Question
 from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.generators.llamagen import VQ16, LlamaGen, LlamaGenConfig, VQ16Config
-from imagecot.generators.showo import Showo
+from imagecot.generators.showo import Prompting, Showo
 from imagecot.weights import load_into
 from plain_decoder import CONFIG, DATA, tiny_magvitv2, tiny_prompting, tiny_showo
 
@@ -50,6 +50,28 @@ def write_generator(folder: Path) -> Path:
     config = json.loads((folder / "config.json").read_text())
     config["known_words"] = ["a", "photo", "of", "red", "apple"]
     (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def write_showo(folder: Path, **sizes: int) -> Path:
+    """Write a Show-o with random weights that draws and judges: 16 codes, a tokenizer that has yes and no, 4 steps.
+
+    sizes  of the transformer (`num_hidden_layers`, `max_position_embeddings`, ...)
+    """
+    text = Tokenizer.from_file(str(DATA / "showo" / "tokenizer.json"))
+    text.add_tokens([AddedToken(word, normalized=False) for word in (" yes", "yes", "Yes", " no", "no", "No")])
+    small = {"llm_vocab_size": 310, "max_text_len": 64, "max_position_embeddings": 2048, **sizes}
+    config = dataclasses.replace(CONFIG, vq_model="vq", **small)
+    torch.manual_seed(5)
+    model = Showo(config).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    tiny_magvitv2().save_pretrained(folder / "vq")
+    end = text.token_to_id("<|endoftext|>")
+    Prompting(text, config, end, end).save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"steps": STEPS, "guidance_scale": 1.75}))
     return folder
 
 

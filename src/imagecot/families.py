@@ -41,6 +41,8 @@ class Family:
     suffix  of a weight file that is one of it without any config.json; empty for none
     needs   a library that it is loaded by and the extra of this project that installs it; None where nothing is lacking
     names   hub ids of it that are known before anything is fetched
+    shares  of a verifier: `module:function` that makes it of a generator of the same checkpoint that is loaded, called
+            with both; it returns None where the weights are of no use to it. Empty where nothing is shared
     """
 
     name: str
@@ -50,6 +52,7 @@ class Family:
     work: str = ""
     needs: tuple[str, str] | None = None
     names: tuple[str, ...] = ()
+    shares: str = ""
 
     def check_installed(self) -> None:
         """Raise UsageError where the library is missing that checkpoints of this family need."""
@@ -65,9 +68,15 @@ class Family:
         model: object = resolve_name(self.loader)(checkpoint, device, dtype)
         return model
 
+    def around(self, generator: object, checkpoint: Checkpoint) -> object | None:
+        """The verifier of a checkpoint, with the weights of the generator that it is too; None where it has its own."""
+        model: object | None = resolve_name(self.shares)(generator, checkpoint) if self.shares else None
+        return model
+
 
 _LLAVA = "imagecot.verifiers.loading:load_llava"
 _JANUS = ("deepseek-community/Janus-Pro-1B", "deepseek-community/Janus-Pro-7B")
+_SHOWO = ("showlab/show-o", "showlab/show-o-512x512")
 FAMILIES: dict[str, tuple[Family, ...]] = {
     "generator": (
         Family(
@@ -75,6 +84,7 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
             lambda config: "llm_vocab_size" in config,
             "imagecot.generators.showo.loading:load",
             work="imagecot.generators.showo.work:drawing",
+            names=_SHOWO,
         ),
         Family(
             "Janus",
@@ -107,6 +117,16 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
             "imagecot.verifiers.loading:load_janus",
             work="imagecot.verifiers.work:JANUS",
             names=_JANUS,
+            shares="imagecot.verifiers.loading:janus_around",
+        ),
+        # Its config.json does not say whether a Show-o was trained to answer.
+        Family(
+            "Show-o",
+            lambda config: None if "llm_vocab_size" in config else False,
+            "imagecot.verifiers.loading:load_showo",
+            work="imagecot.verifiers.work:SHOWO",
+            names=_SHOWO,
+            shares="imagecot.verifiers.loading:showo_around",
         ),
         # The list of transformers is long to load, and not all of its models say `vision_config`.
         Family(

@@ -8,7 +8,17 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from imagecot.checkpoint import ADAPTER, CONFIG, PIPELINE, SETTINGS, find_weights, is_checkpoint, is_file, is_folder
+from imagecot.checkpoint import (
+    ADAPTER,
+    CONFIG,
+    PIPELINE,
+    SETTINGS,
+    find_weights,
+    is_checkpoint,
+    is_file,
+    is_folder,
+    read_config,
+)
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.naming import inside
 
@@ -20,6 +30,7 @@ GENERATOR = (*WEIGHTS, *TOKENIZER, *CHAT, PIPELINE, "*/*.json", "*/merges.txt")
 VERIFIER = ("*.json", "*.jinja", "*.safetensors", "pytorch_model*.bin", "merges.txt", "tokenizer.model")
 DETECTOR = (CONFIG, "*.safetensors", "*.index.json")
 FILES = {"generator": GENERATOR, "verifier": VERIFIER, "detector": DETECTOR}
+PREPROCESSOR = "preprocessor_config.json"
 CLIP = (*DETECTOR, "tokenizer*.json", "vocab.json", "merges.txt")
 _TEXT = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them makes a tokenizer
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -112,12 +123,22 @@ def _lacks(folder: Path, patterns: Sequence[str]) -> str:
         return CONFIG
     if "*.safetensors" in patterns and not _has_weights(folder):
         return "complete weights"
-    reads_text = "merges.txt" in patterns and not is_file(folder / ADAPTER)
+    if PREPROCESSOR in patterns and not is_file(folder / PREPROCESSOR):
+        return PREPROCESSOR
+    reads_text = "merges.txt" in patterns and not is_file(folder / ADAPTER) and not _names_tokenizer(folder)
     if reads_text and not any(is_file(folder / name) for name in _TEXT):
         return "tokenizer"
     if tuple(patterns) == TOKENIZER and not is_file(folder / TOKENIZER[0]):
         return TOKENIZER[0]
     return ""
+
+
+def _names_tokenizer(folder: Path) -> bool:
+    """Whether a checkpoint takes its text tokenizer from another model, as Show-o does."""
+    try:
+        return bool(read_config(folder).get("llm_model_path"))
+    except ImagecotError:
+        return False
 
 
 def _has_weights(folder: Path) -> bool:

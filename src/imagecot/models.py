@@ -29,7 +29,8 @@ from imagecot.errors import ImagecotError
 from imagecot.families import FAMILIES, kinds_of
 from imagecot.hub import FILES, WEIGHTS, find, locate, related
 
-# Of a generator: its parts with weights of their own, and the fields of its config.json that name them.
+# Of a model that draws, or sees by codes: its parts with weights of their own, and the fields of its config.json that
+# name them.
 _PARTS = {"image_tokenizer": "vq_model", "text_encoder": "text_encoder"}
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -58,8 +59,8 @@ class Model:
 # name -> kinds, parameters, licence where its page states one that is known here. Of a repository with several models a
 # folder is named behind a colon: the paper's fine-tuned ORM, and its PARM.
 HUB_MODELS: dict[str, tuple[tuple[str, ...], str | None, str | None]] = {
-    "showlab/show-o": (("generator",), "1.4 B", None),
-    "showlab/show-o-512x512": (("generator",), "1.4 B", None),
+    "showlab/show-o": (("generator", "verifier"), "1.4 B", None),
+    "showlab/show-o-512x512": (("generator", "verifier"), "1.4 B", None),
     "deepseek-community/Janus-Pro-1B": (("generator", "verifier"), "2.1 B", None),
     "deepseek-community/Janus-Pro-7B": (("generator", "verifier"), "7.4 B", None),
     "showlab/magvitv2": (("image tokenizer",), "95.4 M", None),
@@ -137,7 +138,7 @@ def weights_of(role: str, name: str) -> dict[str, str]:
         digests |= {f"{owner}{name}": digest_of(files_of(place)) for name, place in places.items()}
         if draws and is_file(part / SETTINGS):
             digests[f"{owner}generation_config"] = digest_of([part / SETTINGS])
-        if draws and part is parts[0]:
+        if part is parts[0]:  # a verifier may see by codes
             for what, field in _PARTS.items():
                 place = _named(part, field)
                 digests |= {f"{owner}{what}": digest_of(find_weights(place))} if place else {}
@@ -178,7 +179,8 @@ def list_models() -> list[Model]:
         rows.append(Model(folder.name, kinds_of_folder(folder), _parameters(folder), SHIPPED_LICENCE, _size(folder)))
     for name, (said, parameters, licence) in HUB_MODELS.items():
         here = locate(name)
-        kinds = (kinds_of_folder(here) if here else ()) or said
+        # A config.json may not say that a model was trained to judge.
+        kinds = tuple(dict.fromkeys((*(kinds_of_folder(here) if here else ()), *said)))
         rows.append(Model(name, kinds, parameters, licence, _size(here) if here else None))
     order = {"generator": 0, "image tokenizer": 1, "verifier": 2}
     return sorted(rows, key=lambda row: min((order.get(kind, 3) for kind in row.kinds), default=3))

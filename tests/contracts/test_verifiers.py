@@ -10,7 +10,7 @@ from imagecot import registry
 from imagecot.checks import broken, check_verifier
 from imagecot.checks.toys import AnsweringToy, ReflectingToy, ToyVerifier
 from imagecot.checks.verifiers import RULES
-from small_models import Brightness, write_janus, write_verifier
+from small_models import Brightness, write_janus, write_showo, write_verifier
 from test_verifier_any_vlm import write
 
 REMARKS = {"it reads prompts and images"}  # a rule that nothing breaks
@@ -36,6 +36,12 @@ def test_a_small_janus_keeps_all_rules(tmp_path: Path) -> None:
     found = check_verifier(registry.load("verifier", write_janus(tmp_path, max_position_embeddings=2048)))
     assert [one for one in found if one.state != "kept"] == []
     assert "reflections are answers" in [one.rule for one in found]
+
+
+def test_a_small_show_o_keeps_all_rules(tmp_path: Path) -> None:
+    found = check_verifier(registry.load("verifier", write_showo(tmp_path)))
+    assert [one for one in found if one.state != "kept"] == []
+    assert {"reflections are answers", "open answers are probabilities"} <= {one.rule for one in found}
 
 
 @pytest.mark.parametrize("family", ["llava", "idefics3"])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from imagecot.alignment.aligned import write_aligned
 from imagecot.alignment.alignment import Alignment
-from imagecot.alignment.online import Online, draw, online_loss, read_prompt_texts, rewards
+from imagecot.alignment.online import Online, draw, judged_by, online_loss, read_prompt_texts, rewards
 from imagecot.alignment.pair_data import content_of
 from imagecot.alignment.pair_term import PairTerm, pair_terms
 from imagecot.alignment.policy import Policy, load_policy
@@ -60,6 +60,9 @@ class DpoRecipe(BaseModel):
     def _has_data(self) -> Self:
         if self.training.dpo_weight and self.data is None:
             raise ValueError("data is missing, which a dpo_weight above 0 needs")
+        if self.training.online:
+            online = judged_by(self.training.online, self.base)
+            self.training = self.training.model_copy(update={"online": online})
         return self
 
 

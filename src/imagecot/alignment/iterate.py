@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, model_validator
 from imagecot import launch
 from imagecot.alignment.alignment import Alignment
 from imagecot.alignment.dpo import DpoRecipe, train_dpo
-from imagecot.alignment.online import read_prompt_texts
+from imagecot.alignment.online import judged_by, read_prompt_texts
 from imagecot.bounds import MOST_PATHS
 from imagecot.contracts.generator import Adjustable, Generator
 from imagecot.contracts.metadata import Metadata
@@ -74,6 +74,9 @@ class IterativeRecipe(BaseModel):
     def _pairs_matter(self) -> Self:
         if not self.training.dpo_weight:
             raise ValueError("dpo_weight is 0, so rounds of pairs would not be used; leave rounds away")
+        if self.training.online:
+            online = judged_by(self.training.online, self.base)
+            self.training = self.training.model_copy(update={"online": online})
         return self
 
 

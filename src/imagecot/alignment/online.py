@@ -27,6 +27,7 @@ from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.contracts.scorer import Draws
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.judging import judge_named
 from imagecot.prompts import check_prompts
 from imagecot.reading import Foreign, read_records
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Weight
@@ -36,7 +37,7 @@ class Online(BaseModel):
     """What guides by rewards: `weight` is lambda of loss = dpo_weight * DPO + lambda * this.
 
     verifier        who rewards: P(yes) to the ORM question, or `reward: mean` of it and of the potential question,
-                    for a PARM
+                    for a PARM; `self` is the base as it was before the training
     prompts         a file of `curate prompts`
     group           paths a prompt, compared with each other
     draws           steps of each path that are scored, or masks of its image
@@ -54,6 +55,14 @@ class Online(BaseModel):
     prompts_a_step: Few = 2
     draws: Few = 6
     kl: Weight = 0.01
+
+
+def judged_by(online: Online, base: str) -> Online:
+    """The same with the name of its verifier, which may be the base; ValueError where the base cannot judge."""
+    try:
+        return online.model_copy(update={"verifier": judge_named(online.verifier, base)})
+    except ImagecotError as error:
+        raise ValueError(f"training.online.verifier: {str(error).rstrip('.')}") from None
 
 
 class _Line(Foreign):

@@ -13,6 +13,7 @@ from imagecot.contracts.generator import Adjustable
 from imagecot.errors import UsageError, nearest
 from imagecot.files import make_folder, write_text
 from imagecot.generators.bench import RANDOM, random_generator
+from imagecot.judging import beside, judge_named
 from imagecot.watch import SILENT, Watch
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def run(recipe: BenchmarkRecipe, *, watch: Watch = SILENT) -> Result:
     UsageError for a model that there is not, and for what it cannot be asked for; ImagecotError where a model cannot be
     loaded or a file not be written.
     """
+    if recipe.verifier is not None:
+        recipe = recipe.model_copy(update={"verifier": judge_named(recipe.verifier, recipe.generator)})
     _check(recipe)
     with watch.waiting("loading the models"):
         generator, verifier = _load(recipe)
@@ -54,14 +57,16 @@ def _check(recipe: BenchmarkRecipe) -> None:
 
 def _load(recipe: BenchmarkRecipe) -> "tuple[Generator, Verifier | None]":
     """Load the models, or make one of a size."""
-    verifier = None
-    if recipe.verifier is not None:
-        verifier = registry.load("verifier", recipe.verifier, dtype=_precision(recipe, "verifier", recipe.verifier))
+    name = recipe.generator or ""
     if recipe.config is not None:
         generator = random_generator(recipe.config, recipe.precision or _USUAL)
     else:
-        name = str(recipe.generator)
         generator = registry.load("generator", name, dtype=_precision(recipe, "generator", name))
+    verifier = None
+    if recipe.verifier is not None:
+        judging = _precision(recipe, "verifier", recipe.verifier)
+        with beside(name, generator, dtype=_precision(recipe, "generator", name) if name else None):
+            verifier = registry.load("verifier", recipe.verifier, dtype=judging)
     if recipe.steps is None:
         return generator, verifier
     if not isinstance(generator, Adjustable):

@@ -12,6 +12,7 @@ from imagecot import registry
 from imagecot.contracts.search import Strategy
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.identity import Identity
+from imagecot.judging import beside, judge_named
 from imagecot.promises import number_of_paths
 from imagecot.strategies.options import settings_of, told
 
@@ -61,12 +62,13 @@ class Named:
 
     def load(self, precision: str | None = None) -> Models:
         """Load the models in a number format, by default the loader's choice; errors as of `registry.load`."""
-        verifier, corrector = self.models.get("verifier"), self.models.get("corrector")
-        return Models(
-            registry.load("generator", self.models["generator"], dtype=precision),
-            registry.load("verifier", verifier, dtype=precision) if verifier is not None else None,
-            registry.load("generator", corrector, dtype=precision) if corrector is not None else None,
-        )
+        name, verifier, corrector = (self.models.get(role) for role in ("generator", "verifier", "corrector"))
+        assert name is not None
+        generator = registry.load("generator", name, dtype=precision)
+        with beside(name, generator, dtype=precision):
+            judge = registry.load("verifier", verifier, dtype=precision) if verifier is not None else None
+        again = registry.load("generator", corrector, dtype=precision) if corrector is not None else None
+        return Models(generator, judge, again)
 
     def digests(self) -> dict[str, str]:
         """SHA-256 by role of all that is named."""
@@ -101,12 +103,14 @@ class Named:
 def completed(
     generator: str, strategy: str | None, verifier: str | None, corrector: str | None, given: Mapping[str, object]
 ) -> Named:
-    """Fill in what is not named (None) as the generator's checkpoint advises.
+    """Fill in what is not named (None) as the generator's checkpoint advises; the verifier `self` is the generator.
 
     UsageError for an unknown name, an unknown option or an invalid value, and where the search needs a verifier that
-    neither the user nor the checkpoint names.
+    neither the user nor the checkpoint names, or the generator cannot be it.
     """
-    roles = {"generator": generator, "verifier": verifier, "corrector": corrector, "search": strategy}
+    registry.check("generator", generator)
+    verifier = judge_named(verifier, generator) if verifier is not None else None
+    roles = {"verifier": verifier, "corrector": corrector, "search": strategy}
     for role, name in roles.items():
         if name is not None:
             registry.check(role, name)
@@ -135,7 +139,8 @@ def completed(
 def _there(generator: str, role: str, name: str | None) -> str | None:
     """The name that a generator's checkpoint advises in a role; ImagecotError where nothing has this name."""
     try:
-        return name if name is None else registry.check(role, name)
+        named = judge_named(name, generator) if role == "verifier" and name is not None else name
+        return named if named is None else registry.check(role, named)
     except ImagecotError as error:
         raise ImagecotError(f"{generator} says a {role} that cannot be had: {error}") from None
 

@@ -26,6 +26,7 @@ from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
+from imagecot.judging import beside
 from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed
@@ -34,7 +35,7 @@ from imagecot.study.counted import counted
 from imagecot.study.folder import other_prompt
 from imagecot.study.known import Known
 from imagecot.study.models import Judges
-from imagecot.study.recipe import Prompts, judge_in, prompts
+from imagecot.study.recipe import Prompts, judge_in, judge_of, prompts
 from imagecot.study.rows import AuditRow, Seen
 from imagecot.study.store import Store, in_turn
 from imagecot.verifiers import load_verifier
@@ -55,7 +56,7 @@ class AuditRecipe(BaseModel):
     output: Place
     generator: Name
     verifiers: Annotated[list[Name], Field(min_length=1, max_length=20)] = Field(
-        description="who is asked about previews, and about final images"
+        description="who is asked about previews, and about final images; self is the generator"
     )
     questions: Annotated[list[Asked], Field(min_length=1)] = Field(
         default=["clarity", "potential", "orm"], description="that are asked of every preview"
@@ -78,6 +79,7 @@ class AuditRecipe(BaseModel):
     @model_validator(mode="after")
     def _judged(self) -> Self:
         self.detector = judge_in(self.world, self.detector, "detector" in self.model_fields_set)
+        self.verifiers = [judge_of(name, self.generator) for name in self.verifiers]
         for name, values in (("verifiers", self.verifiers), ("questions", self.questions), ("fills", self.fills or [])):
             twice = next((value for k, value in enumerate(values) if value in values[:k]), None)
             if twice is not None:
@@ -113,10 +115,12 @@ def load(recipe: AuditRecipe) -> Models:
             f"paths of {recipe.generator} have {generator.steps} steps, so their previews are those of steps from 1 to "
             f"{generator.steps - 1}; say others in steps."
         )
+    with beside(recipe.generator, generator, dtype=recipe.precision):
+        verifiers = {name: load_verifier(name, dtype=recipe.precision) for name in recipe.verifiers}
     return Models(
         generator,
         _views(recipe, generator),
-        {name: load_verifier(name, dtype=recipe.precision) for name in recipe.verifiers},
+        verifiers,
         Judges.load(recipe.detector, recipe.world),
         steps,
     )

@@ -30,6 +30,7 @@ from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.geneval.reading import read_prompt
 from imagecot.geneval.rules import Judgment
+from imagecot.judging import beside
 from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed
@@ -40,7 +41,7 @@ from imagecot.study.counted import counted
 from imagecot.study.folder import other_prompt
 from imagecot.study.known import Known
 from imagecot.study.models import Judges
-from imagecot.study.recipe import Prompts, judge_in, prompts, shuffled
+from imagecot.study.recipe import Prompts, judge_in, judge_of, prompts, shuffled
 from imagecot.study.rows import Corrected, CorrectionsRow
 from imagecot.study.store import Store, in_turn
 from imagecot.study.ways import CONTROLS, Rejected, Way, everything, in_words
@@ -70,7 +71,7 @@ class CorrectionsRecipe(BaseModel):
     output: Place
     generator: Name = Field(description="whose wrong images are corrected")
     corrector: Name
-    verifier: Name = Field(description="who finds and who writes reasons")
+    verifier: Name = Field(description="who finds and who writes reasons; self is the generator")
     precision: Precision | None = None
     prompts_per_task: Prompts = 20
     paths: Few = Field(6, description="of each prompt")
@@ -85,6 +86,7 @@ class CorrectionsRecipe(BaseModel):
     @model_validator(mode="after")
     def _judged(self) -> Self:
         self.detector = judge_in(self.world, self.detector, "detector" in self.model_fields_set)
+        self.verifier = judge_of(self.verifier, self.generator)
         return self
 
     def only(self, names: Sequence[str]) -> NoReturn:
@@ -115,7 +117,8 @@ def load(recipe: CorrectionsRecipe) -> Models:
     generator, corrector = (
         load_generator(name, dtype=recipe.precision) for name in (recipe.generator, recipe.corrector)
     )
-    verifier = load_verifier(recipe.verifier, dtype=recipe.precision)
+    with beside(recipe.generator, generator, dtype=recipe.precision):
+        verifier = load_verifier(recipe.verifier, dtype=recipe.precision)
     if not isinstance(corrector, Corrector):
         raise UsageError(f"{recipe.corrector} cannot draw again what is wrong; name a generator that can.")
     if corrector.canvas != generator.canvas:

@@ -20,6 +20,7 @@ from imagecot.generators import load_generator
 from imagecot.geneval.detection import judge
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture
+from imagecot.judging import beside
 from imagecot.strategies.request import Request
 from imagecot.study.recipe import StudyRecipe
 from imagecot.verifiers import load_verifier
@@ -105,8 +106,10 @@ class Shelf:
 def load_models(generator: str, verifiers: set[str], precision: str | None, before: Models | None = None) -> Models:
     """Load models by their names; verifiers that are there `before` are taken over, all others let go."""
     there = before.verifiers if before else {}
-    loaded = {name: there.get(name) or load_verifier(name, dtype=precision) for name in sorted(verifiers)}
-    return Models(load_generator(generator, dtype=precision), loaded)
+    drawer = load_generator(generator, dtype=precision)
+    with beside(generator, drawer, dtype=precision):
+        loaded = {name: there.get(name) or load_verifier(name, dtype=precision) for name in sorted(verifiers)}
+    return Models(drawer, loaded)
 
 
 @dataclass(frozen=True)

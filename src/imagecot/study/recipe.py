@@ -13,6 +13,7 @@ from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import TASKS
+from imagecot.judging import judge_named
 from imagecot.precision import Precision
 from imagecot.recipe_fields import RECIPE, Few, Name, Place, Seed, Share
 from imagecot.strategies.options import settings_of, told
@@ -52,8 +53,16 @@ def judge_in(name: str | None, detector: str, said: bool) -> str:
         raise ValueError(f"world: {str(error).rstrip('.')}") from None
 
 
+def judge_of(name: str, generator: str) -> str:
+    """The name of a verifier, that of the generator for `self`; ValueError where the generator cannot judge."""
+    try:
+        return judge_named(name, generator)
+    except ImagecotError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+
+
 class RowRecipe(BaseModel):
-    """A row of the table: who draws, by which search, and who judges in it.
+    """A row of the table: who draws, by which search, and who judges in it, which is `self` for the generator itself.
 
     All other keys are options of the search, by the names of its `Settings`.
     """
@@ -134,6 +143,12 @@ class SelfCorrection(BaseModel):
         """What is said of PARM's settings, which all rows share."""
         return self.model_dump(include={*Parm.Settings.model_fields}, exclude_none=True)
 
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        named = (judge_of(name, self.correcting_generator) for name in (self.orm, self.parm, self.parm_plus_plus))
+        self.orm, self.parm, self.parm_plus_plus = named
+        return self
+
     def resolved(self, advice: Advises) -> Self:
         """The same with these settings said."""
         advised = advice(self.parm).get(_PARM, {})
@@ -175,6 +190,7 @@ class StudyRecipe(BaseModel):
                 raise ValueError(f"rows.{name}: every table has a line of this name; choose another")
             if row.generator not in self.generators:
                 raise ValueError(f"rows.{name}.generator: {row.generator!r} is none of {', '.join(self.generators)}")
+        self.rows = {name: _judged(name, row, self.generators[row.generator]) for name, row in self.rows.items()}
         return self
 
     def only(self, names: Sequence[str]) -> Self:
@@ -211,6 +227,15 @@ class StudyRecipe(BaseModel):
         searches = [row.how for row in self.rows_of(generator).values()]
         least = self.n if any(how.chooses for how in searches) else 1
         return max([least, *(how.paths(self.n) for how in searches if how.replayed)])
+
+
+def _judged(name: str, row: RowRecipe, generator: str) -> RowRecipe:
+    """A row with the name of its verifier, which may be its generator."""
+    try:
+        verifier = judge_of(row.verifier, generator) if row.verifier is not None else None
+    except ValueError as error:
+        raise ValueError(f"rows.{name}.verifier: {error}") from None
+    return row.model_copy(update={"verifier": verifier}) if verifier != row.verifier else row
 
 
 @dataclass(frozen=True)

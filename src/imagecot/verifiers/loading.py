@@ -21,14 +21,18 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.families import Checkpoint
 from imagecot.foreign import NO_LENGTH, first, foreign, load_model
 from imagecot.foreign import load_tokenizer as load_any_tokenizer
+from imagecot.generators.janus.generator import JanusGenerator
+from imagecot.generators.showo import loading as showo_loading
+from imagecot.generators.showo.generator import ShowoGenerator
 from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
 from imagecot.search_config import defaults_of
-from imagecot.verifiers import janus, llava_next
+from imagecot.verifiers import janus, llava_next, showo
 from imagecot.verifiers.any_vlm import AnyVlm, VisionLanguageModel, is_vlm, load_processor
 from imagecot.verifiers.chat_verifier import ChatVerifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier, check_image
 from imagecot.verifiers.wording import Habits, worded
 
+_INT8 = "int8"
 _PROBED = 10**9  # weights of a verifier that is asked a question for a try on a CPU, where a larger one takes minutes
 _TOGETHER = f"see that {CONFIG} and the tokenizer belong to the weights"
 
@@ -61,6 +65,38 @@ def load_janus(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> janus.Ja
     return _load(checkpoint, device, dtype, build)
 
 
+def janus_around(generator: object, checkpoint: Checkpoint) -> janus.JanusVerifier | None:
+    """The verifier that a Janus that draws is too, around the same weights; None in int8.
+
+    There the two roles quantize different layers, and each answers by its own. Errors as of `load_llava`.
+    """
+    assert isinstance(generator, JanusGenerator)  # as the families of one checkpoint say
+    if generator.precision == _INT8:
+        return None
+    base, habits = checkpoint.parts[0], _habits(checkpoint, generator.precision)
+    with foreign(f"{base} is no verifier", _TOGETHER):
+        verifier = janus.JanusVerifier(generator.model, janus.load_processor(base, generator.model), habits)
+    _try(verifier, base)
+    return verifier
+
+
+def load_showo(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> showo.ShowoVerifier:
+    """Load a Show-o as a verifier; as `load_llava`, UsageError too for one that does not answer about image codes."""
+    return showo_around(showo_loading.load(checkpoint, device, dtype), checkpoint)
+
+
+def showo_around(generator: object, checkpoint: Checkpoint) -> showo.ShowoVerifier:
+    """The verifier that a Show-o is, around the weights of the generator; errors as of `load_showo`."""
+    assert isinstance(generator, ShowoGenerator)  # as the families of one checkpoint say
+    base, habits = checkpoint.parts[0], _habits(checkpoint, generator.precision)
+    try:
+        verifier = showo.ShowoVerifier(showo.Parts.of(generator), habits)
+    except UsageError as error:
+        raise UsageError(f"{checkpoint.name} cannot judge: {error}") from None
+    _try(verifier, base)
+    return verifier
+
+
 def load_any_vlm(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> AnyVlm:
     """Load another image-text-to-text model of transformers; as `load_llava`, UsageError too where it is none."""
     folder = checkpoint.parts[0]
@@ -82,14 +118,13 @@ def _load(
     device = as_device(device)
     number_format = loaded_as(dtype, device)
     base, *adapters = checkpoint.parts
-    values, said = read_config(base), defaults_of(list(checkpoint.parts))
-    precision = "int8" if dtype == "int8" else str(number_format).removeprefix("torch.")
-    released = llava_next.RELEASED if llava_next.is_llava_next(values) else {}
-    habits = Habits(precision, worded(released | dict(said.questions)), said.searches)
+    values = read_config(base)
+    precision = _INT8 if dtype == _INT8 else str(number_format).removeprefix("torch.")
+    habits = _habits(checkpoint, precision, llava_next.RELEASED if llava_next.is_llava_next(values) else {})
     model = _load_model(base, values, number_format).to(device)
     for folder in adapters:
         model = merge(model, folder)
-    if dtype == "int8":
+    if dtype == _INT8:
         model.model = quantize(model.get_submodule("model"))
     with foreign(f"{base} is no verifier", _TOGETHER):
         verifier = build(model, base, habits)
@@ -97,7 +132,13 @@ def _load(
     return verifier
 
 
-def _try(verifier: ChatVerifier | AnyVlm, folder: Path) -> None:
+def _habits(checkpoint: Checkpoint, precision: str, released: Mapping[str, str] | None = None) -> Habits:
+    """What a checkpoint says beside its weights, and before that what all of its family were trained on."""
+    said = defaults_of(list(checkpoint.parts))
+    return Habits(precision, worded({**(released or {}), **said.questions}), said.searches)
+
+
+def _try(verifier: ChatVerifier | AnyVlm | showo.ShowoVerifier, folder: Path) -> None:
     """Ask a question about a grey image; ImagecotError where that fails, which then is the checkpoint's fault.
 
     What config.json, tokenizer and processor say may go together with the weights and not with each other.

@@ -15,3 +15,4 @@ class Asking:
 
 ONE_VIEW = Asking(729 + _QUESTION)  # SigLIP's patches of 384 pixels, as LLaVA-OneVision sees an image; of others about
 JANUS = Asking(576 + _QUESTION)
+SHOWO = Asking(256 + _QUESTION)
