@@ -32,7 +32,8 @@ def server(*answers: Answer) -> Iterator[Server]:
             data = self.rfile.read(int(self.headers["Content-Length"]))
             if not data:
                 return  # the client has gone
-            state.bodies.append(json.loads(data))
+            self.asked = json.loads(data)
+            state.bodies.append(self.asked)
             state.headers.append({name.title(): value for name, value in self.headers.items()})
             state.paths.append(self.path)
             answer = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]

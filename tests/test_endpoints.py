@@ -43,8 +43,8 @@ def test_an_answer_and_what_was_asked():
 def test_answers_of_many_requests_carry_their_number():
     with server(sends({"b": 2})) as there:
         found = list(Endpoint(there.url).post_each("x", [{"n": k} for k in range(20)]))
-        assert sorted(number for number, _, _ in found) == list(range(20))
-        assert all(answer == {"b": 2} and 0 < seconds < 10 for _, answer, seconds in found)
+        assert sorted(number for number, _ in found) == list(range(20))
+        assert all(answer == {"b": 2} for _, answer in found)
         assert sorted(body["n"] for body in there.bodies) == list(range(20))
         assert list(Endpoint(there.url).post_each("x", [])) == []
 

@@ -23,8 +23,6 @@ _SHORTEST_SECRET = 4  # what is shorter is a word for nothing, and stands in oth
 
 Body = Mapping[str, JSON]
 Answers = dict[str, JSON]
-Answered = tuple[int, Answers, float]
-"""The number of a request, what was answered, and the seconds that it took."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,10 @@ class Endpoint:
 
     def post(self, path: str, body: Body) -> Answers:
         """Return the JSON object that the server answers to `body`; ImagecotError as of `post_each`."""
-        return next(answer for _, answer, _ in self.post_each(path, [body]))
+        return next(answer for _, answer in self.post_each(path, [body]))
 
-    def post_each(self, path: str, bodies: Sequence[Body]) -> Iterator[Answered]:
-        """Yield the number of each body, the JSON object that is answered, and its seconds, as they come.
+    def post_each(self, path: str, bodies: Sequence[Body]) -> Iterator[tuple[int, Answers]]:
+        """Yield the number of each body and the JSON object that is answered, as they come; some run side by side.
 
         ImagecotError where the server cannot be reached, refuses, is too slow, or answers no JSON object. With that,
         with an interruption, or when the caller takes no more answers, the other requests end.
@@ -123,7 +121,7 @@ class Endpoint:
 
 def _split(address: str) -> SplitResult:
     """The parts of an address; UsageError, which repeats none that may hold a password."""
-    told = repr(address[:_SHOWN]) if isinstance(address, str) and "@" not in address else "what was given"
+    told = repr(address[:_SHOWN]) if isinstance(address, str) and not {*"@?"} & {*address} else "what was given"
     wrong = f"an endpoint is an address such as https://api.openai.com/v1, not {told}; correct it."
     if not isinstance(address, str) or any(c.isspace() or not c.isprintable() for c in address):
         raise UsageError(wrong)

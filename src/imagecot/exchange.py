@@ -7,7 +7,6 @@ its tries. Requests run on an event loop in a thread of their own, so that Ctrl-
 import asyncio
 import ssl
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from imagecot.naming import printable
 from imagecot.reading import parse_json, parse_object
 
 if TYPE_CHECKING:
-    from imagecot.endpoints import Answered, Answers, Body, Endpoint
+    from imagecot.endpoints import Answers, Body, Endpoint
 
 MOST_BYTES = 16 * 2**20  # of an answer
 RETRIES = 3
@@ -34,17 +33,17 @@ _WRAPPING = frozenset({"content-encoding", "content-length", "transfer-encoding"
 _LATER = "try again later, the same command continues"
 
 
-def post_each(endpoint: "Endpoint", path: str, bodies: Sequence["Body"]) -> Iterator["Answered"]:
+def post_each(endpoint: "Endpoint", path: str, bodies: Sequence["Body"]) -> Iterator[tuple[int, "Answers"]]:
     """As `Endpoint.post_each`."""
     with _running_loop() as loop:
         requests = _Requests(endpoint, path)
-        asked: dict[Future[tuple[Answers, float]], int] = {
+        asked: dict[Future[Answers], int] = {
             asyncio.run_coroutine_threadsafe(requests.answer(body), loop): number for number, body in enumerate(bodies)
         }
         try:
             for done in as_completed(asked):
                 check()
-                yield asked[done], *done.result()
+                yield asked[done], done.result()
         finally:
             for future in asked:
                 future.cancel()
@@ -110,12 +109,10 @@ class _Requests:
         """Close all connections."""
         await self._client.close()
 
-    async def answer(self, body: "Body") -> tuple["Answers", float]:
-        """Ask, and again where the failure may pass; with the answer the seconds that it took."""
+    async def answer(self, body: "Body") -> "Answers":
+        """Ask, and again where the failure may pass."""
         async with self._limit:
-            began = time.perf_counter()
-            response = await self._ask(body)
-            return self._parsed(response.content), time.perf_counter() - began
+            return self._parsed((await self._ask(body)).content)
 
     async def _ask(self, body: "Body") -> httpx2.Response:
         seconds = self.endpoint.seconds

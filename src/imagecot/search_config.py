@@ -44,14 +44,19 @@ class SearchDefaults(Schema):
     @field_validator("questions")
     @classmethod
     def _askable(cls, value: dict[str, str]) -> dict[str, str]:
-        known = {question.name for question in QUESTIONS}
-        for name, template in value.items():
-            if name not in known:
-                raise ValueError(f"there is no question {name[:60]!r}; they are {', '.join(sorted(known))}")
-            if ("{prompt}" in template) == (name in _FOLLOWING):
-                need = "no {prompt}, which was said before" if name in _FOLLOWING else "{prompt} where the prompt goes"
-                raise ValueError(f"the template of {name} must have {need}")
-        return value
+        return askable(value)
+
+
+def askable(questions: dict[str, str]) -> dict[str, str]:
+    """Another wording of the paper's questions, by their names; ValueError for what cannot be asked in their place."""
+    known = {question.name for question in QUESTIONS}
+    for name, template in questions.items():
+        if name not in known:
+            raise ValueError(f"there is no question {name[:60]!r}; they are {', '.join(sorted(known))}")
+        if ("{prompt}" in template) == (name in _FOLLOWING):
+            need = "no {prompt}, which was said before" if name in _FOLLOWING else "{prompt} where the prompt goes"
+            raise ValueError(f"the template of {name} must have {need}")
+    return questions
 
 
 def read_search_config(folder: Path) -> SearchDefaults | None:

@@ -77,7 +77,7 @@ class ChatModel:
         found = {file: self._kept(file) for file in files if file.is_file()}
         new = {file: body for file, body in zip(files, bodies, strict=True) if file not in found}
         names = list(new)
-        for number, answer, _ in self._server.post_each("chat/completions", list(new.values())):
+        for number, answer in self._server.post_each("chat/completions", list(new.values())):
             reply = Reply.read(answer, self._server)
             self.asked += 1
             self.prompt_tokens += reply.prompt_tokens
