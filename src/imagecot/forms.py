@@ -5,14 +5,18 @@ whose functions are called with the whole text. Forms hold names, and other form
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pkgutil import resolve_name
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
+from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 from imagecot.precision import Device, Dtype
+
+Advice: TypeAlias = Mapping[str, Mapping[str, JSON]]
+"""Settings of searches by their names."""
 
 
 class Spelling(Protocol):
@@ -42,12 +46,19 @@ class Form:
     begins  a regular expression that its beginning matches, and no other text's
     module  the module that is its `Spelling`
     needs   a library and the extra of this project that installs it; None where nothing is lacking
+    agrees  whether it advises searches what all of its parts advise alike; otherwise it advises nothing
     """
 
     shown: str
     begins: str
     module: str
     needs: tuple[str, str] | None = None
+    agrees: bool = False
+
+    @property
+    def opening(self) -> str:
+        """The text that it begins with, before any name."""
+        return re.split(r"(?<=[(:])", self.shown, maxsplit=1)[0]
 
     @property
     def spelling(self) -> Spelling:
@@ -60,7 +71,18 @@ class Form:
         return cast(Spelling, resolve_name(self.module))
 
 
-FORMS: dict[str, tuple[Form, ...]] = {"verifier": ()}
+_SERVED = ("openai", "served")
+FORMS: dict[str, tuple[Form, ...]] = {
+    "verifier": (
+        Form("atoms:NAME", r"atoms[\[:]", "imagecot.verifiers.atoms_form", agrees=True),
+        Form("https://HOST/v1#MODEL", r"https?://", "imagecot.verifiers.judge_file", needs=_SERVED),
+        Form("judge.yaml", r"(?!\w{2,}:)[^(]*\.ya?ml\Z", "imagecot.verifiers.judge_file", needs=_SERVED),
+        Form("self", r"self\Z", "imagecot.judging"),
+        Form("mean(NAME,NAME,...)", r"mean\(", "imagecot.verifiers.ensemble", agrees=True),
+        Form("min(NAME,NAME,...)", r"min\(", "imagecot.verifiers.ensemble", agrees=True),
+        Form("clip:MODEL", r"clip:", "imagecot.verifiers.clip_score"),
+    ),
+}
 
 
 def form_of(role: str, text: str) -> Form | None:
@@ -78,6 +100,20 @@ def check(form: Form, text: str, check_name: Callable[[str, object], str]) -> No
             check_name(role, name)
         except UsageError as error:
             raise UsageError(f"{text}: {error}") from None
+
+
+def advice(form: Form, text: str, advice_of: Callable[[str], Advice]) -> Advice:
+    """What a text advises searches, as its `Form` says.
+
+    advice_of  of the registry
+    """
+    return agreed([advice_of(name) for _, name in form.spelling.parts(text)]) if form.agrees else {}
+
+
+def agreed(said: Sequence[Advice]) -> Advice:
+    """The advice for those searches of which everybody says the same."""
+    first, *others = said
+    return {search: found for search, found in first.items() if all(one.get(search) == found for one in others)}
 
 
 def digests(form: Form, text: str, role: str, digests_of: Callable[[str, str], Mapping[str, str]]) -> dict[str, str]:
