@@ -1,0 +1,119 @@
+"""`atoms:VERIFIER` as the name of a verifier: another one, asked about the parts of a prompt.
+
+    atoms:tiny-zero-shot                                      the geometric mean
+    atoms[arithmetic]:tiny-zero-shot                          the arithmetic mean
+    atoms[parts=parts.jsonl]:tiny-zero-shot                   parts of prompts from a file of JSON lines
+    atoms[chat=qwen3@http://localhost:8000/v1]:tiny-zero-shot a chat model splits what cannot be read
+
+Several options stand side by side, each in its brackets: `atoms[arithmetic][parts=parts.jsonl]:tiny-zero-shot`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagecot import registry
+from imagecot.errors import UsageError, nearest
+from imagecot.precision import Device, Dtype
+from imagecot.reading import check_regular
+
+if TYPE_CHECKING:
+    from imagecot.verifiers.atoms import Atoms
+    from imagecot.verifiers.splitting import Splitter
+
+_BEGIN = "atoms"
+_SHOWN = "atoms:VERIFIER, atoms[arithmetic]:VERIFIER, atoms[parts=FILE]:VERIFIER or atoms[chat=MODEL@ADDRESS]:VERIFIER"
+_OPTIONS = ("geometric", "arithmetic", "parts=FILE", "chat=MODEL@ADDRESS")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a text names.
+
+    inner  the verifier that is asked about the parts
+    mean   "geometric" or "arithmetic"
+    file   with parts of prompts; "" for none
+    chat   a model and its address; None for none
+    """
+
+    inner: str
+    mean: str = "geometric"
+    file: str = ""
+    chat: tuple[str, str] | None = None
+
+    @classmethod
+    def read(cls, text: str) -> "Named":
+        """Take a text apart; UsageError where it is no name of this form."""
+        rest, found = text.removeprefix(_BEGIN), dict[str, str]()
+        while closed := _bracketed(rest):
+            option, rest = closed
+            key, _, value = option.partition("=")
+            kind = "mean" if option in _OPTIONS[:2] else key if key in ("parts", "chat") and value else None
+            if kind is None:
+                raise nearest("option of atoms", option, list(_OPTIONS))
+            if kind in found:
+                raise UsageError(f"{text!r} says {kind} twice; say it once.")
+            found[kind] = value or option
+        if not rest.startswith(":") or not rest[1:].strip():
+            raise UsageError(f"{text!r} is no verifier that judges by atoms; write {_SHOWN}.")
+        chat = found.get("chat")
+        return cls(rest[1:], found.get("mean", cls.mean), found.get("parts", ""), None if chat is None else _chat(chat))
+
+    @property
+    def splitter(self) -> "Splitter":
+        """Who splits the prompts; UsageError for a file without parts, or a chat model that is none."""
+        from imagecot.verifiers.chat_splitting import ChatSplitter
+        from imagecot.verifiers.splitting import Splitter
+
+        chat = None if self.chat is None else ChatSplitter(*self.chat)
+        return Splitter.read(Path(self.file), chat) if self.file else Splitter(chat=chat)
+
+
+def parts(text: str) -> list[tuple[str, str]]:
+    """The verifier that is asked; UsageError for a text that cannot be read, a missing file or no address."""
+    named = Named.read(text)
+    if named.file:
+        check_regular(Path(named.file), failure=UsageError)
+    if named.chat is not None:
+        from imagecot.verifiers.chat_splitting import ChatSplitter
+
+        ChatSplitter(*named.chat)
+    return [("verifier", named.inner)]
+
+
+def load(text: str, device: Device, dtype: Dtype) -> "Atoms":
+    """The verifier, around the one that it asks; errors as of `imagecot.registry.load`, and of `Named.splitter`."""
+    from imagecot.verifiers.atoms import Atoms, Mean
+
+    named = Named.read(text)
+    splitter = named.splitter
+    return Atoms(registry.load("verifier", named.inner, device=device, dtype=dtype), splitter, Mean(named.mean))
+
+
+def digests(text: str) -> Mapping[str, str]:
+    """The SHA-256 of a file of parts; what a chat model says is kept, and named in the settings."""
+    named = Named.read(text)
+    return {"parts": named.splitter.file} if named.file else {}
+
+
+def _bracketed(text: str) -> tuple[str, str] | None:
+    """What stands in the brackets that a text begins with, which may hold others as an address does, and what follows.
+
+    None where it begins with none, or they do not end.
+    """
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character == "[") - (character == "]")
+        if depth == 0:
+            return (text[1:place], text[place + 1 :]) if place else None
+    return None
+
+
+def _chat(value: str) -> tuple[str, str]:
+    model, _, address = value.rpartition("@http")
+    if not model:
+        raise UsageError(
+            f"a chat model is named with its address, such as qwen3@http://localhost:8000/v1, not {value!r}."
+        )
+    return model, f"http{address}"
