@@ -1,6 +1,8 @@
 """`self` as a verifier: whose name it becomes, whose weights it has, and everywhere that it can be said."""
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.showo import ShowoGenerator
+from imagecot.hub import CHECKPOINTS
 from imagecot.judging import beside, judge_named, lent
 from imagecot.strategies.defaults import completed
 from imagecot.strategies.trace import Trace
@@ -271,3 +274,23 @@ def test_a_class_that_draws_and_judges_is_made_once(monkeypatch, tmp_path):
     models = completed("both_roles:Both", "best-of-n", "self", None, {}).load()
     assert models.generator is models.verifier
     assert type(models.generator).made == 1
+
+
+SHIPPED = (CHECKPOINTS / "tiny-janus" / "config.json").is_file()
+PAGE = Path(__file__).parent.parent / "docs" / "judges.md"
+
+
+@pytest.mark.skipif(not SHIPPED, reason="the small Janus is not shipped")
+def test_the_page_runs_as_written(imagecot):
+    section = PAGE.read_text(encoding="utf-8").partition("## The generator judges itself\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", section, re.S | re.M)
+    assert [language for language, _ in blocks] == ["bash", "python"]
+    (_, command), (_, program) = blocks
+    code, out, err = imagecot(*shlex.split(command)[1:])
+    assert (code, err) == (0, "")
+    assert "20 judge calls" in out
+    names: dict[str, object] = {}
+    exec(program, names)
+    generator, verifier, trace = names["generator"], names["verifier"], names["trace"]
+    assert isinstance(generator, JanusGenerator) and isinstance(verifier, JanusVerifier) and isinstance(trace, Trace)
+    assert verifier.model is generator.model and trace.cost.judge_calls == 4

@@ -99,7 +99,7 @@ def _folder(name: str) -> Path | None:
 def _families(role: str, name: str, folder: Path | None) -> list[Family]:
     """The families that a model may be of, as far as they say what it costs: by its folder, or any by its name."""
     config = base_config(name) if folder else {}
-    return [one for one in FAMILIES[role] if one.work and (one.claims(config) if folder else True)]
+    return [one for one in FAMILIES[role] if one.work and (one.claims(config) is not False if folder else True)]
 
 
 def _drawing(*names: str) -> Drawing:
