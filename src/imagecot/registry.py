@@ -11,7 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
-from imagecot import forms
+from imagecot import forms, judging
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError, nearest
 from imagecot.forms import form_of
@@ -113,9 +113,11 @@ def load(role: str, name: Name, *, device: Device = None, dtype: Dtype = None) -
     if form is not None:
         return form.spelling.load(text, device, dtype)
     code = _code(role, text)
+    there = judging.lent(text, device, dtype) if _role(role) == "verifier" else None
     if code is None:
-        return _load_checkpoint(role, text, device, dtype)
-    found = code.make(_protocol(role), {"device": device, "dtype": dtype})
+        return _load_checkpoint(role, text, device, dtype, there)
+    given = {"device": device, "dtype": dtype}
+    found = there if isinstance(there, _protocol(role)) else code.make(_protocol(role), given)
     return met(role, text, found) if is_code(role, text) else found
 
 
@@ -291,8 +293,11 @@ def _family_of_weights(role: str, name: str) -> "Family | None":
     return family_of_file(_role(role), Path(name)) if here else None
 
 
-def _load_checkpoint(role: str, name: str, device: Device, dtype: Dtype) -> object:
-    """Load what a checkpoint is in a role."""
+def _load_checkpoint(role: str, name: str, device: Device, dtype: Dtype, there: object | None) -> object:
+    """Load what a checkpoint is in a role.
+
+    there  the generator that the same checkpoint is, where it is loaded and a verifier can have its weights
+    """
     from imagecot.adapters import lineage
     from imagecot.families import Checkpoint, family_of
     from imagecot.hub import FILES, find
@@ -302,4 +307,6 @@ def _load_checkpoint(role: str, name: str, device: Device, dtype: Dtype) -> obje
         return alone.load(Checkpoint(name, (Path(name),)), device, dtype)
     kind = _role(role)
     parts = lineage(folder_of(role, name), lambda wanted: find(wanted, FILES[kind]))
-    return family_of(kind, parts[0]).load(Checkpoint(name, tuple(parts)), device, dtype)
+    family, checkpoint = family_of(kind, parts[0]), Checkpoint(name, tuple(parts))
+    shared = family.around(there, checkpoint) if there is not None else None
+    return family.load(checkpoint, device, dtype) if shared is None else shared
