@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from imagecot.contracts.questions import POTENTIAL, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
@@ -28,6 +28,7 @@ from imagecot.verifiers.answers import (
     spellings,
 )
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
+from imagecot.verifiers.exact import exact_logits
 from imagecot.verifiers.wording import Habits
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class VisionLanguageModel(Protocol):
 
     def parameters(self) -> Iterator[Tensor]:
         """Its weights."""
+        ...
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The layer that computes the logits; None where it cannot be told."""
         ...
 
     def __call__(self, **inputs: object) -> Logits:
@@ -167,13 +172,14 @@ class AnyVlm:
         found = []
         for image, prompt in zip(images, prompts_of(images, prompts), strict=True):
             inputs = self._inputs(image[None], [prompt], REFLECTION)
-            out = self.model.generate(
-                **inputs,
-                max_new_tokens=ANSWER_TOKENS,
-                do_sample=False,
-                output_logits=True,
-                return_dict_in_generate=True,
-            )
+            with exact_logits(self.model.get_output_embeddings(), [*self._yes, *self._no]):
+                out = self.model.generate(
+                    **inputs,
+                    max_new_tokens=ANSWER_TOKENS,
+                    do_sample=False,
+                    output_logits=True,
+                    return_dict_in_generate=True,
+                )
             written = out.sequences[0, inputs["input_ids"].shape[1] :]
             ends = self.model.generation_config.eos_token_id
             complete = len(written) < ANSWER_TOKENS or int(written[-1]) in (ends if isinstance(ends, list) else [ends])
@@ -189,7 +195,8 @@ class AnyVlm:
         images = images.expand(len(questions), -1, -1, -1)
         parts = []
         for i in range(0, len(questions), _ROWS):
-            last = self._last_logits(images[i : i + _ROWS], questions[i : i + _ROWS], OPEN)
+            matter = sorted({one for own in ids[i : i + _ROWS] for one in own})
+            last = self._last_logits(images[i : i + _ROWS], questions[i : i + _ROWS], OPEN, matter)
             parts.append(probability_of(last, ids[i : i + _ROWS]))
         return torch.cat([torch.empty(0), *parts])
 
@@ -198,13 +205,14 @@ class AnyVlm:
         return p_yes(last[:, self._yes], last[:, self._no])
 
     def _ask(self, images: Tensor, prompts: list[str], question: Question) -> Tensor:
-        return self._p_yes(self._last_logits(images, prompts, question))
+        return self._p_yes(self._last_logits(images, prompts, question, [*self._yes, *self._no]))
 
     @torch.no_grad()
-    def _last_logits(self, images: Tensor, prompts: list[str], question: Question) -> Tensor:
-        """The logits (B, V) of the first token of the answers."""
+    def _last_logits(self, images: Tensor, prompts: list[str], question: Question, ids: Sequence[int]) -> Tensor:
+        """The logits (B, V) of the first token of the answers; those of `ids` are products in float32."""
         inputs = self._inputs(images, prompts, question)
-        return self.model(**inputs, **self._last, use_cache=False).logits[:, -1]
+        with exact_logits(self.model.get_output_embeddings(), ids):
+            return self.model(**inputs, **self._last, use_cache=False).logits[:, -1]
 
     def _inputs(self, images: Tensor, prompts: list[str], question: Question) -> "BatchFeature":
         """Lay out a request and count it."""

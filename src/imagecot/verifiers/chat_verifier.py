@@ -37,6 +37,7 @@ from imagecot.verifiers.answers import (
     spellings,
 )
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
+from imagecot.verifiers.exact import logits_of
 from imagecot.verifiers.wording import Habits
 
 _BYTES = 1 << 31
@@ -224,7 +225,8 @@ class ChatVerifier:
             rows = part.stop - part.start
             cache = _cached((k[own].expand(rows, -1, -1, -1), v[own].expand(rows, -1, -1, -1)) for k, v in past)
             state = self.state(self.model.model.language_model.embed_tokens(ids[part]), mask[part], cache)
-            return probability_of(state @ self.model.lm_head.weight.T, spelled[part])
+            matter = [one for own in spelled[part] for one in own]
+            return probability_of(logits_of(state, self.model.lm_head.weight, matter), spelled[part])
 
         found = in_parts(answer, len(texts), self._micro_batch(mask.shape[1]))
         self.usage += Usage(judge_calls=len(texts), tokens_judged=seen.numel() + sum(map(len, texts)))
