@@ -323,10 +323,12 @@ def test_the_nearest_name_is_told(role: str, name: str, near: str) -> None:
         registry.check(role, name)
 
 
-def test_urls_are_no_names_yet() -> None:
+def test_urls_name_verifiers_with_a_model_and_nothing_else() -> None:
     for name in ("http://localhost:8000/v1", "https://example.org"):
-        with pytest.raises(UsageError, match="that is served cannot be had"):
+        with pytest.raises(UsageError, match="names a server and no model"):
             registry.load("verifier", name)
+        with pytest.raises(UsageError, match="that is served cannot be had"):
+            registry.load("generator", f"{name}#model")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from imagecot import registry
 from imagecot.checks import broken, check_verifier
 from imagecot.checks.toys import AnsweringToy, ReflectingToy, ToyVerifier
 from imagecot.checks.verifiers import RULES
+from misbehaving import server
+from served import stands_for
 from small_models import Brightness, write_janus, write_showo, write_verifier
 from test_verifier_any_vlm import write
 
@@ -48,6 +50,13 @@ def test_a_small_show_o_keeps_all_rules(tmp_path: Path) -> None:
 def test_any_small_vlm_keeps_all_rules(family: str, tmp_path: Path) -> None:
     found = check_verifier(registry.load("verifier", write(family, tmp_path)))
     assert [one for one in found if one.state != "kept"] == []
+
+
+def test_a_served_verifier_keeps_all_rules() -> None:
+    with server(stands_for(registry.load("verifier", "tiny-orm"))) as there:
+        found = check_verifier(registry.load("verifier", f"{there.url}#tiny-orm"))
+    assert broken(found) == []
+    assert "reflections are answers" in [one.rule for one in found if one.state == "kept"]
 
 
 def test_the_shipped_verifier_keeps_all_rules() -> None:

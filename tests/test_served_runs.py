@@ -1,0 +1,148 @@
+"""Whole runs over a judge that a server holds: images, verdicts and resumed folders are those of one that runs here."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from imagecot import registry
+from imagecot.endpoints import KEY
+from imagecot.errors import ImagecotError
+from imagecot.hub import CHECKPOINTS
+from imagecot.study.follow import run
+from imagecot.study.recipe import StudyRecipe
+from misbehaving import sends, server
+from served import sees, stands_for
+
+torch.set_num_threads(1)
+SECRET = "sk-0123456789abcdef"
+PROMPT = "a photo of a red apple"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setenv(KEY, SECRET)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory) -> str:
+    """The shipped generator, drawing in 4 steps."""
+    folder = shutil.copytree(CHECKPOINTS / "tiny", tmp_path_factory.mktemp("models") / "tiny")
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 4}))
+    return str(folder)
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "trace.jsonl").read_text().splitlines()]
+
+
+def without_secrets(folder: Path) -> bool:
+    return not any(SECRET.encode() in file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+def test_a_run_through_a_server_is_the_run_of_the_model_behind_it(imagecot, quick, tmp_path):
+    asked = ("generate", PROMPT, "-n", "4", "--search", "parm", "--set", "first_step=2", "--set", "keep=0.5")
+    with server(stands_for(registry.load("verifier", "tiny-parm"))) as there:
+        for name, judge in (("here", "served:EightBits"), ("served", f"{there.url}#tiny-parm")):
+            code, _, err = imagecot(*asked, "--generator", quick, "--verifier", judge, "--out", name)
+            assert (code, err) == (0, "")
+        assert {headers["Authorization"] for headers in there.headers} == {f"Bearer {SECRET}"}
+    here, served = lines(tmp_path / "here"), lines(tmp_path / "served")
+    assert (tmp_path / "here/image.png").read_bytes() == (tmp_path / "served/image.png").read_bytes()
+    assert len(here) == len(served) == 6
+    for one, other in zip(here[1:-1], served[1:-1], strict=True):
+        for name in ("seed", "truncated_at", "first_clear"):
+            assert one[name] == other[name]
+        told, said = ([verdict.pop("p_yes") for verdict in row["verdicts"]] for row in (one, other))
+        assert one["verdicts"] == other["verdicts"]
+        assert said == pytest.approx(told, abs=2e-6)
+    assert here[-1]["chosen"] == served[-1]["chosen"]
+    assert here[-1]["cost"]["judge_calls"] == served[-1]["cost"]["judge_calls"] > 4
+    assert served[-1]["cost"]["tokens_judged"] > here[-1]["cost"]["tokens_judged"]  # a follow-up sends all again
+    assert 0 < served[-1]["cost"]["judge_seconds"] < served[-1]["cost"]["seconds"]
+    assert without_secrets(tmp_path)
+
+
+def test_a_judge_that_is_not_there_leaves_nothing(imagecot, quick, tmp_path):
+    asked = ("generate", PROMPT, "-n", "2", "--search", "best-of-n", "--generator", quick, "--out", "out")
+    with server(sends({"error": "no such model"}, 404)) as there:
+        code, out, err = imagecot(*asked, "--verifier", f"{there.url}#seer")
+        assert (code, out) == (1, "")
+        assert err.count("\n") == 1
+        assert "refuses the request (404: no such model); check the address" in err
+    assert not (tmp_path / "out").exists()
+    code, _, err = imagecot(*asked, "--verifier", "http://localhost:8000/v1")
+    assert code == 2
+    assert "names a server and no model" in err
+
+
+def test_an_evaluation_that_the_server_stopped_is_continued(imagecot, quick, tmp_path):
+    with server(*[sees] * 6, sends("out of memory", 400), sees) as there:
+        drawn = ("evaluate", "geneval", "--generator", quick, "--search", "best-of-n", "-n", "2", "--per-task", "1",
+                 "--samples", "1", "--detector", "pictograms", "--verifier", f"{there.url}#seer")  # fmt: skip
+        code, _, err = imagecot(*drawn, "--out", "parts")
+        assert code == 1
+        assert "refuses the request (400: out of memory)" in err
+        code, _, err = imagecot(*drawn, "--out", "parts")
+        assert (code, err) == (0, "")
+        code, _, err = imagecot(*drawn, "--out", "whole")
+        assert (code, err) == (0, "")
+        code, _, err = imagecot(*drawn[:-1], f"{there.url}#other", "--out", "whole")
+        assert code == 2
+        assert "holds another" in err
+    for file in ("results.jsonl",):
+        assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert without_secrets(tmp_path)
+
+
+def test_a_study_that_the_server_stopped_is_continued(quick, tmp_path, imagecot):
+    with server(*[sees] * 9, sends("out of memory", 400), sees) as there:
+        file = tmp_path / "judge.yaml"
+        file.write_text(f"address: {there.url}\nmodel: seer\nconcurrency: 2\n")
+
+        def recipe(name: str) -> StudyRecipe:
+            judge = {"generator": "baseline", "search": "best-of-n", "verifier": str(file)}
+            rows = {
+                "baseline": {"generator": "baseline"},
+                "orm": judge,
+                "min": judge | {"verifier": f"min({file},{file})"},
+            }
+            return StudyRecipe(
+                output=tmp_path / name, n=2, prompts_per_task=1, timed_prompts=0, gallery=0,
+                generators={"baseline": quick}, rows=rows,
+            )  # fmt: skip
+
+        with pytest.raises(ImagecotError, match="out of memory"):
+            run(recipe("parts"))
+        parts, whole = run(recipe("parts")), run(recipe("whole"))
+        file.write_text(f"address: {there.url}\nmodel: seer\nconcurrency: 4\nseconds: 60\n")
+        asked = len(there.bodies)
+        assert run(recipe("whole")).rows == whole.rows
+        assert len(there.bodies) == asked
+    assert parts.rows == whole.rows
+    assert without_secrets(tmp_path)
+
+
+def test_recipes_are_checked_without_a_word_to_the_server(imagecot, quick, tmp_path):
+    recipe = "kind: study\noutput: out\nn: 2\nprompts_per_task: 1\ngenerators: {{baseline: {quick}}}\nrows:\n"
+    recipe += "  orm: {{generator: baseline, search: best-of-n, verifier: '{url}'}}\n"
+    with server(sees) as there:
+        (tmp_path / "study.yaml").write_text(recipe.format(quick=quick, url=f"{there.url}#seer"))
+        code, _, err = imagecot("validate", "study.yaml")
+        assert (code, err) == (0, "")
+        assert there.bodies == []
+
+
+@pytest.mark.slow
+def test_processes_share_a_served_judge(imagecot, quick, tmp_path):
+    with server(sees) as there:
+        drawn = ("evaluate", "geneval", "--generator", quick, "--search", "best-of-n", "-n", "2", "--per-task", "1",
+                 "--samples", "1", "--detector", "pictograms", "--verifier", f"{there.url}#seer")  # fmt: skip
+        for name, workers in (("one", "1"), ("two", "2")):
+            code, _, err = imagecot(*drawn, "--out", name, "--workers", workers)
+            assert (code, err) == (0, "")
+    assert (tmp_path / "one/results.jsonl").read_bytes() == (tmp_path / "two/results.jsonl").read_bytes()
