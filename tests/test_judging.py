@@ -11,12 +11,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from imagecot import registry
+from imagecot import hub, registry
 from imagecot.alignment.dpo import DpoRecipe
 from imagecot.alignment.iterate import IterativeRecipe
 from imagecot.benchmark.recipe import BenchmarkRecipe
 from imagecot.contracts.questions import ORM
 from imagecot.errors import UsageError
+from imagecot.families import Checkpoint
 from imagecot.generators import load_generator
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.showo import ShowoGenerator
@@ -31,6 +32,7 @@ from imagecot.study.recipe import SelfCorrection
 from imagecot.training.lora import Lora, add_adapter
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.janus import JanusVerifier
+from imagecot.verifiers.loading import janus_around
 from imagecot.verifiers.showo import ShowoVerifier
 from small_models import write_janus, write_llamagen, write_showo
 
@@ -85,6 +87,25 @@ def test_self_in_a_form(janus):
     assert judge_named("min(tiny-orm,./self)", janus) == "min(tiny-orm,./self)"
     with pytest.raises(UsageError, match="self"):
         registry.check("verifier", "min(self,tiny-orm)")
+
+
+def test_a_part_of_a_form_shares_weights(janus):
+    named = completed(janus, "best-of-n", "min(self,tiny-orm)", None, {})
+    assert named.models["verifier"] == f"min({janus},tiny-orm)"
+    made: list[object] = []
+
+    def around(generator: object, checkpoint: Checkpoint) -> object:
+        made.append(generator)
+        return janus_around(generator, checkpoint)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imagecot.verifiers.loading.janus_around", around)
+        models = named.load()
+    assert made == [models.generator]
+    assert models.verifier is not None
+    together = models.verifier.ask(pictures(16), [PROMPT], ORM)
+    each = [registry.load("verifier", name).ask(pictures(16), [PROMPT], ORM) for name in (janus, "tiny-orm")]
+    torch.testing.assert_close(together, torch.stack(each).amin(0), check_dtype=False)
 
 
 def test_where_nobody_draws_there_is_no_self():
@@ -294,3 +315,16 @@ def test_the_page_runs_as_written(imagecot):
     generator, verifier, trace = names["generator"], names["verifier"], names["trace"]
     assert isinstance(generator, JanusGenerator) and isinstance(verifier, JanusVerifier) and isinstance(trace, Trace)
     assert verifier.model is generator.model and trace.cost.judge_calls == 4
+
+
+def test_a_show_o_whose_text_is_another_models_is_whole(show_o, tmp_path):
+    folder = Path(shutil.copytree(show_o, tmp_path / "hub"))
+    texts = tmp_path / "text"
+    texts.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.move(folder / name, texts / name)
+    assert hub._lacks(folder, hub.VERIFIER) == ""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"llm_model_path": str(texts)}))
+    (answer,) = load_verifier(folder).ask(pictures(16)[:1], [PROMPT], ORM)
+    assert answer == load_verifier(show_o).ask(pictures(16)[:1], [PROMPT], ORM)[0]

@@ -1,7 +1,9 @@
 """Show-o as a verifier: a full forward pass under a mask written out by hand, batches, and what is refused."""
 
 import json
+import math
 import shutil
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from imagecot.hub import CHECKPOINTS
 from imagecot.models import kinds_of_folder, list_models
 from imagecot.verifiers import load_verifier, showo
 from imagecot.verifiers.showo import ShowoVerifier
+from imagecot.verifiers.wording import Habits
+from plain_decoder import DATA
 from small_models import write_showo
 
 torch.set_num_threads(1)
@@ -89,6 +93,27 @@ def test_an_answer_is_that_of_the_whole_forward_pass(verifier, generator, images
     wanted = [expected(generator, *pair, question, prompt) for *pair, prompt in zip(images, PROMPTS, strict=True)]
     assert found == pytest.approx(wanted, abs=1e-5)
     assert len({round(p, 3) for p in wanted}) == 3, "answers that do not differ prove nothing"
+
+
+def test_what_the_reference_answers_and_writes(verifier, generator):
+    """Recorded from the reference's own layout, mask and loop, on the same weights."""
+    want = json.loads((DATA / "showo" / "understanding.json").read_text())
+    image = generator.decode(torch.tensor([want["codes"]]))
+    question = Question("reflection", want["question"].replace("cat", "{prompt}"))
+    assert ids_of(generator, image[0], question, "cat") == want["sequence_ids"]
+    logits = {word: math.exp(logit) for word, logit in want["logits"].items()}
+    yes, no = (sum(logits[word] for word in (f" {name}", name, name.capitalize())) for name in ("yes", "no"))
+    assert verifier.ask(image, ["cat"], question).tolist() == pytest.approx([yes / (yes + no)], abs=1e-5)
+    verifier.habits = Habits(wording={REFLECTION: question})
+    try:
+        (found,) = verifier.reflect(image, ["cat"])
+    finally:
+        verifier.habits = Habits(verifier.habits.precision)
+    assert found.p_yes == pytest.approx(yes / (yes + no), abs=1e-5)
+    # The reference may write image codes in the midst of a text; an answer here is text alone.
+    words = [*takewhile(lambda token: token < 306, want["written"])]
+    assert len(words) == 10
+    assert found.text.startswith(generator.prompting.tokenizer.decode(words).strip())
 
 
 def test_padding_batches_and_kept_keys_change_nothing(verifier, images, monkeypatch):
