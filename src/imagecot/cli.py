@@ -15,6 +15,7 @@ from imagecot.commands import (
     curate,
     evaluate,
     generate,
+    geneval2,
     models,
     report,
     run,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command(cls=SearchCommand)(generate.generate)
 app.add_typer(curate.app, name="curate")
+evaluate.app.command(cls=SearchCommand)(geneval2.geneval2)
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(train.train)
 app.command()(study.study)

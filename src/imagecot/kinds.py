@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 TRAIN, STUDY, EVALUATE, CURATE, BENCHMARK, GENERATE = "train", "study", "evaluate", "curate", "benchmark", "generate"
+GENEVAL2 = "geneval2"  # a command of `imagecot evaluate`
 
 
 class Follow(Protocol):
@@ -82,6 +83,9 @@ KINDS = {
     "corrections-study": Kind("imagecot.study.corrections:CorrectionsRecipe", "imagecot.study.follow:run", STUDY),
     "audit": Kind("imagecot.study.audit:AuditRecipe", "imagecot.study.follow:run", STUDY),
     "geneval": Kind("imagecot.evaluation.recipe:EvaluationRecipe", "imagecot.evaluation.follow:run", EVALUATE),
+    "geneval2": Kind(
+        "imagecot.evaluation.geneval2.recipe:Geneval2Recipe", "imagecot.evaluation.geneval2.follow:run", GENEVAL2
+    ),
     "curate-prompts": _curation("CuratePrompts"),
     "curate-orm": _curation("CurateOrm"),
     "curate-prm": _curation("CuratePrm"),

@@ -1,6 +1,7 @@
 """`imagecot evaluate geneval`: score a folder of images, or draw and score, by GenEval."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -174,11 +175,16 @@ def _print(summary: "Found", out: Path, as_json: bool) -> None:
 
         typer.echo(table(summary))
         typer.echo("\n".join(remarks(summary)))
-        for kind, told in (("remark", summary.remarks), ("problem", summary.problems)):
-            for sentence in told[:_TOLD]:
-                say(f"{kind}: {sentence}")
-            if len(told) > _TOLD:
-                say(f"and {len(told) - _TOLD} more {kind}s, in {out}/summary.json.")
+        say_all(summary.remarks, summary.problems, out)
         typer.echo(printable(f"{out}/summary.json, results.jsonl, failures.png"))
     if summary.problems:
         raise typer.Exit(1)
+
+
+def say_all(remarks: Sequence[str], problems: Sequence[str], out: Path) -> None:
+    """Print the first remarks and problems of an evaluation, and where the others are."""
+    for kind, told in (("remark", remarks), ("problem", problems)):
+        for sentence in told[:_TOLD]:
+            say(f"{kind}: {sentence}")
+        if len(told) > _TOLD:
+            say(f"and {len(told) - _TOLD} more {kind}s, in {out}/summary.json.")

@@ -2,15 +2,16 @@
 
 from types import ModuleType
 
-from imagecot.commands import benchmark, curate, evaluate, generate, study, train
+from imagecot.commands import benchmark, curate, evaluate, generate, geneval2, study, train
 from imagecot.commands.recipe import Overrides, RecipeFile, taken
-from imagecot.kinds import BENCHMARK, CURATE, EVALUATE, GENERATE, KINDS, STUDY, TRAIN
+from imagecot.kinds import BENCHMARK, CURATE, EVALUATE, GENERATE, GENEVAL2, KINDS, STUDY, TRAIN
 
 # Whose `follow` takes a recipe and the command line that names it, and prints what came of it.
 _COMMANDS: dict[str, ModuleType] = {
     TRAIN: train,
     STUDY: study,
     EVALUATE: evaluate,
+    GENEVAL2: geneval2,
     CURATE: curate,
     BENCHMARK: benchmark,
     GENERATE: generate,

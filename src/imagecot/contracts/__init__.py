@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from imagecot.contracts.reflection import Reflection, Reflector
     from imagecot.contracts.scorer import Draws, Scorer, Terms
     from imagecot.contracts.search import Batched, Candidate, Choice, Cost, PathRecord, Run, Strategy, Verdict
-    from imagecot.contracts.verifier import Advised, Conversation, Usage, Verifier
+    from imagecot.contracts.verifier import Advised, Answering, Conversation, Usage, Verifier
     from imagecot.contracts.world import World
 
 _HOMES = {
@@ -49,7 +49,7 @@ _HOMES = {
     "reflection": ("Reflection", "Reflector"),
     "scorer": ("Draws", "Scorer", "Terms"),
     "search": ("Batched", "Candidate", "Choice", "Cost", "PathRecord", "Run", "Strategy", "Verdict"),
-    "verifier": ("Advised", "Conversation", "Usage", "Verifier"),
+    "verifier": ("Advised", "Answering", "Conversation", "Usage", "Verifier"),
     "world": ("World",),
 }
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "Candidate",
     "Canvas",
     "Choice",
+    "Answering",
     "Conversation",
     "Correction",
     "Corrector",

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -81,18 +81,26 @@ def read_folder(
     Whatever cannot be scored is a problem and stops nothing else; UsageError where there is no image set at all.
     """
     known = frozenset(classes)
-    names, problems = _folders(folder)
-    entries = [_read_entry(folder / name, samples, known) for name in names]
+    entries, problems = read_entries(folder, samples, lambda file: read_metadata(file, known))
     expected = prompts
     if prompts is None and _is_of(entries, benchmark):
         expected = benchmark
     if prompts is not None:
         entries = [_held_against(entry, prompts, folder) for entry in entries]
-    entries = _without_repetitions(entries, folder)
+    entries = without_repetitions(entries, folder)
     problems += _gaps(folder, [entry.number for entry in entries], len(expected or ()))
     if expected is None:
         problems += _missing_tasks(folder, entries)
     return ImageSet(tuple(entries), tuple(problems))
+
+
+def read_entries(folder: Path, samples: int, read: Callable[[Path], Metadata]) -> tuple[list[Entry], list[str]]:
+    """The prompts' folders of an image set in the order of their numbers, and what is wrong with others.
+
+    read  the requirement in a `metadata.jsonl`; ImagecotError where it is none
+    """
+    names, problems = _folders(folder)
+    return [_read_entry(folder / name, samples, read) for name in names], problems
 
 
 def _folders(folder: Path) -> tuple[list[str], list[str]]:
@@ -122,11 +130,11 @@ def _folders(folder: Path) -> tuple[list[str], list[str]]:
     return [names[number] for number in sorted(names)], problems
 
 
-def _read_entry(folder: Path, samples: int, known: frozenset[str]) -> Entry:
+def _read_entry(folder: Path, samples: int, read: Callable[[Path], Metadata]) -> Entry:
     problems: list[str] = []
     metadata = None
     try:
-        metadata = read_metadata(folder / "metadata.jsonl", known)
+        metadata = read(folder / "metadata.jsonl")
     except ImagecotError as error:
         problems.append(printable(str(error)))
     files = _samples(folder, problems)
@@ -139,7 +147,7 @@ def _read_entry(folder: Path, samples: int, known: frozenset[str]) -> Entry:
             f"{samples} are scored."
         )
     images = images[:samples]
-    digests = {file: _digest_of(file) for file in (folder / "metadata.jsonl", *files)}
+    digests = {file: digest_of(file) for file in (folder / "metadata.jsonl", *files)}
     listed = "\n".join([folder.name, *(f"{file.name} {digest}" for file, digest in digests.items())])
     return Entry(
         folder.name, metadata, tuple(images), tuple(problems), tuple(_equal_pictures(images, digests)),
@@ -170,7 +178,8 @@ def _samples(folder: Path, problems: list[str]) -> list[Path]:
         return []
 
 
-def _digest_of(file: Path) -> str:
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file; another word where it cannot be read."""
     try:
         return hashlib.sha256(read_bytes(file)).hexdigest()
     except ImagecotError:
@@ -204,7 +213,7 @@ def _held_against(entry: Entry, prompts: Sequence[Metadata], folder: Path) -> En
     return replace(entry, metadata=None, problems=(*entry.problems, problem))
 
 
-def _without_repetitions(entries: Sequence[Entry], folder: Path) -> list[Entry]:
+def without_repetitions(entries: Sequence[Entry], folder: Path) -> list[Entry]:
     """The entries; a prompt that an earlier one asks for too would count twice, so it loses its requirement."""
     first: dict[str, str] = {}
     kept = []

@@ -15,15 +15,15 @@ from imagecot import models, registry
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
-from imagecot.evaluation.evaluate import Drawing, Models
+from imagecot.evaluation.drawing import Drawing, identity_of, identity_of_settings
+from imagecot.evaluation.evaluate import Models, Scoring
 from imagecot.evaluation.folder import ImageSet, read_folder
 from imagecot.evaluation.recipe import EvaluationRecipe
-from imagecot.evaluation.state import CONTENT, settings_of
+from imagecot.evaluation.state import CONTENT
 from imagecot.geneval.metadata import read_prompts
 from imagecot.launch import launched
 from imagecot.naming import printable
-from imagecot.strategies.defaults import completed, load_model
-from imagecot.strategies.options import told
+from imagecot.strategies.defaults import completed
 from imagecot.worlds.find import benchmark_of, classes_of, is_world, load_judges, prompts_of, world, world_of
 from imagecot.worlds.geneval import GenEval
 
@@ -33,6 +33,19 @@ def with_output(recipe: EvaluationRecipe) -> EvaluationRecipe:
     if recipe.output is not None:
         return recipe
     return recipe.model_copy(update={"output": Path("runs") / time.strftime("geneval-%Y%m%d-%H%M%S")})
+
+
+def check_paths(*paths: Path | None) -> None:
+    """Raise UsageError for a path that no file can record."""
+    for path in paths:
+        if path is not None and any(0xD800 <= ord(character) <= 0xDFFF for character in str(path)):
+            raise UsageError(f"{printable(str(path))} is not a name in UTF-8; rename it.")
+
+
+def use_own_device() -> None:
+    """Under a launcher let this process use a GPU of its own."""
+    if torch.cuda.is_available() and launched()[1] > 1:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Job:
         detector = recipe.detector if recipe.detector is not None else world(home).judges[0]
         if recipe.generator is not None:
             named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
-            prompts = _first(_prompts(recipe, home, detector), recipe.per_task)
+            prompts = first_of_each(_prompts(recipe, home, detector), recipe.per_task)
             source: Drawing | ImageSet = Drawing(prompts, recipe.samples, named, recipe.n, recipe.seed)
         else:
             source = _image_set(recipe, home, detector)
@@ -74,23 +87,22 @@ class Job:
         """Raise UsageError for a detector that is not there, bad paths, and prompts that weigh double."""
         if self.detector not in world_of(self.detector, self.home).judges:
             registry.check("detector", self.detector)
-        for path in (self.out, self.recipe.images, self.recipe.against):
-            if path is not None and any(0xD800 <= ord(character) <= 0xDFFF for character in str(path)):
-                raise UsageError(f"{printable(str(path))} is not a name in UTF-8; rename it.")
+        check_paths(self.out, self.recipe.images, self.recipe.against)
         if isinstance(self.source, Drawing):
             _refuse_repetitions(self.source.prompts)
 
-    def load(self) -> Models:
+    @property
+    def workers(self) -> int:
+        """Processes, where no launcher started this one."""
+        return self.recipe.workers
+
+    def worker(self) -> Scoring:
         """Load who judges, and who draws where anybody does."""
-        if torch.cuda.is_available() and launched()[1] > 1:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        judges = self.load_judges()
-        if isinstance(self.source, ImageSet):
-            return judges
-        named = self.source.named
-        used = {role: name for role, name in named.models.items() if role != "verifier" or role in named.search.needs}
-        models = replace(named, models=used).load(self.recipe.precision)
-        return replace(judges, generator=models.generator, verifier=models.verifier, corrector=models.corrector)
+        use_own_device()
+        models = self.load_judges()
+        if isinstance(self.source, Drawing):
+            models = replace(models, drawers=self.source.load(self.recipe.precision))
+        return Scoring(self.source, models)
 
     def load_judges(self) -> Models:
         """Load who judges."""
@@ -109,7 +121,7 @@ class Job:
         if isinstance(self.source, ImageSet):
             images: dict[str, JSON] = {"images": str(self.recipe.images)}
             return {**images, **self._judged({}), CONTENT: self.source.digest, **precision}
-        drawn, settings = _drawn(self.source), _settings(self.source, self.recipe.precision)
+        drawn, settings = identity_of(self.source), identity_of_settings(self.source, self.recipe.precision)
         return {**drawn, **self._judged(self.source.named.digests()), **precision, **settings}
 
     def _judged(self, weights: dict[str, str]) -> dict[str, JSON]:
@@ -124,31 +136,6 @@ class Job:
             "weights": weights,
             **{f"{role}_sha256": digest for role, digest in own.items() if digest},
         }
-
-
-def _drawn(drawing: Drawing) -> dict[str, JSON]:
-    """What an identity says of how images are drawn."""
-    text, named = "\n".join(metadata.text for metadata in drawing.prompts), drawing.named
-    corrector = {"corrector": named.models["corrector"]} if "corrector" in named.models else {}
-    return {
-        "generator": named.models["generator"],
-        "verifier": named.models.get("verifier"),
-        **corrector,
-        "search": named.strategy,
-        "n": named.paths(drawing.n),
-        "seed": drawing.seed,
-        "prompts": len(drawing.prompts),
-        "prompts_sha256": hashlib.sha256(text.encode()).hexdigest(),
-    }
-
-
-def _settings(drawing: Drawing, precision: str | None) -> dict[str, JSON]:
-    """What an identity says of the settings of the search, given and advised, and of models that are others' code."""
-    search = told(drawing.named.settings())
-    # Those of a checkpoint follow from its digests; other people's code has to be asked.
-    code = {role: name for role, name in drawing.named.models.items() if registry.is_code(role, name)}
-    found: dict[str, JSON] = {settings_of("search"): search} if search else {}
-    return found | {settings_of(role): dict(load_model(role, name, precision).settings) for role, name in code.items()}
 
 
 def _content(judge: str) -> str:
@@ -176,7 +163,7 @@ def _prompts(recipe: EvaluationRecipe, home: str, detector: str) -> list[Metadat
     return read_prompts(Path(recipe.prompts), classes_of(detector, home))
 
 
-def _first(prompts: Sequence[Metadata], per_task: int | None) -> list[Metadata]:
+def first_of_each(prompts: Sequence[Metadata], per_task: int | None) -> list[Metadata]:
     """The first so many of each task; all of them for None."""
     taken: Counter[str] = Counter()
     kept = []

@@ -45,7 +45,7 @@ def table(summary: Found) -> str:
     for tag, task in summary.score.tasks.items():
         scored = [judged.tasks.get(tag) for judged in tables]
         cells = [_cell(one.score, one.se) if one else "" for one in scored]
-        lines.append(" | ".join([_plain(tag), str(task.total), *cells]))
+        lines.append(" | ".join([plain(tag), str(task.total), *cells]))
     total = [f"**{_cell(judged.overall, judged.overall_se)}**" for judged in tables]
     lines.append(" | ".join(["**overall**", str(summary.score.total_images), *total]))
     return "\n".join(f"| {line} |" for line in lines)
@@ -55,7 +55,7 @@ def _cell(score: float, error: float | None) -> str:
     return f"{score:.3f}" + (f" (±{error:.3f})" if error is not None else "")
 
 
-def _plain(tag: str) -> str:
+def plain(tag: str) -> str:
     """A tag as words in a cell of a Markdown table, whatever it holds."""
     words = printable(" ".join(tag.replace("_", " ").split()))[:80]
     return re.sub(r"([\\`*{}\[\]()<>#+!|&~$])", r"\\\1", words)

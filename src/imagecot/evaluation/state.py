@@ -17,11 +17,11 @@ from imagecot.evaluation.summary import AGAIN, SUMMARY, Judges
 from imagecot.files import make_own_folder, write_whole
 from imagecot.geneval.summary import Verdict
 from imagecot.identity import Identity, claim, read_identity, refuse_occupied, refuse_other
-from imagecot.reading import Schema, read_record, read_records
+from imagecot.reading import Model, Schema, read_record, read_records
 
 IDENTITY, PARTS, IMAGES = "evaluation.json", "parts", "images"
 RESULTS, SECOND = "results.jsonl", "results-second.jsonl"
-TABLE, FAILURES = "table.md", "failures.png"
+TABLE, FAILURES, SCORES = "table.md", "failures.png", "score_lists.json"
 _JUDGES = "detectors.json"
 CONTENT = "images_sha256"  # the one part of an identity that may change: then the images are scored again
 
@@ -118,38 +118,42 @@ class Evaluation:
     def begin(self) -> None:
         """Make the folder this evaluation's, when the first result is there; the results of other images go."""
         if self.changed:
-            for name in (SUMMARY, RESULTS, SECOND, TABLE, FAILURES):
+            for name in (SUMMARY, RESULTS, SECOND, TABLE, FAILURES, SCORES):
                 (self.out / name).unlink(missing_ok=True)
             write_whole(self.out / IDENTITY, (json.dumps(self.identity, ensure_ascii=False) + "\n").encode())
             self.changed = False
         claim(self.out / IDENTITY, self.identity, "evaluation")
         make_own_folder(self.parts)
 
-    def keep(self, piece: Piece, unit: Unit) -> None:
+    def keep(self, piece: Piece, unit: Schema) -> None:
         """Write a finished unit."""
         write_whole(self._file(piece), json.dumps(unit.model_dump()).encode())
 
-    def keep_judges(self, judges: Judges) -> None:
+    def keep_judges(self, judges: Schema) -> None:
         """Write what the judges' answers depend on, for the summary."""
         write_whole(self.parts / _JUDGES, json.dumps(judges.model_dump()).encode())
 
     def judges(self) -> Judges | None:
+        """What `keep_judges` wrote of GenEval's judges; as of `kept_judges`."""
+        return self.kept_judges(Judges)
+
+    def kept_judges(self, form: type[Model]) -> Model | None:
         """What `keep_judges` wrote; None where that is gone, as after a kill while the parts were deleted."""
         file = self.parts / _JUDGES
-        return read_record(file, Judges, advice=AGAIN) if file.is_file() else None
+        return read_record(file, form, advice=AGAIN) if file.is_file() else None
 
-    def units(self, done: Iterable[Piece]) -> Iterator[Unit]:
+    def units(self, done: Iterable[Piece], form: type[Model]) -> Iterator[Model]:
         """Read finished units in order; ImagecotError for a damaged one."""
         for piece in done:
-            yield read_record(self._file(piece), Unit, advice=AGAIN)
+            yield read_record(self._file(piece), form, advice=AGAIN)
 
     def whole(self, done: Iterable[Piece]) -> Unit:
-        """All units joined."""
+        """All units of GenEval joined."""
         rows: list[Row] = []
         second: list[Row] = []
         problems: list[str] = []
         cost: dict[str, int | float] = {}
-        for unit in self.units(done):
+        for unit in self.units(done, Unit):
             rows += unit.rows
             second += unit.second
             problems += unit.problems

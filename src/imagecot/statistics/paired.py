@@ -28,7 +28,7 @@ class Interval:
     high: float
 
 
-Stratum = tuple[Sequence[int], Sequence[int]]  # of its clusters: their sums, and how many are in each
+Stratum = tuple[Sequence[float], Sequence[float]]  # of its clusters: their sums, and how many are in each
 
 
 def mean_of_ratios(
