@@ -13,6 +13,7 @@ from imagecot.forms import form_of
 from imagecot.verifiers.atoms import Atoms, Mean
 from imagecot.verifiers.atoms_form import Named, digests, parts
 from imagecot.verifiers.chat_splitting import LONGEST, MOST_PARTS, TEMPLATE, ChatSplitter, usable
+from imagecot.verifiers.judge_file import Judge
 from imagecot.verifiers.splitting import Splitter
 from misbehaving import closes, says, sends, server
 
@@ -29,6 +30,10 @@ def at_home(monkeypatch, tmp_path):
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
 
 
+def chat(url: str, model: str = "q") -> ChatSplitter:
+    return ChatSplitter(Judge(address=url, model=model))
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -36,11 +41,12 @@ def at_home(monkeypatch, tmp_path):
         ("atoms[geometric]:tiny-orm", Named("tiny-orm", "geometric")),
         ("atoms[arithmetic]:a/b:c", Named("a/b:c", "arithmetic")),
         ("atoms[parts=a=b.jsonl]:tiny-orm", Named("tiny-orm", file="a=b.jsonl")),
-        ("atoms[chat=q@w@https://a.b/v1]:min(a,b)", Named("min(a,b)", chat=("q@w", "https://a.b/v1"))),
-        ("atoms[chat=q@http://[::1]:80/v1]:x", Named("x", chat=("q", "http://[::1]:80/v1"))),
+        ("atoms[chat=https://a.b/v1#q=w]:min(a,b)", Named("min(a,b)", chat="https://a.b/v1#q=w")),
+        ("atoms[chat=http://[::1]:80/v1#q]:x", Named("x", chat="http://[::1]:80/v1#q")),
+        ("atoms[chat=judge.yaml]:other.yaml", Named("other.yaml", chat="judge.yaml")),
         (
-            "atoms[parts=p][chat=q@http://h][arithmetic]:atoms:x",
-            Named("atoms:x", "arithmetic", "p", ("q", "http://h")),
+            "atoms[parts=p][chat=http://h#q][arithmetic]:atoms:x",
+            Named("atoms:x", "arithmetic", "p", "http://h#q"),
         ),
     ],
 )
@@ -64,11 +70,10 @@ def test_texts_are_taken_apart(text, named):
         ("atoms[mean=arithmetic]:tiny-orm", "option of atoms"),
         ("atoms[arithmetic][geometric]:tiny-orm", "says mean twice"),
         ("atoms[parts=missing.jsonl]:tiny-orm", "missing.jsonl is missing"),
-        ("atoms[chat=qwen]:tiny-orm", "a chat model is named with its address"),
-        ("atoms[chat=@http://host/v1]:tiny-orm", "a chat model is named with its address"),
-        ("atoms[chat= @http://host/v1]:tiny-orm", "the name of the chat model is empty"),
-        ("atoms[chat=q@http://]:tiny-orm", "an endpoint is an address"),
-        ("atoms[chat=q@http://me:secret@host/v1]:tiny-orm", "leave out its name and password"),
+        ("atoms[chat=http://host/v1]:tiny-orm", "names a server and no model"),
+        ("atoms[chat=http://#q]:tiny-orm", "an endpoint is an address"),
+        ("atoms[chat=http://me:secret@host/v1#q]:tiny-orm", "an address with a login or a query is no name"),
+        ("atoms[chat=missing.yaml]:tiny-orm", "missing.yaml is missing"),
         ("atoms:tiny-orn", "tiny-orm"),
         ("atoms:min(tiny-orm,tiny-orn)", "tiny-orm"),
     ],
@@ -149,7 +154,7 @@ def test_parts_are_cleaned():
 
 def test_a_chat_model_is_asked_once_for_each_prompt_that_cannot_be_read(tmp_path):
     with server(says(f"Here it is:\n```json\n{json.dumps(LISTED)}\n```"), says(json.dumps(["an owl"]))) as there:
-        splitter = Splitter({OWL: ["told"]}, chat=ChatSplitter("q", there.url))
+        splitter = Splitter({OWL: ["told"]}, chat=chat(there.url))
         assert splitter.split([FOX, "a photo of a cup", OWL, FOX]) == [
             tuple(LISTED),
             ("a photo of a cup",),
@@ -159,10 +164,10 @@ def test_a_chat_model_is_asked_once_for_each_prompt_that_cannot_be_read(tmp_path
         (body,) = there.bodies
         assert body["model"] == "q" and body["messages"][0]["content"] == TEMPLATE.replace("{prompt}", FOX)
         assert there.headers[0]["Authorization"] == "Bearer sk-0123456789abcdef"
-        again = Splitter(chat=ChatSplitter("q", there.url))  # from the disk
+        again = Splitter(chat=chat(there.url))  # from the disk
         assert again.split([FOX]) == [tuple(LISTED)]
         assert len(there.bodies) == 1
-        assert Splitter(chat=ChatSplitter("q2", there.url)).split([FOX]) == [("an owl",)]
+        assert Splitter(chat=chat(there.url, "q2")).split([FOX]) == [("an owl",)]
         assert len(there.bodies) == 2
         (one, two) = sorted(
             (tmp_path / "cache" / "imagecot" / "parts").iterdir(), key=lambda file: file.stat().st_mtime
@@ -192,7 +197,7 @@ def test_a_chat_model_is_asked_once_for_each_prompt_that_cannot_be_read(tmp_path
 )
 def test_what_is_no_answer_is_said_and_not_kept(answer, said, tmp_path):
     with server(answer) as there:
-        splitter = Splitter(chat=ChatSplitter("q", there.url))
+        splitter = Splitter(chat=chat(there.url))
         with pytest.raises(ImagecotError) as it:
             splitter.split([FOX])
     assert said in str(it.value) and str(it.value).endswith(".")
@@ -200,10 +205,16 @@ def test_what_is_no_answer_is_said_and_not_kept(answer, said, tmp_path):
 
 
 def test_settings_tell_who_splits(tmp_path):
-    chat = ChatSplitter("q", "http://host/v1?token=abcdef")
-    assert chat.settings["model"] == "q" and chat.settings["address"] == "http://host/v1"
-    assert Splitter(chat=chat).settings == {"chat": chat.settings}
-    assert "abcdef" not in repr(chat)
+    asked = chat("http://host/v1?token=abcdef")
+    assert asked.settings["model"] == "q" and asked.settings["address"] == "http://host/v1"
+    assert Splitter(chat=asked).settings == {"chat": asked.settings}
+    assert "abcdef" not in repr(asked)
+    named = tmp_path / "judge.yaml"
+    named.write_text("address: http://host/v1?token=abcdef\nmodel: q\n", encoding="utf-8")
+    assert Named.read(f"atoms[chat={named}]:tiny-orm").splitter.settings == {"chat": asked.settings}
+    (key,) = digests(f"atoms[chat={named}]:tiny-orm")
+    assert key == "chat_file"
+    assert digests("atoms[chat=http://host/v1#q]:tiny-orm") == {}
     file = tmp_path / "parts.jsonl"
     file.write_text(json.dumps({"prompt": FOX, "parts": LISTED}), encoding="utf-8")
     read = Splitter.read(file)

@@ -1,9 +1,9 @@
 """`atoms:VERIFIER` as the name of a verifier: another one, asked about the parts of a prompt.
 
-    atoms:tiny-zero-shot                                      the geometric mean
-    atoms[arithmetic]:tiny-zero-shot                          the arithmetic mean
-    atoms[parts=parts.jsonl]:tiny-zero-shot                   parts of prompts from a file of JSON lines
-    atoms[chat=qwen3@http://localhost:8000/v1]:tiny-zero-shot a chat model splits what cannot be read
+    atoms:tiny-zero-shot                                       the geometric mean
+    atoms[arithmetic]:tiny-zero-shot                           the arithmetic mean
+    atoms[parts=parts.jsonl]:tiny-zero-shot                    parts of prompts from a file of JSON lines
+    atoms[chat=http://localhost:8000/v1#qwen3]:tiny-zero-shot  a chat model splits what cannot be read
 
 Several options stand side by side, each in its brackets: `atoms[arithmetic][parts=parts.jsonl]:tiny-zero-shot`.
 """
@@ -17,14 +17,15 @@ from imagecot import registry
 from imagecot.errors import UsageError, nearest
 from imagecot.precision import Device, Dtype
 from imagecot.reading import check_regular
+from imagecot.verifiers import judge_file
 
 if TYPE_CHECKING:
     from imagecot.verifiers.atoms import Atoms
     from imagecot.verifiers.splitting import Splitter
 
 _BEGIN = "atoms"
-_SHOWN = "atoms:VERIFIER, atoms[arithmetic]:VERIFIER, atoms[parts=FILE]:VERIFIER or atoms[chat=MODEL@ADDRESS]:VERIFIER"
-_OPTIONS = ("geometric", "arithmetic", "parts=FILE", "chat=MODEL@ADDRESS")
+_SHOWN = "atoms:VERIFIER, atoms[arithmetic]:VERIFIER, atoms[parts=FILE]:VERIFIER or atoms[chat=ADDRESS#MODEL]:VERIFIER"
+_OPTIONS = ("geometric", "arithmetic", "parts=FILE", "chat=ADDRESS#MODEL")
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Named:
     inner  the verifier that is asked about the parts
     mean   "geometric" or "arithmetic"
     file   with parts of prompts; "" for none
-    chat   a model and its address; None for none
+    chat   a chat model, as a served judge is named; "" for none
     """
 
     inner: str
     mean: str = "geometric"
     file: str = ""
-    chat: tuple[str, str] | None = None
+    chat: str = ""
 
     @classmethod
     def read(cls, text: str) -> "Named":
@@ -57,8 +58,7 @@ class Named:
             found[kind] = value or option
         if not rest.startswith(":") or not rest[1:].strip():
             raise UsageError(f"{text!r} is no verifier that judges by atoms; write {_SHOWN}.")
-        chat = found.get("chat")
-        return cls(rest[1:], found.get("mean", cls.mean), found.get("parts", ""), None if chat is None else _chat(chat))
+        return cls(rest[1:], found.get("mean", cls.mean), found.get("parts", ""), found.get("chat", ""))
 
     @property
     def splitter(self) -> "Splitter":
@@ -66,19 +66,17 @@ class Named:
         from imagecot.verifiers.chat_splitting import ChatSplitter
         from imagecot.verifiers.splitting import Splitter
 
-        chat = None if self.chat is None else ChatSplitter(*self.chat)
+        chat = ChatSplitter(judge_file.read(self.chat)) if self.chat else None
         return Splitter.read(Path(self.file), chat) if self.file else Splitter(chat=chat)
 
 
 def parts(text: str) -> list[tuple[str, str]]:
-    """The verifier that is asked; UsageError for a text that cannot be read, a missing file or no address."""
+    """The verifier that is asked; UsageError for a text that cannot be read, a missing file or no chat model."""
     named = Named.read(text)
     if named.file:
         check_regular(Path(named.file), failure=UsageError)
-    if named.chat is not None:
-        from imagecot.verifiers.chat_splitting import ChatSplitter
-
-        ChatSplitter(*named.chat)
+    if named.chat:
+        judge_file.read(named.chat)
     return [("verifier", named.inner)]
 
 
@@ -92,9 +90,15 @@ def load(text: str, device: Device, dtype: Dtype) -> "Atoms":
 
 
 def digests(text: str) -> Mapping[str, str]:
-    """The SHA-256 of a file of parts; what a chat model says is kept, and named in the settings."""
-    named = Named.read(text)
-    return {"parts": named.splitter.file} if named.file else {}
+    """The SHA-256 of a file of parts, and of a file that names a chat model; what that one says is kept."""
+    from imagecot.verifiers.splitting import Splitter
+
+    named, found = Named.read(text), dict[str, str]()
+    if named.file:
+        found["parts"] = Splitter.read(Path(named.file)).file
+    if named.chat:
+        found |= {f"chat_{name}": digest for name, digest in judge_file.digests(named.chat).items()}
+    return found
 
 
 def _bracketed(text: str) -> tuple[str, str] | None:
@@ -108,12 +112,3 @@ def _bracketed(text: str) -> tuple[str, str] | None:
         if depth == 0:
             return (text[1:place], text[place + 1 :]) if place else None
     return None
-
-
-def _chat(value: str) -> tuple[str, str]:
-    model, _, address = value.rpartition("@http")
-    if not model:
-        raise UsageError(
-            f"a chat model is named with its address, such as qwen3@http://localhost:8000/v1, not {value!r}."
-        )
-    return model, f"http{address}"

@@ -10,15 +10,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from imagecot.contracts.values import JSON
-from imagecot.endpoints import Endpoint
-from imagecot.errors import ImagecotError, UsageError
+from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, write_text
 from imagecot.naming import printable
 from imagecot.reading import Schema, parse_json, read_record
 from imagecot.replies import Reply
+from imagecot.verifiers.judge_file import Judge
 
 MOST_PARTS = 40  # of a prompt
 LONGEST = 500  # characters of a part
@@ -29,8 +28,6 @@ TEMPLATE = (
     'such as "high quality". Answer with a JSON list of texts and nothing else. For "three brown dogs left of a car" '
     'it is ["a dog", "three dogs", "a brown dog", "a car", "a dog left of a car"].\nThe prompt: {prompt}'
 )
-_MOST_TOKENS = 2000  # those of a model that thinks aloud too
-_LONGEST_NAME = 500
 
 Parts = tuple[str, ...]
 
@@ -67,29 +64,20 @@ class _Kept(Schema):
 
 @dataclass(frozen=True)
 class ChatSplitter:
-    """Asks `model` at `address` (such as https://api.openai.com/v1) with the key in OPENAI_API_KEY, if there is one.
+    """Asks a chat model, with the key in OPENAI_API_KEY if there is one.
 
+    judge  the model and its server, as a served judge is named; what it would be asked as a judge plays no part
     cache  folder of what was answered
-
-    UsageError for an address or a name that is none, and for an address with a password, which settings would show.
     """
 
-    model: str
-    address: str = field(repr=False)
+    judge: Judge
     cache: Path = field(default_factory=kept_parts, repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.model.strip() or len(self.model) > _LONGEST_NAME or not self.model.isprintable():
-            raise UsageError("the name of the chat model is empty or no name; give one that the endpoint serves.")
-        Endpoint(self.address)
-        if "@" in urlsplit(self.address).netloc:
-            raise UsageError("the address of a chat model is written into results; leave out its name and password.")
 
     @property
     def settings(self) -> Mapping[str, JSON]:
         """The model, where it is asked, and the SHA-256 of the wording."""
         template = hashlib.sha256(TEMPLATE.encode()).hexdigest()
-        return {"model": self.model, "address": Endpoint(self.address).shown, "template": template}
+        return {"model": self.judge.model, "address": self.judge.endpoint.shown, "template": template}
 
     def split(self, prompts: Sequence[str]) -> list[Parts]:
         """The parts of each prompt, at least one.
@@ -101,18 +89,18 @@ class ChatSplitter:
         found = {prompt: self._kept(prompt, file) for prompt, file in files.items() if file.is_file()}
         new = [prompt for prompt in files if prompt not in found]
         if new:
-            server = Endpoint.from_environment(self.address)
-            for number, answer in server.post_each("chat/completions", [self._body(prompt) for prompt in new]):
+            server = self.judge.endpoint
+            for number, answer, *_ in server.post_each("chat/completions", [self._body(prompt) for prompt in new]):
                 prompt = new[number]
                 found[prompt] = self._parts(prompt, Reply.read(answer, server))
                 make_folder(self.cache)
-                kept = _Kept(prompt=prompt, model=self.model, parts=list(found[prompt]))
+                kept = _Kept(prompt=prompt, model=self.judge.model, parts=list(found[prompt]))
                 write_text(files[prompt], json.dumps(kept.model_dump(), ensure_ascii=False) + "\n")
         return [found[prompt] for prompt in prompts]
 
     def _body(self, prompt: str) -> Mapping[str, JSON]:
         message: dict[str, JSON] = {"role": "user", "content": TEMPLATE.replace("{prompt}", prompt)}
-        return {"model": self.model, "messages": [message], "max_tokens": _MOST_TOKENS}
+        return {"model": self.judge.model, "messages": [message]}
 
     def _file(self, prompt: str) -> Path:
         named = json.dumps([self.settings, prompt], sort_keys=True)
@@ -141,6 +129,6 @@ class ChatSplitter:
                 pass
             what = "answers no list of parts"
         raise ImagecotError(
-            f"{self.model} at {Endpoint(self.address).shown} {what} when it is asked to split {short(prompt)!r}; ask "
-            "again, name another model, or give the parts in a file (atoms[parts=FILE]:VERIFIER)."
+            f"{self.judge.model} at {self.judge.endpoint.shown} {what} when it is asked to split {short(prompt)!r}; "
+            "ask again, name another model, or give the parts in a file (atoms[parts=FILE]:VERIFIER)."
         )

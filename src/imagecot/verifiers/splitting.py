@@ -77,7 +77,7 @@ class Splitter:
         if unknown and self.chat is None:
             raise UsageError(
                 f"{short(unknown[0])!r} cannot be read into parts; word it as GenEval does, such as 'a photo of two "
-                "cups', name a chat model that splits prompts (atoms[chat=MODEL@ADDRESS]:VERIFIER), or give the parts "
+                "cups', name a chat model that splits prompts (atoms[chat=ADDRESS#MODEL]:VERIFIER), or give the parts "
                 "in a file (atoms[parts=FILE]:VERIFIER)."
             )
         if unknown and self.chat is not None:
