@@ -43,17 +43,22 @@ def without_scores(logprobs: Any) -> Answer:
     return sends({"choices": [{"message": {"content": "yes"}, "logprobs": logprobs}], "usage": USAGE})
 
 
+def picture_of(body: Mapping[str, Any]) -> torch.Tensor:
+    """The image (1, 3, H, W) that a request is about."""
+    url = body["messages"][0]["content"][0]["image_url"]["url"]
+    return from_png(base64.b64decode(url.removeprefix("data:image/png;base64,")))[None]
+
+
 def asked_of(body: Mapping[str, Any]) -> tuple[Question, str, torch.Tensor]:
     """The question that a request asks, its prompt, and the image (1, 3, H, W)."""
-    image, text = body["messages"][0]["content"]
-    data = base64.b64decode(image["image_url"]["url"].removeprefix("data:image/png;base64,"))
+    _, text = body["messages"][0]["content"]
     for question in (ORM, PRM, CLARITY, REFLECTION):
         pattern = re.escape(question.template.strip()).replace(re.escape("{prompt}"), "(.*)")
         found = re.fullmatch(pattern, text["text"], re.S)
         if found:
             follows = len(body["messages"]) == 3
             assert not follows or body["messages"][2]["content"] == POTENTIAL.template
-            return POTENTIAL if follows else question, found[1], from_png(data)[None]
+            return POTENTIAL if follows else question, found[1], picture_of(body)
     raise AssertionError(text["text"])
 
 
@@ -83,7 +88,7 @@ def stands_for(verifier: ChatVerifier) -> Answer:
 
 def sees(handler: BaseHTTPRequestHandler) -> None:
     """Answer by the mean level of the picture: bright ones are right."""
-    p = float(asked_of(handler.asked)[2].mean())  # type: ignore[attr-defined]
+    p = float(picture_of(handler.asked).mean())  # type: ignore[attr-defined]
     judges({"yes": p, "no": 1 - p})(handler)
 
 

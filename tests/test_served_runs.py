@@ -1,6 +1,8 @@
 """Whole runs over a judge that a server holds: images, verdicts and resumed folders are those of one that runs here."""
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,10 +15,12 @@ from imagecot.errors import ImagecotError
 from imagecot.hub import CHECKPOINTS
 from imagecot.study.follow import run
 from imagecot.study.recipe import StudyRecipe
+from imagecot.verifiers.judge_file import Judge
 from misbehaving import sends, server
 from served import sees, stands_for
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).parent.parent
 SECRET = "sk-0123456789abcdef"
 PROMPT = "a photo of a red apple"
 
@@ -135,6 +139,25 @@ def test_recipes_are_checked_without_a_word_to_the_server(imagecot, quick, tmp_p
         code, _, err = imagecot("validate", "study.yaml")
         assert (code, err) == (0, "")
         assert there.bodies == []
+
+
+def test_the_section_of_the_documentation_works_as_written(imagecot, tmp_path):
+    section = (ROOT / "docs/judges.md").read_text(encoding="utf-8").split("## Served judges")[1].split("\n## ")[0]
+    (command,), (file,) = (re.findall(rf"```{kind}\n(.*?)```", section, re.S) for kind in ("bash", "yaml"))
+    arguments = shlex.split(command.replace("\\\n", " "))[1:]
+    with server(sees) as there:
+        asked = [word.replace("http://localhost:8000/v1", there.url) for word in arguments]
+        code, out, err = imagecot(*asked, "--out", "by-address")
+        assert (code, err) == (0, "")
+        assert "4 of 4 paths kept" in out
+        assert {body["model"] for body in there.bodies} == {"Qwen/Qwen2.5-VL-7B-Instruct"}
+        (tmp_path / "judge.yaml").write_text(file.replace("http://localhost:8000/v1", there.url))
+        code, out, err = imagecot(*asked[:-1], "judge.yaml", "--out", "by-file")
+        assert (code, err) == (0, "")
+        assert len([*(tmp_path / "runs/answers").rglob("*.json")]) == 4
+    for name in re.findall(r"^\| `(\w+)` \|", section, re.M):
+        assert name in Judge.model_fields or name == "validate"
+    assert len(Judge.model_fields) == 6
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imagecot.commands import searches
+from imagecot.commands import options, searches
 from imagecot.commands.output import completion, terminal
 from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS, check_precision
@@ -27,7 +27,7 @@ Generator = Annotated[
 Verifier = Annotated[
     str | None,
     typer.Option(
-        help="Who judges: likewise. A shipped generator has its own for each search.",
+        help=f"Who judges: likewise, or {options.written()}. A shipped generator has its own for each search.",
         autocompletion=completion("verifier"),
         show_default=False,
     ),
@@ -83,6 +83,8 @@ def generate(
       imagecot generate "a bird left of a cup" --generator tiny-dpo --search parm++ --keep 0.5
 
       imagecot generate "a blue car" -n 50 --json | jq .chosen
+
+      imagecot generate "a blue car" --verifier http://localhost:8000/v1#Qwen/Qwen2.5-VL-7B-Instruct
     """
     from imagecot.bounds import check_paths, check_seed
     from imagecot.generation.recipe import GenerationRecipe
