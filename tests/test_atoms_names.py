@@ -10,6 +10,7 @@ from imagecot.contracts.questions import ORM
 from imagecot.endpoints import KEY
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.forms import form_of
+from imagecot.geneval.prompts import position_metadata
 from imagecot.verifiers.atoms import Atoms, Mean
 from imagecot.verifiers.atoms_form import Named, digests, parts
 from imagecot.verifiers.chat_splitting import LONGEST, MOST_PARTS, TEMPLATE, ChatSplitter, usable
@@ -121,7 +122,15 @@ def test_identity_is_that_of_the_inner_verifier_and_of_the_parts(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (['{"prompt": "a fox"}'], "line 1 of .*parts is missing; a line needs a prompt and its parts"),
+        ([], "is empty; a line needs a prompt and its parts"),
+        (['{"prompt": "a fox"}'], "line 1 of .*there are no parts; a line needs a prompt and its parts"),
+        (['{"prompt": "a fox", "include": []}'], "line 1 of .*there are no parts"),
+        (['{"prompt": "a fox", "include": [{"class": 3, "count": 1}]}'], "include is no requirement of GenEval"),
+        (['{"prompt": "a fox", "include": [{"class": "", "count": 1}]}'], "include is no requirement of GenEval"),
+        (
+            ['{"prompt": "a fox", "include": [{"class": "fox", "count": 1, "position": ["above", 1]}]}'],
+            "include is no requirement of GenEval",
+        ),
         (['{"prompt": "a fox", "parts": []}'], "line 1 of .*from 1 to 40 parts, not 0"),
         (['{"prompt": "a fox", "parts": [" "]}'], "line 1 of .*a part is a text of 1 to 500 characters"),
         ([f'{{"prompt": "a fox", "parts": ["{"x" * 501}"]}}'], "1 to 500 characters"),
@@ -141,6 +150,16 @@ def test_files_without_parts_are_refused(lines, said, tmp_path):
         Splitter.read(file)
     with pytest.raises(UsageError, match=said):
         registry.load("verifier", f"atoms[parts={file}]:tiny-orm")
+
+
+def test_metadata_of_geneval_tell_parts_of_prompts_in_other_words(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    metadata = position_metadata("fox", "above", "bench").worded("Look, there sits a fox on a bench!")
+    file.write_text(metadata.text + "\n" + json.dumps({"prompt": FOX, "parts": LISTED}), encoding="utf-8")
+    assert Splitter.read(file).split([metadata.prompt, FOX]) == [
+        ("a photo of a bench", "a photo of a fox", "a photo of a fox above a bench"),
+        tuple(LISTED),
+    ]
 
 
 def test_parts_are_cleaned():

@@ -90,7 +90,7 @@ class ChatSplitter:
         new = [prompt for prompt in files if prompt not in found]
         if new:
             server = self.judge.endpoint
-            for number, answer, *_ in server.post_each("chat/completions", [self._body(prompt) for prompt in new]):
+            for number, answer in server.post_each("chat/completions", [self._body(prompt) for prompt in new]):
                 prompt = new[number]
                 found[prompt] = self._parts(prompt, Reply.read(answer, server))
                 make_folder(self.cache)

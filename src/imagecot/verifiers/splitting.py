@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
+from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 from imagecot.geneval.parts import parts_of
@@ -20,10 +21,27 @@ _ADVICE = 'a line needs a prompt and its parts, such as {"prompt": "a fox in the
 
 
 class _Line(Foreign):
-    """A line of a file of parts."""
+    """A line of a file: a prompt with its parts, or with what GenEval's metadata say that it asks for."""
 
     prompt: Annotated[str, Field(min_length=1)]
-    parts: Annotated[list[str], AfterValidator(lambda parts: list(usable(parts)))]
+    parts: Annotated[list[str], AfterValidator(lambda parts: list(usable(parts)))] | None = None
+    include: list[JsonValue] | None = None
+
+    @model_validator(mode="after")
+    def _splits(self) -> Self:
+        if not self.listed:
+            raise ValueError("there are no parts")
+        return self
+
+    @property
+    def listed(self) -> Parts:
+        """The parts."""
+        if self.parts is not None:
+            return tuple(self.parts)
+        try:
+            return parts_of(Metadata.of({"tag": "", "prompt": self.prompt, "include": self.include or []}))
+        except (ValueError, IndexError) as error:  # a need without a name, a relation without a target
+            raise ValueError(f"include is no requirement of GenEval ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -48,12 +66,16 @@ class Splitter:
 
     @classmethod
     def read(cls, file: Path, chat: ChatSplitter | None = None) -> Self:
-        """Read the parts of prompts from JSON lines; UsageError where a line has none, or others than one before."""
-        told: dict[str, Sequence[str]] = {}
+        """Read the parts of prompts from JSON lines, or what GenEval's metadata say of them.
+
+        UsageError where there are no lines, or one has no parts, or others than one before.
+        """
+        told: dict[str, Parts] = {}
         for number, line in read_records(file, _Line, failure=UsageError, advice=_ADVICE):
-            prompt = normalise(line.prompt)
-            if told.setdefault(prompt, line.parts) != line.parts:
+            if told.setdefault(normalise(line.prompt), line.listed) != line.listed:
                 raise UsageError(f"line {number} of {file} splits a prompt otherwise than an earlier line; keep one.")
+        if not told:
+            raise UsageError(f"{file} is empty; {_ADVICE}.")
         return cls(told, hashlib.sha256(read_bytes(file, failure=UsageError)).hexdigest(), chat)
 
     @property
