@@ -412,6 +412,8 @@ def test_a_folder_without_the_role_is_refused(small: Path) -> None:
     with pytest.raises(UsageError, match=r"is not a Show-o or .* checkpoint by its config\.json; pass a generator"):
         load_generator(small / "verifier")
     with pytest.raises(UsageError, match="is not a vision-language checkpoint"):
+        load_verifier("tiny-magvitv2")
+    with pytest.raises(UsageError, match=r"cannot judge: its tokenizer has no token for yes or for no"):
         load_verifier(small / "generator")
     with pytest.raises(UsageError, match="is not a pictogram detector or Mask2Former checkpoint"):
         registry.load("detector", small / "verifier")

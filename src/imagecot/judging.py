@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
-from imagecot.adapters import lineage
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.families import FAMILIES, Family, family_of
-from imagecot.hub import locate
 from imagecot.imported import code_named
 from imagecot.precision import Device, Dtype
+
+if TYPE_CHECKING:
+    from imagecot.families import Family
 
 SELF = "self"
 # As a whole name: in `min(self,tiny-orm)`, and not in `./self`.
@@ -49,6 +49,8 @@ def judge_named(verifier: str, generator: str | None) -> str:
         return verifier
     if generator is None:
         _refuse(verifier)
+    from imagecot.families import FAMILIES
+
     family = _family("generator", generator)
     if family is not None and family.name not in [known.name for known in FAMILIES["verifier"]]:
         raise UsageError(
@@ -70,8 +72,12 @@ def _says_self(verifier: str) -> bool:
     return any(_says_self(name) for role, name in form.spelling.parts(verifier) if role == "verifier")
 
 
-def _family(role: str, name: str) -> Family | None:
+def _family(role: str, name: str) -> "Family | None":
     """The family of a checkpoint that is on disk, or known by its name; None where nothing is known yet."""
+    from imagecot.adapters import lineage
+    from imagecot.families import FAMILIES, family_of
+    from imagecot.hub import locate
+
     if code_named(name) is not None:
         return None
     known = next((family for family in FAMILIES[role] if name in family.names), None)
@@ -104,6 +110,8 @@ def lent(name: str, device: Device, dtype: Dtype) -> object | None:
 
 
 def _same_folder(one: str, other: str) -> bool:
+    from imagecot.hub import locate
+
     folders = [Path(place).resolve() for place in (locate(one), locate(other)) if place is not None]
     return len(folders) == 2 and folders[0] == folders[1]
 

@@ -115,11 +115,12 @@ def load(recipe: AuditRecipe) -> Models:
             f"paths of {recipe.generator} have {generator.steps} steps, so their previews are those of steps from 1 to "
             f"{generator.steps - 1}; say others in steps."
         )
+    views = _views(recipe, generator)
     with beside(recipe.generator, generator, dtype=recipe.precision):
         verifiers = {name: load_verifier(name, dtype=recipe.precision) for name in recipe.verifiers}
     return Models(
         generator,
-        _views(recipe, generator),
+        views,
         verifiers,
         Judges.load(recipe.detector, recipe.world),
         steps,
