@@ -64,7 +64,7 @@ class Row(Foreign):
         if not least <= self.atom_count <= questions:
             raise ValueError(
                 f"atom_count is {self.atom_count}, but vqa_list has {questions} questions, of which "
-                f"{questions - least} are answered by {_ONE} and may stand beside the count"
+                f"{questions - least} with the answer {_ONE} need not count"
             )
         return self
 

@@ -136,7 +136,7 @@ class Asking:
 
     def _entries(self, entries: Sequence[Entry]) -> Unit:
         """Judge images that there are; what cannot be read becomes a problem."""
-        rows: list[Scored] = Field(default_factory=list)
+        rows: list[Scored] = []
         problems: list[str] = []
         for entry in entries:
             problems += entry.problems
