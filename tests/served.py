@@ -17,6 +17,7 @@ from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTIO
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.images import from_png
+from imagecot.verifiers.answers import OPEN
 from imagecot.verifiers.chat_verifier import ChatVerifier
 from misbehaving import Answer, sends
 
@@ -50,7 +51,7 @@ def picture_of(body: Mapping[str, Any]) -> torch.Tensor:
 
 
 def asked_of(body: Mapping[str, Any]) -> tuple[Question, str, torch.Tensor]:
-    """The question that a request asks, its prompt, and the image (1, 3, H, W)."""
+    """The question that a request asks, its prompt, and the image (1, 3, H, W); OPEN and a text for any other one."""
     _, text = body["messages"][0]["content"]
     for question in (ORM, PRM, CLARITY, REFLECTION):
         pattern = re.escape(question.template.strip()).replace(re.escape("{prompt}"), "(.*)")
@@ -59,7 +60,7 @@ def asked_of(body: Mapping[str, Any]) -> tuple[Question, str, torch.Tensor]:
             follows = len(body["messages"]) == 3
             assert not follows or body["messages"][2]["content"] == POTENTIAL.template
             return POTENTIAL if follows else question, found[1], picture_of(body)
-    raise AssertionError(text["text"])
+    return OPEN, text["text"], picture_of(body)
 
 
 def stands_for(verifier: ChatVerifier) -> Answer:

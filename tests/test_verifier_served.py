@@ -178,6 +178,23 @@ def test_reflections_are_text_and_the_first_token():
     assert verifier.usage.judge_calls == 2
 
 
+def test_any_short_answer_has_a_probability(tmp_path):
+    with server(judges({"2": 0.4, "two": 0.2, " Two": 0.1, "tw": 0.05, "t": 0.02, "22": 0.01, "no": 0.1})) as there:
+        verifier = judge(there.url, answers=str(tmp_path))
+        asked = ["How many cups are there?", "How many cups are there?", "Is it red?", "Is it blue?"]
+        spelt = [["2", "two", "Two"], ["three"], ["no"], ["yes", "Yes"]]
+        found = verifier.answer_probability(GREY, asked, spelt)
+        assert found.tolist() == pytest.approx([0.75, 0.0, 0.1, 0.0])
+        assert verifier.answer_probability(GREY.expand(4, -1, -1, -1), asked, spelt).tolist() == found.tolist()
+        assert len(there.bodies) == 4
+        assert there.bodies[0]["messages"][0]["content"][1]["text"] in asked
+        with pytest.raises(UsageError, match="4 and 1"):
+            verifier.answer_probability(GREY, asked, spelt[:1])
+    assert verifier.usage.judge_calls == 8
+    with server(says("two")) as there, pytest.raises(ImagecotError, match="without log-probabilities"):
+        judge(there.url).answer_probability(GREY, asked[:1], spelt[:1])
+
+
 # --- servers that misbehave
 
 
@@ -314,8 +331,8 @@ def test_answers_before_a_failure_are_kept_and_a_damaged_one_is_named(tmp_path):
             verifier.ask(GREY.expand(2, -1, -1, -1), ["a cup", "a dog"], ORM)
         (file,) = tmp_path.rglob("*.json")
         assert float(verifier.ask(GREY, ["a cup"], ORM)) == pytest.approx(0.25)
-        file.write_text('{"p_yes": 2}')
-        with pytest.raises(ImagecotError, match=rf"{file}: p_yes: .*; delete it, and it is asked again"):
+        file.write_text('{"p": 2}')
+        with pytest.raises(ImagecotError, match=rf"{file}: p: .*; delete it, and it is asked again"):
             verifier.ask(GREY, ["a cup"], ORM)
 
 
@@ -358,6 +375,9 @@ def test_a_file_says_what_an_address_cannot(tmp_path, monkeypatch):
         assert registry.digests("verifier", f"{there.url}#Qwen/Q") == {}
         both = registry.load("verifier", f"mean({there.url}#Qwen/Q,{name})")
         assert float(both.ask(GREY, ["a cup"], ORM)) == pytest.approx(0.75)
+        spoken = f"atoms[arithmetic]:{name}"
+        assert registry.check("verifier", spoken) == spoken
+        assert float(registry.load("verifier", spoken).ask(GREY, ["a cup"], ORM)) == pytest.approx(0.75)
     assert SECRET not in str(digests)
 
 
@@ -374,6 +394,7 @@ def test_a_file_says_what_an_address_cannot(tmp_path, monkeypatch):
         (("[1"), r"judge\.yaml, line 1: .*; correct the YAML"),
         ("- a", r"judge\.yaml holds no judge; it must be a mapping"),
         ("model: seer", r"judge\.yaml: address is missing; correct it"),
+        ("address: ['https://me:pass-word@host']\nmodel: seer", r"judge\.yaml: address is no text; correct it"),
         ("address: https://host/v1", "model is missing"),
         ("address: host\nmodel: seer", "an endpoint is an address such as"),
         ("address: https://host/v1\nmodel: ''", "model: .*at least 1 character"),

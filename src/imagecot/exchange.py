@@ -91,7 +91,8 @@ class _Requests:
         self._headers: dict[str, str | Omit] = {"Authorization": sent if sent is not None else Omit()}
         try:
             # Every wait is bounded by the deadline of a request, which a server that drips bytes cannot move.
-            client = _Bounded(timeout=None, follow_redirects=False, verify=_trusted())
+            limits = httpx2.Limits(max_connections=endpoint.at_once, max_keepalive_connections=endpoint.at_once)
+            client = _Bounded(timeout=None, follow_redirects=False, verify=_trusted(), limits=limits)
             self._client = AsyncOpenAI(
                 api_key="sent in the header of each request",
                 base_url=endpoint.base,

@@ -76,7 +76,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
     "verifier": (
         Form("atoms:NAME", r"atoms[\[:]", "imagecot.verifiers.atoms_form", agrees=True),
         Form("https://HOST/v1#MODEL", r"https?://", "imagecot.verifiers.judge_file", needs=_SERVED),
-        Form("judge.yaml", r"(?!\w{2,}:)[^(]*\.ya?ml\Z", "imagecot.verifiers.judge_file", needs=_SERVED),
+        Form("judge.yaml", r"(?!\w{2,}[:\[])[^(]*\.ya?ml\Z", "imagecot.verifiers.judge_file", needs=_SERVED),
         Form("self", r"self\Z", "imagecot.judging"),
         Form("mean(NAME,NAME,...)", r"mean\(", "imagecot.verifiers.ensemble", agrees=True),
         Form("min(NAME,NAME,...)", r"min\(", "imagecot.verifiers.ensemble", agrees=True),

@@ -1,7 +1,7 @@
 """What all verifiers around a vision-language model share: answers as tokens, their probabilities, and requests."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -9,9 +9,7 @@ from torch import Tensor
 from imagecot.contracts.questions import Question
 from imagecot.contracts.verifier import Conversation
 from imagecot.errors import ImagecotError, UsageError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from imagecot.verifiers.lean_tokenizer import AnyTokenizer
 
 Own = TypeVar("Own")
 
@@ -19,7 +17,7 @@ OPEN = Question("open", "{prompt}")
 """A question that is given as a whole, in place of a prompt."""
 
 
-def spellings(tokenizer: "PreTrainedTokenizerBase", word: str, before: Sequence[str] = ("",)) -> list[int]:
+def spellings(tokenizer: AnyTokenizer, word: str, before: Sequence[str] = ("",)) -> list[int]:
     """The ids of a word, small and capitalized, that are single tokens.
 
     before  what may stand before it, such as a blank
@@ -39,7 +37,13 @@ def p_yes(yes: Tensor, no: Tensor) -> Tensor:
     return torch.sigmoid(yes.float().logsumexp(1) - no.float().logsumexp(1)).cpu()
 
 
-def first_ids(tokenizer: "PreTrainedTokenizerBase", answer: Sequence[str]) -> list[int]:
+def tells(token: str, spelling: str) -> bool:
+    """Whether a first token tells an answer from others: it is the whole of it, or begins it with two letters."""
+    begin, whole = token.strip(), spelling.strip()
+    return bool(begin) and (begin == whole or (len(begin) > 1 and begin.isalpha() and whole.startswith(begin)))
+
+
+def first_ids(tokenizer: AnyTokenizer, answer: Sequence[str]) -> list[int]:
     """The ids that the spellings of an answer begin with, each once: those that tell the answer from others.
 
     That is a whole spelling, or two letters of it and more, with a blank before them or without. A blank alone, a
@@ -52,8 +56,7 @@ def first_ids(tokenizer: "PreTrainedTokenizerBase", answer: Sequence[str]) -> li
         ids = tokenizer(spelling, add_special_tokens=False).input_ids
         if not ids:
             continue
-        begin, whole = str(tokenizer.decode(ids[:1])).strip(), spelling.strip()
-        if begin and (begin == whole or (len(begin) > 1 and begin.isalpha() and whole.startswith(begin))):
+        if tells(str(tokenizer.decode(ids[:1])), spelling):
             found[ids[0]] = None
     if not found:
         raise ImagecotError(
@@ -79,7 +82,7 @@ def check_asked(images: Tensor, questions: Sequence[str], answers: Sequence[Sequ
         )
 
 
-def marks_of(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+def marks_of(tokenizer: AnyTokenizer) -> list[str]:
     """The special tokens that steer a chat."""
     return [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
 

@@ -89,7 +89,9 @@ def _judge(values: Mapping[str, object], where: str) -> Judge:
     try:
         judge = Judge.model_validate(values)
     except ValidationError as error:
-        raise UsageError(f"{where}: {phrases(error)}; correct it.") from None
+        secret = any(detail["loc"] == ("address",) and detail["type"] != "missing" for detail in error.errors())
+        told = "address is no text" if secret else phrases(error)
+        raise UsageError(f"{where}: {told}; correct it.") from None
     _ = judge.endpoint
     return judge
 

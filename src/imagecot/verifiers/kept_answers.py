@@ -1,11 +1,12 @@
 """Answers of a served judge that are kept in a folder, so that no question is asked or paid for twice.
 
-A file is named after all that decides the answer: the server, and the request with model, wording, prompt and the
-bytes of the image. It holds neither of these, and no key.
+A file is named after all that decides the answer: the server, the request with model, wording, prompt and the bytes of
+the image, and what is looked for. It holds none of these, and no key.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,13 +21,13 @@ from imagecot.reading import Schema, read_record
 class Answer(Schema):
     """An answer of a judge.
 
-    p_yes     P(yes) of its first token
+    p         the probability of what was looked for in its first token, such as P(yes)
     tokens    what the server counted, read and written
     text      what it wrote
     complete  whether the judge ended it itself
     """
 
-    p_yes: Annotated[float, Field(ge=0, le=1)]
+    p: Annotated[float, Field(ge=0, le=1)]
     tokens: Annotated[int, Field(ge=0)]
     text: str
     complete: bool
@@ -56,6 +57,9 @@ class KeptAnswers:
         return None if self.folder is None else self.folder / name[:2] / f"{name}.json"
 
 
-def name_of(server: str, body: Body) -> str:
-    """The name of the answer to a request."""
-    return hashlib.sha256(json.dumps([server, body], sort_keys=True).encode()).hexdigest()
+def name_of(server: str, body: Body, wanted: Sequence[str] | None = None) -> str:
+    """The name of the answer to a request.
+
+    wanted  the spellings that are looked for; None for yes and no
+    """
+    return hashlib.sha256(json.dumps([server, body, wanted], sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,7 @@ import base64
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,16 +23,24 @@ from imagecot.errors import ImagecotError
 from imagecot.images import png
 from imagecot.naming import printable
 from imagecot.replies import Reply
-from imagecot.verifiers.answers import continued, prompts_of
+from imagecot.verifiers.answers import OPEN, check_asked, continued, prompts_of
 from imagecot.verifiers.any_vlm import Shown
 from imagecot.verifiers.chat import ANSWER_TOKENS, refuse_marks
-from imagecot.verifiers.first_token import TOP, p_yes
+from imagecot.verifiers.first_token import TOP, p_yes, probability_of
 from imagecot.verifiers.judge_file import Judge
 from imagecot.verifiers.kept_answers import Answer, KeptAnswers, name_of
 from imagecot.verifiers.wording import Habits, worded
 
 _PATH = "chat/completions"
 _REPEATED = 100  # characters of a refusal that a message repeats
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request, and the spellings that are looked for in its answer; None for yes and no."""
+
+    body: Body
+    wanted: tuple[str, ...] | None
 
 
 class ServedVerifier:
@@ -83,7 +92,7 @@ class ServedVerifier:
         if after is not None:
             shown = continued(after, question, Shown)
             images, prompts = shown.images, [after.shared[place] for place in shown.place.tolist()]
-        return torch.tensor([answer.p_yes for answer in self._answers(images, prompts, question, 1)])
+        return torch.tensor([answer.p for answer in self._answers(images, prompts, question)])
 
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
@@ -94,35 +103,65 @@ class ServedVerifier:
     def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
         """Ask what is wrong with images (B, 3, H, W) and return the written answers; errors as of `ask`."""
         found = self._answers(images, prompts, self.habits.said(REFLECTION), ANSWER_TOKENS)
-        return [Reflection(answer.text, answer.p_yes, answer.complete) for answer in found]
+        return [Reflection(answer.text, answer.p, answer.complete) for answer in found]
 
-    def _answers(self, images: Tensor, prompts: list[str], question: Question, tokens: int) -> list[Answer]:
-        """The answers about images (B, 3, H, W), of at most so many tokens, counted; equal requests are sent once."""
+    def answer_probability(self, images: Tensor, questions: list[str], answers: list[list[str]]) -> Tensor:
+        """The probability (B,) that its answer to each of B questions begins as one of the spellings; errors of `ask`.
+
+        images     (B, 3, H, W) in [0, 1], or one (1, 3, H, W) that all questions are about
+        questions  B texts, as they are asked
+        answers    of each question the spellings of one answer; one that is not among the most probable counts as 0
+        """
+        check_asked(images, questions, answers)
+        images = images.expand(len(questions), -1, -1, -1)
+        return torch.tensor([answer.p for answer in self._answers(images, questions, OPEN, wanted=answers)])
+
+    def _answers(
+        self,
+        images: Tensor,
+        prompts: list[str],
+        question: Question,
+        tokens: int = 1,
+        wanted: Sequence[Sequence[str]] | None = None,
+    ) -> list[Answer]:
+        """The answers about images (B, 3, H, W), of at most so many tokens, counted; equal requests are sent once.
+
+        wanted  the spellings that are looked for in each; None for yes and no
+        """
         began = time.perf_counter()
-        asked = zip(images, prompts_of(images, prompts), strict=True)
-        bodies = [self._body(question, prompt, _url(image), tokens) for image, prompt in asked]
-        names = [name_of(self.endpoint.shown, body) for body in bodies]
+        prompts = prompts_of(images, prompts)
+        looked_for = [None] * len(prompts) if wanted is None else [tuple(words) for words in wanted]
+        asked = [
+            _Asked(self._body(question, prompt, _url(image), tokens), words)
+            for image, prompt, words in zip(images, prompts, looked_for, strict=True)
+        ]
+        names = [name_of(self.endpoint.shown, one.body, one.wanted) for one in asked]
         known = {name: self.kept.find(name) for name in dict.fromkeys(names)}
         found = {name: answer for name, answer in known.items() if answer is not None}
-        new = {name: body for name, body in zip(names, bodies, strict=True) if name not in found}
+        new = {name: one for name, one in zip(names, asked, strict=True) if name not in found}
         order = list(new)
-        for number, sent in self.endpoint.post_each(_PATH, list(new.values())):
-            found[order[number]] = answer = self._read(sent)
-            self.kept.keep(order[number], answer)
+        for number, sent in self.endpoint.post_each(_PATH, [one.body for one in new.values()]):
+            name = order[number]
+            found[name] = self._read(sent, new[name].wanted)
+            self.kept.keep(name, found[name])
         answers = [found[name] for name in names]
         used = Usage(len(answers), sum(answer.tokens for answer in answers), time.perf_counter() - began)
         with self._counting:
             self.usage += used
         return answers
 
-    def _read(self, sent: Answers) -> Answer:
+    def _read(self, sent: Answers, wanted: Sequence[str] | None = None) -> Answer:
         """What a server sent; ImagecotError where that is no answer."""
         reply = Reply.read(sent, self.endpoint)
         if reply.refusal is not None:
             why = printable(" ".join(self.endpoint.hide(reply.refusal).split()))[:_REPEATED]
             raise ImagecotError(f"{self.endpoint.shown} refuses to judge an image ({why}); ask another model.")
-        tokens = reply.prompt_tokens + reply.completion_tokens
-        return Answer(p_yes=p_yes(sent, self.endpoint), tokens=tokens, text=reply.text, complete=not reply.is_cut)
+        return Answer(
+            p=p_yes(sent, self.endpoint) if wanted is None else probability_of(sent, self.endpoint, wanted),
+            tokens=reply.prompt_tokens + reply.completion_tokens,
+            text=reply.text,
+            complete=not reply.is_cut,
+        )
 
     def _body(self, question: Question, prompt: str, url: str, tokens: int) -> Body:
         refuse_marks(prompt, ())
