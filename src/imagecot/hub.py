@@ -32,7 +32,7 @@ DETECTOR = (CONFIG, "*.safetensors", "*.index.json")
 FILES = {"generator": GENERATOR, "verifier": VERIFIER, "detector": DETECTOR}
 PREPROCESSOR = "preprocessor_config.json"
 CLIP = (*DETECTOR, "tokenizer*.json", "vocab.json", "merges.txt")
-_TEXT = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them makes a tokenizer
+TEXT = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them makes a tokenizer
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LONGEST = 4096  # characters of a path
 
@@ -126,7 +126,7 @@ def _lacks(folder: Path, patterns: Sequence[str]) -> str:
     if PREPROCESSOR in patterns and not is_file(folder / PREPROCESSOR):
         return PREPROCESSOR
     reads_text = "merges.txt" in patterns and not is_file(folder / ADAPTER) and not _names_tokenizer(folder)
-    if reads_text and not any(is_file(folder / name) for name in _TEXT):
+    if reads_text and not any(is_file(folder / name) for name in TEXT):
         return "tokenizer"
     if tuple(patterns) == TOKENIZER and not is_file(folder / TOKENIZER[0]):
         return TOKENIZER[0]

@@ -73,8 +73,11 @@ def wrong_verifier(verifier: "Verifier") -> str | None:
 
 
 def wrong_search(search: "Strategy") -> str | None:
-    """What is wrong with the settings or the needs of a search."""
+    """What is wrong with the settings, the needs or the questions of a search."""
     from pydantic import BaseModel
+
+    from imagecot.contracts.asking import Asking
+    from imagecot.contracts.questions import Question
 
     model: object = search.Settings
     if not isinstance(model, type) or not issubclass(model, BaseModel):
@@ -82,6 +85,9 @@ def wrong_search(search: "Strategy") -> str | None:
     needs: object = search.needs
     if not isinstance(needs, AnySet) or not needs <= {*NEEDS}:
         return f"its needs must be a set of some of {', '.join(NEEDS)}, not {shown(needs)}"
+    questions: object = search.questions if isinstance(search, Asking) else frozenset()
+    if not isinstance(questions, AnySet) or not all(isinstance(one, Question) for one in questions):
+        return f"its questions must be a set of imagecot.contracts.Question, not {shown(questions)}"
     return None
 
 

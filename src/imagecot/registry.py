@@ -235,7 +235,8 @@ def search_defaults(name: str) -> "SearchDefaults":
 
 def advice(name: str) -> Mapping[str, Mapping[str, JSON]]:
     """The settings that a verifier likes to be searched with, by the names of searches."""
-    return search_defaults(name).searches
+    form = form_of("verifier", name)
+    return search_defaults(name).searches if form is None else forms.advice(form, name, advice)
 
 
 def world_of(name: str) -> str:

@@ -12,6 +12,7 @@ from imagecot.checks.toys import AnsweringToy, ReflectingToy, ToyVerifier
 from imagecot.contracts.questions import Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.verifier import Conversation, Usage
+from imagecot.errors import UsageError
 
 
 class LacksBegin:
@@ -107,6 +108,12 @@ class VerifierRefusesByValueError(ToyVerifier):
             raise ValueError("too long")
 
 
+class RefusesInWordsAlone(ToyVerifier):
+    def check_question(self, question: Question) -> None:
+        if question.follows is not None:
+            raise UsageError("it reads no second turn")
+
+
 class ReflectsInWords(ReflectingToy):
     def reflect(self, images: Tensor, prompts: list[str]) -> list[Reflection]:
         return [one.text for one in super().reflect(images, prompts)]  # type: ignore[misc]
@@ -142,6 +149,7 @@ VERIFIERS: dict[type, str | tuple[str, ...]] = {
     PaintsOverImages: "images are not modified",
     HidesItsThreshold: "settings name what changes answers",
     VerifierRefusesByValueError: "the prompts can be read",
+    RefusesInWordsAlone: "what is refused is not answered",
     ReflectsInWords: "reflections are answers",
     IsSureOfEverything: "open answers are probabilities",
     AdvisesWhatIsNot: "advice can be followed",

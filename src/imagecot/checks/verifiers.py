@@ -10,10 +10,12 @@ from imagecot.checks.drawing import PROMPTS
 from imagecot.checks.members import lacks
 from imagecot.checks.outcome import Outcome, Remark, Rule, tried
 from imagecot.checks.settings import json_and_stay, said, unnamed
+from imagecot.contracts.asking import Selective
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, Question
 from imagecot.contracts.reflection import Reflection, Reflector
 from imagecot.contracts.verifier import Advised, Answering, Conversation, Usage, Verifier
+from imagecot.errors import UsageError
 from imagecot.promises import no_json
 
 TOLERANCE = 0.01  # of P(yes): products of another batch size round otherwise
@@ -45,6 +47,21 @@ class Subject:
         """The answers (B,) about some of the images, on the CPU."""
         return self.verifier.ask(self.images[[*rows]], [self.three[row] for row in rows], question).cpu()
 
+    def answers(self, question: Question) -> bool:
+        """Whether it says that it can answer a question."""
+        if not isinstance(self.verifier, Selective):
+            return True
+        try:
+            self.verifier.check_question(question)
+        except UsageError:
+            return False
+        return True
+
+    @property
+    def opening(self) -> Question:
+        """The question that a conversation is begun with."""
+        return CLARITY if self.answers(CLARITY) else ORM
+
 
 def check_verifier(verifier: Verifier, prompts: tuple[str, str] = PROMPTS) -> list[Outcome]:
     """Try all rules of verifiers.
@@ -60,8 +77,8 @@ def it_has_everything(subject: Subject) -> str | None:
 
 
 def answers_are_probabilities(subject: Subject) -> str | None:
-    """P(yes) is a number from 0 to 1 for each image, whatever the question."""
-    for question in (ORM, PRM, CLARITY, POTENTIAL):
+    """P(yes) is a number from 0 to 1 for each image, whatever the question; the ORM question is never refused."""
+    for question in (ORM, *filter(subject.answers, (PRM, CLARITY, POTENTIAL))):
         answers = subject.ask(question)
         if tuple(answers.shape) != (3,) or not answers.is_floating_point():
             return f"ask about 3 images returns {tuple(answers.shape)} {answers.dtype}; return P(yes) (3,)."
@@ -98,18 +115,21 @@ def one_prompt_serves_all_images(subject: Subject) -> str | None:
 
 def begin_answers_as_ask(subject: Subject) -> str | None:
     """`begin` gives the answers of `ask`, and a conversation about its question."""
-    answers, conversation = subject.verifier.begin(subject.images, subject.three, CLARITY)
-    if not isinstance(conversation, Conversation) or conversation.question != CLARITY:
+    answers, conversation = subject.verifier.begin(subject.images, subject.three, subject.opening)
+    if not isinstance(conversation, Conversation) or conversation.question != subject.opening:
         return (
             "begin returns no imagecot.contracts.Conversation about its question; return Conversation(question, ...)."
         )
-    if answers.shape != (3,) or _far(answers.cpu(), subject.ask(CLARITY)):
-        return f"begin answers {answers.tolist()} where ask answers {subject.ask(CLARITY).tolist()}; answer alike."
+    alone = subject.ask(subject.opening)
+    if answers.shape != (3,) or _far(answers.cpu(), alone):
+        return f"begin answers {answers.tolist()} where ask answers {alone.tolist()}; answer alike."
     return None
 
 
 def a_follow_up_is_what_it_is_from_scratch(subject: Subject) -> str | None:
     """A follow-up about a conversation gives what it gives when it is asked from scratch."""
+    if not subject.answers(POTENTIAL):
+        return None
     conversation = subject.verifier.begin(subject.images, subject.three, CLARITY)[1]
     followed = subject.verifier.ask(subject.images, subject.three, POTENTIAL, conversation).cpu()
     scratch = subject.ask(POTENTIAL)
@@ -123,6 +143,8 @@ def a_follow_up_is_what_it_is_from_scratch(subject: Subject) -> str | None:
 
 def conversations_can_be_selected(subject: Subject) -> str | None:
     """A follow-up about some of the images, in another order, gives their answers."""
+    if not subject.answers(POTENTIAL):
+        return None
     conversation = subject.verifier.begin(subject.images, subject.three, CLARITY)[1]
     whole = subject.verifier.ask(subject.images, subject.three, POTENTIAL, conversation).cpu()
     for rows in ([2, 0, 1], [1], [2, 1]):
@@ -142,20 +164,24 @@ def conversations_can_be_selected(subject: Subject) -> str | None:
 
 
 def every_answer_is_counted(subject: Subject) -> str | None:
-    """An answer is one judge call, in `ask`, `begin` and follow-ups; tokens and seconds never become less."""
+    """An answer is a judge call, in `ask`, `begin` and follow-ups; tokens and seconds never become less.
+
+    Who asks others counts what they answer: then an answer is more than one call.
+    """
     verifier = subject.verifier
     if not isinstance(verifier.usage, Usage):
         return f"usage is a {type(verifier.usage).__name__}; make it an imagecot.contracts.Usage."
     counts = [verifier.usage]
     subject.ask()
     counts.append(verifier.usage)
-    conversation = verifier.begin(subject.images, subject.three, CLARITY)[1]
+    conversation = verifier.begin(subject.images, subject.three, subject.opening)[1]
     counts.append(verifier.usage)
-    verifier.ask(subject.images[:2], subject.three[:2], POTENTIAL, conversation.select(torch.tensor([0, 1])))
-    counts.append(verifier.usage)
+    if subject.answers(POTENTIAL):
+        verifier.ask(subject.images[:2], subject.three[:2], POTENTIAL, conversation.select(torch.tensor([0, 1])))
+        counts.append(verifier.usage)
     for what, answers, before, now in zip(("ask", "begin", "a follow-up"), (3, 3, 2), counts, counts[1:], strict=False):
         used = now - before
-        if used.judge_calls != answers:
+        if used.judge_calls < answers:
             return (
                 f"{what} about {answers} images counts {used.judge_calls} judge calls; add "
                 "Usage(judge_calls=len(images))."
@@ -169,7 +195,7 @@ def images_are_not_modified(subject: Subject) -> str | None:
     """The images that it is asked about stay what they are."""
     images = subject.images
     subject.verifier.ask(images, subject.three, ORM)
-    subject.verifier.begin(images, subject.three, CLARITY)
+    subject.verifier.begin(images, subject.three, subject.opening)
     if not torch.equal(images, subject.images):
         return "the images are changed after a question about them; work on a copy."
     return None
@@ -199,6 +225,19 @@ def the_prompts_can_be_read(subject: Subject) -> str | None:
     """`check_prompt` takes what can be asked about, and raises nothing but UsageError."""
     assert isinstance(subject.verifier, Reader)
     return reads(subject.verifier, subject.prompts)
+
+
+def what_is_refused_is_not_answered(subject: Subject) -> str | None:
+    """A question that `check_question` refuses is refused by `ask` too."""
+    for question in (PRM, CLARITY, POTENTIAL):
+        if subject.answers(question):
+            continue
+        try:
+            subject.ask(question)
+        except UsageError:
+            continue
+        return f"check_question refuses {question.name}, and ask answers it; raise UsageError in both, or in neither."
+    return None
 
 
 def reflections_are_answers(subject: Subject) -> str | None:
@@ -279,6 +318,7 @@ RULES = (
     Rule(settings_name_what_changes_answers, (*_ALIKE, settings_are_json_and_stay)),
     Rule(it_reads_prompts_and_images, _FORM),
     Rule(the_prompts_can_be_read, (it_has_everything,), Reader),
+    Rule(what_is_refused_is_not_answered, _FORM, Selective),
     Rule(reflections_are_answers, _FORM, Reflector),
     Rule(open_answers_are_probabilities, _FORM, Answering),
     Rule(advice_can_be_followed, (it_has_everything,), Advised),

@@ -34,7 +34,7 @@ Generator = Annotated[
 Verifier = Annotated[
     str | None,
     typer.Option(
-        help="Who judges the paths. A shipped generator has its own for each search.",
+        help=f"Who judges the paths: a name, or {options.written()}. A shipped generator has its own for each search.",
         autocompletion=completion("verifier"),
         show_default=False,
     ),

@@ -6,6 +6,7 @@ from rich.table import Table
 
 def models() -> None:
     """List the models that can be named, what they are, and whether they are on disk."""
+    from imagecot.commands import options
     from imagecot.models import list_models
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -27,6 +28,7 @@ def models() -> None:
     if not console.is_terminal:
         console.width = 160  # into a pipe nothing is gained by breaking lines
     console.print(table)
+    console.print(f"A verifier can also be written: {options.written()}.", markup=False, highlight=False)
 
 
 def _size(size: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from imagecot import forms
 from imagecot.bounds import MAX_SEED, MIN_SEED, MOST_IMAGES, MOST_PATHS, MOST_PROMPTS, MOST_WORKERS, check_whole
 
 Check = Callable[[typer.Context, typer.CallbackParam, int | None], int | None]
@@ -28,3 +29,8 @@ IMAGES = between(1, MOST_IMAGES)
 PROMPTS = between(1, MOST_PROMPTS)
 WORKERS = between(1, MOST_WORKERS)
 SEED = between(MIN_SEED, MAX_SEED)
+
+
+def written(role: str = "verifier") -> str:
+    """How models of a role can be written, beside their names, for help and lists."""
+    return ", ".join(form.shown for form in forms.FORMS[role])

@@ -52,11 +52,11 @@ def progress_bar(text: str) -> Iterator[Progress]:
 
 
 def completion(role: str) -> Callable[[], list[str]]:
-    """Return what completes a name in this role; nothing is looked up before somebody asks."""
+    """Return what completes a name in this role, or begins a form of it; nothing is looked up before somebody asks."""
 
     def names() -> list[str]:
-        from imagecot import registry
+        from imagecot import forms, registry
 
-        return registry.names(role)
+        return registry.names(role) + [form.opening for form in forms.FORMS.get(role, ())]
 
     return names

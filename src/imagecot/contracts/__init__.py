@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from imagecot.lazily import attributes
 
 if TYPE_CHECKING:
+    from imagecot.contracts.asking import Asking, Selective
     from imagecot.contracts.correction import Asked, Correction
     from imagecot.contracts.detector import Detections, Detector
     from imagecot.contracts.generator import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from imagecot.contracts.world import World
 
 _HOMES = {
+    "asking": ("Asking", "Selective"),
     "correction": ("Asked", "Correction"),
     "detector": ("Detections", "Detector"),
     "generator": ("Adjustable", "Canvas", "Corrector", "Encoder", "Filling", "Generator", "Predictor", "Remasker"),
@@ -62,6 +64,7 @@ __all__ = [
     "Adjustable",
     "Advised",
     "Asked",
+    "Asking",
     "Batched",
     "Candidate",
     "Canvas",
@@ -89,6 +92,7 @@ __all__ = [
     "Remasker",
     "Run",
     "Scorer",
+    "Selective",
     "Strategy",
     "Stream",
     "Terms",

@@ -20,6 +20,7 @@ from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import foreign, load_model, load_tokenizer
 from imagecot.geneval import published
+from imagecot.geneval.clip import encoded_texts, image_vectors, text_vectors
 from imagecot.geneval.prompts import COLORS
 from imagecot.geneval.rules import Boxes
 from imagecot.hub import CLIP, check_name, find
@@ -27,7 +28,6 @@ from imagecot.precision import as_device
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, PreTrainedModel, PreTrainedTokenizerBase
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 Model = TypeVar("Model", bound="PreTrainedModel")
 
@@ -74,8 +74,8 @@ class ClipColors:
         model = nn.Module.to(load_complete(CLIPModel, folder), device)
         with foreign(f"{folder} cannot name a colour", "see that its files belong together"), torch.no_grad():
             tokens = tokenizer(["a cat", "a photo of a cat"], padding=True, return_tensors="pt").to(device)
-            _tensor(model.get_text_features(**tokens))
-            _tensor(model.get_image_features(pixel_values=torch.zeros(1, 3, 224, 224, device=device)))
+            encoded_texts(model, tokens)
+            image_vectors(model, torch.zeros(1, 3, 224, 224))
         return cls(model, tokenizer, name=Path(folder_or_hub_id).name, weights=file_hashes(find_weights(folder)))
 
     def record(self) -> dict[str, JSON]:
@@ -83,7 +83,6 @@ class ClipColors:
         dtype = str(self.model.dtype).removeprefix("torch.")
         return {"name": self.name, "weights": self._weights, "dtype": dtype, "templates": list(TEMPLATES)}
 
-    @torch.no_grad()
     def prototypes(self, name: str) -> Tensor:
         """Unit vectors (10, D) of the colours of an object called `name`, computed once for each name.
 
@@ -92,17 +91,11 @@ class ClipColors:
         """
         if name not in self._prototypes:
             texts = [template.format(color=color, name=name) for color in COLORS for template in TEMPLATES]
-            tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
-            last = tokens.input_ids.gather(1, tokens.attention_mask.sum(1, keepdim=True) - 1)
-            # The feature is read at the end mark: without it all texts would look the same, and all be "red".
-            if not bool((last == self.tokenizer.eos_token_id).all()):
-                raise ImagecotError(f"the tokenizer of {self.name} does not mark the end of texts; copy it again.")
-            features = _tensor(self.model.get_text_features(**tokens.to(self.model.device)))
-            features = F.normalize(features, dim=-1).view(len(COLORS), len(TEMPLATES), -1)
+            features = text_vectors(self.model, self.tokenizer, texts, self.name)
+            features = features.view(len(COLORS), len(TEMPLATES), -1)
             self._prototypes[name] = F.normalize(features.mean(1), dim=-1)
         return self._prototypes[name]
 
-    @torch.no_grad()
     def classify(
         self, pixels: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]], boxes: Boxes, name: str
     ) -> list[str]:
@@ -117,8 +110,7 @@ class ClipColors:
         answers: list[int] = []
         for start in range(0, len(crops), _BATCH):
             batch = torch.stack([to_input(crop, size) for crop in crops[start : start + _BATCH]])
-            features = _tensor(self.model.get_image_features(pixel_values=batch.to(self.model.device)))
-            answers += (F.normalize(features, dim=-1) @ prototypes.T).argmax(1).tolist()
+            answers += (image_vectors(self.model, batch) @ prototypes.T).argmax(1).tolist()
         return [COLORS[i] for i in answers]
 
 
@@ -186,11 +178,3 @@ def file_hashes(files: Iterable[Path]) -> dict[str, str]:
         with file.open("rb") as data:
             hashes[file.name] = hashlib.file_digest(data, "sha256").hexdigest()
     return hashes
-
-
-def _tensor(output: "Tensor | BaseModelOutputWithPooling") -> Tensor:
-    """The features of transformers 4, which returned them bare, and 5, which returns them as `pooler_output`."""
-    if isinstance(output, Tensor):
-        return output
-    assert output.pooler_output is not None
-    return output.pooler_output

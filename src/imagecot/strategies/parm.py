@@ -58,6 +58,7 @@ class Parm:
 
     Settings = ParmSettings
     needs = frozenset({"verifier"})
+    questions = frozenset({CLARITY, POTENTIAL})
 
     def paths(self, n: int) -> int:
         """As many as are asked for."""

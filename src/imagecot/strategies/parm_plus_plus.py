@@ -34,6 +34,7 @@ class ParmPlusPlus:
     Settings = ParmSettings
     needs = frozenset({"verifier", "reflector", "corrector"})
     _first = Parm()
+    questions = _first.questions
 
     def paths(self, n: int) -> int:
         """As many as are asked for; the corrections come on top."""

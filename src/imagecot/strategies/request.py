@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from imagecot import registry
 from imagecot.bounds import check_paths, check_seed, shown
+from imagecot.contracts.asking import Asking, Selective
 from imagecot.contracts.generator import Corrector, Generator
 from imagecot.contracts.search import Candidate, Choice, Cost, Strategy
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Advised, Verifier
 from imagecot.errors import UsageError
+from imagecot.imported import calling
 from imagecot.promises import number_of_paths
 from imagecot.prompts import check_prompt, check_prompts
 from imagecot.reflection.reflect import check_reflects
@@ -99,6 +101,10 @@ class Request:
         corrector = self.corrector
         if "verifier" in needs and self.verifier is None:
             raise UsageError(f"{self.name} needs a verifier; name one, or search with single.")
+        if isinstance(self.search, Asking) and isinstance(self.verifier, Selective):
+            with calling(self.verifier, "check_question"):
+                for question in sorted(self.search.questions, key=lambda asked: asked.name):
+                    self.verifier.check_question(question)
         if corrector is not None and "corrector" not in needs:
             raise UsageError(f"{self.name} corrects nothing; leave the corrector out, or search with parm++.")
         if "corrector" in needs and not isinstance(corrector or self.generator, Corrector):
