@@ -16,6 +16,7 @@ from imagecot.commands import (
     evaluate,
     generate,
     geneval2,
+    judge,
     models,
     report,
     run,
@@ -47,6 +48,7 @@ app.command()(run.run)
 app.command()(validate.validate)
 app.command()(models.models)
 app.command()(check.check)
+app.add_typer(judge.app, name="judge")
 app.command()(benchmark.benchmark)
 
 
