@@ -25,6 +25,7 @@ from imagecot.geneval2.answers import asked, spelled
 from imagecot.geneval2.data import Benchmark, Row
 from imagecot.geneval2.summary import Scored, arithmetic, estimate, geometric, summarize
 from imagecot.hub import CHECKPOINTS
+from small_models import write_janus
 
 torch.set_num_threads(1)
 ROWS = Path(__file__).parent / "data" / "geneval2" / "rows.jsonl"
@@ -219,6 +220,7 @@ def test_scores_by_hand(imagecot, scripted):
     assert counts["2"]["gm"]["mean"] == pytest.approx(0.036 ** (1 / 3))
     assert counts["3"]["am"]["mean"] == pytest.approx((1.75 / 3 + 1 / 3 + 0.54) / 3)
     assert counts["2"]["am"]["low"] is None and counts["3"]["am"]["low"] < counts["3"]["am"]["high"]
+    assert (found["score"]["images"], found["score"]["zeros"]) == (4, 1)
     assert found["cost"] == {"questions": 14, "question_tokens": 42}
     assert json.loads(Path("o/score_lists.json").read_text()) == [pytest.approx(scores) for scores in EXPECTED]
 
@@ -244,6 +246,7 @@ def test_the_table(imagecot, scripted):
     assert second.splitlines()[0] == "| atoms | images | AM | GM |"
     assert second.splitlines()[2].startswith("| 2 | 1 | 0.467 | 0.330 |")
     assert "judged by scripted:Judge; intervals are 95 %, clustered by prompt" in out
+    assert "1 answer(s) have a probability of 0" in out
 
 
 def test_a_file_of_paths_as_the_reference_takes(imagecot, scripted):
@@ -330,6 +333,8 @@ def test_another_evaluation_is_not_overwritten(imagecot, scripted):
         (("--images", "im", "--per-count", "0"), 2, "--per-count must be at least 1"),
         (("--images", "im", "--samples", "0"), 2, "--samples must be at least 1"),
         (("--images", "im", "--judge", "imagecot.checks.toys:ToyVerifier"), 2, "answers yes/no questions alone"),
+        (("--images", "im", "--judge", "self"), 2, "names the generator that draws as the verifier"),
+        (("--generator", "tiny", "--judge", "self"), 2, "tiny cannot judge"),
         (("--images", "im", "--judge", "scripted:Broken"), 1, "Broken.answer_probability is not a probability"),
     ],
 )
@@ -430,6 +435,20 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, imagecot, quick_tiny):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (tmp_path / "killed/parts").exists()
     assert read_summary(tmp_path / "killed").score == read_summary(tmp_path / "whole").score
+
+
+def test_a_generator_judges_itself(imagecot, tmp_path):
+    """By one copy of its weights; a judge by the same name is recorded, whose answers are those of the folder."""
+    folder = str(write_janus(tmp_path / "janus", max_position_embeddings=2048))
+    drawn = ("--generator", folder, "--per-count", "1")
+    rows = ROWS.read_text().splitlines()
+    one = {**json.loads(rows[1]), "vqa_list": [["Is the cup green?", "Yes"]], "skills": ["attribute"], "atom_count": 1}
+    Path("rows.jsonl").write_text(json.dumps(one) + "\n")
+    code, found, err = score(imagecot, *drawn, "--out", "o", data=Path("rows.jsonl"), judge="self")
+    assert (code, err) == (0, "")
+    assert found["record"]["judge"]["judge"] == folder
+    code, other, _ = score(imagecot, *drawn, "--out", "p", data=Path("rows.jsonl"), judge=folder)
+    assert code == 0 and other["score"] == found["score"] and 0 < found["score"]["overall"]["am"]["mean"] < 1
 
 
 @pytest.mark.slow

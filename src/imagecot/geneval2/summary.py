@@ -49,13 +49,17 @@ class Means(Schema):
 
 
 class Summary(Schema):
-    """All scores; `skills` are means of atoms, and `atom_counts` are in the order of the counts."""
+    """All scores; `skills` are means of atoms, and `atom_counts` are in the order of the counts.
+
+    zeros  answers with a probability of 0, each of which makes the GM of its image 0
+    """
 
     overall: Means
     skills: Mapping[str, Estimate]
     atom_counts: Mapping[str, Means]
     images: int
     prompts: int
+    zeros: int
 
 
 def arithmetic(scores: Sequence[float]) -> float:
@@ -112,4 +116,5 @@ def summarize(images: Sequence[Scored]) -> Summary:
         atom_counts={str(count): means(counts[count]) for count in sorted(counts)},
         images=len(images),
         prompts=len({image.prompt for image in images}),
+        zeros=sum(score <= 0 for image in images for score in image.scores),
     )

@@ -17,6 +17,7 @@ from imagecot.evaluation.job import check_paths, use_own_device
 from imagecot.evaluation.state import CONTENT, settings_of
 from imagecot.geneval2.answers import TEMPLATE
 from imagecot.geneval2.data import Benchmark
+from imagecot.judging import beside, judge_named
 from imagecot.strategies.defaults import completed, load_model
 
 _JUDGE = "verifier_judge"  # what the judge's weights are called, beside those of a verifier of paths
@@ -48,15 +49,15 @@ class Job:
         recipe = with_output(recipe)
         assert recipe.output is not None
         check_paths(recipe.output, recipe.images, recipe.data)
+        recipe = recipe.model_copy(update={"judge": judge_named(recipe.judge, recipe.generator)})
         registry.check("verifier", recipe.judge)
+        benchmark = Benchmark.read(recipe.data).first(recipe.per_count)
         source: Drawing | ImageSet
         if recipe.generator is not None:
             named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
-            benchmark = Benchmark.read(recipe.data).first(recipe.per_count)
             source = Drawing([*benchmark.metadata.values()], recipe.samples, named, recipe.n, recipe.seed)
         else:
             assert recipe.images is not None
-            benchmark = Benchmark.read(recipe.data).first(recipe.per_count)
             source = read_images(recipe.images, benchmark, recipe.samples)
         return cls(recipe, benchmark, source, recipe.output)
 
@@ -69,9 +70,13 @@ class Job:
         """Load the judge, and who draws where anybody does; UsageError for a verifier that cannot judge."""
         use_own_device()
         name, precision = self.recipe.judge, self.recipe.precision
-        judge = judge_of(name, registry.load("verifier", name, dtype=precision))
-        drawers = self.source.load(precision) if isinstance(self.source, Drawing) else None
         weights: dict[str, JSON] = {**registry.digests(_JUDGE, name)}
+        if isinstance(self.source, ImageSet):
+            judge = judge_of(name, registry.load("verifier", name, dtype=precision))
+            return Asking(self.source, self.benchmark, name, judge, said={"weights": weights})
+        drawers = self.source.load(precision)
+        with beside(self.source.named.models["generator"], drawers.generator, dtype=precision):
+            judge = judge_of(name, registry.load("verifier", name, dtype=precision))
         return Asking(self.source, self.benchmark, name, judge, drawers, {"weights": weights})
 
     @property

@@ -31,8 +31,10 @@ def _cell(found: Estimate) -> str:
 
 
 def remarks(found: Found) -> list[str]:
-    """What stands under the table: the judge, and gaps."""
+    """What stands under the table: the judge, answers that make a GM 0, and gaps."""
     lines = [f"judged by {found.record.judge.get('judge')}; intervals are 95 %, clustered by prompt"]
+    if found.score.zeros:
+        lines.append(f"{found.score.zeros} answer(s) have a probability of 0, which makes the GM of their images 0")
     if found.problems:
         lines.append(f"INCOMPLETE: {len(found.problems)} problems left images out of the score")
     return [printable(line) for line in lines]
