@@ -17,6 +17,7 @@ from imagecot import load_generator
 from imagecot.contracts import (
     Adjustable,
     Advised,
+    Asking,
     Batched,
     Canvas,
     Corrector,
@@ -29,6 +30,7 @@ from imagecot.contracts import (
     Reflector,
     Remasker,
     Scorer,
+    Selective,
     Strategy,
     Verifier,
     World,
@@ -129,9 +131,9 @@ def test_guides_name_every_member_and_every_capability(guide: str, protocols: li
         for name in {**vars(protocol), **protocol.__annotations__}:
             assert name.startswith("_") or any(f"`{name}" in what.split(": ")[0] for what in entries), name
     capabilities = {
-        "verifier": (Reflector, Advised, Reader),
+        "verifier": (Reflector, Advised, Selective, Reader),
         "generator": (Reader, Corrector, Predictor, Remasker, Encoder, Adjustable, Scorer),
-        "search": (Batched,),
+        "search": (Batched, Asking),
         "world": (),
     }
     for capability in capabilities[guide]:

@@ -57,6 +57,10 @@ COMMANDS = {
         "--out",
         "out",
     ],
+    "ensemble": [
+        *("evaluate", "geneval", "--generator", "tiny", "--verifier", "min(tiny-orm,tiny-zero-shot)"),
+        *("--search", "best-of-n", "-n", "2", "--prompts", "p.jsonl", "--samples", "1", "--out", "out"),
+    ],
     "curate": ["curate", "parm", "--prompts", "p.jsonl", "--paths", "8", "--keep", "4", "--out", "out"],
     "train": ["train", "dpo", "dpo.yaml"],
     "study": ["study", "study.yaml"],
