@@ -40,6 +40,21 @@ def test_an_answer_and_what_was_asked():
         assert "Authorization" not in there.headers[0]
 
 
+def test_a_server_learns_nothing_else_of_the_environment(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "my-organization")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "my-project")
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", SECRET)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Key: {SECRET}\nAuthorization: Bearer {SECRET}")
+    with server(sends({"b": 2})) as there:
+        assert post(there.url) == {"b": 2}
+        (headers,) = there.headers
+    assert {*headers} == {
+        "Accept", "Accept-Encoding", "Connection", "Content-Length", "Content-Type", "Host", "User-Agent",
+    }  # fmt: skip
+    assert not any(word in str(headers) for word in (SECRET, "my-"))
+
+
 def test_answers_of_many_requests_carry_their_number():
     with server(sends({"b": 2})) as there:
         found = list(Endpoint(there.url).post_each("x", [{"n": k} for k in range(20)]))

@@ -10,6 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from pydantic import TypeAdapter
 
 from imagecot import registry
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
@@ -79,6 +82,7 @@ def test_a_word_beyond_the_most_probable_is_impossible_and_both_are_an_error():
 
 
 def test_the_recorded_answer_of_vllm():
+    assert ChatCompletion.model_validate(RECORDED).choices[0].logprobs is not None
     told = RECORDED["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
     yes, no = (sum(math.exp(t["logprob"]) for t in told if t["token"].strip() in (w, w.title())) for w in ("yes", "no"))
     assert first_token.p_yes(RECORDED, HOST) == pytest.approx(yes / (yes + no), rel=1e-12)
@@ -102,6 +106,7 @@ def test_a_question_is_one_token_about_a_picture(monkeypatch):
     assert sent == {
         "model": "seer", "max_completion_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20,
     }  # fmt: skip
+    TypeAdapter(CompletionCreateParamsNonStreaming).validate_python(body)
     question, prompt, seen = asked_of(body)
     assert (question, prompt) == (ORM, "a cup")
     assert torch.equal(seen, (image * 255).round() / 255)

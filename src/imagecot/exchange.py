@@ -30,6 +30,10 @@ RETRIES = 3
 _SHOWN = 200  # characters of a server's words that a message repeats
 _ENDING = 5.0  # seconds that the loop has to end in
 _WRAPPING = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+# The client of openai adds what its environment variables and this machine say, which is no other server's business.
+_SENT = frozenset(
+    {"accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host", "user-agent"}
+)
 _LATER = "try again later, the same command continues"
 
 
@@ -60,10 +64,12 @@ class _Undecodable(Exception):
 
 
 class _Bounded(httpx2.AsyncClient):
-    """Reads every answer to its end, as long as it has one, and follows no redirect."""
+    """Sends what a request needs, reads every answer to its end, as long as it has one, and follows no redirect."""
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send a request and return the answer with its bytes, which are counted as they come."""
+        for name in {*request.headers} - _SENT:
+            del request.headers[name]
         response = await super().send(request, stream=True, **options)
         data = bytearray()
         try:
