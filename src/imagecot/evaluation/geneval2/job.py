@@ -47,9 +47,9 @@ class Job:
         that no file can record.
         """
         recipe = with_output(recipe)
-        assert recipe.output is not None
         check_paths(recipe.output, recipe.images, recipe.data)
         recipe = recipe.model_copy(update={"judge": judge_named(recipe.judge, recipe.generator)})
+        assert recipe.output is not None
         registry.check("verifier", recipe.judge)
         benchmark = Benchmark.read(recipe.data).first(recipe.per_count)
         source: Drawing | ImageSet
