@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from scipy.stats import gmean
 
 from imagecot import registry
+from imagecot.endpoints import KEY
 from imagecot.evaluation.folder import read_image, write_entry
 from imagecot.evaluation.geneval2 import Geneval2Recipe, run
 from imagecot.evaluation.geneval2.job import Job
@@ -25,6 +26,8 @@ from imagecot.geneval2.answers import asked, spelled
 from imagecot.geneval2.data import Benchmark, Row
 from imagecot.geneval2.summary import Scored, arithmetic, estimate, geometric, summarize
 from imagecot.hub import CHECKPOINTS
+from misbehaving import server
+from served import judges
 from small_models import write_janus
 
 torch.set_num_threads(1)
@@ -449,6 +452,23 @@ def test_a_generator_judges_itself(imagecot, tmp_path):
     assert found["record"]["judge"]["judge"] == folder
     code, other, _ = score(imagecot, *drawn, "--out", "p", data=Path("rows.jsonl"), judge=folder)
     assert code == 0 and other["score"] == found["score"] and 0 < found["score"]["overall"]["am"]["mean"] < 1
+
+
+def test_a_served_judge(imagecot, scripted, monkeypatch):
+    """By the probabilities that a server tells; an answer that it does not tell counts as 0, and is counted."""
+    pytest.importorskip("openai")
+    monkeypatch.setenv(KEY, "sk-0123456789abcdef")
+    with server(judges({"two": 0.5, "Yes": 0.25, "2": 0.125, " yes": 0.0625, "tw": 0.03125, " ": 0.015625})) as there:
+        code, found, err = score(imagecot, "--images", "im", "--out", "o", judge=f"{there.url}#seer")
+        assert (code, err) == (0, "")
+        texts = [body["messages"][0]["content"][1]["text"] for body in there.bodies]
+    rows = rows_of("o")
+    assert rows[0]["scores"] == pytest.approx([0.65625, 0.3125, 0.3125])
+    assert [row["scores"][0] for row in rows[1:]] == [0, 0, 0] and [row["gm"] for row in rows[1:]] == [0, 0, 0]
+    assert found["score"]["zeros"] == 4
+    assert "Is the cup green? Answer in one word." in texts
+    code, _, err = score(imagecot, "--images", "im", "--out", "p", judge="http://name:hidden-word@localhost/v1#seer")
+    assert code == 2 and "hidden-word" not in err and not Path("p").exists()
 
 
 @pytest.mark.slow
