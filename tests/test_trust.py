@@ -1,6 +1,8 @@
 """Whether a judge is to be trusted: right ones pass, and what is wrong with wrong ones is named."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from imagecot.trust.material import ABSENT, COLOR, NUMBER, OTHER, PLACE, TRUE
 from imagecot.worlds.drawn.scenes import KINDS
 
 Run = Callable[..., tuple[int, str, str]]
+PAGE = (Path(__file__).parent.parent / "docs" / "judges.md").read_text(encoding="utf-8")
 READS = {
     "P(yes), absent object", "P(yes), prompt of another picture", "P(yes), wrong colour", "P(yes), wrong number",
     "P(yes), wrong place",
@@ -74,13 +77,34 @@ def test_shipped_judges_can_be_trusted(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "column"), [("tiny-zero-shot", 2), ("tiny-orm", 3)])
 def test_the_table_of_the_page_has_the_limits_and_what_is_measured(name: str, column: int) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "judges.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.splitlines() if line.startswith("| ")]
     told = {cells[0]: cells for cells in rows}
     for finding in shipped(name).findings:
         cells = told[finding.name.removesuffix(" in float32")]
         assert cells[1] == str(finding.limit)
         assert finding.value == pytest.approx(float(cells[column]), abs=0.003)
+
+
+def test_the_code_of_the_page_runs(imagecot: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def told(name: str, **options: object) -> Report:
+        asked.append({"name": name} | {key: value for key, value in options.items() if key != "watch" and value})
+        return shipped("tiny-orm")
+
+    page = PAGE.partition("## Is this judge to be trusted")[2].partition("\n## ")[0]
+    monkeypatch.setattr("imagecot.trust.check.check_judge", told)
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(code, {})
+    for command in re.findall(r"^imagecot (.*)$", page, re.M):
+        assert imagecot(*shlex.split(command))[0] == 0
+    assert asked == [
+        {"name": "tiny-orm"},
+        {"name": "tiny-orm"},
+        {"name": "tiny-orm", "precision": "bfloat16"},
+        {"name": "owner/vlm", "images": Path("photos.jsonl")},
+        {"name": "http://localhost:8000/v1#my-model", "against": "my/folder"},
+    ]
 
 
 def test_who_knows_the_truth_has_only_good_marks() -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 from pydantic import Field
 
 from imagecot.contracts.questions import Question
-from imagecot.curation.dataset import read_rows
-from imagecot.curation.schema import Id, Prompt
+from imagecot.curation.schema import RANKING, Id, Prompt
+from imagecot.curation.shards import read_shards
 from imagecot.errors import UsageError
 from imagecot.evaluation.folder import read_image
 from imagecot.evaluation.state import RESULTS, Row
@@ -81,12 +81,12 @@ class Rows:
     question: str
 
     def pictures(self, numbers: Sequence[int]) -> "dict[int, Tensor]":
-        """As of `Source`; the shards are read again, so that only these pictures are in memory."""
+        """As of `Source`; the shards are read again, so that only these pictures are opened."""
         wanted, found = set(numbers), {}
-        rows = (row for row in read_rows(self.folder) if row.question == self.question)
-        for number, row in enumerate(rows):
+        rows = ((where, row) for where, row in read_shards(self.folder, RANKING) if row.question == self.question)
+        for number, (where, row) in enumerate(rows):
             if number in wanted:
-                found[number] = from_png(row.image, f"the image of row {row.id[:80]} of {self.folder}")
+                found[number] = from_png(row.image, f"{where}: the image")
         return found
 
 
@@ -138,7 +138,8 @@ def _source(place: Path, question: str) -> Source:
     if is_folder and (place / RESULTS).is_file():
         return _of_results(place, question)
     if is_folder and (place / "data").is_dir():
-        labels = [Label(row.prompt, row.label == "yes") for row in read_rows(place) if row.question == question]
+        rows = (row for _, row in read_shards(place, RANKING) if row.question == question)
+        labels = [Label(row.prompt, row.label == "yes") for row in rows]
         return Rows(labels, place, question)
     if is_folder and any(place.glob("*/metadata.jsonl")):
         raise UsageError(
