@@ -479,6 +479,13 @@ def test_a_detector_of_transformers_names_colours_by_clip(here: Path, monkeypatc
 # What checkpoints bring along.
 
 DRAWN = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm", "parm++": "tiny-parm++"}
+DRAWN |= dict.fromkeys(("adaptive", "hierarchical", "resample", "rewind"), "tiny-orm") | {"beam": "tiny-prm"}
+ROUNDS = {
+    "tiny-orm": {"threshold": 0.85, "fall": 0.65, "share": 0.2},
+    "tiny-parm": {"threshold": 0.9, "fall": 0.7, "share": 0.2},
+    "tiny-janus": {"threshold": 0.9998, "share": 0.2},
+}
+ROUNDS["tiny-parm++"] = ROUNDS["tiny-parm"]
 
 
 @pytest.mark.parametrize("name", models.shipped("generator"))
@@ -495,6 +502,7 @@ def test_defaults_of_the_shipped_generators(name: str) -> None:
 def test_defaults_of_the_shipped_verifiers(name: str) -> None:
     stopping = {"first_step": 6, "keep": 0.4}
     own = {"parm": stopping, "parm++": stopping} if name in ("tiny-parm", "tiny-parm++") else {}
+    own |= {"adaptive": ROUNDS[name]} if name in ROUNDS else {}
     assert registry.advice(name) == own
     assert registry.search_defaults(name) == SearchDefaults(searches=own)
 

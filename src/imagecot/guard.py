@@ -15,11 +15,11 @@ from torch import Tensor, equal, int64, strided
 from imagecot.bounds import shown
 from imagecot.contracts.correction import Correction
 from imagecot.contracts.detector import Detections, Detector
-from imagecot.contracts.generator import Corrector, Generator, Predictor
-from imagecot.contracts.paths import Paths
+from imagecot.contracts.generator import Corrector, Doubting, Generator, Predictor, Remasker
+from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.questions import Question
 from imagecot.contracts.reflection import Reflection, Reflector
-from imagecot.contracts.search import Assess, Candidate, Run, Strategy
+from imagecot.contracts.search import Assess, Candidate, Run, Select, Strategy
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Answering, Conversation, Selectable, Usage, Verifier
 from imagecot.errors import ImagecotError
@@ -73,6 +73,28 @@ def predicted(generator: Predictor, paths: Paths) -> Tensor:
     found: object = called(generator, "predicted", lambda: generator.predicted(paths))
     if not isinstance(found, Tensor) or found.dtype != int64 or found.shape != paths.codes.shape:
         raise broken(generator, "predicted", kind(found), f"int64 of shape {tuple(paths.codes.shape)}")
+    return found
+
+
+def confidence(generator: Doubting, paths: Paths) -> Tensor:
+    """`generator.confidence`."""
+    found: object = called(generator, "confidence", lambda: generator.confidence(paths))
+    if not _floats(found) or found.shape != paths.codes.shape:
+        raise broken(generator, "confidence", kind(found), f"floats of shape {tuple(paths.codes.shape)}")
+    tensor = found.detach().to(paths.codes.device)
+    if not bool(((tensor >= 0) & (tensor <= 1 + _ROUNDING)).all()):
+        raise broken(generator, "confidence", "numbers that are no probabilities", "a probability for each code")
+    return tensor
+
+
+def remask(generator: Remasker, paths: Paths, undecided: Tensor) -> Paths:
+    """`generator.remask`."""
+    found: object = called(generator, "remask", lambda: generator.remask(paths, undecided))
+    wanted = paths.codes.masked_fill(undecided, UNDECIDED)
+    if not isinstance(found, Paths) or not counted(found.step) or found.step > paths.steps:
+        raise broken(generator, "remask", kind(found), f"Paths at a step up to {paths.steps}")
+    if found.codes.shape != wanted.shape or not equal(found.codes, wanted) or not equal(found.seeds, paths.seeds):
+        raise broken(generator, "remask", "other paths", "the same ones without the codes that it is told")
     return found
 
 
@@ -157,6 +179,15 @@ def assess(ask: Assess, search: Strategy, run: Run, paths: Paths, candidates: li
     count = len(candidates)
     if not isinstance(rows, Sequence) or not all(counted(row) and row < count for row in rows):
         raise broken(search, "assess", shown(rows), f"a list of rows to stop, each from 0 to {count - 1}")
+    return [*rows]
+
+
+def select(choose: Select, search: Strategy, run: Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
+    """The rows of the paths that go on, by a search's own `choose`: at least one, and each as often as it is named."""
+    rows: object = called(search, "select", lambda: choose(run, paths, candidates))
+    count = len(candidates)
+    if not isinstance(rows, Sequence) or not rows or not all(counted(row) and row < count for row in rows):
+        raise broken(search, "select", shown(rows), f"a list of rows that go on, each from 0 to {count - 1}")
     return [*rows]
 
 

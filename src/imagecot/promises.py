@@ -24,7 +24,7 @@ MOST_STEPS = 100_000
 MOST_POSITIONS = 2**24  # codes of an image
 MOST_CODES = 2**31 - 1
 MOST_PIXELS = 100_000_000  # of an image
-NEEDS = ("verifier", "reflector", "corrector")
+NEEDS = ("verifier", "reflector", "corrector", "remasker")
 # What a search is called with beside its settings.
 TAKEN = {
     *("prompt", "prompts", "generator", "verifier", "corrector", "strategy", "n", "seed", "seeds"),

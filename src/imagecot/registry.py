@@ -69,6 +69,11 @@ ROLES: dict[str, Role] = {
             "stepwise": "imagecot.strategies.stepwise:Stepwise",
             "parm": "imagecot.strategies.parm:Parm",
             "parm++": "imagecot.strategies.parm_plus_plus:ParmPlusPlus",
+            "adaptive": "imagecot.strategies.adaptive:Adaptive",
+            "beam": "imagecot.strategies.beam:Beam",
+            "hierarchical": "imagecot.strategies.hierarchical:Hierarchical",
+            "resample": "imagecot.strategies.resample:Resample",
+            "rewind": "imagecot.strategies.rewind:Rewind",
         },
     ),
     "world": Role(

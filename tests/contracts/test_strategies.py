@@ -8,7 +8,7 @@ from imagecot.checks import broken, check_search
 from imagecot.checks.searches import RULES, Subject, _records
 from imagecot.contracts.search import Batched
 
-OURS = ("single", "best-of-n", "stepwise", "parm", "parm++")
+OURS = registry.ROLES["search"].classes
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -24,7 +24,8 @@ def test_the_toys_give_a_search_something_to_decide() -> None:
     assert any(candidate.truncated_at is not None for candidate in trial.candidates)
     assert any(candidate.round for candidate in trial.candidates)
     assert len({candidate.score for candidate in trial.candidates if candidate.score is not None}) > 2
-    records = _records(Subject(registry.load("search", "parm")).run())
+    parm = Subject(registry.load("search", "parm")).run()
+    records = _records(parm, [candidate.seed for candidate in parm.candidates])
     assert {record.stopped is None for record in records} == {True, False}
     assert len({record.score for record in records}) > 4
 

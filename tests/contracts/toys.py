@@ -99,6 +99,11 @@ class Everything:
         first = int(torch.where((codes == UNDECIDED).any(0))[0].min())
         return replace(paths, codes=codes, step=first // 2, own={"predicted": codes})
 
+    doubting_rows = 1
+
+    def confidence(self, paths: Paths) -> Tensor:
+        return torch.where(paths.codes == UNDECIDED, 0.0, (1 + paths.codes) / CODES)
+
     def predicted(self, paths: Paths) -> Tensor:
         return paths.own["predicted"]
 

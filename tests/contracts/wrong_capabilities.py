@@ -40,6 +40,16 @@ class RemasksEverything(Everything):
         return super().remask(paths, torch.ones_like(undecided))
 
 
+class DoubtsInPercent(Everything):
+    def confidence(self, paths: Paths) -> Tensor:
+        return 100 * super().confidence(paths)
+
+
+class DoubtsByTheBatch(Everything):
+    def confidence(self, paths: Paths) -> Tensor:
+        return super().confidence(paths) / len(paths)
+
+
 class PreviewsAreOthers(Everything):
     def predicted(self, paths: Paths) -> Tensor:
         return paths.own["predicted"].roll(1, 1)
@@ -137,6 +147,8 @@ CAPABILITIES: dict[type, str | tuple[str, ...]] = {
     CorrectsFromTheMiddle: "corrections draw paths",
     CorrectsTheFirstOnly: "corrections can be mixed",
     RemasksEverything: "remasking keeps the other codes",
+    DoubtsInPercent: "doubts are probabilities",
+    DoubtsByTheBatch: "doubts are probabilities",
     PreviewsAreOthers: "predictions are what previews show",
     EncodesInSmallNumbers: "pictures have codes",
     FillsInSecret: "settings name the fill",

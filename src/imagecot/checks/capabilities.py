@@ -17,7 +17,7 @@ from imagecot.checks.scoring import (
     steps_are_scored,
 )
 from imagecot.contracts.correction import Correction
-from imagecot.contracts.generator import Adjustable, Corrector, Encoder, Filling, Predictor, Remasker
+from imagecot.contracts.generator import Adjustable, Corrector, Doubting, Encoder, Filling, Predictor, Remasker
 from imagecot.contracts.paths import UNDECIDED, states
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.scorer import Scorer
@@ -93,6 +93,27 @@ def remasking_keeps_the_other_codes(subject: Subject) -> str | None:
             return f"remask after step {steps} returns step {back.step} of {back.steps}; return one that draws."
         if bool((subject.last(back) == UNDECIDED).any()):
             return "remasked paths end with codes that are UNDECIDED; decide all."
+    return None
+
+
+def doubts_are_probabilities(subject: Subject) -> str | None:
+    """`confidence` gives each path the probabilities of its drawn codes, whatever batch it is in, and 0 elsewhere."""
+    generator = subject.generator
+    assert isinstance(generator, Doubting)
+    if type(generator.doubting_rows) is not int or generator.doubting_rows < 1:
+        return f"doubting_rows is {generator.doubting_rows!r}; let it be the rows of the forward pass of one path."
+    paths = subject.start()
+    for _ in range(max(1, generator.steps // 2)):
+        paths = generator.advance(paths)
+    found = generator.confidence(paths)
+    if found.shape != paths.codes.shape or not found.is_floating_point():
+        return f"confidence returns {tuple(found.shape)} {found.dtype}; return floats {tuple(paths.codes.shape)}."
+    if not bool(((found >= 0) & (found <= 1 + 1e-5)).all()) or bool((found[paths.codes == UNDECIDED] != 0).any()):
+        return "confidence returns numbers that are no probabilities, or some where nothing is drawn; return 0 there."
+    for row in range(len(paths)):
+        alone = generator.confidence(paths.select([row]))
+        if not bool(torch.isclose(alone[0], found[row], atol=1e-3).all()):
+            return f"path {row} has another confidence alone than in a batch; let it depend on the path alone."
     return None
 
 
@@ -197,6 +218,7 @@ def rules(before: tuple[Callable[[Subject], str | Remark | None], ...]) -> tuple
         Rule(corrections_draw_paths, before, Corrector),
         Rule(corrections_can_be_mixed, (*before, corrections_draw_paths), Corrector),
         Rule(remasking_keeps_the_other_codes, before, Remasker),
+        Rule(doubts_are_probabilities, before, Doubting),
         Rule(predictions_are_what_previews_show, before, Predictor),
         Rule(pictures_have_codes, before, Encoder),
         Rule(settings_name_the_fill, before, Filling),

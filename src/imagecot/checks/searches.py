@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from torch import tensor
 from imagecot.checks.drawing import PROMPTS
 from imagecot.checks.members import lacks
 from imagecot.checks.outcome import Outcome, Remark, Rule, tried
-from imagecot.checks.toys import CorrectingToy, ReflectingToy, ToyGenerator, ToyVerifier, scores
+from imagecot.checks.toys import CorrectingToy, ReflectingToy, RemaskingToy, ToyGenerator, ToyVerifier, scores
 from imagecot.contracts.paths import finish
+from imagecot.contracts.randomness import path_seeds
 from imagecot.contracts.search import Batched, Candidate, Choice, Cost, PathRecord, Strategy
 from imagecot.contracts.values import JSON
 from imagecot.strategies.lines import as_line
@@ -22,7 +23,7 @@ from imagecot.strategies.request import Request
 from imagecot.strategies.resume import Partial
 from imagecot.strategies.run import Run
 
-NEEDS = frozenset({"verifier", "reflector", "corrector"})
+NEEDS = frozenset({"verifier", "reflector", "corrector", "remasker"})
 _N, _SEED = 7, 5
 _ALL_AT_ONCE = 64  # paths a pass, so that a search has one group of paths
 
@@ -155,7 +156,7 @@ def it_needs_what_it_says(subject: Subject) -> str | None:
     """It works with models that can do what it needs and nothing else."""
     needs = subject.strategy.needs
     judging = ReflectingToy if "reflector" in needs else ToyVerifier if "verifier" in needs else None
-    drawing = CorrectingToy if "corrector" in needs else ToyGenerator
+    drawing = CorrectingToy if "corrector" in needs else RemaskingToy if "remasker" in needs else ToyGenerator
     try:
         subject.run(models=(drawing, judging))
     except Exception as error:
@@ -185,13 +186,13 @@ def one_path_is_enough(subject: Subject) -> str | None:
 
 
 def it_draws_as_many_as_it_says(subject: Subject) -> str | None:
-    """It has no more candidates, corrections aside, than `paths(n)` says."""
+    """It has no more candidates, corrections and forks aside, than `paths(n)` says."""
     for n in (1, 2, _N):
         said = subject.strategy.paths(n)
         if type(said) is not int or said < 1:
             return f"paths({n}) is {said!r}; return a whole number from 1."
     said, found = subject.strategy.paths(_N), subject.run().candidates
-    drawn = sum(not candidate.round for candidate in found)
+    drawn = sum(not candidate.round and candidate.forks is None for candidate in found)
     return None if drawn <= said else f"paths({_N}) is {said}, but it has {drawn} candidates; say how many it draws."
 
 
@@ -288,13 +289,15 @@ def replayed_it_chooses_the_same(subject: Subject) -> str | Remark | None:
     """Replayed on what was recorded of the paths that it drew, it takes the same one."""
     trial = subject.run(at_once=_ALL_AT_ONCE)
     settings = subject.strategy.Settings()
-    records = _records(trial)
+    seeds = path_seeds(_SEED, subject.strategy.paths(_N)).tolist()
+    records = _records(trial, seeds)
     replayed = subject.strategy.replay(records, settings)
     if replayed is None:
         return None
-    if replayed.index != trial.choice.index:
+    taken = trial.candidates[trial.choice.index].seed
+    if taken not in seeds or replayed.index != seeds.index(taken):
         return (
-            f"replay takes path {replayed.index} of what it drew where it took {trial.choice.index}; follow its rule."
+            f"replay takes path {replayed.index} of what it drew where it took that of seed {taken}; follow its rule."
         )
     for some in range(1, len(records)):
         found = subject.strategy.replay(records[:some], settings)
@@ -314,13 +317,14 @@ def _killed_after(subject: Subject, units: int) -> tuple[Trial, bool]:
         return subject.run(keeping=lambda request: Partial(folder, request.identity)), killed
 
 
-def _records(trial: Trial) -> list[PathRecord]:
-    """What a study would keep of the paths that a search drew: all of them at their end, too."""
+def _records(trial: Trial, seeds: Sequence[int]) -> list[PathRecord]:
+    """What a study would keep of the paths of a search: all of them at their end, and those that it never drew."""
     generator = ToyGenerator(paths_per_pass=_ALL_AT_ONCE)
-    seeds = tensor([candidate.seed for candidate in trial.candidates])
-    images = generator.decode(finish(generator, generator.start([PROMPTS[0]], seeds)).codes)
+    images = generator.decode(finish(generator, generator.start([PROMPTS[0]], tensor(seeds))).codes)
+    drawn = {candidate.seed: candidate for candidate in trial.candidates}
+    candidates = [drawn.get(seed, Candidate(seed)) for seed in seeds]
     found = []
-    for candidate, score in zip(trial.candidates, scores(ToyVerifier(), images, PROMPTS[0]), strict=True):
+    for candidate, score in zip(candidates, scores(ToyVerifier(), images, PROMPTS[0]), strict=True):
         potential = [verdict.p_yes for verdict in candidate.verdicts if verdict.question == "potential"]
         stopped = candidate.truncated_at if candidate.resumed_at is None else candidate.resumed_at
         found.append(PathRecord(score, stopped, candidate.first_clear, potential[0] if potential else None))
@@ -356,5 +360,5 @@ RULES = (
     Rule(costs_are_counted, _CHOOSES),
     Rule(it_asks_of_living_paths_only, _CHOOSES),
     Rule(together_it_finds_what_it_finds_alone, _SEEDED, Batched),
-    Rule(replayed_it_chooses_the_same, _SEEDED),
+    Rule(replayed_it_chooses_the_same, (*_SEEDED, another_seed_draws_other_paths)),
 )

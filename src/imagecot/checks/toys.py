@@ -111,7 +111,30 @@ class ToyGenerator:
         return shades.repeat_interleave(2, 2).repeat_interleave(2, 3).expand(-1, 3, -1, -1).float()
 
 
-class CorrectingToy(ToyGenerator):
+class RemaskingToy(ToyGenerator):
+    """A toy that also takes codes back: it goes on at the first row that lacks any, and keeps all others."""
+
+    doubting_rows = 1
+
+    def remask(self, paths: Paths, undecided: Tensor) -> Paths:
+        """The paths at the first row of which one lacks a code."""
+        codes = paths.codes.masked_fill(undecided, UNDECIDED)
+        lacking = (codes == UNDECIDED).any(0).view(self.canvas.grid).any(1).tolist()
+        step = lacking.index(True) if True in lacking else self.steps
+        return replace(paths, codes=codes, step=step, own={"cache": self._read(codes, step)})
+
+    def confidence(self, paths: Paths) -> Tensor:
+        """The brighter, the surer."""
+        self.rows += self.doubting_rows * len(paths)
+        return paths.codes.clamp(min=0).double() / self.canvas.codes
+
+    def _row(self, paths: Paths) -> Paths:
+        after = super()._row(paths)
+        codes = torch.where(paths.codes == UNDECIDED, after.codes, paths.codes)
+        return replace(after, codes=codes, own={"cache": self._read(codes, after.step + 1)})
+
+
+class CorrectingToy(RemaskingToy):
     """A toy that also draws again what was rejected."""
 
     def correct(self, prompts: list[str], seeds: Tensor, corrections: Sequence[Correction]) -> Paths:

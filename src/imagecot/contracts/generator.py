@@ -109,6 +109,20 @@ class Remasker(Protocol):
 
 
 @runtime_checkable
+class Doubting(Protocol):
+    """Tells how probable codes are that it has drawn already."""
+
+    @property
+    def doubting_rows(self) -> int:
+        """Rows of the forward pass that this costs for a path."""
+        ...
+
+    def confidence(self, paths: Paths) -> Tensor:
+        """Return the probabilities (B, N) in [0, 1] of the drawn codes, each given some of the others; 0 elsewhere."""
+        ...
+
+
+@runtime_checkable
 class Predictor(Protocol):
     """Predicts at every step all codes of the image, so that previews can be decoded later, when somebody looks."""
 

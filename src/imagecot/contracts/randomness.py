@@ -20,6 +20,7 @@ class Stream(IntEnum):
     RATIOS = 3  # how much of an image an estimate hides
     POSITIONS = 4  # which positions it hides
     STEPS = 5  # which steps of a path are scored
+    CHOICES = 6  # what a search leaves to chance
     USER = 16  # from here on for generators outside of this package
 
 

@@ -1,6 +1,6 @@
 """What decides which paths live: a strategy, what it works with, and what it leaves."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -70,6 +70,9 @@ class Candidate:
     score         what the choice is made by: P(yes) to the last question about the finished image
     round         the round of reflection in which it was drawn, 0 for those drawn from the prompt alone
     corrects      the index of the candidate in whose place it was drawn, or None
+    forks         the index of the candidate that it left to go on under a seed of its own, or None
+    forked_at     the step after which it did, or to which it went back: until then it is what that one was, whose
+                  verdicts are not repeated
     reflection    what the verifier said when asked what is wrong with the image, or None
     state         the decided image codes (N,) of a path that was given up, to take it up again
     codes         step -> image codes (N,), predicted or decided, kept for the few paths that are shown
@@ -85,6 +88,8 @@ class Candidate:
     score: float | None = None
     round: int = 0
     corrects: int | None = None
+    forks: int | None = None
+    forked_at: int | None = None
     reflection: "Reflection | None" = None
     state: "Tensor | None" = field(default=None, repr=False, compare=False)
     codes: "dict[int, Tensor]" = field(default_factory=dict, repr=False, compare=False)
@@ -117,6 +122,8 @@ class Choice(Generic[Taken]):
 
 # After a step: the rows to stop, of the paths of a search and the candidates that they are, one a path.
 Assess = Callable[["Run", "Paths", list[Candidate]], list[int]]
+# The same, but the rows that go on: each as often as it is named, so that a row which is named twice is forked.
+Select = Callable[["Run", "Paths", list[Candidate]], list[int]]
 
 
 class Run(Protocol):
@@ -138,11 +145,35 @@ class Run(Protocol):
         """The seeds (n,) of its paths: the k-th depends on `seed` and k alone."""
         ...
 
-    def in_groups(self, assess: Assess | None = None, *, together: bool = False) -> list[Candidate]:
+    def in_groups(
+        self, assess: Assess | None = None, *, together: bool = False, among: range | None = None
+    ) -> list[Candidate]:
         """Take all n paths from step 0 to their end, groups of bounded size at a time, stop those that `assess` gives
         up, and score the others by the ORM question.
 
         together  whether `assess` compares paths with each other, so that all of them should be one group
+        among     the numbers of the paths that are taken, side by side, where not all n are
+        """
+        ...
+
+    def population(self, select: Select, after: Collection[int]) -> list[Candidate]:
+        """Take n paths from step 0 to their end together, and score those that reach it by the ORM question.
+
+        select  called after each of the steps `after`: the rows that go on; the others stop, and a row that is named k
+                times goes on k times, once as it is and as k - 1 forks under seeds of their own, new candidates
+
+        What `select` decides by stands in the candidates and the paths, as an interrupted run goes on behind the last
+        of these steps.
+        """
+        ...
+
+    def rewind(self, paths: "Paths", share: float, seeds: "Tensor") -> "Paths":
+        """Return the paths at an earlier step, without the share of their drawn codes that is least probable.
+
+        share  of the drawn codes, in (0, 1]
+        seeds  (B,) under which they go on
+
+        Of a generator that is `Remasker` and `Doubting`, as the need "remasker" says.
         """
         ...
 
@@ -154,8 +185,8 @@ class Run(Protocol):
         """Return the paths, which are these candidates, one step further."""
         ...
 
-    def resume(self, candidate: Candidate) -> "Paths":
-        """Return the path of a candidate that was given up, as it was then."""
+    def resume(self, *candidates: Candidate) -> "Paths":
+        """Return the paths of candidates that were given up after the same step, as they were then."""
         ...
 
     def preview(self, paths: "Paths") -> "Tensor":
@@ -205,7 +236,7 @@ class Strategy(Protocol):
     """A search: which paths live, and which of them is taken.
 
     Settings  the pydantic model of its options; its defaults are the paper's, and its descriptions are the help
-    needs     of {"verifier", "reflector", "corrector"}: what it does not work without
+    needs     of {"verifier", "reflector", "corrector", "remasker"}: what it does not work without
     """
 
     @property
@@ -219,7 +250,7 @@ class Strategy(Protocol):
         ...
 
     def paths(self, n: int) -> int:
-        """How many paths it draws where n are asked for, those of corrections aside."""
+        """How many paths it draws where n are asked for, corrections and forks aside."""
         ...
 
     def choose(self, run: Run) -> Choice[Candidate]:

@@ -83,6 +83,19 @@ class _Generator:
         """As from the prompt alone."""
         return self.start(prompts, seeds)
 
+    @property
+    def doubting_rows(self) -> int:
+        """As of masked generators, which hide one half of an image, and then the other."""
+        return 2 * self.rows_per_path
+
+    def confidence(self, paths: Paths) -> Tensor:
+        """None."""
+        return torch.zeros(paths.codes.shape)
+
+    def remask(self, paths: Paths, undecided: Tensor) -> Paths:
+        """The same from the beginning: more than that is never drawn anew."""
+        return replace(paths, codes=paths.codes.masked_fill(undecided, UNDECIDED), step=0)
+
     def advance(self, paths: Paths) -> Paths:
         """Decide the one code."""
         return replace(paths, codes=torch.zeros_like(paths.codes), step=paths.step + 1)

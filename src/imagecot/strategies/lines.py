@@ -70,6 +70,8 @@ class CandidateLine(Schema):
     verdicts: list[VerdictLine]
     round: Count = 0
     corrects: Count | None = None
+    forks: Count | None = None
+    forked_at: Step | None = None
     reflection: ReflectionLine | None = None
 
     def candidate(self) -> Candidate:
@@ -83,6 +85,8 @@ class CandidateLine(Schema):
             verdicts=[line.verdict() for line in self.verdicts],
             round=self.round,
             corrects=self.corrects,
+            forks=self.forks,
+            forked_at=self.forked_at,
             reflection=self.reflection.reflection() if self.reflection else None,
         )
 
@@ -99,6 +103,8 @@ def as_line(candidate: Candidate) -> dict[str, JSON]:
     }
     if candidate.round:
         values |= {"round": candidate.round, "corrects": candidate.corrects}
+    if candidate.forks is not None:
+        values |= {"forks": candidate.forks, "forked_at": candidate.forked_at}
     if candidate.reflection is not None:
         values["reflection"] = described(candidate.reflection)
     return values

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,10 @@ SCALE: tuple[Color, ...] = ((200, 66, 56), (226, 168, 62), (46, 146, 92))  # P(y
 
 @lru_cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
+    package = find_spec("matplotlib")  # which is not imported for its fonts: that takes longer than the picture
+    assert package is not None and package.origin is not None
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+    return ImageFont.truetype(Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / name, size)
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
@@ -70,16 +71,20 @@ def verdict_color(p_yes: float) -> Color:
 
 def _explanation(trace: "Trace") -> str:
     took = f"{trace.steps} step{'s' if trace.steps > 1 else ''}"
-    if trace.n == 1:
+    forked = any(candidate.forks is not None for candidate in trace.candidates)
+    drawn = sum(candidate.forks is None and not candidate.round for candidate in trace.candidates)
+    if drawn == 1 and not forked:
         text = f"How the image emerged, from left to right, while the generator took {took}."
     else:
         text = (
-            f"The generator drew this prompt {trace.n} times. Each row is one of these paths: how its image "
+            f"The generator drew this prompt {drawn} times. Each row is one of these paths: how its image "
             f"emerged, from left to right, in {took}."
         )
     if trace.verifier is not None:
         text += " At the end, how sure the verifier is that the image shows the prompt, as P(yes)"
-        text += "; the surest was chosen." if trace.n > 1 else "."
+        text += "; the surest was chosen." if len(trace.candidates) > 1 else "."
+    if forked:
+        text += " Some left another path on the way, at the step below their names."
     if trace.kept < len(trace.candidates):
         text += " Red marks a path that was stopped because the verifier saw little future for it."
     if trace.rounds:
@@ -241,6 +246,9 @@ def _draw_row(image: Image.Image, row: Row) -> None:
     draw = ImageDraw.Draw(image)
     candidate, middle, right = row.candidate, row.middle, row.right
     label_y = middle - 4 if row.chosen else middle + 5
+    if candidate.forks is not None:
+        text = f"fork of {candidate.forks + 1} at {candidate.forked_at}"
+        draw.text((MARGIN, label_y + (38 if row.chosen else 18)), text, SOFT, _font(11), "ls")
     draw.text((MARGIN, label_y), f"path {row.number}", INK, _font(15, row.chosen), "ls")
     if row.chosen:
         draw.text((MARGIN + 36, middle + 22), "chosen", (255, 255, 255), _font(13, True), "ms")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imagecot import registry
 from imagecot.bounds import check_paths, check_seed, shown
 from imagecot.contracts.asking import Asking, Selective
-from imagecot.contracts.generator import Corrector, Generator
+from imagecot.contracts.generator import Corrector, Doubting, Generator, Remasker
 from imagecot.contracts.search import Candidate, Choice, Cost, Strategy
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Advised, Verifier
@@ -119,6 +119,12 @@ class Request:
             )
         if corrector is not None and corrector.canvas != self.generator.canvas:
             raise UsageError("the corrector has other image codes than the generator; name one with the same.")
+        going_back = isinstance(self.generator, Remasker) and isinstance(self.generator, Doubting)
+        if "remasker" in needs and not going_back:
+            raise UsageError(
+                f"{self.name} takes codes back and draws them anew, which this generator cannot; name one that draws "
+                "by masks, such as tiny, or take another search."
+            )
         if "reflector" in needs and self.verifier is not None:
             check_reflects(self.verifier, self.prompt)
 

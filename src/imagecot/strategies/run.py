@@ -1,7 +1,7 @@
 """A search in progress: it calls the models and counts their work, draws paths in groups and resumes."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,17 @@ from torch import Tensor
 
 from imagecot import guard, interruption
 from imagecot.contracts.correction import Correction
-from imagecot.contracts.generator import Corrector, Generator, Predictor, fill_of
-from imagecot.contracts.paths import Paths
+from imagecot.contracts.generator import Corrector, Doubting, Generator, Predictor, Remasker, fill_of
+from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.questions import ORM, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
-from imagecot.contracts.search import Assess, Candidate, Cost, Verdict
+from imagecot.contracts.search import Assess, Candidate, Cost, Select, Verdict
 from imagecot.contracts.verifier import Conversation, Verifier
 from imagecot.errors import UsageError
 from imagecot.generators.shown import kept, shown
 from imagecot.images import from_picture, to_pictures
 from imagecot.reflection.reflect import reflect_on
+from imagecot.strategies.population import draw_population
 from imagecot.strategies.request import Request
 from imagecot.strategies.resume import Partial
 from imagecot.strategies.together import draw_together
@@ -65,11 +66,14 @@ class Run:
         """The seeds (n,) of its paths."""
         return self.request.path_seeds
 
-    def in_groups(self, assess: Assess | None = None, *, together: bool = False) -> list[Candidate]:
+    def in_groups(
+        self, assess: Assess | None = None, *, together: bool = False, among: range | None = None
+    ) -> list[Candidate]:
         """Take all n paths from step 0 to their candidates, a group of bounded size at a time.
 
         together  whether `assess` compares paths with each other, so that what it stops would depend on the group: then
                   all paths up to LARGEST_GROUP are one, whatever memory there is
+        among     the numbers of the paths that are taken, side by side, where not all n are
 
         The k-th path is the same whatever the groups are. A group that an interrupted run finished is read
         back; of many candidates, only the best keep their image and what the picture of the steps needs.
@@ -77,18 +81,36 @@ class Run:
         if self.drawn is not None:
             self._forgotten = _forget(self.drawn)
             return self.drawn
-        seeds = self.seeds
+        seeds, among = self.seeds, among or range(self.n)
         # More than one forward pass takes brings nothing, and a smaller group is lost less when interrupted.
         size = LARGEST_GROUP if together else min(LARGEST_GROUP, self.generator.paths_per_pass)
         candidates: list[Candidate] = []
-        for first in range(0, self.n, size):
-            group = seeds[first : first + size]
+        for first in range(among.start, among.stop, size):
+            group = seeds[first : min(first + size, among.stop)]
 
             def drawn(group: Tensor = group) -> list[Candidate]:
                 return self._draw(self.start(group), assess)
 
             candidates += self.once(f"paths-{first:06d}-{first + len(group):06d}", drawn)
-            self._forgotten = _forget(candidates)
+            self._forgotten |= _forget(candidates)
+            self._report((first + len(group)) * self.generator.steps)
+        return candidates
+
+    def population(self, select: Select, after: Collection[int]) -> list[Candidate]:
+        """Take n paths to their end together, where `select` says after some steps which go on, and how often.
+
+        Up to LARGEST_GROUP paths are together, whatever memory there is; more are several such groups.
+        """
+        seeds = self.seeds
+        candidates: list[Candidate] = []
+        for first in range(0, self.n, LARGEST_GROUP):
+            group, before = seeds[first : first + LARGEST_GROUP], len(candidates)
+            drawn = draw_population(self, group, f"population-{first:06d}", select, after)
+            for candidate in drawn:
+                if candidate.forks is not None:
+                    candidate.forks += before
+            candidates += drawn
+            self._forgotten |= _forget(candidates)
             self._report((first + len(group)) * self.generator.steps)
         return candidates
 
@@ -117,12 +139,25 @@ class Run:
                 candidate.codes[paths.step] = codes
         self._report(self.done + len(paths))
 
-    def resume(self, candidate: Candidate) -> Paths:
-        """Return the path of a stopped candidate, at the step at which it stopped."""
-        assert candidate.state is not None and candidate.truncated_at is not None
-        seeds = torch.tensor([candidate.seed])
-        codes = candidate.state[None]
-        return guard.resume(self.generator, [self.prompt], seeds, codes, candidate.truncated_at)
+    def resume(self, *candidates: Candidate) -> Paths:
+        """Return the paths of candidates that were stopped after the same step, as they were then."""
+        codes = torch.stack([candidate.state for candidate in candidates if candidate.state is not None])
+        seeds = torch.tensor([candidate.seed for candidate in candidates])
+        step = candidates[0].truncated_at
+        assert step is not None and len(codes) == len(seeds)
+        return guard.resume(self.generator, [self.prompt], seeds, codes, step)
+
+    def rewind(self, paths: Paths, share: float, seeds: Tensor) -> Paths:
+        """Return the paths at an earlier step, without the least probable share of their drawn codes, of new seeds."""
+        generator = self.generator
+        assert isinstance(generator, Doubting) and isinstance(generator, Remasker)  # as the request has made sure
+        probable = guard.confidence(generator, paths)
+        self.cost += Cost(generator_rows=len(paths) * generator.doubting_rows)
+        drawn = paths.codes != UNDECIDED
+        lost = (share * drawn.sum(1)).ceil().long()
+        rank = probable.masked_fill(~drawn, torch.inf).argsort(dim=1, stable=True).argsort(dim=1)
+        back = guard.remask(generator, paths, (rank < lost[:, None]) & drawn)
+        return back.select(list(range(len(back))), seeds)
 
     def redraw(self, correction: Correction, seeds: Tensor) -> list[Candidate]:
         """Draw paths of seeds (B,) to their end that correct a rejected image, and score them."""
@@ -260,8 +295,11 @@ class Run:
 
 
 def _forget(candidates: list[Candidate]) -> set[int]:
-    """Drop images and codes of all but the best and a few stopped candidates; return the seeds of finished ones."""
-    finished = ranked(candidates)
+    """Drop images and codes of all but the best and a few stopped candidates; return the seeds of finished ones.
+
+    Forks keep theirs: their seeds alone do not say what they are.
+    """
+    finished = [k for k in ranked(candidates) if candidates[k].forks is None]
     stopped = [k for k, candidate in enumerate(candidates) if candidate.truncated_at is not None]
     for index in (*finished[KEPT_IMAGES:], *stopped[KEPT_IMAGES:]):
         candidates[index].image = None

@@ -13,7 +13,17 @@ import torch
 from torch import Tensor
 
 from imagecot import guard
-from imagecot.contracts.generator import Adjustable, Canvas, Corrector, Encoder, Filling, Generator, Predictor, Remasker
+from imagecot.contracts.generator import (
+    Adjustable,
+    Canvas,
+    Corrector,
+    Doubting,
+    Encoder,
+    Filling,
+    Generator,
+    Predictor,
+    Remasker,
+)
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.prompts import Reader
 from imagecot.contracts.values import JSON
@@ -52,6 +62,9 @@ class Recorded:
             self.predicted = self._predicted
         if isinstance(generator, Remasker):
             self.remask = self._remask
+        if isinstance(generator, Doubting):
+            self.doubting_rows = generator.doubting_rows
+            self.confidence = self._confidence
         if isinstance(generator, Corrector):
             self.correct = generator.correct
         if isinstance(generator, Encoder):
@@ -158,6 +171,10 @@ class Recorded:
             return predicted
         assert isinstance(self.generator, Predictor)
         return self.generator.predicted(self._drawn(paths))
+
+    def _confidence(self, paths: Paths) -> Tensor:
+        assert isinstance(self.generator, Doubting)
+        return self.generator.confidence(self._drawn(paths))
 
     def _remask(self, paths: Paths, undecided: Tensor) -> Paths:
         assert isinstance(self.generator, Remasker)

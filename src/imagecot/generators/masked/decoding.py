@@ -101,6 +101,29 @@ def remasked(paths: Paths, undecided: Tensor, left: Callable[[int], int]) -> Pat
     return replace(paths, codes=codes, own=codes, step=step)
 
 
+def confidence(paths: Paths, logits: Logits, at_once: int) -> Tensor:
+    """Return the probabilities (B, N) of the codes that are drawn, 0 elsewhere; two forward passes.
+
+    Each code is hidden with about half of the others, in the second pass what was seen in the first: a generator that
+    draws by masks says nothing about codes that it sees. Which half it is depends on the path's seed and step.
+    """
+    half = uniforms(paths.seeds, paths.step, Stream.POSITIONS, paths.codes.shape[1]) < 0.5
+    drawn = paths.codes != UNDECIDED
+
+    def look(part: slice) -> Tensor:
+        codes = paths.codes[part]
+        found = torch.zeros(codes.shape, device=codes.device)
+        for hidden in (half[part] & drawn[part], ~half[part] & drawn[part]):
+            if bool(hidden.any()):
+                left = codes.masked_fill(hidden, UNDECIDED)
+                asked = hidden[left == UNDECIDED]
+                probabilities = logits(left, paths.prompt_index[part])[asked].float().softmax(1)
+                found[hidden] = probabilities.gather(1, codes[hidden][:, None])[:, 0]
+        return found
+
+    return torch.cat(in_parts(look, len(paths), at_once))
+
+
 def predicted(paths: Paths) -> Tensor:
     """Return the complete codes (B, N) that the last step predicted; ValueError where there was none."""
     if bool((paths.own == UNDECIDED).any()):

@@ -21,7 +21,15 @@ from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 from imagecot.generators.beginning import numbered
 from imagecot.generators.bench import Bench
-from imagecot.generators.masked.decoding import advanced, begun, entered, of_distinct, predicted, remasked
+from imagecot.generators.masked.decoding import (
+    advanced,
+    begun,
+    confidence,
+    entered,
+    of_distinct,
+    predicted,
+    remasked,
+)
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
 from imagecot.generators.settings import check_budget, check_known
 from imagecot.generators.showo import scoring
@@ -239,6 +247,16 @@ class ShowoGenerator:
         """
         schedule, positions = get_schedule(self.schedule), paths.codes.shape[1]
         return remasked(paths, undecided, lambda done: masked_count(schedule, done - 1, paths.steps, positions))
+
+    @property
+    def doubting_rows(self) -> int:
+        """Rows of the forward pass that `confidence` costs for a path."""
+        return 2 * self.rows_per_path
+
+    @torch.no_grad()
+    def confidence(self, paths: Paths) -> Tensor:
+        """Return the guided probabilities (B, N) of the drawn codes, each given about half of the others."""
+        return confidence(paths, partial(self.guided_logits, started=paths.shared), self.paths_per_pass)
 
     def predicted(self, paths: Paths) -> Tensor:
         """Return the complete codes (B, N) that the last step predicted; ValueError where there was none."""

@@ -1,0 +1,77 @@
+"""adaptive: paths come in rounds until the verifier is sure enough of one, so that easy prompts take few.
+
+n is the most. After each round the best path so far by the ORM question is compared with a threshold; where it passes,
+the search ends. So it is best-of-n that stops early, as in adaptive self-consistency for language models (Aggarwal et
+al., 2023, arXiv 2305.11860) and in best-of-n under a budget: with all paths judged by the same question, what comes
+after a P(yes) near 1 can hardly be chosen any more.
+
+The threshold is a matter of the verifier: one that is rarely sure needs a low one. It can fall from round to round
+(`fall`): of a hard prompt on which a verifier is never sure, what is left of the paths costs as much as before and
+gains less, so the search ends with less. Verifiers advise what was measured on prompts of training.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
+from imagecot.strategies.options import OPTIONS
+from imagecot.strategies.trace import ranked
+
+
+class AdaptiveSettings(BaseModel):
+    """How many paths a round has, and what ends the search."""
+
+    model_config = OPTIONS
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.9, description="The P(yes) of a final image from which on no further round is drawn."
+    )
+    fall: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="By how much the threshold falls, evenly, until all n paths are drawn."
+    )
+    share: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="The share of the n paths that a round draws.")
+
+
+class Adaptive:
+    """Rounds of paths, until one is good enough."""
+
+    Settings = AdaptiveSettings
+    needs = frozenset({"verifier"})
+
+    def paths(self, n: int) -> int:
+        """At most as many as are asked for."""
+        return n
+
+    def choose(self, run: Run) -> Choice[Candidate]:
+        """Return the candidates of all rounds that were needed, and the best of them; of equal scores the first."""
+        settings: AdaptiveSettings = run.settings
+        candidates: list[Candidate] = []
+        for among in rounds(run.n, settings.share):
+            candidates += run.in_groups(among=among)
+            if max(candidate.score or 0.0 for candidate in candidates) >= enough(run.n, among, settings):
+                break
+        return Choice(candidates, ranked(candidates)[0])
+
+    def replay(self, recorded: Sequence[PathRecord], settings: AdaptiveSettings) -> Choice[PathRecord]:
+        """Take the path that ends the search: the best of the rounds that are drawn."""
+        scores = [path.score or 0.0 for path in recorded]
+        for among in rounds(len(recorded), settings.share):
+            best = max(range(among.stop), key=lambda k: scores[k])
+            if scores[best] >= enough(len(recorded), among, settings):
+                break
+        return Choice(recorded, best)
+
+
+def enough(n: int, among: range, settings: AdaptiveSettings) -> float:
+    """The P(yes) that ends a search for n paths behind the round of these."""
+    return settings.threshold - settings.fall * among.start / n
+
+
+def rounds(n: int, share: float) -> Iterator[range]:
+    """The numbers of the paths of each round."""
+    size = max(1, math.ceil(share * n - 1e-9))  # a share of 0.07 of 100 is 7, whatever the product is rounded to
+    for first in range(0, n, size):
+        yield range(first, min(first + size, n))
