@@ -134,10 +134,10 @@ def test_training_is_timed_and_leaves_the_generator_as_it_was(make, janus) -> No
 
 def test_attention_is_that_of_before_once_training_was_timed() -> None:
     generator = tiny_generator()
-    before = generator.model.showo.config._attn_implementation
+    before = generator.model.showo.model.fused
     with generator.bench().training():
         pass
-    assert generator.model.showo.config._attn_implementation == before
+    assert generator.model.showo.model.fused == before
 
 
 def test_the_product_takes_turns_with_the_work(monkeypatch) -> None:

@@ -5,8 +5,9 @@ peft itself leaves out in silence what it cannot place.
 """
 
 import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -19,7 +20,7 @@ from imagecot.hub import related
 from imagecot.reading import Foreign, read_object, read_record
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _DEEPEST = 16  # adapters on adapters
 _LONGEST, _REPEATS = 2_000, 6  # of a pattern: characters, and what may repeat without end
@@ -127,10 +128,7 @@ def merge(model: Model, folder: Path) -> Model:
 
     ImagecotError, naming the tensors, where the adapter is damaged or is not just what peft makes for this base.
     """
-    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-
-    from imagecot.foreign import foreign
-    from imagecot.weights import load_state_dict, misfits
+    from imagecot.weights import load_state_dict
 
     config = read_adapter(folder)
     state = load_state_dict(folder)
@@ -139,6 +137,58 @@ def merge(model: Model, folder: Path) -> Model:
         raise ImagecotError(
             f"{folder / ADAPTER}: r is {config.r}, but the adapter's tensors have rank {min(ranks)}; {AGAIN}."
         )
+    updates = _plain_updates(model, config, state)
+    if updates is None:
+        _merge_by_peft(model, folder, config, state)
+    for weight, up, down in updates or ():
+        scaling = config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r)
+        weight.data += up.to(weight.device).float() @ down.to(weight.device).float() * scaling
+    return model.eval()
+
+
+def _plain_updates(
+    model: "nn.Module", config: AdapterConfig, state: "Mapping[str, Tensor]"
+) -> "list[tuple[Tensor, Tensor, Tensor]] | None":
+    """Weights (M, N) of linear layers, with the factors (M, r) and (r, N) of their updates, as peft would merge them.
+
+    None where the adapter has anything else, or is not just of this base: what peft makes of it is for peft to say,
+    and peft takes long to import.
+    """
+    import torch
+
+    if config.rank_pattern or config.alpha_pattern or config.target_modules == "all-linear":
+        return None
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for name, module in model.named_modules():
+        if not _is_target(config.target_modules, name):
+            continue
+        factors = [state.get(f"base_model.model.{name}.lora_{part}.weight") for part in "BA"]
+        up, down = factors
+        if type(module) is not torch.nn.Linear or up is None or down is None:
+            return None
+        weight = module.weight
+        fits = up.shape == (len(weight), config.r) and down.shape == (config.r, weight.shape[1])
+        kinds = (torch.float32, torch.bfloat16, torch.float16)
+        if not fits or any(one.dtype not in kinds for one in (weight, up, down)):
+            return None
+        found.append((weight, up, down))
+    return found if found and 2 * len(found) == len(state) else None
+
+
+def _is_target(targets: str | list[str], name: str) -> bool:
+    """Whether an adapter updates the module of a name, as peft reads it."""
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return name in targets or any(name.endswith(f".{target}") for target in targets)
+
+
+def _merge_by_peft(model: "nn.Module", folder: Path, config: AdapterConfig, state: "dict[str, Tensor]") -> None:
+    """Merge an adapter in place, or say what of it does not fit; as `merge`."""
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    from imagecot.foreign import foreign
+    from imagecot.weights import misfits
+
     asked = LoraConfig.from_peft_type(
         r=config.r,
         lora_alpha=config.lora_alpha,
@@ -155,4 +205,3 @@ def merge(model: Model, folder: Path) -> Model:
             raise ImagecotError(f"the adapter in {folder} does not fit its base: it {problems}; {AGAIN}.")
         set_peft_model_state_dict(adapted, state)
         adapted.merge_and_unload()
-    return model.eval()

@@ -1,6 +1,7 @@
 """Loading what transformers and peft read: in silence, no code of a checkpoint is run, each failure is one sentence."""
 
 import json
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,13 +50,8 @@ def foreign(what: str, advice: str = AGAIN) -> Iterator[None]:
     What a library raises for a damaged checkpoint differs from version to version, so nothing is left out but a lack
     of memory, which is no fault of the checkpoint.
     """
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silent_transformers():
             warnings.simplefilter("ignore")
             yield
     except ImagecotError:
@@ -67,6 +63,21 @@ def foreign(what: str, advice: str = AGAIN) -> Iterator[None]:
         if "trust_remote_code" in told:
             told = "it wants code of its own to be run, which is never done"
         raise ImagecotError(f"{what} ({_plain(told, error)}); {advice}.") from error
+
+
+@contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """Keep transformers silent where it is loaded; it is not loaded for that."""
+    if "transformers" not in sys.modules:
+        yield
+        return
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -7,11 +7,13 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from imagecot.checkpoint import AGAIN, few, find_weights, is_file
 from imagecot.contracts.values import JSON
@@ -122,6 +124,25 @@ def _is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(wide).all())
 
 
+class NoInitialWeights(TorchFunctionMode):
+    """While it lasts, the functions of `torch.nn.init` leave tensors as they are.
+
+    A model whose weights are read needs none before. On the meta device they would make torch load its compiler.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Call a function of torch, or return its first argument where it would be given initial weights."""
+        if isinstance(func, FunctionType) and func.__module__ == nn.init.__name__:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def load_whole(
     make: Callable[[], Model], folder: str | Path, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> Model:
@@ -129,7 +150,7 @@ def load_whole(
 
     Its tensors are made on the meta device: those that are no part of a checkpoint are still to be made.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), NoInitialWeights():
         model = make()
     load_into(model, load_state_dict(folder, device, dtype), folder)
     return model.eval()

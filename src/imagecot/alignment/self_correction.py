@@ -157,7 +157,7 @@ def _shared_bits(generator: ShowoGenerator, *, frozen: bool) -> SharedBits:
     nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
     for part in (trained.embedding, trained.head):
         part.requires_grad_(not frozen)
-    model.showo.set_attn_implementation("eager")  # as in the training from scratch
+    model.showo.model.fused = False  # as in the training from scratch
     return trained
 
 
@@ -218,8 +218,7 @@ class _Correcting(nn.Module):
         states: Tensor = self.trained.model.showo.model(
             inputs_embeds=self.trained.embed(ids).to(self.kind),
             attention_mask=attention.to(self.kind),
-            use_cache=False,
-        ).last_hidden_state
+        )
         return states
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from imagecot import launch
 from imagecot.contracts.values import JSON
@@ -37,6 +38,7 @@ from imagecot.training.schedule import warmup_steps
 from imagecot.training.state import seed_all
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.chat_verifier import ChatVerifier, Trainable
+from imagecot.verifiers.loading import trained
 from imagecot.watch import SILENT, Watch
 
 if TYPE_CHECKING:
@@ -171,8 +173,10 @@ def _load(recipe: FineTuneRecipe) -> "tuple[ChatVerifier, PeftModel | None]":
         raise UsageError(
             f"{recipe.base} is neither LLaVA-OneVision nor Janus; fine-tuning knows these architectures only."
         )
+    verifier = trained(verifier)
     adapter = _add_lora(verifier, recipe.lora, recipe) if recipe.lora else None
     if recipe.gradient_checkpointing:
+        assert isinstance(verifier.model, PreTrainedModel)  # as `trained` says
         verifier.model.activation_checkpointing_enable()
     return verifier, adapter
 
@@ -219,6 +223,7 @@ def _write(verifier: ChatVerifier, adapter: "PeftModel | None", recipe: FineTune
 
     def write(folder: Path) -> None:
         model = copy.deepcopy(verifier.model)
+        assert isinstance(model, PreTrainedModel)  # as `trained` says
         (model.half() if recipe.precision != "bf16" else model.bfloat16()).save_pretrained(folder)
         verifier.chat.save(folder)
 

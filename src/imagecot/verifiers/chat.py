@@ -5,13 +5,9 @@ included.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
 from imagecot.errors import UsageError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 CHAT_START = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 CHAT_ASK = "<|im_end|>\n<|im_start|>assistant\n"
@@ -66,7 +62,7 @@ def refuse_marks(prompt: str, marks: Sequence[str]) -> None:
         raise UsageError(f"the prompt {what}; write what the image shall show in plain words.")
 
 
-def check_room(question: Question, tokens: int, text_config: "PreTrainedConfig") -> None:
+def check_room(question: Question, tokens: int, text_config: object) -> None:
     """Raise UsageError where a question of so many tokens leaves no room in the language model's positions.
 
     tokens  those of the image among them; the answer to the reflection question needs room too

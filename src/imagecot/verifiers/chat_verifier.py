@@ -7,23 +7,17 @@ position the rows of the head that spell yes or no.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import (
-    Cache,
-    DynamicCache,
-    JanusForConditionalGeneration,
-    LlavaOnevisionForConditionalGeneration,
-    PreTrainedTokenizerBase,
-)
 
 from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
+from imagecot.generators.attention import KeysAndValues
 from imagecot.memory import half_of_free, in_parts
 from imagecot.verifiers.answers import (
     OPEN,
@@ -38,12 +32,18 @@ from imagecot.verifiers.answers import (
 )
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
 from imagecot.verifiers.exact import logits_of
+from imagecot.verifiers.lean import Lean
+from imagecot.verifiers.lean_tokenizer import AnyTokenizer
 from imagecot.verifiers.wording import Habits
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, JanusForConditionalGeneration, LlavaOnevisionForConditionalGeneration
 
 _BYTES = 1 << 31
 Layers = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values (B, heads, L, D) of each layer."""
-Model = LlavaOnevisionForConditionalGeneration | JanusForConditionalGeneration
+Model: TypeAlias = "LlavaOnevisionForConditionalGeneration | JanusForConditionalGeneration | Lean"
+Cache: TypeAlias = "DynamicCache | KeysAndValues"
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,7 @@ class ChatVerifier:
     habits  its number format, its wording of the questions, and its advice for searches
     """
 
-    def __init__(
-        self, model: Model, tokenizer: PreTrainedTokenizerBase, chat: Chat, habits: Habits | None = None
-    ) -> None:
+    def __init__(self, model: Model, tokenizer: AnyTokenizer, chat: Chat, habits: Habits | None = None) -> None:
         self.model, self.tokenizer, self.chat, self.habits = model.eval(), tokenizer, chat, habits or Habits()
         self.usage = Usage()
         self._marks = marks_of(tokenizer)
@@ -223,7 +221,7 @@ class ChatVerifier:
         def answer(part: slice) -> Tensor:
             own = part if len(images) > 1 else slice(None)
             rows = part.stop - part.start
-            cache = _cached((k[own].expand(rows, -1, -1, -1), v[own].expand(rows, -1, -1, -1)) for k, v in past)
+            cache = self._cached((k[own].expand(rows, -1, -1, -1), v[own].expand(rows, -1, -1, -1)) for k, v in past)
             state = self.state(self.model.model.language_model.embed_tokens(ids[part]), mask[part], cache)
             matter = [one for own in spelled[part] for one in own]
             return probability_of(logits_of(state, self.model.lm_head.weight, matter), spelled[part])
@@ -256,11 +254,11 @@ class ChatVerifier:
         embeds: Tensor = self.model.model.language_model.embed_tokens(ids)
         return embeds.masked_scatter((ids == self.chat.placeholder)[..., None], rows.to(embeds.dtype))
 
-    def state(self, embeds: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
+    def state(self, embeds: Tensor, mask: Tensor, cache: "Cache | None" = None) -> Tensor:
         """The last position's state (B, D); arguments as of `states`."""
         return self.states(embeds, mask, cache)[:, -1]
 
-    def states(self, embeds: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
+    def states(self, embeds: Tensor, mask: Tensor, cache: "Cache | None" = None) -> Tensor:
         """States (B, n, D) of embeds (B, n, D) behind the keys and values `cache`; mask covers both."""
         position = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
         states: Tensor = self.model.model.language_model(
@@ -318,7 +316,7 @@ class ChatVerifier:
 
         keep  whether the keys and values of all that was read are returned too
         """
-        cache = _cached(past)
+        cache = self._cached(past)
         answers = self._p_yes(self.state(embeds, mask, cache if keep or past else None))
         return answers, tuple((keys, values) for keys, values, *_ in cache) if keep else ()
 
@@ -329,7 +327,7 @@ class ChatVerifier:
 
     def _write(self, embeds: Tensor, mask: Tensor) -> list[Reflection]:
         """Write an answer behind each row of embeds (B, n, D), the surest token each time."""
-        cache = DynamicCache()
+        cache = self._cached()
         ends = torch.tensor(self._ends, device=embeds.device)
         going = torch.ones(len(embeds), dtype=torch.bool, device=embeds.device)
         rows: list[list[int]] = [[] for _ in embeds]
@@ -351,6 +349,17 @@ class ChatVerifier:
         answers = zip(texts, p_yes.tolist(), going.tolist(), strict=True)
         return [Reflection(text.removeprefix(self.chat.before), p, not endless) for text, p, endless in answers]
 
+    def _cached(self, past: Iterable[tuple[Tensor, Tensor]] = ()) -> Cache:
+        """The keys and values of each layer as the language model takes them."""
+        if isinstance(self.model, Lean):
+            return KeysAndValues(past)
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(past):
+            cache.update(keys, values, layer)
+        return cache
+
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
@@ -359,14 +368,6 @@ class ChatVerifier:
         text = self.model.config.text_config
         numbers = 2 * text.num_hidden_layers * text.hidden_size + 8 * text.hidden_size + 3 * text.intermediate_size
         return max(1, half_of_free(self.device, _BYTES) // (width * numbers * self.model.dtype.itemsize))
-
-
-def _cached(past: Iterable[tuple[Tensor, Tensor]]) -> DynamicCache:
-    """The keys and values of each layer as the language model takes them."""
-    cache = DynamicCache()
-    for layer, (keys, values) in enumerate(past):
-        cache.update(keys, values, layer)
-    return cache
 
 
 def _concatenate(caches: list[Layers]) -> Layers:

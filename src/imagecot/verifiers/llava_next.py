@@ -7,17 +7,20 @@ of these checkpoints in the same words (`RELEASED`), and shows it one view of th
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
 
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.foreign import check_sizes, foreign
 from imagecot.verifiers.chat import RELEASED_CLARITY, RELEASED_POTENTIAL
 from imagecot.weights import load_state_dict
+
+if TYPE_CHECKING:
+    from transformers import LlavaOnevisionConfig
 
 # `mm_vision_tower`: the sizes, which config.json does not repeat. LLaVA-NeXT deletes the last of 27 layers.
 TOWERS: dict[str, dict[str, int]] = {
@@ -56,7 +59,7 @@ def is_llava_next(config: Mapping[str, JSON]) -> bool:
 
 def read(
     folder: Path, values: Mapping[str, JSON], dtype: torch.dtype
-) -> tuple[LlavaOnevisionConfig, dict[str, Tensor]]:
+) -> "tuple[LlavaOnevisionConfig, dict[str, Tensor]]":
     """Return the configuration and the tensors of a checkpoint folder in the form of transformers.
 
     values  its config.json
@@ -72,8 +75,10 @@ def read(
     return config, state
 
 
-def translate(values: Mapping[str, JSON], source: str | Path) -> LlavaOnevisionConfig:
+def translate(values: Mapping[str, JSON], source: str | Path) -> "LlavaOnevisionConfig":
     """Return transformers' configuration for a config.json of LLaVA-NeXT; `source` is named in errors."""
+    from transformers import LlavaOnevisionConfig, Qwen2Config, SiglipVisionConfig
+
     tower = str(values.get("mm_vision_tower"))
     for field, fits, needed in (
         ("mm_vision_tower", tower in TOWERS, " or ".join(TOWERS)),
@@ -115,7 +120,7 @@ def module_names(names: Iterable[str], source: str | Path) -> dict[str, str]:
     return found
 
 
-def _fit_vocabulary(config: LlavaOnevisionConfig, state: dict[str, Tensor]) -> None:
+def _fit_vocabulary(config: "LlavaOnevisionConfig", state: dict[str, Tensor]) -> None:
     """Let the vocabulary have the rows of the tensors, and one for the image's id.
 
     7B checkpoints have 152064 rows (152128 when converted by transformers) for a tokenizer of 151646 entries, and

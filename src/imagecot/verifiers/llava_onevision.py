@@ -1,17 +1,24 @@
 """LLaVA-OneVision as a verifier: its chat, one view of the image, and checks of its configuration."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
-from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedTokenizerBase
 
 from imagecot.contracts.questions import Question
 from imagecot.errors import ImagecotError
 from imagecot.verifiers.chat import ANSWERED_YES, CHAT_END, CHAT_START, IMAGE_TOKEN, conversation, turn
 from imagecot.verifiers.chat_verifier import ChatVerifier, Trainable
+from imagecot.verifiers.lean import Lean
+from imagecot.verifiers.lean_tokenizer import AnyTokenizer, PlainTokenizer
 from imagecot.verifiers.vision import encode, prepare
 from imagecot.verifiers.wording import Habits
+
+if TYPE_CHECKING:
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+Llava: TypeAlias = "LlavaOnevisionForConditionalGeneration | Lean"
 
 
 class LlavaChat:
@@ -22,7 +29,7 @@ class LlavaChat:
         "vision_tower", r".*vision_tower.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)", ("post_layernorm",)
     )
 
-    def __init__(self, model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: Llava, tokenizer: AnyTokenizer) -> None:
         self._model, self._tokenizer = model.eval(), tokenizer
         self.start = list(tokenizer(CHAT_START, add_special_tokens=False).input_ids)
         self.placeholder = model.config.image_token_index
@@ -53,22 +60,24 @@ class LlavaChat:
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer."""
+        if isinstance(self._tokenizer, PlainTokenizer):
+            raise TypeError("a model that is only asked is not saved")  # see `imagecot.verifiers.loading.trained`
         self._tokenizer.save_pretrained(folder)
 
 
 class LlavaOnevisionVerifier(ChatVerifier):
-    """A verifier around transformers' `LlavaOnevisionForConditionalGeneration` and its tokenizer."""
+    """A verifier around a LLaVA-OneVision, as transformers has it or as `Lean`, and its tokenizer."""
 
     def __init__(
         self,
-        model: LlavaOnevisionForConditionalGeneration,
-        tokenizer: PreTrainedTokenizerBase,
+        model: Llava,
+        tokenizer: AnyTokenizer,
         habits: Habits | None = None,
     ) -> None:
         super().__init__(model, tokenizer, LlavaChat(model, tokenizer), habits)
 
 
-def check_image(model: LlavaOnevisionForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_image(model: Llava, tokenizer: AnyTokenizer) -> None:
     """Raise ImagecotError where image fields of config.json are wrong but the model would answer all the same."""
     image, marked = model.config.image_token_index, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     text = image < len(tokenizer) and image != marked

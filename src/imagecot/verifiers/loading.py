@@ -2,15 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
-from transformers import (
-    JanusForConditionalGeneration,
-    LlavaOnevisionForConditionalGeneration,
-    PreTrainedTokenizerBase,
-)
 
 from imagecot.adapters import merge
 from imagecot.checkpoint import CONFIG, read_config
@@ -21,55 +16,82 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.families import Checkpoint
 from imagecot.foreign import NO_LENGTH, first, foreign, load_model
 from imagecot.foreign import load_tokenizer as load_any_tokenizer
-from imagecot.generators.janus.generator import JanusGenerator
-from imagecot.generators.showo import loading as showo_loading
-from imagecot.generators.showo.generator import ShowoGenerator
 from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
 from imagecot.search_config import defaults_of
-from imagecot.verifiers import janus, llava_next, showo
+from imagecot.verifiers import lean, llava_next
 from imagecot.verifiers.any_vlm import AnyVlm, VisionLanguageModel, is_vlm, load_processor
 from imagecot.verifiers.chat_verifier import ChatVerifier
+from imagecot.verifiers.lean_tokenizer import PlainTokenizer, read_plain
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier, check_image
 from imagecot.verifiers.wording import Habits, worded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from imagecot.verifiers.janus import JanusVerifier
+    from imagecot.verifiers.showo import ShowoVerifier
 
 _INT8 = "int8"
 _PROBED = 10**9  # weights of a verifier that is asked a question for a try on a CPU, where a larger one takes minutes
 _TOGETHER = f"see that {CONFIG} and the tokenizer belong to the weights"
 
-Made = TypeVar("Made", LlavaOnevisionVerifier, janus.JanusVerifier, AnyVlm)
+Made = TypeVar("Made", LlavaOnevisionVerifier, "JanusVerifier", AnyVlm)
 
 
 def load_llava(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> LlavaOnevisionVerifier:
-    """Load a LLaVA-OneVision as transformers or LLaVA-NeXT write it; adapters are merged.
+    """Load a LLaVA-OneVision as transformers or LLaVA-NeXT write it; adapters are merged. `trained` can be trained.
 
     UsageError for a device or type that is not there; ImagecotError where the checkpoint cannot be had or read, or
     cannot answer a question.
     """
 
     def build(model: nn.Module, folder: Path, habits: Habits) -> LlavaOnevisionVerifier:
-        assert isinstance(model, LlavaOnevisionForConditionalGeneration)  # as the family of the checkpoint says
-        tokenizer = _load_tokenizer(folder)
+        tokenizer = (read_plain(folder) if isinstance(model, lean.Lean) else None) or _load_tokenizer(folder)
+        if not isinstance(model, lean.Lean):
+            from transformers import LlavaOnevisionForConditionalGeneration
+
+            assert isinstance(model, LlavaOnevisionForConditionalGeneration)  # as the family of the checkpoint says
         check_image(model, tokenizer)
         return LlavaOnevisionVerifier(model, tokenizer, habits)
 
     return _load(checkpoint, device, dtype, build)
 
 
-def load_janus(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> janus.JanusVerifier:
-    """Load a Janus as a verifier; as `load_llava`."""
+def trained(verifier: ChatVerifier) -> ChatVerifier:
+    """The same verifier around a model of transformers, which can be trained and saved."""
+    if not isinstance(verifier.model, lean.Lean):
+        return verifier
+    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
-    def build(model: nn.Module, folder: Path, habits: Habits) -> janus.JanusVerifier:
+    model = LlavaOnevisionForConditionalGeneration(LlavaOnevisionConfig.from_dict(dict(verifier.model.values)))
+    model.load_state_dict(verifier.model.state_dict())
+    nn.Module.to(model, verifier.device, verifier.model.dtype)
+    read = verifier.tokenizer
+    tokenizer = _load_tokenizer(read.folder) if isinstance(read, PlainTokenizer) else read
+    return LlavaOnevisionVerifier(model, tokenizer, verifier.habits)
+
+
+def load_janus(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> "JanusVerifier":
+    """Load a Janus as a verifier; as `load_llava`."""
+    from transformers import JanusForConditionalGeneration
+
+    from imagecot.verifiers import janus
+
+    def build(model: nn.Module, folder: Path, habits: Habits) -> "JanusVerifier":
         assert isinstance(model, JanusForConditionalGeneration)  # as the family of the checkpoint says
         return janus.JanusVerifier(model, janus.load_processor(folder, model), habits)
 
     return _load(checkpoint, device, dtype, build)
 
 
-def janus_around(generator: object, checkpoint: Checkpoint) -> janus.JanusVerifier | None:
+def janus_around(generator: object, checkpoint: Checkpoint) -> "JanusVerifier | None":
     """The verifier that a Janus that draws is too, around the same weights; None in int8.
 
     There the two roles quantize different layers, and each answers by its own. Errors as of `load_llava`.
     """
+    from imagecot.generators.janus.generator import JanusGenerator
+    from imagecot.verifiers import janus
+
     assert isinstance(generator, JanusGenerator)  # as the families of one checkpoint say
     if generator.precision == _INT8:
         return None
@@ -80,13 +102,18 @@ def janus_around(generator: object, checkpoint: Checkpoint) -> janus.JanusVerifi
     return verifier
 
 
-def load_showo(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> showo.ShowoVerifier:
+def load_showo(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> "ShowoVerifier":
     """Load a Show-o as a verifier; as `load_llava`, UsageError too for one that does not answer about image codes."""
-    return showo_around(showo_loading.load(checkpoint, device, dtype), checkpoint)
+    from imagecot.generators.showo import loading
+
+    return showo_around(loading.load(checkpoint, device, dtype), checkpoint)
 
 
-def showo_around(generator: object, checkpoint: Checkpoint) -> showo.ShowoVerifier:
+def showo_around(generator: object, checkpoint: Checkpoint) -> "ShowoVerifier":
     """The verifier that a Show-o is, around the weights of the generator; errors as of `load_showo`."""
+    from imagecot.generators.showo.generator import ShowoGenerator
+    from imagecot.verifiers import showo
+
     assert isinstance(generator, ShowoGenerator)  # as the families of one checkpoint say
     base, habits = checkpoint.parts[0], _habits(checkpoint, generator.precision)
     try:
@@ -121,7 +148,7 @@ def _load(
     values = read_config(base)
     precision = _INT8 if dtype == _INT8 else str(number_format).removeprefix("torch.")
     habits = _habits(checkpoint, precision, llava_next.RELEASED if llava_next.is_llava_next(values) else {})
-    model = _load_model(base, values, number_format).to(device)
+    model: nn.Module = (lean.read(base, values, number_format) or _load_model(base, values, number_format)).to(device)
     for folder in adapters:
         model = merge(model, folder)
     if dtype == _INT8:
@@ -138,7 +165,7 @@ def _habits(checkpoint: Checkpoint, precision: str, released: Mapping[str, str] 
     return Habits(precision, worded({**(released or {}), **said.questions}), said.searches)
 
 
-def _try(verifier: ChatVerifier | AnyVlm | showo.ShowoVerifier, folder: Path) -> None:
+def _try(verifier: "ChatVerifier | AnyVlm | ShowoVerifier", folder: Path) -> None:
     """Ask a question about a grey image; ImagecotError where that fails, which then is the checkpoint's fault.
 
     What config.json, tokenizer and processor say may go together with the weights and not with each other.
@@ -154,7 +181,11 @@ def _try(verifier: ChatVerifier | AnyVlm | showo.ShowoVerifier, folder: Path) ->
 
 def _load_model(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype) -> nn.Module:
     """The model of a folder whose tensors fit; `values` are its config.json."""
-    from transformers import AutoModelForImageTextToText
+    from transformers import (
+        AutoModelForImageTextToText,
+        JanusForConditionalGeneration,
+        LlavaOnevisionForConditionalGeneration,
+    )
 
     if llava_next.is_llava_next(values):
         config, state = llava_next.read(folder, values, dtype)
@@ -179,7 +210,7 @@ def _load_model(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype) ->
     return model
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a folder; ImagecotError where it cannot be read."""
     from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 

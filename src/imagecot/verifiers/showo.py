@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Cache, DynamicCache, PreTrainedTokenizerFast
 
 from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.generators.attention import KeysAndValues
 from imagecot.generators.showo.generator import ShowoGenerator
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo, understanding_attention_mask
@@ -80,6 +80,8 @@ class ShowoVerifier:
                 "image codes, or another verifier."
             )
         text = self._prompting.tokenizer
+        from transformers import PreTrainedTokenizerFast  # takes long to import
+
         self._tokenizer = PreTrainedTokenizerFast(tokenizer_object=text)
         try:
             self._yes, self._no = (spellings(self._tokenizer, word, _BLANKS) for word in ("yes", "no"))
@@ -177,7 +179,7 @@ class ShowoVerifier:
         """The ids from sot to where the answer begins; UsageError for a prompt that cannot be asked about."""
         refuse_marks(prompt, self._marks)
         ids = self._conversation(question, prompt)
-        check_room(question, 3 + self.model.config.num_vq_tokens + len(ids), self.model.showo.config)
+        check_room(question, 3 + self.model.config.num_vq_tokens + len(ids), self.model.config)
         return ids
 
     def _conversation(self, question: Question, prompt: str) -> list[int]:
@@ -245,13 +247,11 @@ class ShowoVerifier:
 
         keep  whether the keys and values of all that was read are returned too
         """
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(past):
-            cache.update(keys, values, layer)
+        cache = KeysAndValues(past)
         answers = self._p_yes(self._state(ids, mask, cache if keep or past else None))
-        return answers, tuple((keys, values) for keys, values, *_ in cache) if keep else ()
+        return answers, tuple(cache) if keep else ()
 
-    def _state(self, ids: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
+    def _state(self, ids: Tensor, mask: Tensor, cache: KeysAndValues | None) -> Tensor:
         """The last position's state (B, D) of ids (B, n) behind the keys and values `cache`; mask covers both."""
         n, columns = ids.shape[1], torch.arange(mask.shape[1], device=ids.device)
         if n == len(columns):
@@ -265,8 +265,7 @@ class ShowoVerifier:
             attention_mask=torch.zeros(hidden.shape, dtype=kind, device=ids.device).masked_fill(hidden, _HIDDEN),
             position_ids=(mask.cumsum(1) - 1).clamp_min(0)[:, -n:],
             cache=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state[:, -1]
+        )[:, -1]
         return state
 
     def _logits(self, state: Tensor, ids: list[int]) -> Tensor:
@@ -280,7 +279,7 @@ class ShowoVerifier:
 
     def _write(self, ids: Tensor, mask: Tensor) -> list[Reflection]:
         """Write an answer behind each row of ids (B, n), the surest token of the text each time."""
-        cache, words, end = DynamicCache(), self._prompting.tokenizer.get_vocab_size(), self._prompting.eos_id
+        cache, words, end = KeysAndValues(), self._prompting.tokenizer.get_vocab_size(), self._prompting.eos_id
         head = self.model.showo.lm_head
         going = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
         rows: list[list[int]] = [[] for _ in ids]

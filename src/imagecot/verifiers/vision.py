@@ -9,6 +9,8 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionForConditionalGeneration
 
+    from imagecot.verifiers.lean import Lean
+
 # What the reference pads with: int(255 * SigLIP's mean of 0.5).
 _GREY = 127 / 255
 # Pillow's weights are whole multiples of 2^-22.
@@ -62,7 +64,7 @@ def _to_levels(sums: Tensor) -> Tensor:
     return ((sums + _ONE / 2) / _ONE).floor().clamp(0, 255)
 
 
-def encode(model: "LlavaOnevisionForConditionalGeneration", pixels: Tensor) -> Tensor:
+def encode(model: "LlavaOnevisionForConditionalGeneration | Lean", pixels: Tensor) -> Tensor:
     """Turn pixels (B, 3, S, S) in [-1, 1] into rows (B, (S / patch)² + 1, D) of the language model.
 
     The features are those of `vision_feature_layer` before the last layer norm (layers behind it do not run),

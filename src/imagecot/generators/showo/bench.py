@@ -157,10 +157,10 @@ class ShowoBench:
     def training(self) -> Iterator[nn.Module]:
         """Give the transformer, whose attention is another one while it is trained."""
         model = self.generator.model
-        before = model.showo.config._attn_implementation
+        before = model.showo.model.fused
         with as_it_was(model):
             yield self.generator.trainable()
-        model.showo.set_attn_implementation(before)
+        model.showo.model.fused = before
 
     def scored(self, prompt: str, codes: Tensor, seeds: Tensor) -> tuple[Piece, float]:
         """Return drawing masks and writing ids, and the operations of the forward pass of images under one mask."""

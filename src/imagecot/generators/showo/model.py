@@ -1,8 +1,6 @@
 """Show-o: one Phi transformer over text ids and image codes, with omni-attention (Xie et al., 2024).
 
-The backbone is the stock `PhiForCausalLM` of transformers with `qk_layernorm=True`, which the published
-weights need although the configuration of phi-1_5 says otherwise. State-dict names are those of
-`showlab/show-o`.
+The backbone is Phi, as transformers computes it (`phi.py`). State-dict names are those of `showlab/show-o`.
 """
 
 from pathlib import Path
@@ -11,34 +9,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PhiConfig, PhiForCausalLM
-from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
 
 from imagecot.generators.showo.config import ShowoConfig
+from imagecot.generators.showo.phi import PhiForCausalLM, rotary
 from imagecot.weights import load_whole, save_checkpoint
-
-
-def phi_config(config: ShowoConfig) -> PhiConfig:
-    """Return the backbone's configuration; fused tanh GELU is what phi-1_5 calls gelu_new."""
-    return PhiConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.num_hidden_layers,
-        num_attention_heads=config.num_attention_heads,
-        max_position_embeddings=config.max_position_embeddings,
-        layer_norm_eps=config.layer_norm_eps,
-        hidden_act="gelu_pytorch_tanh",
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": config.rope_theta,
-            "partial_rotary_factor": config.partial_rotary_factor,
-        },
-        qk_layernorm=True,
-        bos_token_id=None,
-        eos_token_id=None,
-        attn_implementation="sdpa",  # type: ignore[call-arg]
-    )
 
 
 class Showo(nn.Module):
@@ -47,7 +21,7 @@ class Showo(nn.Module):
     def __init__(self, config: ShowoConfig) -> None:
         super().__init__()
         self.config = config
-        self.showo = PhiForCausalLM(phi_config(config))
+        self.showo = PhiForCausalLM(config)
         if config.w_clip_vit:
             self.mm_projector = nn.Sequential(
                 nn.Linear(config.clip_hidden_size, config.hidden_size),
@@ -67,9 +41,8 @@ class Showo(nn.Module):
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """Run the trunk: ids (B, L) and the full boolean mask (B, 1, L, L) to normalised states (B, L, D)."""
-        return self.showo.model(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
-        ).last_hidden_state
+        states: Tensor = self.showo.model(input_ids, attention_mask, position_ids)
+        return states
 
     def forward_logits(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """Return float32 logits (B, L, vocab_size) of ids (B, L) under the full boolean mask (B, 1, L, L)."""
@@ -93,7 +66,7 @@ class Showo(nn.Module):
         """
         model = load_whole(lambda: cls(ShowoConfig.from_pretrained(folder)), folder, device, dtype)
         # The rotary table is no part of a checkpoint, so it is still on the meta device.
-        model.showo.model.rotary_emb = PhiRotaryEmbedding(model.showo.config).to(device)
+        model.showo.model.rotary_emb = rotary(model.config).to(device)
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -1,6 +1,6 @@
 """The exact short cut of drawing: text never sees the image, so its keys and values are computed once.
 
-The functions run the layers of the stock Phi model, but on the rows that a step needs: soi, the image and
+The functions run the layers of the Phi model, but on the rows that a step needs: soi, the image and
 eoi, which attend to everything and need no mask. Rotary positions only count differences, so soi stands at
 position 0 and a text of L ids at -L..-1, whatever its padding was.
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.models.phi.modeling_phi import PhiAttention, PhiMLP
 
 from imagecot.generators.showo.model import Showo, omni_attention_mask
+from imagecot.generators.showo.phi import PhiAttention, PhiMLP
 
 # The number formats in which oneDNN fuses a product with an activation here; it has bfloat16 from AVX-512 on.
 _FUSED = {torch.float32}
@@ -48,7 +48,7 @@ def encode_prefixes(model: Showo, texts: list[list[int]]) -> list[Prefix]:
         # Plain text is the usual case, and its mask has a faster kernel.
         allowed = omni_attention_mask(ids, pad_id, soi_id, eoi_id) if bool((ids == soi_id).any()) else None
         keys, values = [], []
-        for layer in model.showo.model.layers:
+        for layer in model.showo.model.blocks:
             h = layer.input_layernorm(x)
             k, v = _keys_and_values(layer.self_attn, h)
             keys.append(rotate_(k, cos, sin))
@@ -78,7 +78,7 @@ def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, i
     # is masked, a code stands in many rows, and conditional and unconditional rows hold the same image.
     distinct, place = image_ids.unique(return_inverse=True)
     x = model.showo.model.embed_tokens(distinct if last else image_ids)
-    for index, layer in enumerate(model.showo.model.layers):
+    for index, layer in enumerate(model.showo.model.blocks):
         h = layer.input_layernorm(x)
         k, v = _keys_and_values(layer.self_attn, h)
         if index == last:

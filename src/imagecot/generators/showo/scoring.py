@@ -71,11 +71,10 @@ def _states(model: Showo, prompting: Prompting, asked: Sequence[Asked], codes: T
     # A residual stream in autocast's type saves its casts before every layer: a sixth of the time of a step.
     mixed = torch.is_autocast_enabled(device)
     kind = torch.get_autocast_dtype(device) if mixed else model.dtype
-    states = model.showo.model(
+    states: Tensor = model.showo.model(
         inputs_embeds=model.showo.model.embed_tokens(ids).to(kind),
         attention_mask=torch.zeros(allowed.shape, dtype=kind, device=codes.device).masked_fill(~allowed, -1e4),
-        use_cache=False,
-    ).last_hidden_state
+    )
     return states[:, -codes.shape[1] - 1 : -1]
 
 
@@ -98,7 +97,7 @@ def trainable(model: Showo) -> nn.Module:
     model.requires_grad_(False).showo.requires_grad_(True)
     if model.device.type == "cpu":
         # In bf16 on a CPU plain attention is a quarter faster than the fused kernel, whose backward pass is slow.
-        model.showo.set_attn_implementation("eager")
+        model.showo.model.fused = False
     return model
 
 

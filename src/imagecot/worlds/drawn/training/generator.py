@@ -133,9 +133,7 @@ class _Denoising(nn.Module):
     def _trunk(self, ids: Tensor, attention: Tensor) -> Tensor:
         # A residual stream in bf16 saves autocast's casts before every layer: a sixth of the time of a step.
         embedded = self.trained.embed(ids).to(self.kind)
-        states: Tensor = self.trained.model.showo.model(
-            inputs_embeds=embedded, attention_mask=attention.to(self.kind), use_cache=False
-        ).last_hidden_state
+        states: Tensor = self.trained.model.showo.model(inputs_embeds=embedded, attention_mask=attention.to(self.kind))
         return states
 
 
@@ -215,7 +213,7 @@ def _untrained(recipe: GeneratorRecipe, config: ShowoConfig, image_tokenizer: Ma
     if recipe.start_from:
         nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
     # In bf16 on a CPU plain attention is a quarter faster than the fused kernel, whose backward pass is slow.
-    model.showo.set_attn_implementation("eager")
+    model.showo.model.fused = False
     return trained
 
 

@@ -16,6 +16,7 @@ from imagecot.training.scratch import train_from_scratch
 from imagecot.training.state import seed_all
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+from imagecot.verifiers.loading import trained
 from imagecot.watch import SILENT, Watch
 from imagecot.worlds.drawn.dataset import Pool
 from imagecot.worlds.drawn.training.answering import Answering, Weights
@@ -34,7 +35,9 @@ def train_verifier(recipe: VerifierRecipe, *, watch: Watch = SILENT) -> LlavaOne
     if output.finished:
         verifier = load_verifier(recipe.output, dtype=torch.float32)
         assert isinstance(verifier, LlavaOnevisionVerifier)
-        return verifier.model
+        model = trained(verifier).model
+        assert isinstance(model, LlavaOnevisionForConditionalGeneration)
+        return model
     processes = launch.processes(on_cpu=True)
     with processes.main_process_first():
         pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)

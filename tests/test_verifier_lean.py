@@ -1,0 +1,135 @@
+"""A LLaVA-OneVision that is only asked is that of transformers, number by number; another checkpoint is left to it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, DynamicCache, LlavaOnevisionForConditionalGeneration
+
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
+from imagecot.errors import ImagecotError
+from imagecot.generators.attention import KeysAndValues
+from imagecot.hub import CHECKPOINTS
+from imagecot.verifiers import lean, load_verifier
+from imagecot.verifiers.lean_tokenizer import PlainTokenizer, read_plain
+from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
+from imagecot.verifiers.loading import trained
+from imagecot.verifiers.vision import encode
+
+SHIPPED = CHECKPOINTS / "tiny-zero-shot"
+VALUES = json.loads((SHIPPED / "config.json").read_text())
+IMAGES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+PROMPTS = ["a photo of a red apple", "a photo of four blue cups and a green bird", "two clocks"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("padded", [True, False])
+@torch.no_grad()
+def test_states_and_caches(dtype: torch.dtype, padded: bool) -> None:
+    own = lean.read(SHIPPED, VALUES, dtype)
+    stock = LlavaOnevisionForConditionalGeneration.from_pretrained(SHIPPED, dtype=dtype).eval()
+    assert own is not None and own.state_dict().keys() == stock.state_dict().keys()
+    assert torch.equal(encode(own, IMAGES.to(dtype)), encode(stock, IMAGES.to(dtype)))
+    mine, theirs, mask = KeysAndValues(), DynamicCache(), torch.arange(20) >= torch.tensor([[0], [3], [5]])
+    mask = mask if padded else torch.ones_like(mask)
+    embeds = torch.randn(3, 25, 192, generator=torch.Generator().manual_seed(2)).to(dtype)
+    for first, end in ((0, 20), (20, 24), (24, 25)):
+        mask = torch.cat([mask, torch.ones(3, end - mask.shape[1], dtype=torch.bool)], 1)
+        asked = {
+            "inputs_embeds": embeds[:, first:end],
+            "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, first - end :],
+            "attention_mask": mask.long() if padded else None,
+            "use_cache": True,
+        }
+        found, expected = (
+            model.model.language_model(cache=cache, **asked).last_hidden_state
+            for model, cache in ((own, mine), (stock, theirs))
+        )
+        assert torch.equal(found[mask[:, first:end]], expected[mask[:, first:end]])
+
+
+def test_the_verifier_that_is_trained_is_the_same() -> None:
+    verifier = load_verifier("tiny-parm")
+    assert isinstance(verifier, LlavaOnevisionVerifier) and isinstance(verifier.model, lean.Lean)
+    other = trained(verifier)
+    assert isinstance(other.model, LlavaOnevisionForConditionalGeneration) and trained(other) is other
+    for one in (verifier, other):
+        one.check_prompt(PROMPTS[0])
+    assert torch.equal(verifier.ask(IMAGES, PROMPTS, ORM), other.ask(IMAGES, PROMPTS, ORM))
+    asked = [one.begin(IMAGES, PROMPTS, CLARITY) for one in (verifier, other)]
+    later = [one.ask(IMAGES, PROMPTS, POTENTIAL, c) for one, (_, c) in zip((verifier, other), asked, strict=True)]
+    assert torch.equal(asked[0][0], asked[1][0]) and torch.equal(*later)
+    assert verifier.reflect(IMAGES, PROMPTS) == other.reflect(IMAGES, PROMPTS)
+    found = [
+        one.answer_probability(IMAGES[:1], ["What is it?", "Is it red?"], [["no", "No"], ["yes"]])
+        for one in (verifier, other)
+    ]
+    assert torch.equal(*found)
+    assert other.tokenizer is not verifier.tokenizer and verifier.settings == other.settings
+
+
+def test_the_tokenizer_is_that_of_transformers() -> None:
+    own, stock = read_plain(SHIPPED), AutoTokenizer.from_pretrained(SHIPPED)
+    assert isinstance(own, PlainTokenizer) and len(own) == len(stock)
+    texts = [*PROMPTS, "", " yes", "Yes", "No", "<|im_end|>", "a <image> of naïve 猫\n", "<|im_start|>system\nYou"]
+    for text in texts:
+        ids = stock(text, add_special_tokens=False).input_ids
+        assert own(text, add_special_tokens=False).input_ids == ids and own(text).input_ids == stock(text).input_ids
+        for skip in (True, False):
+            assert own.decode(ids, skip_special_tokens=skip) == stock.decode(ids, skip_special_tokens=skip)
+            assert own.batch_decode([ids, ids[:1]], skip_special_tokens=skip) == [
+                stock.decode(row, skip_special_tokens=skip) for row in (ids, ids[:1])
+            ]
+    assert {i: (str(t), t.special) for i, t in own.added_tokens_decoder.items()} == {
+        i: (str(t), t.special) for i, t in stock.added_tokens_decoder.items()
+    }
+    assert own.convert_tokens_to_ids("<image>") == stock.convert_tokens_to_ids("<image>") == 508
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SHIPPED, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("change", [
+    {"model_type": "llava"},
+    {"tie_word_embeddings": False},
+    {"vision_feature_layer": [-1, -2]},
+    {"text_config": {"num_key_value_heads": 1}},
+    {"text_config": {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}}},
+    {"text_config": {"use_sliding_window": True}},
+    {"text_config": {"hidden_size": "192"}},
+    {"text_config": {"num_hidden_layers": 5}},
+    {"vision_config": {"vision_use_head": True}},
+    {"vision_config": {"hidden_act": "gelu"}},
+])  # fmt: skip
+def test_what_is_built_in_another_way_is_left_to_transformers(copied: Path, change: dict[str, object]) -> None:
+    values = {**VALUES}
+    for name, value in change.items():
+        values[name] = {**VALUES[name], **value} if isinstance(value, dict) else value
+    assert lean.read(copied, VALUES, torch.float32) is not None
+    assert lean.read(copied, values, torch.float32) is None
+
+
+def test_damaged_weights_are_told_as_of_any_model(copied: Path) -> None:
+    file = copied / "model.safetensors"
+    state = load_file(file)
+    save_file({**state, "image_newline": state["image_newline"] * float("nan")}, file, {"format": "pt"})
+    assert lean.read(copied, VALUES, torch.float32) is None
+    with pytest.raises(ImagecotError, match="not finite"):
+        load_verifier(copied)
+    save_file({name: tensor for name, tensor in state.items() if "layers.0." not in name}, file, {"format": "pt"})
+    with pytest.raises(ImagecotError, match=r"they lack \d+ tensor"):
+        load_verifier(copied)
+
+
+def test_a_tokenizer_that_asks_for_more_is_left_to_transformers(copied: Path) -> None:
+    file = copied / "tokenizer_config.json"
+    values = json.loads(file.read_text())
+    assert read_plain(copied) is not None
+    for change in ({"clean_up_tokenization_spaces": True}, {"eos_token": "yes"}, {"add_bos_token": True}):
+        file.write_text(json.dumps(values | change))
+        assert read_plain(copied) is None
