@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
@@ -258,7 +259,9 @@ def load_processor(folder: Path) -> Processor:
     """Load the processor of a checkpoint folder; ImagecotError where it is missing or has no chat template."""
     from transformers import AutoProcessor
 
-    with foreign(f"the processor in {folder} cannot be read", "copy its files too"):
+    # Processors that read videos too, such as those of Qwen-VL, need it for images alone.
+    lacking = "" if find_spec("torchvision") else ", and run pip install torchvision where that is missing"
+    with foreign(f"the processor in {folder} cannot be read", f"copy its files too{lacking}"):
         processor: Processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise ImagecotError(f"the processor in {folder} does not read both text and images; copy its files too.")
