@@ -420,16 +420,18 @@ def command(quick_tiny: Path, out: Path, workers: int = 1) -> list[str]:
 
 def test_killed_and_resumed_equals_undisturbed(tmp_path, imagecot, quick_tiny):
     """The process is killed when a unit is done; the resumed run ends with the same files."""
+    told = (tmp_path / "told").open("w+")
     killed = subprocess.Popen(
         [sys.executable, "-m", "imagecot", *command(quick_tiny, tmp_path / "killed")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=told, stderr=told,
     )  # fmt: skip
-    for _ in range(12000):
-        if list((tmp_path / "killed/parts").glob("0*.json")) or killed.poll() is not None:
-            break
+    until = time.monotonic() + 300
+    while not list((tmp_path / "killed/parts").glob("0*.json")) and time.monotonic() < until:
+        assert killed.poll() is None, Path(told.name).read_text()
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    told.close()
     assert 1 <= len(list((tmp_path / "killed/parts").glob("0*.json"))) < 4
     assert not (tmp_path / "killed/results.jsonl").exists()
     for name in ("killed", "whole"):
