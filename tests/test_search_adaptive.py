@@ -13,6 +13,7 @@ from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.errors import UsageError
 from imagecot.strategies.adaptive import Adaptive, AdaptiveSettings, rounds
 from imagecot.strategies.lines import as_line
+from imagecot.strategies.many import search_many
 from imagecot.strategies.resume import Partial
 from imagecot.strategies.search import search
 from imagecot.strategies.trace import Trace
@@ -137,6 +138,31 @@ def test_a_killed_run_draws_no_round_again(tmp_path, monkeypatch):
     assert verifier.asked == [2]
     assert again.candidates == whole.candidates
     assert (again.chosen, again.cost.generator_rows) == (4, whole.cost.generator_rows)
+
+
+def test_rounds_of_several_prompts_share_a_batch():
+    """Those that are done leave it, and each finds what it finds alone."""
+    prompts, seeds, options = ["a photo of a red apple", "cat", "a photo of a dog"], [1, 2, 3], {"share": 0.25}
+    scores = [[c.score for c in one.candidates] for one in _alone(prompts, seeds, threshold=1.0, **options)]
+    options["threshold"] = sorted(score for row in scores for score in row)[-4]
+    alone = _alone(prompts, seeds, **options)
+    generator, batches = tiny_generator(steps=STEPS), []
+    advance = generator.advance
+    generator.advance = lambda paths: batches.append(len(paths)) or advance(paths)
+    together = search_many(prompts, seeds, generator=generator, verifier=Bright(), strategy="adaptive", n=8, **options)
+    drawn = [len(one.candidates) for one in alone]
+    assert len(set(drawn)) > 1  # the case has prompts that end early and others
+    assert batches == [2 * sum(n > first for n in drawn) for first in range(0, max(drawn), 2) for _ in range(STEPS)]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert [c.seed for c in ours.candidates] == [c.seed for c in theirs.candidates]
+        assert ours.chosen == theirs.chosen
+        assert torch.equal(ours.choice.codes[STEPS], theirs.choice.codes[STEPS])
+        assert ours.cost.generator_rows == theirs.cost.generator_rows
+
+
+def _alone(prompts: list[str], seeds: list[int], **options) -> list[Trace]:
+    models = {"generator": tiny_generator(steps=STEPS), "verifier": Bright(), "strategy": "adaptive", "n": 8}
+    return [search(prompt, seed=seed, **models, **options) for prompt, seed in zip(prompts, seeds, strict=True)]
 
 
 def test_settings_that_are_none_are_refused():

@@ -220,6 +220,12 @@ def test_paths_go_back_as_often_as_is_said():
     assert trace.chosen >= 9
 
 
+def test_a_path_may_go_back_to_its_beginning(tmp_path):
+    trace = run("rewind", 2, Refusing(least=2.0), back=1.0, folder=tmp_path / "out")
+    assert [c.forked_at for c in Trace.load(tmp_path / "out").candidates[2:]] == [0, 0]
+    assert trace.kept == 2
+
+
 def test_nobody_goes_back_where_everybody_is_liked():
     trace = run("rewind", 4, Refusing(least=-1.0))
     assert (len(trace.candidates), trace.kept) == (4, 4)

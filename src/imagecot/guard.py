@@ -19,7 +19,7 @@ from imagecot.contracts.generator import Corrector, Doubting, Generator, Predict
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.questions import Question
 from imagecot.contracts.reflection import Reflection, Reflector
-from imagecot.contracts.search import Assess, Candidate, Run, Select, Strategy
+from imagecot.contracts.search import Assess, Candidate, InRounds, Run, Select, Strategy
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Answering, Conversation, Selectable, Usage, Verifier
 from imagecot.errors import ImagecotError
@@ -189,6 +189,16 @@ def select(choose: Select, search: Strategy, run: Run, paths: Paths, candidates:
     if not isinstance(rows, Sequence) or not rows or not all(counted(row) and row < count for row in rows):
         raise broken(search, "select", shown(rows), f"a list of rows that go on, each from 0 to {count - 1}")
     return [*rows]
+
+
+def next_round(search: InRounds, run: Run, candidates: Sequence[Candidate]) -> range:
+    """`search.next_round`; an empty range for None."""
+    found: object = called(search, "next_round", lambda: search.next_round(run, candidates))
+    if found is None:
+        return range(0)
+    if not isinstance(found, range) or found.start != len(candidates) or not found or found.stop > run.n:
+        raise broken(search, "next_round", shown(found), f"a range from {len(candidates)} up to {run.n}, or None")
+    return found
 
 
 def called(model: object, method: str, make: Callable[[], Made]) -> Made:

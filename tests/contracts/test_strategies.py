@@ -6,7 +6,6 @@ from contracts.wrong_searches import SEARCHES
 from imagecot import registry
 from imagecot.checks import broken, check_search
 from imagecot.checks.searches import RULES, Subject, _records
-from imagecot.contracts.search import Batched
 
 OURS = registry.ROLES["search"].classes
 
@@ -16,7 +15,7 @@ def test_our_searches_keep_all_rules(name: str) -> None:
     strategy = registry.load("search", name)
     found = check_search(strategy)
     assert [one for one in found if one.state != "kept"] == []
-    assert len(found) == len(RULES) - (not isinstance(strategy, Batched))
+    assert len(found) == len(RULES)
 
 
 def test_the_toys_give_a_search_something_to_decide() -> None:

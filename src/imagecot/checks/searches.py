@@ -15,7 +15,7 @@ from imagecot.checks.outcome import Outcome, Remark, Rule, tried
 from imagecot.checks.toys import CorrectingToy, ReflectingToy, RemaskingToy, ToyGenerator, ToyVerifier, scores
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds
-from imagecot.contracts.search import Batched, Candidate, Choice, Cost, PathRecord, Strategy
+from imagecot.contracts.search import Candidate, Choice, Cost, PathRecord, Strategy
 from imagecot.contracts.values import JSON
 from imagecot.strategies.lines import as_line
 from imagecot.strategies.many import search_many
@@ -359,6 +359,6 @@ RULES = (
     Rule(killed_runs_find_the_same, _SEEDED),
     Rule(costs_are_counted, _CHOOSES),
     Rule(it_asks_of_living_paths_only, _CHOOSES),
-    Rule(together_it_finds_what_it_finds_alone, _SEEDED, Batched),
+    Rule(together_it_finds_what_it_finds_alone, _SEEDED),
     Rule(replayed_it_chooses_the_same, (*_SEEDED, another_seed_draws_other_paths)),
 )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from imagecot.contracts.randomness import Stream, fork_seeds, path_seeds, uniforms
     from imagecot.contracts.reflection import Reflection, Reflector
     from imagecot.contracts.scorer import Draws, Scorer, Terms
-    from imagecot.contracts.search import Batched, Candidate, Choice, Cost, PathRecord, Run, Strategy, Verdict
+    from imagecot.contracts.search import Batched, Candidate, Choice, Cost, InRounds, PathRecord, Run, Strategy, Verdict
     from imagecot.contracts.verifier import Advised, Answering, Conversation, Usage, Verifier
     from imagecot.contracts.world import World
 
@@ -53,7 +53,7 @@ _HOMES = {
     "randomness": ("Stream", "fork_seeds", "path_seeds", "uniforms"),
     "reflection": ("Reflection", "Reflector"),
     "scorer": ("Draws", "Scorer", "Terms"),
-    "search": ("Batched", "Candidate", "Choice", "Cost", "PathRecord", "Run", "Strategy", "Verdict"),
+    "search": ("Batched", "Candidate", "Choice", "Cost", "InRounds", "PathRecord", "Run", "Strategy", "Verdict"),
     "verifier": ("Advised", "Answering", "Conversation", "Usage", "Verifier"),
     "world": ("World",),
 }
@@ -84,6 +84,7 @@ __all__ = [
     "Encoder",
     "Filling",
     "Generator",
+    "InRounds",
     "Metadata",
     "Need",
     "PathRecord",

@@ -272,3 +272,15 @@ class Batched(Protocol):
     def assess(self, run: Run, paths: "Paths", candidates: list[Candidate]) -> list[int]:
         """Return the rows of the paths that stop after this step; called by `Run.in_groups(self.assess)`."""
         ...
+
+
+@runtime_checkable
+class InRounds(Protocol):
+    """A search that draws its paths in rounds, so that a round of several prompts can share a batch."""
+
+    def next_round(self, run: Run, candidates: Sequence[Candidate]) -> range | None:
+        """Return the numbers of the paths to draw next, right behind these candidates of the run; None at the end.
+
+        `choose` draws them by `run.in_groups(among=...)`.
+        """
+        ...

@@ -47,13 +47,21 @@ class Adaptive:
 
     def choose(self, run: Run) -> Choice[Candidate]:
         """Return the candidates of all rounds that were needed, and the best of them; of equal scores the first."""
-        settings: AdaptiveSettings = run.settings
         candidates: list[Candidate] = []
-        for among in rounds(run.n, settings.share):
+        while (among := self.next_round(run, candidates)) is not None:
             candidates += run.in_groups(among=among)
-            if max(candidate.score or 0.0 for candidate in candidates) >= enough(run.n, among, settings):
-                break
         return Choice(candidates, ranked(candidates)[0])
+
+    def next_round(self, run: Run, candidates: Sequence[Candidate]) -> range | None:
+        """The paths behind these candidates, unless one of them is good enough, or all are drawn."""
+        settings: AdaptiveSettings = run.settings
+        for among in rounds(run.n, settings.share):
+            if among.start == len(candidates):
+                return among
+            last = among.stop == len(candidates)
+            if last and max(one.score or 0.0 for one in candidates) >= enough(run.n, among, settings):
+                return None
+        return None
 
     def replay(self, recorded: Sequence[PathRecord], settings: AdaptiveSettings) -> Choice[PathRecord]:
         """Take the path that ends the search: the best of the rounds that are drawn."""

@@ -71,7 +71,7 @@ class CandidateLine(Schema):
     round: Count = 0
     corrects: Count | None = None
     forks: Count | None = None
-    forked_at: Step | None = None
+    forked_at: Count | None = None  # 0 where all was taken back
     reflection: ReflectionLine | None = None
 
     def candidate(self) -> Candidate:

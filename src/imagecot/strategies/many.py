@@ -10,7 +10,7 @@ from imagecot.bounds import shown
 from imagecot.contracts import search as contract
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import Paths
-from imagecot.contracts.search import Batched, Candidate, Cost, Strategy
+from imagecot.contracts.search import Batched, Candidate, Cost, InRounds, Strategy
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
 from imagecot.strategies.chosen import choose
@@ -39,7 +39,8 @@ def search_many(
 
     Paths of different prompts advance in one batch, and stopped paths leave it. The verifier judges one prompt at a
     time, so that no text is padded. The seconds of a batch are divided by generator rows. A strategy whose paths
-    depend on each other at every step (stepwise) runs prompt by prompt.
+    depend on each other at every step (stepwise) runs prompt by prompt; of one in rounds (adaptive) each round shares a
+    batch.
 
     UsageError as of `search`, and where there are not as many seeds as prompts.
     """
@@ -55,7 +56,8 @@ def search_many(
     if not requests:
         return []
     each = requests[0].paths
-    if not isinstance(requests[0].search, Batched) or each > LARGEST_GROUP // 2:
+    together = isinstance(requests[0].search, Batched | InRounds)
+    if not together or each > LARGEST_GROUP // 2:
         return [carry_out(request) for request in requests]
     at_once = LARGEST_GROUP // each
     return [
@@ -69,10 +71,10 @@ def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
     """Search for all of these in one batch."""
     runs = [Run(request) for request in requests]
     began = time.perf_counter()
-    owners = [k for k, run in enumerate(runs) for _ in range(run.n)]
-    starts = guard.start(generator, [runs[k].prompt for k in owners], torch.cat([run.seeds for run in runs]))
-    for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, _assess), strict=True):
-        run.drawn = drawn
+    for run in runs:
+        run.drawn = []
+    while any(rounds := [_next_round(run) for run in runs]):
+        _draw(runs, rounds, generator)
     _share(runs, time.perf_counter() - began)
     traces = []
     for request, run in zip(requests, runs, strict=True):
@@ -81,6 +83,24 @@ def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
         run.cost += Cost(seconds=time.perf_counter() - began)
         traces.append(request.trace(run, choice))
     return traces
+
+
+def _next_round(run: Run) -> range:
+    """The paths that a run draws next, behind those that it has: all of them but in rounds; empty where none is."""
+    search, drawn = run.request.search, run.drawn or []
+    if isinstance(search, InRounds):
+        return guard.next_round(search, run, drawn)
+    return range(len(drawn), run.n)
+
+
+def _draw(runs: Sequence[Run], rounds: Sequence[range], generator: Generator) -> None:
+    """Draw a round of each run in one batch."""
+    owners = [k for k, among in enumerate(rounds) for _ in among]
+    seeds = torch.cat([run.seeds[among.start : among.stop] for run, among in zip(runs, rounds, strict=True)])
+    starts = guard.start(generator, [runs[k].prompt for k in owners], seeds)
+    assess = _assess if isinstance(runs[0].request.search, Batched) else None
+    for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, assess), strict=True):
+        run.drawn = [*(run.drawn or []), *drawn]
 
 
 def _assess(run: contract.Run, paths: Paths, candidates: list[Candidate]) -> list[int]:

@@ -248,7 +248,7 @@ def _draw_row(image: Image.Image, row: Row) -> None:
     label_y = middle - 4 if row.chosen else middle + 5
     if candidate.forks is not None:
         text = f"fork of {candidate.forks + 1} at {candidate.forked_at}"
-        draw.text((MARGIN, label_y + (38 if row.chosen else 18)), text, SOFT, _font(11), "ls")
+        draw.text((MARGIN, label_y + (46 if row.chosen else 18)), text, SOFT, _font(11), "ls")
     draw.text((MARGIN, label_y), f"path {row.number}", INK, _font(15, row.chosen), "ls")
     if row.chosen:
         draw.text((MARGIN + 36, middle + 22), "chosen", (255, 255, 255), _font(13, True), "ms")

@@ -80,7 +80,7 @@ class Run:
         """
         if self.drawn is not None:
             self._forgotten = _forget(self.drawn)
-            return self.drawn
+            return self.drawn if among is None else self.drawn[among.start : among.stop]
         seeds, among = self.seeds, among or range(self.n)
         # More than one forward pass takes brings nothing, and a smaller group is lost less when interrupted.
         size = LARGEST_GROUP if together else min(LARGEST_GROUP, self.generator.paths_per_pass)
