@@ -123,6 +123,17 @@ tiny: setup
 	$(BIN)/imagecot train recipes/tiny-janus/tokenizer.yaml
 	$(BIN)/imagecot train recipes/tiny-janus/generator.yaml
 	$(BIN)/imagecot train recipes/tiny-janus/understanding.yaml
+	$(BIN)/imagecot curate prompts --world drawn --per-task 60 --out runs/tiny-janus/prompts.jsonl
+	$(BIN)/imagecot curate parm --prompts runs/tiny-janus/prompts.jsonl --generator tiny-janus --precision bfloat16 \
+		--out runs/tiny-janus/data-parm
+	$(BIN)/imagecot curate prompts --world drawn --per-task 60 --seed 1 --out runs/tiny-janus/prompts-b.jsonl
+	$(BIN)/imagecot curate orm --prompts runs/tiny-janus/prompts-b.jsonl --generator tiny-janus --precision bfloat16 --seed 5 \
+		--out runs/tiny-janus/data-orm-b
+	$(BIN)/imagecot curate pairs --data runs/tiny-janus/data-parm --data runs/tiny-janus/data-orm-b --per-prompt 10 \
+		--out runs/tiny-janus/pairs
+	$(BIN)/imagecot train recipes/tiny-janus/dpo.yaml
+	$(BIN)/imagecot train recipes/tiny-janus/orm.yaml
+	$(BIN)/imagecot train recipes/tiny-janus/parm.yaml
 
 study: setup
 	$(BIN)/imagecot study recipes/study/tiny.yaml --workers $(WORKERS)

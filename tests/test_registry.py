@@ -486,13 +486,18 @@ ROUNDS = {
     "tiny-janus": {"threshold": 0.9998, "share": 0.2},
 }
 ROUNDS["tiny-parm++"] = ROUNDS["tiny-parm"]
+ROUNDS["tiny-janus-dpo"] = ROUNDS["tiny-janus"]
 
 
 @pytest.mark.parametrize("name", models.shipped("generator"))
 def test_defaults_of_the_shipped_generators(name: str) -> None:
     said = registry.search_defaults(name)
-    corrector = None if name == "tiny-self-correct" else "tiny-self-correct"
-    assert said == SearchDefaults(search="parm", verifiers=DRAWN, corrector=corrector, world="drawn")
+    if name.startswith("tiny-janus"):
+        assert (said.search, said.corrector, said.world) == ("best-of-n", None, "drawn")
+        assert {*said.verifiers.values()} == {"tiny-janus", "tiny-janus-parm"}
+    else:
+        corrector = None if name == "tiny-self-correct" else "tiny-self-correct"
+        assert said == SearchDefaults(search="parm", verifiers=DRAWN, corrector=corrector, world="drawn")
     for named in said.verifiers.values():
         assert named in models.shipped("verifier")
     assert registry.world_of(name) == "drawn"
@@ -502,9 +507,10 @@ def test_defaults_of_the_shipped_generators(name: str) -> None:
 def test_defaults_of_the_shipped_verifiers(name: str) -> None:
     stopping = {"first_step": 6, "keep": 0.4}
     own = {"parm": stopping, "parm++": stopping} if name in ("tiny-parm", "tiny-parm++") else {}
+    own |= {"parm": {"first_step": 5, "keep": 0.5}} if name == "tiny-janus-parm" else {}
     own |= {"adaptive": ROUNDS[name]} if name in ROUNDS else {}
     assert registry.advice(name) == own
-    assert registry.search_defaults(name) == SearchDefaults(searches=own)
+    assert registry.search_defaults(name).questions == {}
 
 
 def test_a_loaded_verifier_knows_its_habits() -> None:
