@@ -486,7 +486,6 @@ ROUNDS = {
     "tiny-janus": {"threshold": 0.9998, "share": 0.2},
 }
 ROUNDS["tiny-parm++"] = ROUNDS["tiny-parm"]
-ROUNDS["tiny-janus-dpo"] = ROUNDS["tiny-janus"]
 
 
 @pytest.mark.parametrize("name", models.shipped("generator"))

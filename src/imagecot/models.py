@@ -28,6 +28,7 @@ from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import FAMILIES, kinds_of
 from imagecot.hub import FILES, WEIGHTS, find, locate, related
+from imagecot.search_config import defaults_of
 
 # Of a model that draws, or sees by codes: its parts with weights of their own, and the fields of its config.json that
 # name them.
@@ -76,9 +77,14 @@ SHIPPED_LICENCE = "apache-2.0"
 
 
 def kinds_of_folder(folder: Path) -> tuple[str, ...]:
-    """What a checkpoint folder holds by its config.json, or its base's: all its roles; empty where nobody can tell."""
+    """What a checkpoint folder holds by its config.json, or its base's: all its roles; empty where nobody can tell.
+
+    Where its `search_config.json` says roles, it has no others.
+    """
     try:
-        return kinds_of(read_config(lineage(folder, locate)[0]))
+        parts = lineage(folder, locate)
+        kinds, said = kinds_of(read_config(parts[0])), defaults_of(parts).roles
+        return kinds if said is None else tuple(kind for kind in kinds if kind in said)
     except ImagecotError:
         return ()
 

@@ -7,7 +7,7 @@ their SHA-256; what a search takes from it stands in the trace with all other se
 from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -30,6 +30,7 @@ class SearchDefaults(Schema):
 
     Of a verifier: searches, the settings it likes to be searched with, by the names of searches; questions, the wording
     it was trained on where that is not the paper's, by the names of questions.
+    Of a model that draws and judges: roles, what it is listed as where that is not both.
     Of a generator: search, the one that is taken; verifiers, who judges in each search; corrector, who draws again what
     is wrong; world, what its prompts are about.
     """
@@ -40,6 +41,7 @@ class SearchDefaults(Schema):
     verifiers: dict[Name, Name] = Field(default_factory=dict)
     corrector: Name | None = None
     world: Name | None = None
+    roles: tuple[Literal["generator", "verifier"], ...] | None = None
 
     @field_validator("questions")
     @classmethod
