@@ -1,5 +1,10 @@
-"""`python -m imagecot` is `imagecot`: signals are heard from the first moment, also while the commands are read."""
+"""`python -m imagecot` is `imagecot`: signals are heard from the first moment, also while the commands are read.
 
+Threads that wait for each other sleep, unless OMP_WAIT_POLICY says otherwise: on a machine that others use too, threads
+that spin take the processors from those that they wait for.
+"""
+
+import os
 import sys
 
 from imagecot import interruption
@@ -9,6 +14,7 @@ from imagecot.errors import OUT_OF_MEMORY
 def main() -> None:
     """Run the command line."""
     interruption.catch_signals()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # which OpenMP reads when torch is loaded
     try:
         from imagecot import cli
 

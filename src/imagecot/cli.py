@@ -20,6 +20,7 @@ from imagecot.commands import (
     models,
     report,
     run,
+    serve,
     study,
     train,
     validate,
@@ -45,6 +46,7 @@ app.command()(train.train)
 app.command()(study.study)
 app.command()(report.report)
 app.command()(run.run)
+app.command()(serve.serve)
 app.command()(validate.validate)
 app.command()(models.models)
 app.command()(check.check)

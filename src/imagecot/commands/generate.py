@@ -14,6 +14,7 @@ from imagecot.precision import PRECISIONS, check_precision
 
 if TYPE_CHECKING:
     from imagecot.contracts.values import JSON
+    from imagecot.generation.follow import Opened
     from imagecot.generation.recipe import GenerationRecipe
     from imagecot.strategies.trace import Trace
 
@@ -51,6 +52,12 @@ Precision = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Where to write. Default: runs/<date>-<prompt>.", show_default=False)]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        help="Let `imagecot serve` draw, which has its models loaded: auto, or its address.", show_default=False
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -67,6 +74,7 @@ def generate(
     corrector: searches.Corrector = None,
     precision: Precision = None,
     out: Out = None,
+    server: Server = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw a prompt many times and keep the image that the verifier believes in most.
@@ -107,24 +115,31 @@ def generate(
         "corrector": corrector,
         "precision": precision,
     }
-    follow(check(asked, GenerationRecipe, "what was asked for"), as_json=as_json)
+    follow(check(asked, GenerationRecipe, "what was asked for"), as_json=as_json, server=server)
 
 
-def follow(recipe: "GenerationRecipe", command: str = "", *, as_json: bool = False) -> None:
+def follow(recipe: "GenerationRecipe", command: str = "", *, as_json: bool = False, server: str | None = None) -> None:
     """Draw what a recipe says, and print what came of it.
 
     command  what the user typed where that names the recipe
+    server   who draws, as of `imagecot.serving.place.find`; None for this process
     """
     from imagecot.generation.follow import Opened
 
-    opened = Opened.of(recipe, terminal())
+    opened = Opened.of(recipe, terminal(), drawn_here=server is None)
     place = f" with {'output=' if command else '--out '}{opened.folder}" if recipe.output is None else ""
     with continuing(f"the same command{place} continues where this run was"):
-        trace = opened.trace()
+        trace = opened.trace() if server is None else _drawn_there(opened, server)
     if as_json:
         typer.echo(json.dumps(as_dict(trace, opened.folder), ensure_ascii=False))
     else:
         typer.echo(summary(trace, opened.folder, opened.finished is not None))
+
+
+def _drawn_there(opened: "Opened", server: str) -> "Trace":
+    from imagecot.serving.client import draw_there
+
+    return draw_there(opened, server, terminal())
 
 
 def summary(trace: "Trace", folder: Path, again: bool = False) -> str:

@@ -61,9 +61,10 @@ class SearchCommand(TyperCommand):
         if self._settings is None:
             taken = {option for param in own for option in param.opts}
             self._settings = _parameters(name for name in _known() if _option(name) not in taken)
+            names = ", ".join(searches())
             for param in own:
                 if isinstance(param, TyperOption) and param.help:
-                    param.help = param.help.replace("{searches}", ", ".join(searches()))
+                    param.help = param.help.replace("{searches}", names)
         return [*own[: len(self.params)], *self._settings, *own[len(self.params) :]]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

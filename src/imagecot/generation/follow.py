@@ -1,6 +1,7 @@
 """`run`: a prompt from its recipe to its trace. A run that is finished is read back without loading a model."""
 
 import datetime
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -11,7 +12,7 @@ from imagecot.generation.words import slug, unknown_words
 from imagecot.identity import Identity
 from imagecot.models import known_words
 from imagecot.recipes import usable
-from imagecot.strategies.defaults import Named, completed
+from imagecot.strategies.defaults import Models, Named, completed
 from imagecot.strategies.folder import open_folder
 from imagecot.strategies.trace import Trace
 from imagecot.watch import SILENT, Watch
@@ -61,13 +62,16 @@ class Job:
         if asked is not None and had != asked:
             raise UsageError(f"{folder} holds another run (precision {had}, not {asked}); choose another folder.")
 
-    def load(self) -> "Request":
-        """Load the models, and name the words that the generator does not know."""
+    def load(self, load: Callable[[], Models] | None = None) -> "Request":
+        """Load the models, and name the words that the generator does not know.
+
+        load  gives the models, where some are loaded already
+        """
         from imagecot.strategies.request import Request
 
         recipe, named = self.recipe, self.named
         with self.watch.waiting("loading the models"):
-            models = named.load(recipe.precision)
+            models = load() if load is not None else named.load(recipe.precision)
         self._warn_of_unknown_words()
         return Request(
             recipe.prompt,
@@ -106,14 +110,18 @@ class Opened:
     finished: Trace | None
 
     @classmethod
-    def of(cls, recipe: GenerationRecipe, watch: Watch = SILENT) -> Self:
+    def of(cls, recipe: GenerationRecipe, watch: Watch = SILENT, *, drawn_here: bool = True) -> Self:
         """Name all that the recipe leaves open, and look into the folder; errors as of `run`.
+
+        drawn_here  whether this process draws: a server draws with models that are known before they are loaded
 
         Where no folder is given it is named after day and prompt, with a number behind where others took the name.
         """
         recipe = usable(recipe, watch)
         named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
         job = Job(recipe, named, named.digests(), watch)
+        if named.known_when_loaded and not drawn_here:
+            raise UsageError("a model or search of your own code is not drawn by a server; leave out --server.")
         request = job.load() if named.known_when_loaded else None
         if recipe.output is not None:
             return cls(job, request, recipe.output, _finished(job, request, recipe.output))

@@ -19,7 +19,7 @@ from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Candidate, Cost
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
-from imagecot.files import make_folder, write_text, write_whole
+from imagecot.files import make_folder, write_whole
 from imagecot.reading import Model, parse, read_lines
 
 if TYPE_CHECKING:
@@ -178,12 +178,16 @@ class Trace:
 
     def save(self, folder: str | Path) -> None:
         """Write `image.png`, `steps.png` and `trace.jsonl`; ImagecotError where that is not possible."""
+        files = self.files()  # before anything is written
+        folder = make_folder(Path(folder))
+        for name, data in files.items():
+            write_whole(folder / name, data)
+
+    def files(self) -> dict[str, bytes]:
+        """The files that `save` writes, in their order."""
         from imagecot.strategies.lines import as_line
 
-        image, steps = _png(self.image), _png(self.picture)  # before anything is written
-        folder = make_folder(Path(folder))
-        write_whole(folder / IMAGE, image)
-        write_whole(folder / STEPS, steps)
+        image, steps = _png(self.image), _png(self.picture)
         lines = [
             {"kind": "run", **self.identity, "versions": versions()},
             *({"kind": "path", "index": i, **as_line(c)} for i, c in enumerate(self.candidates)),
@@ -194,7 +198,8 @@ class Trace:
                 "picture_cost": asdict(self.picture_cost),
             },
         ]
-        write_text(folder / TRACE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        return {IMAGE: image, STEPS: steps, TRACE: text.encode("utf-8")}
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

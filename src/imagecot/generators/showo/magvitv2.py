@@ -117,8 +117,9 @@ class LookupFreeQuantizer(nn.Module):
 
     def __init__(self, code_bits: int) -> None:
         super().__init__()
-        powers = torch.tensor([2**bit for bit in reversed(range(code_bits))])
-        codes = torch.arange(2**code_bits)
+        # Real inside the meta device too, where ranges and powers make torch load its compiler.
+        powers = 2 ** torch.arange(code_bits - 1, -1, -1, device="cpu")
+        codes = torch.arange(2**code_bits, device="cpu")
         self.register_buffer("power_vals", powers)
         self.register_buffer("embedding", ((codes[:, None] & powers) != 0).float() * 2 - 1)
 

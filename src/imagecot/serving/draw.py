@@ -1,0 +1,86 @@
+"""A request from its recipe to the files of its trace, with models that stay loaded."""
+
+import base64
+import os
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+
+from imagecot import last_resort
+from imagecot.errors import OUT_OF_MEMORY, ImagecotError, UsageError, said
+from imagecot.generation.follow import Job
+from imagecot.generation.recipe import GenerationRecipe
+from imagecot.memory import is_out_of_memory
+from imagecot.recipes import check, usable
+from imagecot.serving.messages import Done, Drawing, Failed, Tell, Waiting
+from imagecot.serving.shelf import Shelf, check_served
+from imagecot.serving.worker import Task
+from imagecot.strategies.defaults import completed
+from imagecot.watch import Progress, Watch
+
+
+def draw(task: Task, shelf: Shelf) -> None:
+    """Draw what a task asks for, and tell its client: at last the files, or in one sentence what failed.
+
+    Names of models are taken in the folder of the client. Nothing is written there.
+    """
+    try:
+        with _inside(task.ask.folder):
+            task.emit(_drawn(task, shelf))
+    except ImagecotError as error:
+        task.emit(Failed(message=str(error), exit_code=error.exit_code))
+    except Exception as error:
+        told = OUT_OF_MEMORY if is_out_of_memory(error) else last_resort.sentence(error)
+        task.emit(Failed(message=told, exit_code=1))
+
+
+def _drawn(task: Task, shelf: Shelf) -> Done:
+    from imagecot.strategies.search import carry_out
+
+    recipe = usable(check(task.ask.recipe, GenerationRecipe, "what was asked for"), _watch(task))
+    if recipe.output is not None:
+        raise UsageError("a server writes no folder; leave out the output.")
+    check_served(recipe)
+    named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
+    job = Job(recipe, named, named.digests(), _watch(task))
+    request = job.load(lambda: shelf.load(named, recipe.precision))
+
+    def progress(done: int, of: int) -> None:
+        task.check()
+        task.emit(Drawing(done=done, of=of))
+
+    task.check()
+    trace = carry_out(request, progress=progress)
+    task.check()
+    files = {name: base64.b64encode(data).decode() for name, data in trace.files().items()}
+    return Done.model_validate({"files": files})
+
+
+def _watch(task: Task) -> Watch:
+    """Tells a client what goes on."""
+
+    @contextmanager
+    def waiting(text: str) -> Iterator[None]:
+        task.check()
+        task.emit(Waiting(text=text))
+        try:
+            yield
+        finally:
+            task.emit(Waiting(text=None))
+
+    @contextmanager
+    def progress(text: str) -> Iterator[Progress]:
+        yield lambda done, of, note="": task.emit(Drawing(done=done, of=of))
+
+    return Watch(lambda text: task.emit(Tell(text=text)), waiting, progress)
+
+
+@contextmanager
+def _inside(folder: str) -> Iterator[None]:
+    """Be in the folder of a client; UsageError where that is not possible."""
+    if not os.path.isdir(folder):
+        raise UsageError(f"the server sees no folder {folder[:200]!r}; run the command where the server runs.")
+    try:
+        with chdir(folder):
+            yield
+    except OSError as error:
+        raise ImagecotError(f"{error.filename or folder}: {said(error)}; check the path.") from error
