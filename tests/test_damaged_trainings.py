@@ -277,7 +277,7 @@ def test_models_of_another_kind(base, data, tmp_path):
         train_dpo(recipe(verifier, data, tmp_path / "out"))
     (tmp_path / "p.jsonl").write_text('{"prompt": "a red bench"}\n')
     online = {"verifier": str(base), "prompts": tmp_path / "p.jsonl", "group": 2}
-    with pytest.raises(UsageError, match="not a vision-language checkpoint"):
+    with pytest.raises(UsageError, match="cannot judge: its tokenizer has no token"):
         train_dpo(recipe(base, data, tmp_path / "out", online=online))
     (tmp_path / "p.jsonl").write_text('{"prompt": "' + "a " * 500 + '"}\n')
     with pytest.raises(UsageError, match=r"line 1 of .*tokens but this generator"):

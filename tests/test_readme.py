@@ -18,13 +18,24 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if not ELSEWHERE & set(page.parts)),
 ]
+# Sections whose blocks other tests run, with what they need: a server, or a judge that fails.
+APART = {
+    "judges.md": {
+        "Served judges": "tests/test_served_runs.py",
+        "The generator judges itself": "tests/test_judging.py",
+        "Is this judge to be trusted": "tests/test_trust.py",
+    }
+}
+SHOWN = {"yaml", "text"}  # files, and commands that need a terminal of their own
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 Run = Callable[..., tuple[int, str, str]]
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Language and text of the blocks of code of a page."""
-    yield from re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    """Language and text of the blocks of code of a page, but those that other tests run."""
+    for section in re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.M):
+        if section.partition("\n")[0] not in APART.get(page.name, {}):
+            yield from re.findall(r"^```(\w*)\n(.*?)^```", section, re.S | re.M)
 
 
 def lines(block: str) -> list[str]:
@@ -57,7 +68,7 @@ def test_every_block_of_code_runs(
     for language, block in blocks(page):
         if language == "python":
             exec(compile(block, page.name, "exec"), scope)
-        else:
+        elif language not in SHOWN:
             assert language == "bash", (page, language)
             for command in lines(block):
                 follow(command, imagecot)

@@ -177,10 +177,16 @@ def _told(having: "Sequence[tuple[str, FieldInfo]]", advised: Mapping[str, Seque
         value = "none" if entry.is_required() else _written(entry.get_default(call_default_factory=True))
         defaults.setdefault(value, []).append(search)
     one = len(defaults) == 1
-    default = ", ".join(value if one else f"{value} in {' and '.join(of)}" for value, of in defaults.items())
-    advice = "".join(f"; with {' and '.join(who)} {value}" for value, who in advised.items())
-    return escape(f"{what} Of {' and '.join(search for search, _ in having)}. Default: {default}{advice}.".strip())
+    default = ", ".join(value if one else f"{value} in {_listed(of)}" for value, of in defaults.items())
+    advice = "".join(f"; with {_listed(who)} {value}" for value, who in advised.items())
+    return escape(f"{what} Of {_listed([search for search, _ in having])}. Default: {default}{advice}.".strip())
 
 
 def _written(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else json.dumps(value, default=str)
+
+
+def _listed(names: "Sequence[str]") -> str:
+    """Names as a sentence has them."""
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
