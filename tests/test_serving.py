@@ -346,16 +346,35 @@ def test_a_task_ends_when_nobody_waits_for_it() -> None:
     told: list[Event] = []
     done: list[Task] = []
     asked = Ask(version="x", folder="/", recipe={})
-    worker = Worker(1, done.append)
+    last = Failed(message="that was it.", exit_code=1)
+
+    def do(task: Task) -> Failed:
+        done.append(task)
+        return last
+
+    worker = Worker(1, do)
     first, second, third = (Task(asked, told.append) for _ in range(3))
     assert worker.put(first) and worker.put(second) and not worker.put(third)
     first.leave()
     assert worker.put(third)
     worker.start()
-    until(lambda: worker.busy == 0)
-    assert done == [second, third] and told == []
+    until(lambda: len(told) == 2)
+    assert done == [second, third] and told == [last, last] and worker.busy == 0
     worker.close()
     assert worker.closed and not worker.put(first)
     worker.join(SECONDS)
     third.emit(Tell(text="heard"))
-    assert told == [Tell(text="heard")]
+    assert told == [last, last, Tell(text="heard")]
+
+
+def test_who_heard_the_last_may_ask_at_once() -> None:
+    taken: list[bool] = []
+    asked = Ask(version="x", folder="/", recipe={})
+    worker = Worker(0, lambda task: Failed(message="no.", exit_code=1))
+    again = Task(asked, lambda event: None)
+    first = Task(asked, lambda event: taken.append(worker.put(again)))
+    assert worker.put(first)
+    worker.start()
+    until(lambda: taken == [True])
+    worker.close()
+    worker.join(SECONDS)

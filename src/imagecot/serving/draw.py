@@ -18,19 +18,19 @@ from imagecot.strategies.defaults import completed
 from imagecot.watch import Progress, Watch
 
 
-def draw(task: Task, shelf: Shelf) -> None:
-    """Draw what a task asks for, and tell its client: at last the files, or in one sentence what failed.
+def draw(task: Task, shelf: Shelf) -> Done | Failed:
+    """Draw what a task asks for, and tell its client how far it is; the files, or in one sentence what failed.
 
     Names of models are taken in the folder of the client. Nothing is written there.
     """
     try:
         with _inside(task.ask.folder):
-            task.emit(_drawn(task, shelf))
+            return _drawn(task, shelf)
     except ImagecotError as error:
-        task.emit(Failed(message=str(error), exit_code=error.exit_code))
+        return Failed(message=str(error), exit_code=error.exit_code)
     except Exception as error:
         told = OUT_OF_MEMORY if is_out_of_memory(error) else last_resort.sentence(error)
-        task.emit(Failed(message=told, exit_code=1))
+        return Failed(message=told, exit_code=1)
 
 
 def _drawn(task: Task, shelf: Shelf) -> Done:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from imagecot import interruption
-from imagecot.serving.messages import Ask, Event, Failed
+from imagecot.serving.messages import Ask, Done, Event, Failed
 
 STOPPED = Failed(message="the server was stopped before it had drawn; start it and repeat the command.", exit_code=1)
 
@@ -41,10 +41,14 @@ class Worker:
 
     longest  how many may wait beside the one that is done
     begin    is called once, in the thread, before the first
-    do       does a task; it may raise Gone
+    do       does a task, and returns the last that is to be told of it; it may raise Gone
+
+    The last is told when the next task can be taken: who hears it may ask again at once.
     """
 
-    def __init__(self, longest: int, do: Callable[[Task], None], begin: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, longest: int, do: Callable[[Task], Done | Failed], begin: Callable[[], None] = lambda: None
+    ) -> None:
         self._longest, self._do, self._begin = longest, do, begin
         self._line: deque[Task] = deque()
         self._now: Task | None = None
@@ -102,8 +106,12 @@ class Worker:
                 if self._closed:
                     return
                 self._now = self._line.popleft()
+            task = self._now
             try:
-                self._now.check()
-                self._do(self._now)
+                task.check()
+                last = self._do(task)
             except (Gone, interruption.Stopped):
                 continue
+            with self._changed:
+                self._now = None
+            task.emit(last)
