@@ -1,6 +1,8 @@
 """Fixtures that several test files use."""
 
+import json
 import os
+import shutil
 import signal
 import sys
 
@@ -10,6 +12,7 @@ from PIL import Image
 
 from imagecot import cli, figures
 from imagecot.files import write_atomically
+from imagecot.hub import CHECKPOINTS
 
 # The same examples on every day; how long one takes says nothing where tests share two cores.
 settings.register_profile("imagecot", deadline=None, max_examples=60, derandomize=True, database=None)
@@ -36,6 +39,15 @@ def figures_are_not_painted():
             figures, "save", lambda figure, file, dpi: write_atomically(file, lambda place: pixel.save(place, "png"))
         )
         yield
+
+
+@pytest.fixture(scope="session")
+def quick_tiny(tmp_path_factory):
+    """The shipped generator, drawing in 4 steps; nobody writes to its folder."""
+    folder = shutil.copytree(CHECKPOINTS / "tiny", tmp_path_factory.mktemp("models") / "tiny")
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 4}))
+    return folder
 
 
 @pytest.fixture

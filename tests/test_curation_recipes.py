@@ -1,7 +1,5 @@
 """Curations from Python: a recipe for each kind, what `run` returns and tells, and bounds that hold everywhere."""
 
-import json
-import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -26,19 +24,14 @@ from imagecot.curation.corrections import read_corrections
 from imagecot.curation.dataset import read_rows
 from imagecot.curation.pairs import read_pairs
 from imagecot.errors import UsageError
-from imagecot.hub import CHECKPOINTS
 from imagecot.watch import Watch
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory) -> str:
-    """The shipped generator, drawing in 4 steps."""
-    folder = shutil.copytree(CHECKPOINTS / "tiny", tmp_path_factory.mktemp("models") / "tiny")
-    file = folder / "generation_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 4}))
-    return str(folder)
+def quick(quick_tiny) -> str:
+    return str(quick_tiny)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ from imagecot.evaluation.geneval2.summary import read_summary
 from imagecot.geneval2.answers import asked, spelled
 from imagecot.geneval2.data import Benchmark, Row
 from imagecot.geneval2.summary import Scored, arithmetic, estimate, geometric, summarize
-from imagecot.hub import CHECKPOINTS
 from misbehaving import server
 from served import judges
 from small_models import write_janus
@@ -361,16 +360,6 @@ def test_a_recipe_is_followed_like_the_command(imagecot, scripted):
 
 
 # --- drawn here, judged by a vision-language model
-
-
-@pytest.fixture(scope="module")
-def quick_tiny(tmp_path_factory) -> Path:
-    """The shipped generator, drawing in 4 steps."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    shutil.copytree(CHECKPOINTS / "tiny", folder)
-    file = folder / "generation_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 4}))
-    return folder
 
 
 def test_drawn_and_judged(imagecot, quick_tiny):

@@ -22,7 +22,6 @@ from imagecot.evaluation.state import Piece, pieces
 from imagecot.generators import load_generator
 from imagecot.geneval.metadata import parse_metadata, read_metadata
 from imagecot.geneval.summary import summarize
-from imagecot.hub import CHECKPOINTS
 from imagecot.worlds.drawn.captions import held_out_prompts
 from imagecot.worlds.drawn.scenes import KINDS, compose, draw
 
@@ -195,16 +194,6 @@ def test_a_malformed_line_of_prompts_is_named(imagecot):
         assert "line 2 of prompts.jsonl" in err
         assert told in err
         assert not Path("x").exists()
-
-
-@pytest.fixture(scope="module")
-def quick_tiny(tmp_path_factory) -> Path:
-    """The shipped generator, drawing in 4 steps."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    shutil.copytree(CHECKPOINTS / "tiny", folder)
-    file = folder / "generation_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 4}))
-    return folder
 
 
 def test_drawn_killed_and_resumed_equals_undisturbed(tmp_path, imagecot, quick_tiny):

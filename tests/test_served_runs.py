@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import torch
 from imagecot import registry
 from imagecot.endpoints import KEY
 from imagecot.errors import ImagecotError
-from imagecot.hub import CHECKPOINTS
 from imagecot.study.follow import run
 from imagecot.study.recipe import StudyRecipe
 from imagecot.verifiers.judge_file import Judge
@@ -32,12 +30,8 @@ def key(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory) -> str:
-    """The shipped generator, drawing in 4 steps."""
-    folder = shutil.copytree(CHECKPOINTS / "tiny", tmp_path_factory.mktemp("models") / "tiny")
-    file = folder / "generation_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 4}))
-    return str(folder)
+def quick(quick_tiny) -> str:
+    return str(quick_tiny)
 
 
 def lines(folder: Path) -> list[dict]:

@@ -14,7 +14,7 @@ from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, QUESTIONS
 from imagecot.contracts.verifier import Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import load_generator
-from imagecot.verifiers import chat_verifier, load_verifier
+from imagecot.verifiers import load_verifier, turns
 from imagecot.verifiers.janus import JanusVerifier
 from small_models import write_janus
 
@@ -123,7 +123,7 @@ def test_images_are_prepared_as_by_the_processor(
 def test_reflections_are_written_greedily(
     folder: Path, verifier: JanusVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_verifier, "ANSWER_TOKENS", 5)
+    monkeypatch.setattr(turns, "ANSWER_TOKENS", 5)
     found = verifier.reflect(IMAGES, PROMPTS)
     torch.testing.assert_close(
         torch.tensor([one.p_yes for one in found]), verifier.ask(IMAGES, PROMPTS, REFLECTION), atol=1e-4, rtol=0

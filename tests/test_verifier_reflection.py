@@ -10,8 +10,8 @@ from imagecot.contracts.reflection import Reflection
 from imagecot.errors import UsageError
 from imagecot.reflection.discrepancies import Discrepancy, described, understood
 from imagecot.strategies.lines import ReflectionLine
-from imagecot.verifiers import chat_verifier as module
 from imagecot.verifiers import load_verifier
+from imagecot.verifiers import turns as module
 from imagecot.verifiers.chat import ANSWER_TOKENS
 from small_models import write_verifier
 

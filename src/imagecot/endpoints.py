@@ -61,8 +61,8 @@ class Endpoint:
 
     @property
     def shown(self) -> str:
-        """The address for people and files: without name, password and query."""
-        return self.base
+        """The address for people and files, and where requests go: without name, password and query."""
+        return urlunsplit(_split(self.address)._replace(netloc=self._host, query="", fragment=""))
 
     def post(self, path: str, body: Body) -> Answers:
         """Return the JSON object that the server answers to `body`; ImagecotError as of `post_each`."""
@@ -78,11 +78,6 @@ class Endpoint:
             from imagecot.exchange import post_each
 
             yield from post_each(self, path, bodies)
-
-    @property
-    def base(self) -> str:
-        """The address without name and password, which `authorization` sends, and without `query`."""
-        return urlunsplit(_split(self.address)._replace(netloc=self._host, query="", fragment=""))
 
     @property
     def query(self) -> dict[str, str]:

@@ -101,7 +101,7 @@ class _Requests:
             client = _Bounded(timeout=None, follow_redirects=False, verify=_trusted(), limits=limits)
             self._client = AsyncOpenAI(
                 api_key="sent in the header of each request",
-                base_url=endpoint.base,
+                base_url=endpoint.shown,
                 default_query=endpoint.query,
                 max_retries=RETRIES,
                 http_client=client,

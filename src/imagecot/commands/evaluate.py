@@ -1,9 +1,10 @@
 """`imagecot evaluate geneval`: score a folder of images, or draw and score, by GenEval."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -160,28 +161,58 @@ def follow(recipe: "EvaluationRecipe", command: str = "", *, as_json: bool = Fal
 
     recipe = with_output(recipe)
     out = output_of(recipe)
-    with continuing(f"the same command with {'output=' if command else '--out '}{out} continues where this run was"):
+    with continuing_in(out, command):
         summary = run(recipe, watch=terminal())
     if summary is not None:
-        _print(summary, out, as_json)
+        say_found(summary, lambda: _lines(summary), out, as_json, "failures.png")
 
 
-def _print(summary: "Found", out: Path, as_json: bool) -> None:
-    """Print what was found; exit code 1 where something was left out."""
+def _lines(summary: "Found") -> list[str]:
+    from imagecot.evaluation.report import remarks, table
+
+    return [table(summary), "\n".join(remarks(summary))]
+
+
+class Scored(Protocol):
+    """What an evaluation found: its numbers, and what is to be said of it."""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What is odd."""
+        ...
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What was left out."""
+        ...
+
+    def as_json(self) -> dict[str, object]:
+        """All that was found."""
+        ...
+
+
+def continuing_in(out: Path, command: str) -> AbstractContextManager[None]:
+    """What an interruption says of an evaluation that writes to a folder; `command` as of `follow`."""
+    option = "output=" if command else "--out "
+    return continuing(f"the same command with {option}{out} continues where this run was")
+
+
+def say_found(found: Scored, lines: Callable[[], Sequence[str]], out: Path, as_json: bool, shown: str) -> None:
+    """Print what was found, as lines or as JSON; exit code 1 where something was left out.
+
+    shown  the file beside summary.json and results.jsonl that people look at
+    """
     if as_json:
-        typer.echo(json.dumps({**summary.as_json(), "out": str(out)}, ensure_ascii=False))
+        typer.echo(json.dumps({**found.as_json(), "out": str(out)}, ensure_ascii=False))
     else:
-        from imagecot.evaluation.report import remarks, table
-
-        typer.echo(table(summary))
-        typer.echo("\n".join(remarks(summary)))
-        say_all(summary.remarks, summary.problems, out)
-        typer.echo(printable(f"{out}/summary.json, results.jsonl, failures.png"))
-    if summary.problems:
+        typer.echo("\n".join(lines()))
+        _say_all(found.remarks, found.problems, out)
+        typer.echo(printable(f"{out}/summary.json, results.jsonl, {shown}"))
+    if found.problems:
         raise typer.Exit(1)
 
 
-def say_all(remarks: Sequence[str], problems: Sequence[str], out: Path) -> None:
+def _say_all(remarks: Sequence[str], problems: Sequence[str], out: Path) -> None:
     """Print the first remarks and problems of an evaluation, and where the others are."""
     for kind, told in (("remark", remarks), ("problem", problems)):
         for sentence in told[:_TOLD]:

@@ -1,6 +1,5 @@
 """`imagecot evaluate geneval2`: score a folder of images, or draw and score, by GenEval 2."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +9,6 @@ from imagecot.commands import evaluate, options, searches
 from imagecot.commands.output import completion, terminal
 from imagecot.commands.recipe import output_of
 from imagecot.geneval2.published import JUDGE
-from imagecot.interruption import continuing
-from imagecot.naming import printable
 from imagecot.precision import check_precision
 
 if TYPE_CHECKING:
@@ -112,21 +109,13 @@ def follow(recipe: "Geneval2Recipe", command: str = "", *, as_json: bool = False
 
     recipe = with_output(recipe)
     out = output_of(recipe)
-    with continuing(f"the same command with {'output=' if command else '--out '}{out} continues where this run was"):
+    with evaluate.continuing_in(out, command):
         found = run(recipe, watch=terminal())
     if found is not None:
-        _print(found, out, as_json)
+        evaluate.say_found(found, lambda: _lines(found), out, as_json, "table.md")
 
 
-def _print(found: "Found", out: Path, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({**found.as_json(), "out": str(out)}, ensure_ascii=False))
-    else:
-        from imagecot.evaluation.geneval2.report import remarks, table
+def _lines(found: "Found") -> list[str]:
+    from imagecot.evaluation.geneval2.report import remarks, table
 
-        typer.echo(table(found))
-        typer.echo("\n".join(remarks(found)))
-        evaluate.say_all(found.remarks, found.problems, out)
-        typer.echo(printable(f"{out}/summary.json, results.jsonl, table.md"))
-    if found.problems:
-        raise typer.Exit(1)
+    return [table(found), "\n".join(remarks(found))]

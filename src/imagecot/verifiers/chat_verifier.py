@@ -31,17 +31,16 @@ from imagecot.verifiers.answers import (
     spellings,
 )
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
-from imagecot.verifiers.exact import logits_of
+from imagecot.verifiers.exact import few_logits, logits_of
 from imagecot.verifiers.lean import Lean
 from imagecot.verifiers.lean_tokenizer import AnyTokenizer
+from imagecot.verifiers.turns import Layers, Read, first_turn, joined, left_padded, next_turn, write
 from imagecot.verifiers.wording import Habits
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, JanusForConditionalGeneration, LlavaOnevisionForConditionalGeneration
 
 _BYTES = 1 << 31
-Layers = tuple[tuple[Tensor, Tensor], ...]
-"""Keys and values (B, heads, L, D) of each layer."""
 Model: TypeAlias = "LlavaOnevisionForConditionalGeneration | JanusForConditionalGeneration | Lean"
 Cache: TypeAlias = "DynamicCache | KeysAndValues"
 
@@ -110,14 +109,6 @@ class Chat(Protocol):
     def save(self, folder: Path) -> None:
         """Write what the chat is read from, beside the weights."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class Read:
-    """What a verifier has read of B conversations, so that it reads it once: keys and values, and the mask (B, L)."""
-
-    layers: Layers
-    mask: Tensor
 
 
 class ChatVerifier:
@@ -211,11 +202,8 @@ class ChatVerifier:
         def look(part: slice) -> Layers:
             return self._read(self.embed(images[part], seen[part]), there[part], (), keep=True)[1]
 
-        past = _concatenate(in_parts(look, len(images), self._micro_batch(seen.shape[1])))
-        longest = max(map(len, texts))
-        ids = torch.tensor([[0] * (longest - len(text)) + text for text in texts], device=self.device)
-        lengths = torch.tensor([len(text) for text in texts], device=self.device)[:, None]
-        mask = torch.arange(longest, device=self.device) >= longest - lengths
+        past = joined(in_parts(look, len(images), self._micro_batch(seen.shape[1])))
+        ids, mask = left_padded(texts, 0, self.device)
         mask = torch.cat([there[:1].expand(len(texts), -1), mask], 1)
 
         def answer(part: slice) -> Tensor:
@@ -240,13 +228,7 @@ class ChatVerifier:
     def layout(self, texts: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Ids (B, L) of start, image and texts, padded on the left, and their mask (B, L)."""
         before = [*self.chat.start, *self.chat.image]
-        longest = max((len(text) for text in texts), default=0)
-        width = len(before) + longest
-        ids = torch.tensor([[before[0]] * (longest - len(text)) + before + text for text in texts])
-        ids = ids.view(len(texts), width)
-        lengths = torch.tensor([width - longest + len(text) for text in texts])
-        mask = torch.arange(width) >= (width - lengths)[:, None]
-        return ids.to(self.device), mask.to(self.device)
+        return left_padded([before + text for text in texts], before[0], self.device, len(before))
 
     def embed(self, images: Tensor, ids: Tensor) -> Tensor:
         """What the language model reads (B, L, D): ids (B, L) with the rows of images (B, 3, H, W) in their places."""
@@ -291,9 +273,7 @@ class ChatVerifier:
         def read(part: slice) -> tuple[Tensor, Layers]:
             return self._read(self.embed(images[part], ids[part]), mask[part], (), keep)
 
-        parts = in_parts(read, len(ids), self._micro_batch(ids.shape[1]))
-        answers = torch.cat([torch.empty(0), *(answers for answers, _ in parts)])
-        return answers, Read(_concatenate([layers for _, layers in parts]), mask)
+        return first_turn(read, mask, self._micro_batch(ids.shape[1]))
 
     @torch.no_grad()
     def _follow(self, question: Question, after: Read) -> Tensor:
@@ -303,13 +283,12 @@ class ChatVerifier:
         embeds = self.model.model.language_model.embed_tokens(text).expand(n, -1, -1)
         mask = F.pad(after.mask, (0, len(text)), value=True)
 
-        def read(part: slice) -> Tensor:
-            past = tuple((keys[part], values[part]) for keys, values in after.layers)
+        def read(part: slice, past: Layers) -> Tensor:
             return self._read(embeds[part], mask[part], past, keep=False)[0]
 
-        answers = in_parts(read, n, self._micro_batch(mask.shape[1]))
+        answers = next_turn(read, after, self._micro_batch(mask.shape[1]))
         self.usage += Usage(judge_calls=n, tokens_judged=n * len(text))
-        return torch.cat([torch.empty(0), *answers])
+        return answers
 
     def _read(self, embeds: Tensor, mask: Tensor, past: Layers, keep: bool) -> tuple[Tensor, Layers]:
         """P(yes) (B,) at the end of embeds (B, n, D) behind the keys and values `past`; mask covers both.
@@ -322,31 +301,25 @@ class ChatVerifier:
 
     def _p_yes(self, state: Tensor) -> Tensor:
         """P(yes) (B,) of an answer that begins at states (B, D)."""
-        head, state = self.model.lm_head.weight, state.float()
-        return p_yes(state @ head[self._yes].float().T, state @ head[self._no].float().T)
+        head = self.model.lm_head.weight
+        return p_yes(*(few_logits(state, head, None, ids) for ids in (self._yes, self._no)))
 
     def _write(self, embeds: Tensor, mask: Tensor) -> list[Reflection]:
         """Write an answer behind each row of embeds (B, n, D), the surest token each time."""
-        cache = self._cached()
-        ends = torch.tensor(self._ends, device=embeds.device)
-        going = torch.ones(len(embeds), dtype=torch.bool, device=embeds.device)
-        rows: list[list[int]] = [[] for _ in embeds]
-        for number in range(ANSWER_TOKENS + 1):
-            state = self.state(embeds, mask, cache)
-            if number == 0:
-                p_yes = self._p_yes(state)
-            # The table may have more rows than the tokenizer has entries.
-            token = (state @ self.model.lm_head.weight[: len(self.tokenizer)].T).argmax(1)
-            going &= ~torch.isin(token, ends)
-            if number == ANSWER_TOKENS or not bool(going.any()):
-                break
-            for row, alive, one in zip(rows, going.tolist(), token.tolist(), strict=True):
-                row += [one] if alive else []
-            embeds = self.model.model.language_model.embed_tokens(token)[:, None]
-            mask = F.pad(mask, (0, 1), value=True)
-        self.usage += Usage(tokens_judged=sum(len(row) for row in rows))
-        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        answers = zip(texts, p_yes.tolist(), going.tolist(), strict=True)
+        cache, embed = self._cached(), self.model.model.language_model.embed_tokens
+        # The table may have more rows than the tokenizer has entries.
+        words = self.model.lm_head.weight[: len(self.tokenizer)].T
+        written = write(
+            lambda read, mask: self.state(read, mask, cache),
+            embeds,
+            mask,
+            lambda state: (state @ words).argmax(1),
+            lambda token: embed(token)[:, None],
+            self._ends,
+        )
+        self.usage += Usage(tokens_judged=written.tokens)
+        texts = self.tokenizer.batch_decode(written.rows, skip_special_tokens=True)
+        answers = zip(texts, self._p_yes(written.first).tolist(), written.endless.tolist(), strict=True)
         return [Reflection(text.removeprefix(self.chat.before), p, not endless) for text, p, endless in answers]
 
     def _cached(self, past: Iterable[tuple[Tensor, Tensor]] = ()) -> Cache:
@@ -368,9 +341,3 @@ class ChatVerifier:
         text = self.model.config.text_config
         numbers = 2 * text.num_hidden_layers * text.hidden_size + 8 * text.hidden_size + 3 * text.intermediate_size
         return max(1, half_of_free(self.device, _BYTES) // (width * numbers * self.model.dtype.itemsize))
-
-
-def _concatenate(caches: list[Layers]) -> Layers:
-    """One cache of all rows from the caches of micro-batches."""
-    layers = zip(*caches, strict=True)
-    return tuple((torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts])) for parts in layers)

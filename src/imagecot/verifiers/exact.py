@@ -18,6 +18,11 @@ def logits_of(state: Tensor, weight: Tensor, ids: Sequence[int]) -> Tensor:
     return _exact(state @ weight.T, state, weight, None, ids)
 
 
+def few_logits(state: Tensor, weight: Tensor, bias: Tensor | None, ids: Sequence[int] | Tensor) -> Tensor:
+    """Logits (..., len(ids)) of a few tokens by the rows of a head (V, D), products in float32."""
+    return F.linear(state.float(), weight[ids].float(), None if bias is None else bias[ids].float())
+
+
 @contextmanager
 def exact_logits(head: nn.Module | None, ids: Sequence[int]) -> Iterator[None]:
     """While it lasts, a head returns float32 logits (..., V), of which those of `ids` are products in float32.
@@ -44,5 +49,5 @@ def _exact(logits: Tensor, state: Tensor, weight: Tensor, bias: Tensor | None, i
     found = logits.float()
     if weight.dtype in _SHORT:
         own = torch.tensor(sorted({*ids}), device=weight.device)
-        found[..., own] = F.linear(state.float(), weight[own].float(), None if bias is None else bias[own].float())
+        found[..., own] = few_logits(state, weight, bias, own)
     return found

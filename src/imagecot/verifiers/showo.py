@@ -33,7 +33,8 @@ from imagecot.verifiers.answers import (
     spellings,
 )
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
-from imagecot.verifiers.chat_verifier import Layers, Read
+from imagecot.verifiers.exact import few_logits
+from imagecot.verifiers.turns import Layers, Read, first_turn, left_padded, next_turn, write
 from imagecot.verifiers.vision import resize
 from imagecot.verifiers.wording import Habits
 
@@ -206,12 +207,8 @@ class ShowoVerifier:
         """Ids and mask (B, L) of codes (B, N) with a text each, padded on the left; they are counted."""
         prompting = self._prompting
         seen = F.pad(prompting.image_block(prompting.image_ids(codes)), (1, 0), value=prompting.mmu_id)
-        longest, width = max(map(len, rows), default=0), seen.shape[1]
-        ids = torch.full((len(rows), longest + width), prompting.pad_id, device=self.device)
-        for row, image, text in zip(ids, seen, rows, strict=True):
-            row[len(row) - len(text) - width : len(row) - len(text)] = image
-            row[len(row) - len(text) :] = torch.tensor(text)
-        mask = ids != prompting.pad_id
+        whole = [image + text for image, text in zip(seen.tolist(), rows, strict=True)]
+        ids, mask = left_padded(whole, prompting.pad_id, self.device, seen.shape[1])
         self.usage += Usage(judge_calls=len(rows), tokens_judged=int(mask.sum()))
         return ids, mask
 
@@ -223,9 +220,7 @@ class ShowoVerifier:
         def read(part: slice) -> tuple[Tensor, Layers]:
             return self._read(ids[part], mask[part], (), keep)
 
-        parts = in_parts(read, len(ids), self._micro_batch(ids.shape[1]))
-        answers = torch.cat([torch.empty(0), *(answers for answers, _ in parts)])
-        return answers, Read(_joined([layers for _, layers in parts]), mask)
+        return first_turn(read, mask, self._micro_batch(ids.shape[1]))
 
     @torch.no_grad()
     def _follow(self, question: Question, after: Read) -> Tensor:
@@ -234,13 +229,12 @@ class ShowoVerifier:
         n = len(after.mask)
         ids, mask = text.expand(n, -1), F.pad(after.mask, (0, len(text)), value=True)
 
-        def read(part: slice) -> Tensor:
-            past = tuple((keys[part], values[part]) for keys, values in after.layers)
+        def read(part: slice, past: Layers) -> Tensor:
             return self._read(ids[part], mask[part], past, keep=False)[0]
 
-        answers = in_parts(read, n, self._micro_batch(mask.shape[1]))
+        answers = next_turn(read, after, self._micro_batch(mask.shape[1]))
         self.usage += Usage(judge_calls=n, tokens_judged=n * len(text))
-        return torch.cat([torch.empty(0), *answers])
+        return answers
 
     def _read(self, ids: Tensor, mask: Tensor, past: Layers, keep: bool) -> tuple[Tensor, Layers]:
         """P(yes) (B,) at the end of ids (B, n) behind the keys and values `past`; mask covers both.
@@ -268,35 +262,25 @@ class ShowoVerifier:
         )[:, -1]
         return state
 
-    def _logits(self, state: Tensor, ids: list[int]) -> Tensor:
-        """Logits (B, len(ids)) of tokens behind states (B, D)."""
-        head = self.model.showo.lm_head
-        return F.linear(state.float(), head.weight[ids].float(), head.bias[ids].float())
-
     def _p_yes(self, state: Tensor) -> Tensor:
         """P(yes) (B,) of an answer that begins at states (B, D)."""
-        return p_yes(self._logits(state, self._yes), self._logits(state, self._no))
+        head = self.model.showo.lm_head
+        return p_yes(*(few_logits(state, head.weight, head.bias, ids) for ids in (self._yes, self._no)))
 
     def _write(self, ids: Tensor, mask: Tensor) -> list[Reflection]:
         """Write an answer behind each row of ids (B, n), the surest token of the text each time."""
-        cache, words, end = KeysAndValues(), self._prompting.tokenizer.get_vocab_size(), self._prompting.eos_id
-        head = self.model.showo.lm_head
-        going = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
-        rows: list[list[int]] = [[] for _ in ids]
-        for number in range(ANSWER_TOKENS + 1):
-            state = self._state(ids, mask, cache)
-            if number == 0:
-                p_yes = self._p_yes(state)
-            token = F.linear(state, head.weight[:words], head.bias[:words]).argmax(1)
-            going &= token != end
-            if number == ANSWER_TOKENS or not bool(going.any()):
-                break
-            for row, alive, one in zip(rows, going.tolist(), token.tolist(), strict=True):
-                row += [one] if alive else []
-            ids, mask = token[:, None], F.pad(mask, (0, 1), value=True)
-        self.usage += Usage(tokens_judged=sum(len(row) for row in rows))
-        texts = self._prompting.tokenizer.decode_batch(rows, skip_special_tokens=True)
-        answers = zip(texts, p_yes.tolist(), going.tolist(), strict=True)
+        cache, words, head = KeysAndValues(), self._prompting.tokenizer.get_vocab_size(), self.model.showo.lm_head
+        written = write(
+            lambda read, mask: self._state(read, mask, cache),
+            ids,
+            mask,
+            lambda state: F.linear(state, head.weight[:words], head.bias[:words]).argmax(1),
+            lambda token: token[:, None],
+            [self._prompting.eos_id],
+        )
+        self.usage += Usage(tokens_judged=written.tokens)
+        texts = self._prompting.tokenizer.decode_batch(written.rows, skip_special_tokens=True)
+        answers = zip(texts, self._p_yes(written.first).tolist(), written.endless.tolist(), strict=True)
         return [Reflection(text.strip(), p, not endless) for text, p, endless in answers]
 
     def _micro_batch(self, width: int) -> int:
@@ -315,9 +299,3 @@ def _framed(images: Tensor, size: int) -> Tensor:
     top, left = (round((side - size) / 2) for side in (high, wide))
     resized = images if short == size else resize(images, high, wide)
     return resized[..., top : top + size, left : left + size]
-
-
-def _joined(caches: list[Layers]) -> Layers:
-    """One cache of all rows from the caches of micro-batches."""
-    layers = (zip(*parts, strict=True) for parts in zip(*caches, strict=True))
-    return tuple((torch.cat([*keys]), torch.cat([*values])) for keys, values in layers)

@@ -222,8 +222,7 @@ class AmusedGenerator:
 
         That is the last step before which the schedule leaves at least as many codes masked as in any of the paths.
         """
-        schedule, positions = get_schedule(self.schedule), paths.codes.shape[1]
-        return remasked(paths, undecided, lambda done: masked_count(schedule, done - 1, paths.steps, positions))
+        return remasked(paths, undecided, get_schedule(self.schedule))
 
     @property
     def doubting_rows(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.generators.beginning import check_codes
+from imagecot.generators.masked.schedules import Schedule, masked_count
 from imagecot.generators.masked.step import decode_step, draw_by_inverse
 from imagecot.memory import in_parts
 
@@ -85,10 +86,8 @@ def of_distinct(logits: Logits, codes: Tensor, prompt_index: Tensor) -> Tensor:
     return torch.cat([found[k] for k in row.tolist()])
 
 
-def remasked(paths: Paths, undecided: Tensor, left: Callable[[int], int]) -> Paths:
+def remasked(paths: Paths, undecided: Tensor, schedule: Schedule) -> Paths:
     """Return the paths with the codes at `undecided` (B, N) bool masked, at the step that draws about so many.
-
-    left  maps a number of done steps to how many codes the schedule leaves masked after them
 
     That is the last step before which the schedule leaves at least as many codes masked as in any of the paths.
     """
@@ -96,7 +95,7 @@ def remasked(paths: Paths, undecided: Tensor, left: Callable[[int], int]) -> Pat
     masked = int((codes == UNDECIDED).sum(dim=1).max())
     step = paths.steps if masked == 0 else 0
     for done in range(1, paths.steps):
-        if 0 < masked <= left(done):
+        if 0 < masked <= masked_count(schedule, done - 1, paths.steps, codes.shape[1]):
             step = done
     return replace(paths, codes=codes, own=codes, step=step)
 
