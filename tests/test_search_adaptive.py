@@ -160,6 +160,38 @@ def test_rounds_of_several_prompts_share_a_batch():
         assert ours.cost.generator_rows == theirs.cost.generator_rows
 
 
+def test_the_worse_paths_of_a_round_stop_on_their_way():
+    """The look after two of four steps keeps the first and the third path; nobody looks at the second round."""
+    verifier = Listed([0.9, 0.1, 0.8, 0.2, 0.3, 0.95])
+    trace = run("adaptive", 8, verifier, share=0.5, keep=0.5)
+    assert verifier.asked == [4, 2]
+    assert [c.truncated_at for c in trace.candidates] == [None, 2, None, 2]
+    assert [c.score for c in trace.candidates] == [pytest.approx(0.3), None, pytest.approx(0.95), None]
+    assert [v.step for v in trace.candidates[0].verdicts] == [2, STEPS]
+    assert trace.chosen == 2
+    assert trace.cost.generator_rows == 2 * (4 * 2 + 2 * 2)
+    assert trace.cost.previews == trace.cost.judge_calls == 6
+    assert Adaptive().replay([PathRecord(0.5)], AdaptiveSettings(keep=0.5)) is None
+
+
+def test_a_round_of_which_all_run_on_is_not_looked_at():
+    assert run("adaptive", 2, first := Listed([0.2, 0.3]), share=0.5, keep=0.9, first_step=1).chosen == 1
+    assert first.asked == [1, 1]
+    verifier = Listed([0.9, 0.1, 0.8, 0.99])
+    run("adaptive", 3, verifier, share=1.0, keep=0.3, first_step=1)
+    assert verifier.asked == [3, 1]
+
+
+def test_thinned_out_rounds_of_several_prompts_share_a_batch():
+    prompts, seeds = ["a photo of a red apple", "cat", "a photo of a dog"], [1, 2, 3]
+    options = {"share": 0.5, "keep": 0.5, "first_step": 3, "threshold": 1.0}
+    models = {"generator": tiny_generator(steps=STEPS), "verifier": Bright(), "strategy": "adaptive", "n": 8}
+    for ours, theirs in zip(search_many(prompts, seeds, **models, **options), _alone(prompts, seeds, **options)):
+        assert [c.truncated_at for c in ours.candidates] == [c.truncated_at for c in theirs.candidates]
+        assert ours.chosen == theirs.chosen
+        assert ours.cost.generator_rows == theirs.cost.generator_rows == 2 * (8 * 3 + 4)
+
+
 def _alone(prompts: list[str], seeds: list[int], **options) -> list[Trace]:
     models = {"generator": tiny_generator(steps=STEPS), "verifier": Bright(), "strategy": "adaptive", "n": 8}
     return [search(prompt, seed=seed, **models, **options) for prompt, seed in zip(prompts, seeds, strict=True)]

@@ -7,18 +7,28 @@ after a P(yes) near 1 can hardly be chosen any more.
 
 The threshold is a matter of the verifier: one that is rarely sure needs a low one. It can fall from round to round
 (`fall`): of a hard prompt on which a verifier is never sure, what is left of the paths costs as much as before and
-gains less, so the search ends with less. Verifiers advise what was measured on prompts of training.
+gains less, so the search ends with less.
+
+The paths of a round can be thinned out on their way (`keep`): after one step the verifier looks at the previews, and
+only the best of the round run to their end, as in successive halving (Jamieson and Talwalkar, 2016, arXiv 1502.07943).
+Verifiers advise what `imagecot calibrate` chose on prompts of training.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 
+from imagecot.contracts.questions import ORM
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
+from imagecot.strategies.first_step import FirstStep, first_step
 from imagecot.strategies.options import OPTIONS
+from imagecot.strategies.thinning import worst
 from imagecot.strategies.trace import ranked
+
+if TYPE_CHECKING:
+    from imagecot.contracts.paths import Paths
 
 
 class AdaptiveSettings(BaseModel):
@@ -33,6 +43,12 @@ class AdaptiveSettings(BaseModel):
         0.0, description="By how much the threshold falls, evenly, until all n paths are drawn."
     )
     share: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="The share of the n paths that a round draws.")
+    keep: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="Of the paths of a round the share that runs on after the first step, those of the highest P(yes); "
+        "with 1 nobody is asked there.",
+    )
+    first_step: FirstStep = None
 
 
 class Adaptive:
@@ -49,8 +65,17 @@ class Adaptive:
         """Return the candidates of all rounds that were needed, and the best of them; of equal scores the first."""
         candidates: list[Candidate] = []
         while (among := self.next_round(run, candidates)) is not None:
-            candidates += run.in_groups(among=among)
+            thinned = run.settings.keep < 1
+            candidates += run.in_groups(self.assess if thinned else None, together=thinned, among=among)
         return Choice(candidates, ranked(candidates)[0])
+
+    def assess(self, run: Run, paths: "Paths", candidates: list[Candidate]) -> list[int]:
+        """Stop the worst paths of a round after the first step."""
+        settings: AdaptiveSettings = run.settings
+        spared = math.ceil(settings.keep * len(candidates)) == len(candidates)
+        if spared or paths.step != first_step(run, settings.first_step):
+            return []
+        return worst(run.ask(run.preview(paths), candidates, paths.step, ORM), settings.keep)
 
     def next_round(self, run: Run, candidates: Sequence[Candidate]) -> range | None:
         """The paths behind these candidates, unless one of them is good enough, or all are drawn."""
@@ -63,8 +88,13 @@ class Adaptive:
                 return None
         return None
 
-    def replay(self, recorded: Sequence[PathRecord], settings: AdaptiveSettings) -> Choice[PathRecord]:
-        """Take the path that ends the search: the best of the rounds that are drawn."""
+    def replay(self, recorded: Sequence[PathRecord], settings: AdaptiveSettings) -> Choice[PathRecord] | None:
+        """Take the path that ends the search: the best of the rounds that are drawn.
+
+        Records do not say what is asked of previews, so that rounds which are thinned out cannot be replayed.
+        """
+        if settings.keep < 1:
+            return None
         scores = [path.score or 0.0 for path in recorded]
         for among in rounds(len(recorded), settings.share):
             best = max(range(among.stop), key=lambda k: scores[k])

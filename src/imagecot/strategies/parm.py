@@ -12,7 +12,6 @@ pools of paths, this chooses better at fewer rows than noes that stop a path onl
 (docs/experiments/parm.md).
 """
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +21,7 @@ from imagecot.bounds import MAX_SEED
 from imagecot.contracts.questions import CLARITY, POTENTIAL
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
 from imagecot.strategies.options import OPTIONS
+from imagecot.strategies.thinning import worst
 from imagecot.strategies.trace import ranked
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def without_potential(potential: Sequence[float], keep: float) -> list[int]:
     """Which of the paths that became clear together stop: by the paper's rule, or all but the best share to keep."""
     if not keep:
         return [k for k, p in enumerate(potential) if p < YES]
-    worst_first = sorted(range(len(potential)), key=lambda k: (potential[k], -k))
-    return worst_first[: len(potential) - math.ceil(keep * len(potential))]
+    return worst(potential, keep)
 
 
 def _resume_best(run: Run, candidates: list[Candidate]) -> None:
