@@ -16,7 +16,8 @@ from imagecot.contracts.paths import UNDECIDED, finish
 from imagecot.contracts.randomness import Stream, path_seeds, uniforms
 from imagecot.errors import UsageError
 from imagecot.generators.masked.schedules import cosine, masked_count
-from imagecot.generators.masked.step import decode_step, draw_by_inverse
+from imagecot.generators.masked.step import draw_by_inverse
+from masked import decode_step
 from small_amused import CODES, MASK, write_amused
 
 torch.set_num_threads(1)

@@ -24,6 +24,7 @@ from imagecot.curation.schema import PairRow
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import load_generator
 from imagecot.images import png
+from masked import logits_of
 from small_amused import CODES, write_amused
 from small_models import Brightness, write_generator
 
@@ -138,7 +139,7 @@ def test_scores_are_what_decoding_draws_from_and_corrections_are_refused(whole):
         drawn = generator.adjusted(guidance_scale=guidance)
         paths = drawn.advance(drawn.start([APPLE, CATS], torch.tensor([1, 2])))
         unknown, codes = paths.codes == UNDECIDED, drawn.predicted(paths)
-        expected = drawn.guided_logits(paths.codes, paths.prompt_index, paths.shared).log_softmax(1)
+        expected = logits_of(drawn, paths.codes, paths.prompt_index, paths.shared).log_softmax(1)
         expected = expected.gather(1, codes[unknown][:, None])[:, 0]
         passed = [drawn.start([APPLE, CATS], torch.tensor([1, 2]))]
         passed += states(drawn, passed[0])

@@ -20,6 +20,7 @@ from imagecot.generators import load_generator
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.images import png, to_pictures
 from imagecot.models import kinds_of_folder, known_words, weights_of
+from masked import logits_of
 from small_models import Brightness, write_generator
 from stopping import stopped_behind_state
 
@@ -118,7 +119,7 @@ def test_an_adapter_loads_onto_its_base(base, data, tmp_path):
     logits = []
     for generator in (trained, load_generator(tmp_path / "out"), load_generator(base)):
         paths = draw_states(generator, PROMPTS[:1], 2, 0)[-1]
-        logits.append(generator.guided_logits(paths.codes * 0 - 1, paths.prompt_index, paths.shared))
+        logits.append(logits_of(generator, paths.codes * 0 - 1, paths.prompt_index, paths.shared))
     torch.testing.assert_close(logits[0], logits[1], atol=1e-3, rtol=1e-3)
     assert (logits[0] - logits[2]).abs().max() > 0.1
     assert kinds_of_folder(tmp_path / "out") == ("generator",)

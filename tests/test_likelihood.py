@@ -18,6 +18,7 @@ from imagecot.generators.raster import likelihood as raster
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.scoring import log_probs
 from imagecot.generators.steps import stratified_steps
+from masked import logits_of
 from plain_decoder import tiny_generator
 
 PROMPTS = ["a photo of a red apple", "a bench"]
@@ -109,7 +110,7 @@ def test_guided_scores_are_those_that_decoding_draws_from(again):
     start = generator.correct(PROMPTS, seeds, told) if again else generator.start(PROMPTS, seeds)
     paths = generator.advance(start)
     unknown, predicted = paths.codes == UNDECIDED, generator.predicted(paths)
-    logits = generator.guided_logits(paths.codes, paths.prompt_index, paths.shared)
+    logits = logits_of(generator, paths.codes, paths.prompt_index, paths.shared)
     expected = logits.log_softmax(1).gather(1, predicted[unknown][:, None])[:, 0]
     asked = list(zip(PROMPTS, told, strict=True)) if again else PROMPTS
     scores = partial(log_probs, generator.model, generator.prompting, asked, predicted, guidance_scale=1.75)
@@ -129,7 +130,7 @@ def test_terms_of_all_steps_are_what_the_paths_were_drawn_with(again):
     expected = torch.zeros(3)
     for before, after in itertools.pairwise(drawn):
         unknown, decided = before.codes == UNDECIDED, after.codes != UNDECIDED
-        logits = drawer.guided_logits(before.codes, before.prompt_index, before.shared)
+        logits = logits_of(drawer, before.codes, before.prompt_index, before.shared)
         each = logits.log_softmax(1).gather(1, drawn[-1].codes[unknown][:, None])[:, 0]
         expected += (torch.zeros(3, 16).masked_scatter(unknown, each) * decided).sum(1)
     for generator in (drawer, scorer):

@@ -16,6 +16,7 @@ from imagecot.precision import PRECISIONS, loaded_as
 from imagecot.recipe_fields import MixedPrecision
 from imagecot.recipes import in_float32, read, usable
 from imagecot.watch import Watch
+from masked import logits_of
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -25,7 +26,7 @@ def logits(name: str) -> torch.Tensor:
     paths = generator.start(["a photo of a red apple"], torch.tensor([3]))
     codes = torch.full_like(paths.codes, UNDECIDED)
     codes[:, ::2] = torch.arange(32)
-    return generator.guided_logits(codes, paths.prompt_index, paths.shared)
+    return logits_of(generator, codes, paths.prompt_index, paths.shared)
 
 
 @pytest.fixture(scope="module")

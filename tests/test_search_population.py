@@ -18,6 +18,7 @@ from imagecot.strategies.resample import systematic
 from imagecot.strategies.resume import Partial
 from imagecot.strategies.search import search
 from imagecot.strategies.trace import Trace
+from masked import logits_of
 from plain_decoder import tiny_generator
 from small_models import Flat
 
@@ -247,7 +248,7 @@ def test_confidence_is_the_probability_given_the_codes_that_are_seen():
     half = uniforms(done.seeds, done.step, Stream.POSITIONS, 16) < 0.5
     for hidden in (half, ~half):
         codes = done.codes.masked_fill(hidden, UNDECIDED)
-        logits = generator.guided_logits(codes, done.prompt_index, done.shared)
+        logits = logits_of(generator, codes, done.prompt_index, done.shared)
         wanted = logits.softmax(1).gather(1, done.codes[hidden][:, None])[:, 0]
         torch.testing.assert_close(found[hidden], wanted, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(generator.confidence(done.select([1])), found[1:2], atol=1e-5, rtol=1e-4)

@@ -7,6 +7,7 @@ from imagecot.contracts.correction import Correction
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import UsageError
+from masked import logits_of
 from plain_decoder import tiny_generator
 
 torch.set_num_threads(1)
@@ -41,7 +42,7 @@ def test_the_cached_prefix_is_one_full_forward_pass(guidance):
     rejected = torch.arange(N) * 3
     history = [Correction(rejected, REASONS), Correction(None, REASONS), Correction(rejected.flip(0))]
     paths = generator.advance(generator.correct([PROMPT], path_seeds(0, 3), history))
-    logits = generator.guided_logits(paths.codes, paths.prompt_index, paths.shared)
+    logits = logits_of(generator, paths.codes, paths.prompt_index, paths.shared)
     with_reasons = generator.prompting.text_prefix(f"{PROMPT} {REASONS}")
     plain = generator.prompting.text_prefix(PROMPT)
     rows = zip(

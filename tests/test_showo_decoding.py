@@ -9,10 +9,11 @@ from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.errors import UsageError
 from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
-from imagecot.generators.masked.step import decode_step, draw_by_inverse
+from imagecot.generators.masked.step import draw_by_inverse
 from imagecot.generators.showo import Prompting, Showo, ShowoConfig, ShowoGenerator
 from imagecot.generators.showo.plain import plain_decode
 from imagecot.generators.showo.prefix import encode_prefixes
+from masked import decode_step, logits_of
 from plain_decoder import DATA, recorded, runs, tiny_generator, tiny_prompting
 
 torch.set_num_threads(1)
@@ -53,7 +54,7 @@ def test_recorded_runs_are_replayed_token_for_token(name):
     for step in range(steps):
         unknown = codes == UNDECIDED
         with torch.no_grad():
-            logits = generator.guided_logits(codes, torch.arange(len(codes)), context)
+            logits = logits_of(generator, codes, torch.arange(len(codes)), context)
         torch.testing.assert_close(logits, want["logits_codebook"][step][unknown], rtol=0, atol=3e-5)
         exponential = exponentials[step][unknown]
         temperature = noise_temperature(run["start_temperature"], step, steps, cumulative=True)
@@ -100,7 +101,7 @@ def test_the_recorded_run_of_a_mid_size_model_is_replayed():
         context = dataclasses.replace(context, prefixes=encode_prefixes(model, [text]))
         for step in range(4):
             unknown = codes[0] == UNDECIDED
-            logits = generator.guided_logits(codes, torch.zeros(1, dtype=torch.long), context)
+            logits = logits_of(generator, codes, torch.zeros(1, dtype=torch.long), context)
             exponential = torch.empty(256, 8192).exponential_(1, generator=sampling)[unknown]
             proposed, masked = decode_step(
                 logits,

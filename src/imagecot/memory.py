@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -14,7 +15,9 @@ def available_bytes(device: "torch.device") -> int:
     if device.type == "cuda":
         import torch
 
-        return torch.cuda.mem_get_info(device)[0]
+        # What torch holds and nothing is in is as good as free.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
     import psutil
 
     return int(psutil.virtual_memory().available)
@@ -24,6 +27,13 @@ def half_of_free(device: "torch.device", most: int) -> int:
     """Return half of the memory in bytes that is free now; off GPUs at most so much, as more is no faster there."""
     half = available_bytes(device) // 2
     return half if device.type == "cuda" else min(half, most)
+
+
+def sent(tensor: "Tensor", device: "torch.device") -> "Tensor":
+    """Return a tensor on a device; from the CPU to a GPU it is on its way, and nobody waits for what the GPU does."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,12 +1,13 @@
 """Reasoning paths in progress."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from torch import Tensor
 
 from imagecot.contracts.tree import check_rows, gathered
+from imagecot.memory import sent
 
 if TYPE_CHECKING:
     from imagecot.contracts.generator import Generator
@@ -20,7 +21,8 @@ class Paths:
 
     codes         (B, N) int64, the codes that are drawn and UNDECIDED elsewhere; on the generator's device
     seeds         (B,) int64, the source of each path's randomness
-    prompt_index  (B,) int64, each path's prompt (and correction) among those that it was started with
+    prompt_index  (B,) int64, each path's prompt (and correction) among those that it was started with; on the device
+                  where it is asked for
     step, steps   steps done, and steps in all
     shared        what all paths share, such as the prompts' keys and values; never gathered
     own           what belongs to each path, such as its KV cache: a nesting of tensors with leading dimension B
@@ -55,13 +57,10 @@ class Paths:
         Forks diverge only under new `seeds` (one for each index, see `fork_seeds`); without them each path keeps its
         own. All that belongs to a path comes along.
         """
-        return replace(
-            self,
-            codes=self.codes[indices],
-            seeds=self.seeds[indices] if seeds is None else seeds.to(self.seeds),
-            prompt_index=self.prompt_index[indices],
-            own=gathered(self.own, indices),
-        )
+        held = (self.codes, self.seeds, self.prompt_index, self.own)
+        codes, old, index, own = cast(Sequence[Any], gathered(held, indices))
+        new = old if seeds is None else sent(seeds, self.seeds.device).to(self.seeds)
+        return replace(self, codes=codes, seeds=new, prompt_index=index, own=own)
 
 
 def states(generator: "Generator", paths: Paths) -> Iterator[Paths]:

@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+import torch
 from torch import Tensor
+
+from imagecot.memory import sent
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -39,8 +42,20 @@ def mapped(tree: Tree, function: Callable[[Tensor], Tensor]) -> Tree:
 
 
 def gathered(tree: Tree, indices: Tensor | list[int]) -> Tree:
-    """The rows at `indices` (int64 or a bool mask) of every tensor in a nesting."""
-    return mapped(tree, lambda tensor: tensor[indices])
+    """The rows at `indices` (int64 or a bool mask) of every tensor in a nesting; the tensors may be on several devices.
+
+    Indices in a list are sent to a device once, and nobody waits for it.
+    """
+    rows = torch.as_tensor(indices)
+    rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows.long()
+    there: dict[torch.device, Tensor] = {}
+
+    def take(tensor: Tensor) -> Tensor:
+        if tensor.device not in there:
+            there[tensor.device] = sent(rows, tensor.device)
+        return tensor[there[tensor.device]]
+
+    return mapped(tree, take)
 
 
 def check_rows(tree: Tree, rows: int) -> None:

@@ -32,7 +32,7 @@ from imagecot.generators.masked.decoding import (
     predicted,
     remasked,
 )
-from imagecot.generators.masked.schedules import get_schedule, masked_count
+from imagecot.generators.masked.schedules import get_schedule
 from imagecot.generators.settings import check_budget, check_known
 from imagecot.memory import half_of_free, in_parts
 from imagecot.prompts import check_prompts
@@ -83,7 +83,7 @@ class AmusedGenerator:
     sizes and image_sizes are of the two models. mask_id is the id of a masked position. folder is where the parts lie,
     which a checkpoint of other weights takes along.
 
-    Paths keep in `own` the codes (B, N) that the last step predicted, UNDECIDED before the first one.
+    Paths keep in `own` the codes (B, N) that the last step predicted, None before the first one.
     """
 
     model: "UVit2DModel"
@@ -180,9 +180,10 @@ class AmusedGenerator:
         """
         check_prompts(prompts, self)
         self._check_settings()
-        distinct, index = numbered(prompts, seeds, self.model.device)
+        distinct, index = numbered(prompts, seeds, torch.device("cpu"))
         shared = self.conditioned(distinct, self.guidance_scale)
-        return begun(index, seeds, self.canvas.positions, self.steps, shared)
+        codes = torch.full((len(seeds), self.canvas.positions), UNDECIDED, device=self.model.device)
+        return begun(index, seeds, codes, self.steps, shared)
 
     def conditioned(self, asked: list[str], guidance_scale: float) -> Started:
         """What paths of distinct prompts start from."""
@@ -197,25 +198,25 @@ class AmusedGenerator:
         What was predicted beyond the decided codes is not known any more: there is no preview before the next step,
         unless all codes are decided.
         """
-        return entered(self.start(prompts, seeds), codes, step)
+        return entered(self.start(prompts, seeds), codes, step, get_schedule(self.schedule))
 
     @torch.no_grad()
     def advance(self, paths: Paths) -> Paths:
         """Return all paths one step further; after the last step every code is decided."""
-        planned = masked_count(get_schedule(self.schedule), paths.step, paths.steps, paths.codes.shape[1])
+        # Looked up on the CPU, where nobody waits.
         temperature = float(torch.linspace(self.temperature, 0, paths.steps)[min(paths.step, paths.steps - 1)])
         logits = partial(self.guided_logits, started=paths.shared)
-        return advanced(paths, logits, planned, temperature, self.paths_per_pass)
+        return advanced(paths, logits, get_schedule(self.schedule), temperature, self.paths_per_pass)
 
-    def guided_logits(self, codes: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
-        """Return float32 logits (M, codebook_size) at the M masked positions of codes (B, N), row by row.
+    def guided_logits(self, codes: Tensor, places: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
+        """Return float32 logits (B, K, codebook_size) at K places (B, K) of codes (B, N), UNDECIDED where masked.
 
-        Rows of the same prompt and codes are computed once.
+        prompt_index  (B,), on the CPU, of the prompts in `started`
         """
-        return of_distinct(partial(self._logits, started=started), codes, prompt_index)
+        return of_distinct(partial(self._logits, started=started), codes, places, prompt_index)
 
-    def _logits(self, codes: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
-        return scoring.logits(self, codes, prompt_index, codes == UNDECIDED, started)
+    def _logits(self, codes: Tensor, places: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
+        return scoring.logits(self, codes, places, prompt_index, started)
 
     def remask(self, paths: Paths, undecided: Tensor) -> Paths:
         """Return the paths with the codes at `undecided` (B, N) bool masked, at the step that draws about so many.

@@ -20,6 +20,7 @@ from imagecot.errors import UsageError
 from imagecot.files import make_folder, write_atomically, write_whole
 from imagecot.generators.masked import likelihood
 from imagecot.generators.settings import write_defaults
+from imagecot.memory import sent
 
 if TYPE_CHECKING:
     from imagecot.generators.amused.generator import AmusedGenerator, Started
@@ -31,14 +32,14 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def logits(
-    generator: "AmusedGenerator", codes: Tensor, prompt_index: Tensor, wanted: Tensor, started: "Started"
+    generator: "AmusedGenerator", codes: Tensor, places: Tensor, prompt_index: Tensor, started: "Started"
 ) -> Tensor:
-    """Return float32 logits (M, codebook_size), guided as `started` says, at the M wanted positions (B, N), row by row.
+    """Return float32 logits (B, K, codebook_size), guided as `started` says, at K places (B, K).
 
     codes         (B, N), UNDECIDED where masked
     prompt_index  (B,) of the prompts in `started`
     """
-    model = generator.model
+    model, prompt_index = generator.model, sent(prompt_index, codes.device)
     rows = codes.masked_fill(codes == UNDECIDED, generator.mask_id).unflatten(1, generator.canvas.grid)
     texts = started.texts.at(prompt_index)
     if started.against is not None:
@@ -51,9 +52,10 @@ def logits(
         micro_conds=started.conditions.to(model.dtype).expand(len(rows), -1),
     )
     found = found.flatten(2).transpose(1, 2)
+    row = torch.arange(len(codes), device=codes.device)[:, None]
     if started.against is None:
-        return found[wanted].float()
-    unconditional, conditional = (part[wanted].float() for part in found.chunk(2))
+        return found[row, places].float()
+    unconditional, conditional = (part[row, places].float() for part in found.chunk(2))
     return unconditional + started.guidance_scale * (conditional - unconditional)
 
 
@@ -81,10 +83,11 @@ def log_probs(
         raise UsageError("aMUSEd draws no image again that was rejected; leave out corrections.")
     distinct = list(dict.fromkeys(prompts))
     started = generator.conditioned(distinct, guidance_scale)
-    index = torch.tensor([distinct.index(prompt) for prompt in prompts], device=codes.device)
-    found = logits(generator, codes.masked_fill(hidden, UNDECIDED), index, wanted, started)
-    scores = -F.cross_entropy(found, codes[wanted], reduction="none")
-    return torch.zeros(codes.shape, device=codes.device).masked_scatter(wanted, scores)
+    index = torch.tensor([distinct.index(prompt) for prompt in prompts])
+    everywhere = torch.arange(codes.shape[1], device=codes.device).expand_as(codes)
+    found = logits(generator, codes.masked_fill(hidden, UNDECIDED), everywhere, index, started)
+    scores = -F.cross_entropy(found.flatten(0, 1), codes.flatten(), reduction="none")
+    return scores.view_as(codes).masked_fill(~wanted, 0)
 
 
 def log_likelihood(generator: "AmusedGenerator", asked: Sequence[Asked], codes: Tensor, draws: Draws) -> Tensor:

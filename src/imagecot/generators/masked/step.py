@@ -36,15 +36,18 @@ def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
 def decode_step(
     logits: Tensor,
     codes: Tensor,
+    places: Tensor,
     draw: Callable[[Tensor], Tensor],
     mask_uniform: Tensor,
     temperature: float,
     num_masked: int,
 ) -> tuple[Tensor, Tensor]:
-    """Predict all codes and say which to mask again.
+    """Predict all codes and say which to mask again; nothing waits for what the tensors hold.
 
-    logits        (M, C), guided, at the M positions where codes (B, N) is UNDECIDED, in row-major order
-    draw          maps probabilities (M, C) to the drawn codes (M,)
+    logits        (B, K, C), guided, at `places`
+    codes         (B, N), UNDECIDED where masked
+    places        (B, K), all those where codes are UNDECIDED, and any others
+    draw          maps probabilities (B * K, C) to the drawn codes (B * K,)
     mask_uniform  (B, N) uniforms in [0, 1) of the Gumbel noise on the confidences
     temperature   strength of that noise
     num_masked    the schedule's count; at least 1 stays masked and at least one position is decided
@@ -52,15 +55,17 @@ def decode_step(
     Returns the complete codes (B, N) and the positions (B, N) to mask: those whose confidence is strictly
     below the cut-off, so that ties mask fewer.
     """
-    unknown = codes == UNDECIDED
-    probabilities = logits.float().softmax(dim=1)
-    drawn = draw(probabilities)
-    probability = probabilities.gather(1, drawn[:, None])[:, 0]
-    proposed = codes.masked_scatter(unknown, drawn)
+    known = codes.gather(1, places)
+    unknown = known == UNDECIDED
+    probabilities = logits.float().softmax(dim=2)
+    drawn = draw(probabilities.flatten(0, 1)).view(places.shape)
+    probability = probabilities.gather(2, drawn[..., None])[..., 0]
+    proposed = codes.scatter(1, places, torch.where(unknown, drawn, known))
 
-    noise = -(-mask_uniform[unknown].clamp(min=1e-20).log()).clamp(min=1e-20).log()
+    noise = -(-mask_uniform.gather(1, places).clamp(min=1e-20).log()).clamp(min=1e-20).log()
+    sure = probability.clamp(min=1e-20).log() + temperature * noise
     confidence = torch.full(codes.shape, torch.inf, device=codes.device)
-    confidence[unknown] = probability.clamp(min=1e-20).log() + temperature * noise
+    confidence = confidence.scatter(1, places, sure.masked_fill(~unknown, torch.inf))
     count = (unknown.sum(dim=1) - 1).clamp(max=num_masked).clamp(min=1)
     cut_off = confidence.sort(dim=1).values.gather(1, count[:, None])
     return proposed, confidence < cut_off

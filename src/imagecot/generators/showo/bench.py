@@ -16,7 +16,9 @@ from imagecot.contracts import randomness
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import path_seeds
 from imagecot.generators.bench import Piece, as_it_was
+from imagecot.generators.masked.decoding import first_of, most_masked
 from imagecot.generators.masked.masks import mask_draws
+from imagecot.generators.masked.schedules import get_schedule
 from imagecot.generators.masked.step import decode_step, draw_by_inverse
 from imagecot.generators.showo.config import MagvitV2Config, ShowoConfig
 from imagecot.generators.showo.generator import ShowoGenerator
@@ -92,9 +94,12 @@ class ShowoBench:
         paths = self.generator.start([prompt], path_seeds(0, batch))
         shape, random = (batch, tokens), torch.Generator().manual_seed(0)
         codes = torch.randint(self.generator.model.config.codebook_size, shape, generator=random)
-        masked = torch.rand(shape, generator=random).argsort(1) < round(tokens * MASKED_SHARE)
+        generator = self.generator
+        step = generator.steps // 2
+        most = most_masked(get_schedule(generator.schedule), step, generator.steps, tokens)
+        masked = torch.rand(shape, generator=random).argsort(1) < min(round(tokens * MASKED_SHARE), most)
         codes = codes.masked_fill(masked, UNDECIDED).to(paths.codes.device)
-        return replace(paths, codes=codes, own=codes, step=self.generator.steps // 2)
+        return replace(paths, codes=codes, own=None, step=step)
 
     def tokens(self, paths: Paths) -> tuple[int, int]:
         """Return the codes of an image, and the ids of its prompt without padding."""
@@ -128,20 +133,23 @@ class ShowoBench:
         unknown = paths.codes == UNDECIDED
         texts = [prompting.text_prefix(prompt), prompting.text_prefix("")]
         prefixes = [(started.prefixes[0], batch)]
-        rows, wanted = ids, unknown
+        most = int(unknown.sum(1).max())
+        places = first_of(unknown, most)
+        rows, wanted = ids, places
         if started.against is not None:
             prefixes.append((started.against[0], batch))
-            rows, wanted = torch.cat([ids, ids]), torch.cat([unknown, unknown])
-        states = image_states(model, rows, prefixes, wanted)[: int(unknown.sum())]
+            rows, wanted = torch.cat([ids, ids]), torch.cat([places, places])
+        states = image_states(model, rows, prefixes, wanted)[:batch]
         logits = model.code_logits(states).float()
 
         def sample() -> object:
             shape = paths.codes.shape[1]
-            uniform = randomness.uniforms(paths.seeds, paths.step, randomness.Stream.CODES, shape)[unknown]
+            uniform = randomness.uniforms(paths.seeds, paths.step, randomness.Stream.CODES, shape).gather(1, places)
             noise = randomness.uniforms(paths.seeds, paths.step, randomness.Stream.MASKING, shape)
-            return decode_step(logits, paths.codes, partial(draw_by_inverse, uniform=uniform), noise, 0.5, shape // 2)
+            draw = partial(draw_by_inverse, uniform=uniform.flatten())
+            return decode_step(logits, paths.codes, places, draw, noise, 0.5, shape // 2)
 
-        head = 2.0 * len(states) * model.config.hidden_size * model.config.codebook_size
+        head = 2.0 * batch * most * model.config.hidden_size * model.config.codebook_size
         return {
             "prefix": Piece(lambda: encode_prefixes(model, texts)),
             "trunk": Piece(lambda: image_states(model, rows, prefixes, wanted), self.flop(paths) - head),

@@ -30,7 +30,7 @@ from imagecot.generators.masked.decoding import (
     predicted,
     remasked,
 )
-from imagecot.generators.masked.schedules import get_schedule, masked_count, noise_temperature
+from imagecot.generators.masked.schedules import get_schedule, noise_temperature
 from imagecot.generators.settings import check_budget, check_known
 from imagecot.generators.showo import scoring
 from imagecot.generators.showo.config import MOST, MOST_STEPS
@@ -74,7 +74,7 @@ class ShowoGenerator:
     precision is the name of the number format that the transformer was loaded in, for the record.
     folder is where the weights were loaded from, whose own parts a checkpoint of other weights takes along.
 
-    Paths keep in `own` the codes (B, N) that the last step predicted, UNDECIDED before the first one.
+    Paths keep in `own` the codes (B, N) that the last step predicted, None before the first one.
     """
 
     model: Showo
@@ -191,13 +191,13 @@ class ShowoGenerator:
         What was predicted beyond the decided codes is not known any more: there is no preview before the next step,
         unless all codes are decided.
         """
-        return entered(self.start(prompts, seeds), codes, step)
+        return entered(self.start(prompts, seeds), codes, step, get_schedule(self.schedule))
 
     @torch.no_grad()
     def _start(self, asked: list[Asked], seeds: Tensor) -> Paths:
         """Paths of what was asked for: one for all, or one for each of seeds (B,)."""
         self._check_settings()
-        distinct, index = numbered(asked, seeds, self.model.device)
+        distinct, index = numbered(asked, seeds, torch.device("cpu"))
         texts = [self.prompting.prefix(one) for one in distinct]
         against = [self.prompting.prefix(without_words(one)) for one in distinct] if self.guidance_scale else []
         # Plain paths, and those of one rejected image, share what they are guided against.
@@ -206,35 +206,34 @@ class ShowoGenerator:
         prefixes, empty = encoded[: len(texts)], encoded[len(texts) :]
         shared = [empty[different.index(text)] for text in against] or None
         started = Started(distinct, prefixes, shared, self.guidance_scale)
-        return begun(index, seeds, self.model.config.num_vq_tokens, self.steps, started)
+        codes = torch.full((len(seeds), self.model.config.num_vq_tokens), UNDECIDED, device=self.model.device)
+        return begun(index, seeds, codes, self.steps, started)
 
     @torch.no_grad()
     def advance(self, paths: Paths) -> Paths:
         """Return all paths one step further; after the last step every code is decided."""
-        planned = masked_count(get_schedule(self.schedule), paths.step, paths.steps, paths.codes.shape[1])
         temperature = noise_temperature(self.temperature, paths.step, paths.steps, self.reference_temperature)
         logits = partial(self.guided_logits, started=paths.shared)
-        return advanced(paths, logits, planned, temperature, self.paths_per_pass)
+        return advanced(paths, logits, get_schedule(self.schedule), temperature, self.paths_per_pass)
 
-    def guided_logits(self, codes: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
-        """Return float32 logits (M, codebook_size) at the M masked positions of codes (B, N), row by row.
+    def guided_logits(self, codes: Tensor, places: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
+        """Return float32 logits (B, K, codebook_size) at K places (B, K) of codes (B, N), UNDECIDED where masked.
 
-        Rows of the same prompt and codes are computed once.
+        prompt_index  (B,), on the CPU, of the prompts in `started`
         """
-        return of_distinct(partial(self._logits, started=started), codes, prompt_index)
+        return of_distinct(partial(self._logits, started=started), codes, places, prompt_index)
 
-    def _logits(self, codes: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
+    def _logits(self, codes: Tensor, places: Tensor, prompt_index: Tensor, started: Started) -> Tensor:
         ids = self.prompting.image_block(self.prompting.image_ids(codes))
-        wanted = codes == UNDECIDED
         which, counts = (found.tolist() for found in prompt_index.unique_consecutive(return_counts=True))
         prefixes = [(started.prefixes[i], count) for i, count in zip(which, counts, strict=True)]
         if started.against is None:
-            return self.model.code_logits(image_states(self.model, ids, prefixes, wanted)).float()
+            return self.model.code_logits(image_states(self.model, ids, prefixes, places)).float()
         against: list[tuple[Prefix, int]] = []
         for i, count in zip(which, counts, strict=True):
             before = against.pop()[1] if against and against[-1][0] is started.against[i] else 0
             against.append((started.against[i], before + count))
-        states = image_states(self.model, torch.cat([ids, ids]), [*prefixes, *against], torch.cat([wanted, wanted]))
+        states = image_states(self.model, torch.cat([ids, ids]), [*prefixes, *against], torch.cat([places, places]))
         conditional, unconditional = states.float().chunk(2)
         # The head is affine and the weights add up to 1: guiding the states guides the logits, at half cost.
         guided = (1 + self.guidance_scale) * conditional - self.guidance_scale * unconditional

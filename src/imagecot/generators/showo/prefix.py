@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from imagecot.generators.showo.model import Showo, omni_attention_mask
 from imagecot.generators.showo.phi import PhiAttention, PhiMLP
+from imagecot.memory import sent
 
 # The number formats in which oneDNN fuses a product with an activation here; it has bfloat16 from AVX-512 on.
 _FUSED = {torch.float32}
@@ -42,11 +43,12 @@ def encode_prefixes(model: Showo, texts: list[list[int]]) -> list[Prefix]:
     prefixes: dict[int, Prefix] = {}
     for length, members in by_length.items():
         cos, sin = rotary_table(model, torch.arange(-length, 0, device=model.device))
-        ids = torch.tensor([texts[i] for i in members], device=model.device)
+        ids = sent(torch.tensor([texts[i] for i in members]), model.device)
         x = model.showo.model.embed_tokens(ids)
         pad_id, soi_id, eoi_id = range(model.config.llm_vocab_size, model.config.llm_vocab_size + 3)
         # Plain text is the usual case, and its mask has a faster kernel.
-        allowed = omni_attention_mask(ids, pad_id, soi_id, eoi_id) if bool((ids == soi_id).any()) else None
+        shows = any(soi_id in texts[i] for i in members)
+        allowed = omni_attention_mask(ids, pad_id, soi_id, eoi_id) if shows else None
         keys, values = [], []
         for layer in model.showo.model.blocks:
             h = layer.input_layernorm(x)
@@ -61,23 +63,22 @@ def encode_prefixes(model: Showo, texts: list[list[int]]) -> list[Prefix]:
     return [prefixes[index] for index in range(len(texts))]
 
 
-def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, int]], wanted: Tensor) -> Tensor:
-    """Return the normalised hidden states (M, D) at the M wanted image positions, row by row.
+def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, int]], places: Tensor) -> Tensor:
+    """Return the normalised hidden states (R, K, D) at K places of each image.
 
     image_ids  (R, N + 2), soi and eoi included
     prefixes   the texts of the rows in order, each with the number of consecutive rows that share it
-    wanted     (R, N) bool; the last layer answers at these positions only
+    places     (R, K); the last layer answers at these positions only
     """
     cos, sin = rotary_table(model, torch.arange(image_ids.shape[1], device=image_ids.device))
-    count = wanted.sum(dim=1, keepdim=True)
-    most = int(count.max())
-    # Wanted positions first: every row keeps `most` of them, and those too many are dropped at the end.
-    kept = 1 + (~wanted).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    kept = 1 + places
     last = len(model.showo.model.layers) - 1
     # Before the first attention a token is its embedding alone, so equal tokens are worked out once: most of an image
-    # is masked, a code stands in many rows, and conditional and unconditional rows hold the same image.
-    distinct, place = image_ids.unique(return_inverse=True)
-    x = model.showo.model.embed_tokens(distinct if last else image_ids)
+    # is masked, a code stands in many rows, and conditional and unconditional rows hold the same image. A GPU computes
+    # all, and nobody waits to be told how many there are.
+    once = last > 0 and image_ids.device.type == "cpu"
+    distinct, place = image_ids.unique(return_inverse=True) if once else (image_ids, image_ids)
+    x = model.showo.model.embed_tokens(distinct)
     for index, layer in enumerate(model.showo.model.blocks):
         h = layer.input_layernorm(x)
         k, v = _keys_and_values(layer.self_attn, h)
@@ -85,7 +86,7 @@ def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, i
             at = kept[:, :, None].expand(-1, -1, h.shape[-1])
             x, h = x.gather(1, at), h.gather(1, at)
         q, fed = _queries(layer.self_attn, h), feed_forward(layer.mlp, h)
-        if index == 0 < last:
+        if once and index == 0:
             x, q, k, v, fed = (tokens[place] for tokens in (x, q, k, v, fed))
         k = rotate_(k, cos, sin)
         q = rotate_(q, cos[kept], sin[kept]) if index == last else rotate_(q, cos, sin)
@@ -99,7 +100,8 @@ def image_states(model: Showo, image_ids: Tensor, prefixes: list[tuple[Prefix, i
             first += rows
         attended = parts[0] if len(parts) == 1 else torch.cat(parts)
         x = x + layer.self_attn.dense(attended) + fed
-    return model.showo.model.final_layernorm(x)[torch.arange(most, device=x.device) < count]
+    states: Tensor = model.showo.model.final_layernorm(x)
+    return states
 
 
 def rotary_table(model: Showo, positions: Tensor) -> tuple[Tensor, Tensor]:

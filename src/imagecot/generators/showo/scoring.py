@@ -55,11 +55,14 @@ def log_probs(
     if guidance_scale:
         both = [*asked, *map(without_words, asked)]
         states = _states(model, prompting, both, torch.cat([seen, seen]))
-        conditional, unconditional = (part[wanted] for part in states.chunk(2))
-        state = (1 + guidance_scale) * conditional - guidance_scale * unconditional
+        conditional, unconditional = states.chunk(2)
+        states = (1 + guidance_scale) * conditional - guidance_scale * unconditional
     else:
-        state = _states(model, prompting, asked, seen)[wanted]
-    scores = -F.cross_entropy(model.code_logits(state).float(), codes[wanted], reduction="none")
+        states = _states(model, prompting, asked, seen)
+    if codes.device.type != "cpu":  # which would wait to be told how many are wanted
+        scores = -F.cross_entropy(model.code_logits(states).float().flatten(0, 1), codes.flatten(), reduction="none")
+        return scores.view_as(codes).masked_fill(~wanted, 0)
+    scores = -F.cross_entropy(model.code_logits(states[wanted]).float(), codes[wanted], reduction="none")
     return torch.zeros(codes.shape, device=codes.device).masked_scatter(wanted, scores)
 
 
