@@ -1,6 +1,8 @@
 """Answers of a chat model as reasons: which are, which are not, and what is kept of them."""
 
 import json
+import threading
+import time
 
 import pytest
 import torch
@@ -190,13 +192,26 @@ def test_a_password_is_neither_shown_nor_kept(curate, tmp_path):
 
 
 def test_answers_that_were_paid_for_survive_a_failure(curate, tmp_path):
-    with server(says("There is no cup."), sends("no", 400)) as there:
+    refused = threading.Event()
+
+    def refuses(handler):
+        while len(there.bodies) < 8:
+            time.sleep(0.01)
+        sends("no", 400)(handler)
+        refused.set()
+
+    def late(handler):
+        assert refused.wait(20)
+        says("There is no cup.")(handler)
+
+    with server(late, refuses, late) as there:
         assert curate(there.url)[0] == 1
         kept = list((tmp_path / "r/answers").iterdir())
-        assert kept and json.loads((tmp_path / "r/curation.json").read_text())["kind"] == "reflection"
+        assert len(kept) == 7 and json.loads((tmp_path / "r/curation.json").read_text())["kind"] == "reflection"
         there.answers[:] = [says("There is no cup.")]
         code, out, _ = curate(there.url)
-        assert (code, f"{8 - len(kept)} requests" in out) == (0, True)
+        assert (code, "1 requests" in out) == (0, True)
+        assert len(there.bodies) == 9
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,6 @@
 """The client of endpoints: servers that misbehave, secrets that stay, and requests that end."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -57,11 +53,11 @@ def test_a_server_learns_nothing_else_of_the_environment(monkeypatch):
 
 def test_answers_of_many_requests_carry_their_number():
     with server(sends({"b": 2})) as there:
-        found = list(Endpoint(there.url).post_each("x", [{"n": k} for k in range(20)]))
+        found = list(Endpoint(there.url).post_each("x", [{"n": k} for k in range(20)], lambda _, answer: answer))
         assert sorted(number for number, _ in found) == list(range(20))
         assert all(answer == {"b": 2} for _, answer in found)
         assert sorted(body["n"] for body in there.bodies) == list(range(20))
-        assert list(Endpoint(there.url).post_each("x", [])) == []
+        assert list(Endpoint(there.url).post_each("x", [], lambda _, answer: answer)) == []
 
 
 @pytest.mark.parametrize("code", [408, 409, 425, 429, 500, 502, 503, 504, 599])
@@ -224,40 +220,6 @@ def test_key_and_password_are_shown_nowhere():
     endpoint = Endpoint("https://user:p%40ss-word@host:8443/v1?token=a-token", SECRET)
     assert endpoint.shown == "https://host:8443/v1"
     assert SECRET not in repr(endpoint) and "p%40" not in repr(endpoint)
-
-
-def test_the_first_failure_ends_the_other_requests():
-    with server(sends("no", 400), drips(False)) as there:
-        start = time.monotonic()
-        with pytest.raises(ImagecotError, match="refuses"):
-            list(Endpoint(there.url).post_each("x", [{}] * 20))
-        assert time.monotonic() - start < 5
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_waiting_requests_at_once(number, code):
-    program = (
-        "import sys\n"
-        "from imagecot import interruption\n"
-        "from imagecot.endpoints import Endpoint\n"
-        "interruption.catch_signals()\n"
-        "print('ready', flush=True)\n"
-        "try: list(Endpoint(sys.argv[1]).post_each('x', [{}] * 20))\n"
-        "except interruption.Stopped as stopped: sys.exit(stopped.exit_code)\n"
-    )
-    with server(drips(True)) as there:
-        environment = {**os.environ, "PYTHONWARNINGS": "error"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        child = subprocess.Popen([sys.executable, "-c", program, there.url], text=True, env=environment, **pipes)
-        assert child.stdout is not None and child.stdout.readline() == "ready\n"
-        while not there.bodies:
-            time.sleep(0.01)
-        start = time.monotonic()
-        child.send_signal(number)
-        _, told = child.communicate(timeout=20)
-        assert child.returncode == code
-        assert told == ""
-        assert time.monotonic() - start < 5
 
 
 def read(**message):

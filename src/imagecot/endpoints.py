@@ -7,9 +7,10 @@ no other: redirects are not followed. Neither the key nor a password in the addr
 import base64
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from imagecot.contracts.values import JSON
@@ -23,6 +24,7 @@ _SHORTEST_SECRET = 4  # what is shorter is a word for nothing, and stands in oth
 
 Body = Mapping[str, JSON]
 Answers = dict[str, JSON]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,23 @@ class Endpoint:
 
     def post(self, path: str, body: Body) -> Answers:
         """Return the JSON object that the server answers to `body`; ImagecotError as of `post_each`."""
-        return next(answer for _, answer in self.post_each(path, [body]))
+        return next(answer for _, answer in self.post_each(path, [body], lambda _, answer: answer))
 
-    def post_each(self, path: str, bodies: Sequence[Body]) -> Iterator[tuple[int, Answers]]:
-        """Yield the number of each body and the JSON object that is answered, as they come; some run side by side.
+    def post_each(
+        self, path: str, bodies: Sequence[Body], read: Callable[[int, Answers], Made]
+    ) -> Iterator[tuple[int, Made]]:
+        """Yield the number of each body and what is read of its answer, as they come; some run side by side.
 
-        ImagecotError where the server cannot be reached, refuses, is too slow, or answers no JSON object. With that,
-        with an interruption, or when the caller takes no more answers, the other requests end.
+        read  makes something of a body's number and the JSON object that is answered; ImagecotError for a wrong one
+
+        ImagecotError where the server cannot be reached, refuses, is too slow, or answers no JSON object, and where
+        `read` raises it. Then no more requests are sent. What was asked already is paid for: those answers are yielded
+        before the error is raised. With an interruption, or when the caller takes no more answers, all requests end.
         """
         if bodies:
             from imagecot.exchange import post_each
 
-            yield from post_each(self, path, bodies)
+            yield from post_each(self, path, bodies, read)
 
     @property
     def query(self) -> dict[str, str]:

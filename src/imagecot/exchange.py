@@ -7,7 +7,7 @@ its tries. Requests run on an event loop in a thread of their own, so that Ctrl-
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -23,12 +23,13 @@ from imagecot.naming import printable
 from imagecot.reading import parse_json, parse_object
 
 if TYPE_CHECKING:
-    from imagecot.endpoints import Answers, Body, Endpoint
+    from imagecot.endpoints import Answers, Body, Endpoint, Made
 
 MOST_BYTES = 16 * 2**20  # of an answer
 RETRIES = 3
 _SHOWN = 200  # characters of a server's words that a message repeats
 _ENDING = 5.0  # seconds that the loop has to end in
+_GRACE = 20.0  # seconds that requests have to end in when another one has failed
 _WRAPPING = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 # The client of openai adds what its environment variables and this machine say, which is no other server's business.
 _SENT = frozenset(
@@ -37,22 +38,39 @@ _SENT = frozenset(
 _LATER = "try again later, the same command continues"
 
 
-def post_each(endpoint: "Endpoint", path: str, bodies: Sequence["Body"]) -> Iterator[tuple[int, "Answers"]]:
+def post_each(
+    endpoint: "Endpoint", path: str, bodies: Sequence["Body"], read: Callable[[int, "Answers"], "Made"]
+) -> Iterator[tuple[int, "Made"]]:
     """As `Endpoint.post_each`."""
     with _running_loop() as loop:
         requests = _Requests(endpoint, path)
+        failure: ImagecotError | None = None
         asked: dict[Future[Answers], int] = {
             asyncio.run_coroutine_threadsafe(requests.answer(body), loop): number for number, body in enumerate(bodies)
         }
         try:
             for done in as_completed(asked):
                 check()
-                yield asked[done], done.result()
+                try:
+                    found = read(asked[done], done.result())
+                except _NotAsked:
+                    continue
+                except ImagecotError as error:
+                    failure = failure or error
+                    loop.call_soon_threadsafe(requests.end_soon)
+                    continue
+                yield asked[done], found
+            if failure is not None:
+                raise failure
         finally:
             for future in asked:
                 future.cancel()
             with suppress(Exception):
                 asyncio.run_coroutine_threadsafe(requests.close(), loop).result(_ENDING)
+
+
+class _NotAsked(Exception):
+    """Another request failed before this one was sent."""
 
 
 class _TooMuch(Exception):
@@ -93,6 +111,8 @@ class _Requests:
     def __init__(self, endpoint: "Endpoint", path: str) -> None:
         self.endpoint, self.path = endpoint, path
         self._limit = asyncio.Semaphore(endpoint.at_once)
+        self._deadlines: set[asyncio.Timeout] = set()
+        self._ending = False
         sent = endpoint.authorization
         self._headers: dict[str, str | Omit] = {"Authorization": sent if sent is not None else Omit()}
         try:
@@ -116,18 +136,35 @@ class _Requests:
         """Close all connections."""
         await self._client.close()
 
+    def end_soon(self) -> None:
+        """Send nothing more; what was sent has _GRACE seconds, since it is paid for."""
+        last, self._ending = asyncio.get_running_loop().time() + _GRACE, True
+        for deadline in self._deadlines:
+            if (deadline.when() or last) > last:
+                deadline.reschedule(last)
+
     async def answer(self, body: "Body") -> "Answers":
-        """Ask, and again where the failure may pass."""
+        """Ask, and again where the failure may pass; _NotAsked where the others are ending."""
         async with self._limit:
-            return self._parsed((await self._ask(body)).content)
+            if self._ending:
+                raise _NotAsked
+            try:
+                return self._parsed((await self._ask(body)).content)
+            except ImagecotError:
+                self.end_soon()
+                raise
 
     async def _ask(self, body: "Body") -> httpx2.Response:
         seconds = self.endpoint.seconds
         try:
-            async with asyncio.timeout(seconds):
-                return await self._client.post(
-                    self.path, cast_to=httpx2.Response, body=dict(body), options={"headers": self._headers}
-                )
+            async with asyncio.timeout(seconds) as deadline:
+                self._deadlines.add(deadline)
+                try:
+                    return await self._client.post(
+                        self.path, cast_to=httpx2.Response, body=dict(body), options={"headers": self._headers}
+                    )
+                finally:
+                    self._deadlines.remove(deadline)
         except TimeoutError:
             why = f"did not answer within {seconds:g} s; try again later, allow it more, or ask a faster model"
         except _TooMuch:

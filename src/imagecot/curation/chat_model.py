@@ -15,7 +15,7 @@ from pathlib import Path
 from imagecot.contracts.values import JSON
 from imagecot.curation.reasons import LEFT_OUT, Outcome, reasons_of
 from imagecot.curation.schema import RankingRow
-from imagecot.endpoints import SECONDS, Body, Endpoint
+from imagecot.endpoints import SECONDS, Answers, Body, Endpoint
 from imagecot.errors import UsageError
 from imagecot.files import make_own_folder, write_whole
 from imagecot.images import from_png, png
@@ -77,8 +77,11 @@ class ChatModel:
         found = {file: self._kept(file) for file in files if file.is_file()}
         new = {file: body for file, body in zip(files, bodies, strict=True) if file not in found}
         names = list(new)
-        for number, answer in self._server.post_each("chat/completions", list(new.values())):
-            reply = Reply.read(answer, self._server)
+
+        def read(_: int, answer: Answers) -> Reply:
+            return Reply.read(answer, self._server)
+
+        for number, reply in self._server.post_each("chat/completions", list(new.values()), read):
             self.asked += 1
             self.prompt_tokens += reply.prompt_tokens
             self.completion_tokens += reply.completion_tokens

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagecot.contracts.values import JSON
+from imagecot.endpoints import Answers
 from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, write_text
 from imagecot.naming import printable
@@ -90,11 +91,15 @@ class ChatSplitter:
         new = [prompt for prompt in files if prompt not in found]
         if new:
             server = self.judge.endpoint
-            for number, answer in server.post_each("chat/completions", [self._body(prompt) for prompt in new]):
+
+            def read(number: int, answer: Answers) -> Parts:
+                return self._parts(new[number], Reply.read(answer, server))
+
+            for number, parts in server.post_each("chat/completions", [self._body(prompt) for prompt in new], read):
                 prompt = new[number]
-                found[prompt] = self._parts(prompt, Reply.read(answer, server))
+                found[prompt] = parts
                 make_folder(self.cache)
-                kept = _Kept(prompt=prompt, model=self.judge.model, parts=list(found[prompt]))
+                kept = _Kept(prompt=prompt, model=self.judge.model, parts=list(parts))
                 write_text(files[prompt], json.dumps(kept.model_dump(), ensure_ascii=False) + "\n")
         return [found[prompt] for prompt in prompts]
 

@@ -140,10 +140,13 @@ class ServedVerifier:
         found = {name: answer for name, answer in known.items() if answer is not None}
         new = {name: one for name, one in zip(names, asked, strict=True) if name not in found}
         order = list(new)
-        for number, sent in self.endpoint.post_each(_PATH, [one.body for one in new.values()]):
-            name = order[number]
-            found[name] = self._read(sent, new[name].wanted)
-            self.kept.keep(name, found[name])
+
+        def read(number: int, sent: Answers) -> Answer:
+            return self._read(sent, new[order[number]].wanted)
+
+        for number, answer in self.endpoint.post_each(_PATH, [one.body for one in new.values()], read):
+            found[order[number]] = answer
+            self.kept.keep(order[number], answer)
         answers = [found[name] for name in names]
         used = Usage(len(answers), sum(answer.tokens for answer in answers), time.perf_counter() - began)
         with self._counting:
