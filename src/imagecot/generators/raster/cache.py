@@ -46,6 +46,7 @@ class Buffer:
         shape = (layers, 2, branches, self.paths, heads, self.length + room, size)
         self._memory = torch.empty(shape, dtype=transformer.cache_dtype, device=index.device)
         self._gaps: list[int] = []  # for each row by how much its prefix is shorter than the longest
+        self._alike: list[tuple[slice, int]] | None = None  # neighbours of one gap, as they are read
         self._bias = self._lay_prefixes(prefixes, index)
         self._made: Tensor | None = None  # the mask of the read in progress
         place = self.before
@@ -85,10 +86,8 @@ class Buffer:
         memory[0, :, :, self.length : end] = keys.transpose(1, 2)
         memory[1, :, :, self.length : end] = values.transpose(1, 2)
         queries, mask = queries.transpose(1, 2), self._mask(count, queries.dtype)
-        found, first = [], 0
-        for gap, alike in groupby(self._gaps[: len(keys)]):
-            rows = slice(first, first + len([*alike]))
-            first = rows.stop
+        found = []
+        for rows, gap in self._neighbours(len(keys)):
             attended = F.scaled_dot_product_attention(
                 queries[rows],
                 memory[0, rows, :, gap:end],
@@ -98,6 +97,15 @@ class Buffer:
             )
             found.append(attended.transpose(1, 2).flatten(2))
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _neighbours(self, rows: int) -> list[tuple[slice, int]]:
+        """Which of the first rows stand side by side with prefixes of one length, and their gap."""
+        if self._alike is None:
+            self._alike, first = [], 0
+            for gap, alike in groupby(self._gaps[:rows]):
+                self._alike.append((slice(first, first + len([*alike])), gap))
+                first = self._alike[-1][0].stop
+        return self._alike
 
     def _mask(self, count: int, dtype: torch.dtype) -> Tensor | None:
         """What is added to the scores of `count` new codes, (R or 1, 1, count, length + count); made once a read."""
@@ -118,7 +126,7 @@ class Buffer:
 
     def leave_guidance(self) -> None:
         """Give up the unconditional rows; between two reads."""
-        self.branches, self._memory = 1, self._memory[:, :, :1]
+        self.branches, self._memory, self._alike = 1, self._memory[:, :, :1], None
         self._bias = None if self._bias is None else self._bias[:1]
 
     def read_since(self, branches: int, first: int = 0, end: int | None = None) -> Tensor:
