@@ -31,9 +31,9 @@ def half_of_free(device: "torch.device", most: int) -> int:
 
 def sent(tensor: "Tensor", device: "torch.device") -> "Tensor":
     """Return a tensor on a device; from the CPU to a GPU it is on its way, and nobody waits for what the GPU does."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    if tensor.device.type != "cpu" or device.type == "cpu":
+        return tensor.to(device)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,0 +1,102 @@
+"""Nothing waits for a GPU inside a step, and no tensor is made on another device: shown without one (`elsewhere`)."""
+
+import pytest
+import torch
+
+import elsewhere
+from elsewhere import DEVICE, Away, Stops, apart, moved, there
+from imagecot.contracts.paths import UNDECIDED
+from imagecot.contracts.randomness import fork_seeds, path_seeds
+from imagecot.contracts.tree import gathered
+from imagecot.memory import sent
+from plain_decoder import tiny_generator
+
+torch.set_num_threads(1)
+PROMPTS = ["a photo of a red apple", "cat", "a photo of a dog", "cat"]
+
+LOOKS = {
+    "a mask": lambda x: x[x > 0],
+    "a mask that is set": lambda x: x.__setitem__(x > 0, torch.ones(3).to(DEVICE, non_blocking=True)),
+    "a number": lambda x: x.sum().item(),
+    "a condition": lambda x: bool((x > 0).any()),
+    "a list of its numbers": lambda x: x.tolist(),
+    "a copy of it": lambda x: x.cpu(),
+    "places": lambda x: x.nonzero(),
+    "distinct numbers": lambda x: x.unique(),
+    "runs": lambda x: x.unique_consecutive(),
+    "whether it is equal": lambda x: torch.equal(x, x),
+    "as often as told": lambda x: x[0].repeat_interleave(x[0].long()),
+    "a list of rows": lambda x: x[[0, 1]],
+    "numbers from the host": lambda x: torch.tensor([1, 2], device=DEVICE),
+    "numbers like it": lambda x: x.new_tensor([1, 2]),
+    "a tensor from the host": lambda x: torch.zeros(4).to(DEVICE),
+    "a tensor of another device": lambda x: x + torch.zeros(4),
+}
+
+
+@pytest.mark.parametrize("what", LOOKS)
+def test_what_would_wait_is_refused(what):
+    x = Away(torch.arange(12.0).view(3, 4))
+    with there(), apart(), pytest.raises(Stops):
+        LOOKS[what](x)
+
+
+def test_what_waits_for_nothing_is_computed():
+    x = Away(torch.arange(12.0).view(3, 4))
+    with there(), apart():
+        rows = sent(torch.tensor([2, 0]), DEVICE)
+        found = (x[rows] @ x.T)[:, 1:].masked_fill(x[rows][:, 2:] > 9, 0).sort(1).values + torch.ones(2, device=DEVICE)
+        x[:, 1] = 5
+    assert found.device == DEVICE
+    assert found.here.tolist() == [[1, 1], [39, 63]]
+    assert x.here[:, 1].tolist() == [5.0, 5.0, 5.0]
+
+
+def test_a_masked_generator_draws_and_shows_without_a_stop_what_it_does_on_a_cpu():
+    here, away = tiny_generator(steps=6), tiny_generator(steps=6)
+    moved(away.model)
+    moved(away.image_tokenizer)
+    seeds = path_seeds(3, 4)
+    with there():
+        paths, expected = away.start(PROMPTS, seeds), here.start(PROMPTS, seeds)
+        while not paths.finished:
+            with apart():
+                paths = away.advance(paths)
+                images = away.preview(paths)
+                if paths.step == 2:
+                    paths = paths.select([3, 0, 0, 2], fork_seeds(seeds, 1))
+            expected = here.advance(expected)
+            shown = here.preview(expected)
+            if expected.step == 2:
+                expected = expected.select([3, 0, 0, 2], fork_seeds(seeds, 1))
+            assert torch.equal(paths.codes.here, expected.codes)
+            torch.testing.assert_close(images.here, shown, atol=1e-5, rtol=1e-5)
+    assert {tensor.device for tensor in (paths.codes, paths.own, paths.seeds)} == {DEVICE}
+
+
+def test_rows_are_gathered_on_several_devices():
+    tree = {"near": torch.arange(4), "far": Away(torch.arange(4) * 2)}
+    for rows in ([3, 1], torch.tensor([3, 1]), torch.tensor([False, True, False, True])):
+        with there(), apart():
+            found = gathered(tree, rows)
+        assert sorted(found["near"].tolist()) == [1, 3]
+        assert found["far"].device == DEVICE and sorted(found["far"].here.tolist()) == [2, 6]
+    assert gathered({"near": torch.arange(4)}, [])["near"].shape == (0,)
+
+
+def test_as_many_codes_are_masked_as_the_schedule_says_at_most():
+    """Also where ties or forks left fewer: what is not masked is not drawn again."""
+    generator = tiny_generator(steps=6)
+    paths = generator.advance(generator.start(["cat"], path_seeds(0, 2)))
+    fewer = paths.codes.clone()
+    fewer[1, fewer[1] == UNDECIDED] = torch.where(
+        torch.arange(int((fewer[1] == UNDECIDED).sum())) % 2 > 0, 7, UNDECIDED
+    )
+    again = generator.resume(["cat"], paths.seeds, fewer, 1)
+    after = generator.advance(again)
+    alone = generator.advance(generator.resume(["cat"], paths.seeds[1:], fewer[1:], 1))
+    assert torch.equal(after.codes[1:], alone.codes)
+    assert torch.equal(after.codes[0], generator.advance(paths).codes[0])
+    known = fewer[1] != UNDECIDED
+    assert torch.equal(generator.predicted(after)[1][known], fewer[1][known])
+    assert elsewhere.copies == []
