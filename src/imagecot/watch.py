@@ -1,7 +1,7 @@
 """How people are told what goes on in long work; by default they are not."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,3 +34,31 @@ class Watch:
 
 SILENT = Watch()
 """Nobody is told."""
+
+
+def together(*watches: Watch) -> Watch:
+    """One that tells all of these."""
+
+    def tell(text: str) -> None:
+        for one in watches:
+            one.tell(text)
+
+    @contextmanager
+    def waiting(text: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            for one in watches:
+                stack.enter_context(one.waiting(text))
+            yield
+
+    @contextmanager
+    def progress(text: str) -> Iterator[Progress]:
+        with ExitStack() as stack:
+            movers = [stack.enter_context(one.progress(text)) for one in watches]
+
+            def move(done: int, of: int, note: str = "") -> None:
+                for one in movers:
+                    one(done, of, note)
+
+            yield move
+
+    return Watch(tell, waiting, progress)

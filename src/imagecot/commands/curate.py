@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from imagecot.commands.logged import LoggedCommand
 from imagecot.commands.options import PATHS, SEED, between
 from imagecot.commands.output import completion, terminal
 from imagecot.errors import nearest
@@ -92,7 +93,7 @@ Conversations = Annotated[Path, typer.Option(help="The JSON file of LLaVA conver
 Images = Annotated[Path, typer.Option(help="The folder that its image paths start from.", show_default=False)]
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def prompts(*, out: File, world: World = "drawn", per_task: PerTask = 200, seed: Seed = 0) -> None:
     """Write training prompts in GenEval's templates, none of them a test prompt.
 
@@ -105,7 +106,7 @@ def prompts(*, out: File, world: World = "drawn", per_task: PerTask = 200, seed:
     _curate(CuratePrompts, output=out, world=world, per_task=per_task, seed=seed)
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def orm(
     *,
     prompts: Prompts,
@@ -141,7 +142,7 @@ def orm(
     )
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def prm(
     *,
     prompts: Prompts,
@@ -173,7 +174,7 @@ def prm(
     )
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def parm(
     *,
     prompts: Prompts,
@@ -209,7 +210,7 @@ def parm(
     )
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def pairs(*, data: Labelled, out: Out, per_prompt: PerPrompt = 1, most: MostPairs = None, seed: Seed = 0) -> None:
     """Pair a yes image with a no image of the same prompt, for preference alignment.
 
@@ -226,7 +227,7 @@ def pairs(*, data: Labelled, out: Out, per_prompt: PerPrompt = 1, most: MostPair
     _curate(CuratePairs, data=data, output=out, per_prompt=per_prompt, most=most, seed=seed)
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def reflection(
     *,
     data: Orm,
@@ -251,7 +252,7 @@ def reflection(
     _curate(CurateReflection, data=data, output=out, detector=detector, endpoint=endpoint, model=model, seed=seed)
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def repairs(
     *, out: Out, data: Rejected = None, scenes: Scenes = 0, generator: Generator = "tiny", seed: Seed = 0
 ) -> None:
@@ -268,7 +269,7 @@ def repairs(
     _curate(CurateRepairs, output=out, data=data, scenes=scenes, generator=generator, seed=seed)
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def corrections(
     *,
     data: Reflected,
@@ -289,7 +290,7 @@ def corrections(
     _curate(CurateCorrections, data=data, images=images, output=out, pairing=pairing, most=most, seed=seed)
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def redraws(
     *,
     data: Corrections,
@@ -327,7 +328,7 @@ def redraws(
     )
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def export(*, data: Curated, out: Out) -> None:
     """Write a curated folder as LLaVA conversations: data.json and images/.
 
@@ -340,7 +341,7 @@ def export(*, data: Curated, out: Out) -> None:
     _curate(CurateExport, data=data, output=out)
 
 
-@app.command("import")
+@app.command("import", cls=LoggedCommand)
 def import_(*, file: Conversations, images: Images, out: Out) -> None:
     """Read LLaVA conversations, such as the paper's released data, into a curated folder.
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from imagecot.commands.logged import LoggedCommand
 from imagecot.commands.output import completion, terminal
 from imagecot.naming import printable
 from imagecot.precision import PRECISIONS
@@ -71,7 +72,7 @@ def _judges() -> None:
     """Look at judges of images."""
 
 
-@app.command()
+@app.command(cls=LoggedCommand)
 def check(
     name: Name,
     *,

@@ -2,21 +2,26 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from imagecot.event_log import EventLog
 from imagecot.naming import printable
-from imagecot.watch import Progress, Watch
+from imagecot.watch import Progress, Watch, together
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
+LOG: ContextVar[EventLog | None] = ContextVar("log", default=None)
+"""Where events go too, once `--log` was read."""
 
 
 def terminal() -> Watch:
-    """Tells on standard error what goes on; bars and what takes long show on a terminal only."""
-    return Watch(say, waiting, progress_bar)
+    """Tells on standard error and in the log what goes on; bars and what takes long show on a terminal only."""
+    shown, log = Watch(say, waiting, progress_bar), LOG.get()
+    return together(shown, log.watch()) if log else shown
 
 
 def say(text: str) -> None:

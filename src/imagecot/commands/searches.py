@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
 
+from imagecot.commands.logged import LoggedCommand
 from imagecot.commands.output import completion
 from imagecot.errors import ImagecotError, UsageError
 
@@ -46,7 +47,7 @@ def searches() -> list[str]:
     return registry.names("search")
 
 
-class SearchCommand(TyperCommand):
+class SearchCommand(LoggedCommand):
     """A command that names a search: each setting of a known one is an option of it, told with all that is known.
 
     A setting that is called like another option of the command is given by `--set`. In the help of the command's own
