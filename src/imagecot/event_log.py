@@ -40,6 +40,7 @@ class EventLog:
     def __init__(self, file: Path, warn: Callable[[str], None]) -> None:
         self._file, self._warn, self._open = file, warn, True
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8"):
                 pass
         except OSError as error:
