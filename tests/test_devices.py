@@ -5,10 +5,12 @@ import torch
 
 import elsewhere
 from elsewhere import DEVICE, Away, Stops, apart, moved, there
+from imagecot import weights
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.tree import gathered
-from imagecot.memory import sent
+from imagecot.memory import available_bytes, sent
+from imagecot.precision import in_full, loaded_as
 from plain_decoder import tiny_generator
 
 torch.set_num_threads(1)
@@ -100,3 +102,44 @@ def test_as_many_codes_are_masked_as_the_schedule_says_at_most():
     known = fewer[1] != UNDECIDED
     assert torch.equal(generator.predicted(after)[1][known], fewer[1][known])
     assert elsewhere.copies == []
+
+
+def test_what_torch_holds_and_nothing_is_in_counts_as_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000, 9_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
+    assert available_bytes(torch.device("cuda")) == 1_400
+
+
+@pytest.mark.parametrize(("has", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_weights_are_bfloat16_on_a_gpu_that_has_it(monkeypatch, has, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has or including_emulation)
+    assert loaded_as(None, torch.device("cuda")) == expected
+    assert loaded_as("bfloat16", torch.device("cuda")) == torch.bfloat16
+    assert loaded_as(None, torch.device("cpu")) == torch.float32
+
+
+def test_float32_is_computed_in_full_where_that_is_asked_for():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    assert before == (False, True)  # as the documentation says
+    with in_full():
+        assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+    assert before == (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+
+
+def test_weights_are_read_straight_to_the_device(monkeypatch, tmp_path):
+    places = []
+
+    def load_file(file, device):
+        places.append(device)
+        return {"a": torch.tensor([0.5, 1.0])}
+
+    monkeypatch.setattr(weights, "load_file", load_file)
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    found = weights.load_state_dict(tmp_path / "model.safetensors", torch.device("cpu"), torch.bfloat16)
+    assert places == ["cpu"] and found["a"].dtype == torch.bfloat16
+    monkeypatch.setattr(weights, "load_file", lambda file, device: places.append(device) or {})
+    weights.load_state_dict(tmp_path / "model.safetensors", torch.device("cuda", 1))
+    weights.load_state_dict(tmp_path / "model.safetensors")
+    assert places[1:] == ["cuda:1", "cpu"]

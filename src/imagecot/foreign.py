@@ -162,12 +162,14 @@ def load_model(
     folder: Path,
     dtype: torch.dtype,
     *,
+    device: torch.device | None = None,
     config: "PreTrainedConfig | None" = None,
     state_dict: Mapping[str, Tensor] | None = None,
 ) -> "tuple[PreTrainedModel, Report]":
     """Load a model of transformers, and say which of its tensors fit, which they do not have to.
 
     kind                one of transformers' classes, or of its `AutoModel...` classes
+    device              where its weights are read to, the CPU if not given
     config, state_dict  of one of its classes, both, where they are not those of the folder
 
     ImagecotError where config.json describes no model, or the weights cannot be read or are not finite.
@@ -197,6 +199,7 @@ def load_model(
             config=config,
             state_dict=state_dict,
             dtype=dtype,
+            device_map=None if device is None or device.type == "cpu" else {"": device},
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,

@@ -1,6 +1,12 @@
-"""Number formats of a model's weights: float32, bfloat16, or int8 in the linear layers of its transformer (CPU)."""
+"""Number formats of a model's weights: float32, bfloat16, or int8 in the linear layers of its transformer (CPU).
+
+On a GPU torch's own choice stays: products of float32 matrices are in float32, convolutions of float32 in TF32, whose
+numbers have ten bits. What must equal the numbers of a CPU is computed inside `in_full`.
+"""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 from imagecot.errors import UsageError, first_line
@@ -24,13 +30,16 @@ def check_precision(name: str | None) -> None:
 
 
 def has_bfloat16() -> bool:
-    """Whether bfloat16 pays here: on a GPU, or on a processor that multiplies in it.
+    """Whether bfloat16 pays here: on a GPU that has it, or on a processor that multiplies in it.
 
-    Where a processor does not (no AVX-512), bfloat16 takes fifty times as long as float32.
+    Where a processor does not (no AVX-512), bfloat16 takes fifty times as long as float32. GPUs before Ampere emulate
+    it.
     """
     import torch
 
-    if torch.cuda.is_available() or not torch.backends.mkldnn.is_available():
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not torch.backends.mkldnn.is_available():
         return True
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -55,7 +64,7 @@ def as_device(name: Device) -> "torch.device":
 
 
 def loaded_as(name: Dtype, device: "torch.device") -> "torch.dtype":
-    """The type in which weights are read: where nothing is asked for, bfloat16 on a GPU and float32 on a CPU."""
+    """The type in which weights are read: where nothing is asked for, bfloat16 on a GPU that has it, else float32."""
     import torch
 
     if isinstance(name, torch.dtype):
@@ -66,8 +75,22 @@ def loaded_as(name: Dtype, device: "torch.device") -> "torch.dtype":
     if name == "int8" and device.type != "cpu":
         raise UsageError(f"int8 runs on a CPU only, not on {device}; use bfloat16.")
     if name is None:
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        return torch.bfloat16 if device.type == "cuda" and has_bfloat16() else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+@contextmanager
+def in_full() -> Iterator[None]:
+    """While it lasts, a GPU computes float32 in float32 throughout."""
+    import torch
+
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = False
+    try:
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def quantize(layers: "Layers") -> "Layers":

@@ -30,7 +30,8 @@ def load_state_dict(
 ) -> dict[str, Tensor]:
     """Load all tensors of a checkpoint folder (sharded or not) or of one weight file.
 
-    They stay on the CPU and keep their type unless `device` or `dtype` (of floating-point tensors) is given.
+    They stay on the CPU and keep their type unless `device` or `dtype` (of floating-point tensors) is given. From
+    safetensors they are read straight to the device.
 
     Torch files are read with `weights_only=True`: nothing in them is executed. ImagecotError where a file is
     missing, truncated, corrupt, or holds anything but tensors of finite numbers.
@@ -40,18 +41,21 @@ def load_state_dict(
         raise ImagecotError(f"{source} does not exist; pass a checkpoint folder or a weight file.")
     state: dict[str, Tensor] = {}
     for file in find_weights(source) if source.is_dir() else [source]:
-        loaded = _load_file(file)
-        read = {name: t.to(device, dtype if t.is_floating_point() else None) for name, t in loaded.items()}
+        loaded = _load_file(file, device)
+        read: dict[str, Tensor] = {}
+        for name in [*loaded]:  # each is given up before the next is cast
+            tensor = loaded.pop(name)
+            read[name] = tensor.to(device, dtype if tensor.is_floating_point() else None)
         check_finite(read, file)
         state |= read
     return state
 
 
-def _load_file(file: Path) -> dict[str, Tensor]:
+def _load_file(file: Path, device: torch.device | None) -> dict[str, Tensor]:
     if not is_file(file):
         raise ImagecotError(f"{file} is no regular file; pass a checkpoint folder or a weight file.")
     with _damage_told(file):
-        state = load_file(file) if file.suffix == ".safetensors" else _load_torch(file)
+        state = load_file(file, str(device or "cpu")) if file.suffix == ".safetensors" else _load_torch(file)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     return named_tensors(state, file)
@@ -104,14 +108,16 @@ def _is_plain(name: object, value: object) -> bool:
         isinstance(name, str)
         and isinstance(value, Tensor)
         and value.layout == torch.strided
-        and value.device.type == "cpu"
+        and not value.is_meta
         and not (value.is_quantized or value.is_complex())
     )
 
 
 def check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
     """Raise ImagecotError, naming `source` and the tensors, where one holds a number that is not finite."""
-    damaged = [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
+    names = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    finite = torch.stack([_all_finite(state[name]) for name in names]).tolist() if names else []
+    damaged = [name for name, sound in zip(names, finite, strict=True) if not sound]
     if damaged:
         raise ImagecotError(
             f"the weights in {source} are damaged: {len(damaged)} tensor(s) hold numbers that are not finite "
@@ -119,9 +125,9 @@ def check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
         )
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def _all_finite(tensor: Tensor) -> Tensor:
     wide = tensor if tensor.dtype.itemsize > 1 else tensor.to(torch.bfloat16)  # there is no test of 8-bit floats
-    return bool(torch.isfinite(wide).all())
+    return torch.isfinite(wide).all()
 
 
 class NoInitialWeights(TorchFunctionMode):

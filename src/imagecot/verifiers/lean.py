@@ -278,8 +278,10 @@ def _renamed(name: str) -> str:
     return f"model.{name}" if name.startswith(_PARTS) else name
 
 
-def read(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype) -> Lean | None:
-    """The model of a checkpoint folder on the CPU, its weights in a type; `values` are its config.json.
+def read(
+    folder: Path, values: Mapping[str, JSON], dtype: torch.dtype, device: torch.device | None = None
+) -> Lean | None:
+    """The model of a checkpoint folder on a device (the CPU), its weights in a type; `values` are its config.json.
 
     None where it is another model, its weights are not one file, or they do not fit or cannot be read: what is wrong
     says transformers.
@@ -295,7 +297,7 @@ def read(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype) -> Lean |
         model = Lean(config, values)
     embedded = "model.language_model.embed_tokens.weight"
     try:
-        loaded = load_state_dict(folder / WEIGHTS, dtype=dtype)
+        loaded = load_state_dict(folder / WEIGHTS, device, dtype)
     except ImagecotError:
         return None
     tensors = {_renamed(name): tensor for name, tensor in loaded.items()}
@@ -306,7 +308,7 @@ def read(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype) -> Lean |
         return None
     model.load_state_dict(tensors, assign=True)
     model.lm_head.weight = model.model.language_model.embed_tokens.weight
-    model.model.language_model.rotary_emb = _rotary(config.text_config)
+    model.model.language_model.rotary_emb = _rotary(config.text_config).to(device)
     return model.eval()
 
 

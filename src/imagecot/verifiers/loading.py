@@ -148,7 +148,8 @@ def _load(
     values = read_config(base)
     precision = _INT8 if dtype == _INT8 else str(number_format).removeprefix("torch.")
     habits = _habits(checkpoint, precision, llava_next.RELEASED if llava_next.is_llava_next(values) else {})
-    model: nn.Module = (lean.read(base, values, number_format) or _load_model(base, values, number_format)).to(device)
+    read = lean.read(base, values, number_format, device) or _load_model(base, values, number_format, device)
+    model: nn.Module = nn.Module.to(read, device)
     for folder in adapters:
         model = merge(model, folder)
     if dtype == _INT8:
@@ -179,7 +180,7 @@ def _try(verifier: "ChatVerifier | AnyVlm | ShowoVerifier", folder: Path) -> Non
     verifier.usage = Usage()
 
 
-def _load_model(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype) -> nn.Module:
+def _load_model(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype, device: torch.device) -> nn.Module:
     """The model of a folder whose tensors fit; `values` are its config.json."""
     from transformers import (
         AutoModelForImageTextToText,
@@ -193,7 +194,7 @@ def _load_model(folder: Path, values: Mapping[str, JSON], dtype: torch.dtype) ->
             LlavaOnevisionForConditionalGeneration, folder, dtype, config=config, state_dict=state
         )
     else:
-        model, report = load_model(AutoModelForImageTextToText, folder, dtype)
+        model, report = load_model(AutoModelForImageTextToText, folder, dtype, device=device)
     # Of the many other families some publish tensors that their model leaves alone.
     ours = isinstance(model, LlavaOnevisionForConditionalGeneration | JanusForConditionalGeneration)
     problems = [
