@@ -1,11 +1,12 @@
 """Models by name: a folder, a shipped name, or a hub id, of which is fetched what the Hugging Face cache lacks.
 
 Whoever looks at a model finds it here, so what is loaded is what was looked at: of a hub id the snapshot that the
-cache calls `main`, never whichever comes last.
+cache calls `main`, or as the name says, never whichever comes last.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagecot.checkpoint import (
@@ -19,6 +20,7 @@ from imagecot.checkpoint import (
     is_folder,
     read_config,
 )
+from imagecot.downloads import download, why
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.naming import inside
 
@@ -33,8 +35,26 @@ FILES = {"generator": GENERATOR, "verifier": VERIFIER, "detector": DETECTOR}
 PREPROCESSOR = "preprocessor_config.json"
 CLIP = (*DETECTOR, "tokenizer*.json", "vocab.json", "merges.txt")
 TEXT = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them makes a tokenizer
-_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_ID = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@([A-Za-z0-9_][A-Za-z0-9_./-]*))?")
+_COMMIT = re.compile("[0-9a-f]{40}")
+_MAIN = "main"
 _LONGEST = 4096  # characters of a path
+
+
+@dataclass(frozen=True)
+class HubId:
+    """What `owner/name`, `owner/name:folder`, `owner/name@revision` or `owner/name@revision:folder` names.
+
+    folder    in the repository; empty for the whole
+    revision  a branch, a tag or a commit
+    """
+
+    repository: str
+    folder: str = ""
+    revision: str = _MAIN
+
+    def __str__(self) -> str:
+        return self.repository + f"@{self.revision}" * (self.revision != _MAIN) + f":{self.folder}" * bool(self.folder)
 
 
 def check_name(role: str, name: object) -> str:
@@ -60,9 +80,9 @@ def locate(name: str) -> Path | None:
     if "/" not in name and is_checkpoint(CHECKPOINTS / name):
         return CHECKPOINTS / name
     asked = hub_id(name)
-    snapshot = _cached(asked[0]) if asked else None
-    if asked and snapshot and is_folder(snapshot / asked[1]):
-        return snapshot / asked[1]
+    snapshot = _cached(asked) if asked else None
+    if asked and snapshot and is_folder(snapshot / asked.folder):
+        return snapshot / asked.folder
     return folder if is_folder(folder) else None
 
 
@@ -76,7 +96,7 @@ def find(name: str, patterns: Sequence[str]) -> Path | None:
     found, asked = locate(name), hub_id(name)
     if asked is None or found == Path(name):
         return found
-    return _fetch(*asked, patterns)
+    return _fetch(asked, patterns)
 
 
 def related(folder: Path, name: str, look: Callable[[str], Path | None]) -> Path | None:
@@ -90,27 +110,27 @@ def related(folder: Path, name: str, look: Callable[[str], Path | None]) -> Path
     return next((place for place in near if is_checkpoint(place)), None) or look(name)
 
 
-def hub_id(name: str) -> tuple[str, str] | None:
-    """The repository and the folder in it, "" for the whole, that `owner/name` or `owner/name:folder` names.
-
-    None for a name that is no hub id, whatever there is.
-    """
+def hub_id(name: str) -> HubId | None:
+    """What a name says of the hub; None for a name that is no hub id, whatever there is."""
     repository, _, part = name.partition(":")
-    if not _ID.fullmatch(repository) or part.startswith("/") or ".." in part.split("/"):
+    found = _ID.fullmatch(repository)
+    if not found or part.startswith("/") or ".." in part.split("/") or ".." in (found[2] or ""):
         return None
-    return repository, part
+    return HubId(found[1], part, found[2] or _MAIN)
 
 
-def _cached(repository: str) -> Path | None:
-    """The snapshot of a repository that the cache calls `main`, or the only one where it calls none so."""
+def _cached(asked: HubId) -> Path | None:
+    """The snapshot of a repository that the cache calls so; of `main` the only one where it calls none so."""
     from huggingface_hub import constants
 
-    root = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    root = Path(constants.HF_HUB_CACHE) / f"models--{asked.repository.replace('/', '--')}"
     try:
-        commit = (root / "refs" / "main").read_text(encoding="utf-8").strip()
+        commit = (root / "refs" / asked.revision).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         snapshots = [folder for folder in (root / "snapshots").glob("*") if is_folder(folder)]
-        return snapshots[0] if len(snapshots) == 1 else None
+        if asked.revision == _MAIN:
+            return snapshots[0] if len(snapshots) == 1 else None
+        commit = asked.revision if _COMMIT.fullmatch(asked.revision) else ""
     snapshot = inside(root / "snapshots", commit)
     return snapshot if commit and snapshot and is_folder(snapshot) else None
 
@@ -148,31 +168,31 @@ def _has_weights(folder: Path) -> bool:
         return False
 
 
-def _fetch(repository: str, part: str, patterns: Sequence[str]) -> Path:
-    """The snapshot of a repository with all that is wanted of it, fetched where it is not here."""
-    snapshot = _cached(repository)
+def _fetch(asked: HubId, patterns: Sequence[str]) -> Path:
+    """The folder of a hub id with all that is wanted of it, fetched where it is not here."""
+    snapshot, part = _cached(asked), asked.folder
     if snapshot and not _lacks(snapshot / part, patterns):
         return snapshot / part
-    from huggingface_hub import snapshot_download
     from huggingface_hub.utils import logging
 
     wanted = [f"{part}/{pattern}" if part else pattern for pattern in patterns]
+    revision = None if asked.revision == _MAIN else asked.revision
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # it says where it falls back to what is here, which is looked at below
     try:
-        snapshot = Path(snapshot_download(repository, allow_patterns=wanted))
+        snapshot = download(asked.repository, revision=revision, only=wanted)
     except Exception as error:  # of the hub's library, of what it connects by, and of the disk
         here = "" if snapshot is None else f" (it lacks {_lacks(snapshot / part, patterns)} there)"
         raise ImagecotError(
-            f"{repository} is neither a folder here nor whole in the Hugging Face cache{here}, and cannot be "
-            "downloaded; fetch it on a machine with access or pass the folder of a copy."
+            f"{asked} is neither a folder here nor whole in the Hugging Face cache{here}, and cannot be downloaded "
+            f"({why(error)}); fetch it on a machine with access or pass the folder of a copy."
         ) from error
     finally:
         logging.set_verbosity(level)
     lacks = _lacks(snapshot / part, patterns)
     if lacks:
         raise ImagecotError(
-            f"{repository}{f':{part}' * bool(part)} has no {lacks} in the Hugging Face cache, and none could be "
-            "downloaded; fetch it on a machine with access or pass the folder of a copy."
+            f"{asked} has no {lacks} in the Hugging Face cache, and none could be downloaded; fetch it on a machine "
+            "with access or pass the folder of a copy."
         )
     return snapshot / part

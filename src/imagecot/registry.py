@@ -1,8 +1,9 @@
 """Names of generators, verifiers, detectors, searches and worlds: one table for commands, recipes and functions.
 
-A name is one of the table or of a shipped checkpoint, a folder, a hub id (`owner/name`, `owner/name:folder`),
-`package.module:Class`, or what an installed package calls so in the role's group of entry points. Verifiers can be
-written too, such as `mean(a,b)`: `imagecot.forms`. A folder may have several roles: the one that is asked for decides.
+A name is one of the table or of a shipped checkpoint, a folder, a hub id (`owner/name`, `owner/name:folder`,
+`owner/name@revision`), `package.module:Class`, or what an installed package calls so in the role's group of entry
+points. Verifiers can be written too, such as `mean(a,b)`: `imagecot.forms`. A folder may have several roles: the one
+that is asked for decides.
 """
 
 from collections.abc import Callable, Mapping
