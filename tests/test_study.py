@@ -275,7 +275,7 @@ def test_a_row_that_says_nothing_is_searched_as_its_verifier_advises():
     """It is the same in a recipe as everywhere; what is said goes before."""
     asked = check(read_yaml(RECIPES / "tiny.yaml"), StudyRecipe, "tiny")
     said = asked.resolved()
-    rows = {name: row.options for name, row in said.rows.items()}
+    rows = {name: row.how.settings.model_dump() for name, row in said.rows.items()}
     assert rows["parm"] == rows["parm+dpo"] == {"first_step": 6, "keep": 0.4}
     assert rows["parm_every_no_stops"] == {"first_step": 6, "keep": 0.0}
     assert rows["parm_from_step_1"] == {"first_step": 1, "keep": 0.0}
@@ -299,7 +299,8 @@ def test_who_corrects_is_what_the_generator_brings_along():
     said = check(values, StudyRecipe, "recipe").resolved()
     correctors = [row.corrector for row in said.rows.values()]
     assert correctors == ["tiny-self-correct", None, "tiny", None]
-    assert said.rows["a"].options == {"first_step": 6, "keep": 0.4}
+    assert said.rows["a"].how.settings.model_dump() == {"first_step": 6, "keep": 0.4}
+    assert said.rows["a"].options == {}  # a request takes them from the verifier, as far as they fit the generator
 
 
 def test_some_rows_alone_are_a_study():

@@ -82,6 +82,7 @@ KINDS = {
     "study": Kind("imagecot.study.recipe:StudyRecipe", "imagecot.study.follow:run", STUDY),
     "corrections-study": Kind("imagecot.study.corrections:CorrectionsRecipe", "imagecot.study.follow:run", STUDY),
     "audit": Kind("imagecot.study.audit:AuditRecipe", "imagecot.study.follow:run", STUDY),
+    "frontier": Kind("imagecot.study.frontier.recipe:FrontierRecipe", "imagecot.study.follow:run", STUDY),
     "geneval": Kind("imagecot.evaluation.recipe:EvaluationRecipe", "imagecot.evaluation.follow:run", EVALUATE),
     "geneval2": Kind(
         "imagecot.evaluation.geneval2.recipe:Geneval2Recipe", "imagecot.evaluation.geneval2.follow:run", GENEVAL2
@@ -90,6 +91,7 @@ KINDS = {
     "curate-orm": _curation("CurateOrm"),
     "curate-prm": _curation("CuratePrm"),
     "curate-parm": _curation("CurateParm"),
+    "curate-siblings": _curation("CurateSiblings"),
     "curate-pairs": _curation("CuratePairs"),
     "curate-reflection": _curation("CurateReflection"),
     "curate-repairs": _curation("CurateRepairs"),

@@ -22,14 +22,17 @@ def study(recipe: RecipeFile, overrides: Overrides = None, *, workers: Workers =
     """Compare searches and generators on held-out prompts; an interrupted study is resumed by the same command.
 
     Writes summary.json, and what it is made of, into the recipe's output; `imagecot report` makes a page of it. A
-    recipe of corrections compares what the generator can be told of a wrong image; an audit tells after which step
-    what a verifier says of previews predicts the final image. Both write table.md beside it.
+    frontier compares searches at equal seconds and writes frontier.json. A recipe of corrections compares what the
+    generator can be told of a wrong image; an audit tells after which step what a verifier says of previews predicts
+    the final image. Both write table.md beside summary.json.
 
     Examples:
 
       imagecot study recipes/study/tiny.yaml --workers 2
 
       imagecot study recipes/study/tiny.yaml --rows baseline,parm output=runs/study/parm-alone
+
+      imagecot study recipes/study/clock.yaml
 
       imagecot study recipes/study/corrections.yaml
 
@@ -50,11 +53,16 @@ def follow(recipe: "AnyStudy", command: str, workers: int = 1) -> None:
     command  what the user typed, for the summary
     """
     with terminal().waiting("loading"):
+        from imagecot.study.audit import AuditRecipe
+        from imagecot.study.corrections import CorrectionsRecipe
         from imagecot.study.follow import run
-        from imagecot.study.recipe import StudyRecipe
+        from imagecot.study.frontier.recipe import FrontierRecipe
+        from imagecot.study.frontier.summary import FRONTIER
+        from imagecot.study.names import SUMMARY
 
     with continuing("the same command continues from what was saved last"):
         run(recipe, workers=workers, command=command, watch=terminal())
     output = recipe.output
-    following = f"next: imagecot report {output}" if isinstance(recipe, StudyRecipe) else f"{output}/table.md"
-    typer.echo(f"{output}/summary.json; {following}")
+    tabled = isinstance(recipe, CorrectionsRecipe | AuditRecipe)
+    following = f"{output}/table.md" if tabled else f"next: imagecot report {output}"
+    typer.echo(f"{output}/{FRONTIER if isinstance(recipe, FrontierRecipe) else SUMMARY}; {following}")

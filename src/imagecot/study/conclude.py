@@ -11,7 +11,7 @@ import torch
 from imagecot.strategies.trace import versions
 from imagecot.study import table_five, timing
 from imagecot.study.analysis import analyse
-from imagecot.study.folder import TIMING, correction_store, stores
+from imagecot.study.folder import correction_store, stores
 from imagecot.study.known import Weights
 from imagecot.study.recipe import StudyRecipe, prompts
 from imagecot.study.rows import Spent
@@ -27,8 +27,8 @@ def conclude(recipe: StudyRecipe, weights: Weights, command: str) -> Summary:
     if part:
         corrected.fold()
     observed = {key: store.rows() for key, store in places.items()}
-    timings = timing.read(recipe.output / TIMING)
-    rows, seconds = (corrected.rows(), timing.read(corrected.folder / TIMING)) if part else ([], [])
+    timings = timing.read(recipe.output / timing.TIMING)
+    rows, seconds = (corrected.rows(), timing.read(corrected.folder / timing.TIMING)) if part else ([], [])
     everything: list[Spent] = [*(row for pool in observed.values() for row in pool), *timings, *rows, *seconds]
     found = analyse(recipe, observed, timing.means(timings))
     table = table_five.analyse(rows, recipe, part, timing.means(seconds)) if part and rows else None

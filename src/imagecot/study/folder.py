@@ -22,7 +22,7 @@ from imagecot.study.store import Store
 from imagecot.worlds.find import judges_of
 
 STUDY = "study.json"
-CANDIDATES, SELF_CORRECTION, TIMING = "candidates", "self_correction", "timing.jsonl"
+CANDIDATES, SELF_CORRECTION = "candidates", "self_correction"
 
 
 def check_folder(recipe: StudyRecipe, weights: Weights) -> None:

@@ -10,7 +10,7 @@ and judges anew what was judged by other weights.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar, overload
 
@@ -20,25 +20,27 @@ from imagecot.errors import UsageError
 from imagecot.files import write_text, write_whole
 from imagecot.prompts import check_prompts
 from imagecot.recipes import usable
-from imagecot.strategies.options import settings_of
 from imagecot.study import audit, audit_table, corrections, corrections_table, self_correction, timing
 from imagecot.study.audit import AuditRecipe
 from imagecot.study.conclude import circumstances, conclude
 from imagecot.study.corrections import CorrectionsRecipe
 from imagecot.study.counted import counted
 from imagecot.study.draw import draw
-from imagecot.study.folder import STUDY, TIMING, check_folder, correction_store, is_claimed, stores
+from imagecot.study.folder import STUDY, check_folder, correction_store, is_claimed, stores
+from imagecot.study.frontier import follow as frontier
+from imagecot.study.frontier.recipe import FrontierRecipe
+from imagecot.study.frontier.summary import FrontierSummary
 from imagecot.study.known import Known, Weights
-from imagecot.study.models import Judges, Models, Shelf
+from imagecot.study.models import Judges, Shelf, check_row
 from imagecot.study.recipe import RowRecipe, SelfCorrection, StudyRecipe, prompts, timed_prompts, units
 from imagecot.study.rejudge import judge_again
 from imagecot.study.rows import AuditRow, CorrectionsRow
 from imagecot.study.summary import AuditSummary, CorrectionsSummary, Summary, write_summary
-from imagecot.study.timing import Timed
+from imagecot.study.timing import TIMING, Timed
 from imagecot.watch import SILENT, Watch
 
 Told = TypeVar("Told", CorrectionsSummary, AuditSummary)
-AnyStudy = StudyRecipe | CorrectionsRecipe | AuditRecipe
+AnyStudy = StudyRecipe | CorrectionsRecipe | AuditRecipe | FrontierRecipe
 
 
 @overload
@@ -49,9 +51,11 @@ def run(
 ) -> CorrectionsSummary: ...
 @overload
 def run(recipe: AuditRecipe, *, workers: int = 1, command: str = "", watch: Watch = SILENT) -> AuditSummary: ...
+@overload
+def run(recipe: FrontierRecipe, *, workers: int = 1, command: str = "", watch: Watch = SILENT) -> FrontierSummary: ...
 def run(
     recipe: AnyStudy, *, workers: int = 1, command: str = "", watch: Watch = SILENT
-) -> Summary | CorrectionsSummary | AuditSummary:
+) -> Summary | CorrectionsSummary | AuditSummary | FrontierSummary:
     """Do what is missing of a study and return its summary, which is also written where the study is interrupted.
 
     workers  processes that draw and judge; seconds are measured by this one after they have ended
@@ -59,8 +63,8 @@ def run(
 
     UsageError where `recipe.output` holds another study, a model cannot read a prompt, or a row asks for what its
     models cannot do, all of it before anything is drawn; ImagecotError where a model or file cannot be used. A study of
-    corrections runs in one process, as each prompt is told the reasons of the one before in a control; so does an
-    audit.
+    corrections runs in one process, as each prompt is told the reasons of the one before in a control; so do an audit
+    and a frontier.
     """
     check_whole(workers, "--workers", 1, MOST_WORKERS)
     recipe = usable(recipe, watch)
@@ -68,6 +72,10 @@ def run(
         return _follow_corrections(recipe, workers, command, watch)
     if isinstance(recipe, AuditRecipe):
         return _follow_audit(recipe, workers, command, watch)
+    if isinstance(recipe, FrontierRecipe):
+        if workers > 1:
+            raise UsageError("a frontier runs in one process; leave out --workers.")
+        return frontier.follow(recipe, command, watch)
     known = Known(recipe.precision)
     recipe = recipe.resolved(known.advice)
     weights = weights_used(recipe, known)
@@ -77,7 +85,7 @@ def run(
         check_models(recipe, weights, shelf)
         draw(recipe, weights, workers, shelf, watch)
         judge_again(recipe, stores(recipe, weights), watch)
-        time_rows(recipe, shelf, watch)
+        timing.time_rows(recipe, lambda name, row: _timed(name, row, recipe.n), shelf, watch)
         if recipe.self_correction:
             correct(recipe, recipe.self_correction, weights, shelf, watch)
     finally:
@@ -194,38 +202,7 @@ def check_models(recipe: StudyRecipe, weights: Weights, shelf: Shelf) -> None:
         models = shelf.of_rows(recipe, key)
         check_prompts(texts, models.generator, *models.verifiers.values(), *models.correctors.values())
         for name, row in recipe.rows_of(key).items():
-            _check_row(name, row, models, texts)
-
-
-def _check_row(name: str, row: RowRecipe, models: Models, texts: Sequence[str]) -> None:
-    """Raise UsageError, naming the row, for what its models cannot do; of a prompt only reasons depend."""
-    strategy = row.how.strategy
-    try:
-        settings_of(strategy, row.search, row.options, {}, models.generator.steps)
-    except UsageError as error:
-        advised = f", where {row.verifier} advises these" if row.verifier else ""
-        raise UsageError(f"rows.{name}: {str(error).rstrip('.')}; say others in the row{advised}.") from None
-    for text in texts if "reflector" in strategy.needs else texts[:1]:
-        try:
-            models.request(text, row, 1, 0)
-        except UsageError as error:
-            raise UsageError(f"rows.{name}: {error}") from None
-
-
-def time_rows(recipe: StudyRecipe, shelf: Shelf, watch: Watch) -> None:
-    """Measure the seconds of every row, the rows of one generator side by side."""
-    file, texts = recipe.output / TIMING, timed_prompts(recipe)
-    todo: Mapping[str, Sequence[timing.Missing]] = {
-        key: timing.missing(file, [_timed(name, row, recipe.n) for name, row in recipe.rows_of(key).items()], texts)
-        for key in recipe.generators
-    }
-    if not any(todo.values()):
-        return
-    with watch.progress("seconds") as progress:
-        done = counted(progress, sum(map(len, todo.values())))
-        for key, missing in todo.items():
-            if missing:
-                timing.measure(file, missing, shelf.of_rows(recipe, key), recipe.seed, done)
+            check_row(name, row, models, texts)
 
 
 def _timed(name: str, row: RowRecipe, n: int) -> Timed:

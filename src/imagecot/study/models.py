@@ -1,7 +1,7 @@
 """What draws, verifies and judges in a study, loaded once and shared by all rows of a generator."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
@@ -16,13 +16,15 @@ from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.search import Strategy
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Verifier
+from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.geneval.detection import judge
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture
 from imagecot.judging import beside
+from imagecot.strategies.options import settings_of
 from imagecot.strategies.request import Request
-from imagecot.study.recipe import StudyRecipe
+from imagecot.study.recipe import Compared, RowRecipe
 from imagecot.verifiers import load_verifier
 from imagecot.worlds.find import load_judges
 
@@ -91,7 +93,7 @@ class Shelf:
             self._there, self._asked = replace(models, correctors=loaded), asked
         return self._there
 
-    def of_rows(self, recipe: StudyRecipe, generator: str) -> Models:
+    def of_rows(self, recipe: Compared, generator: str) -> Models:
         """All models of the rows of a generator, by its key."""
         rows = recipe.rows_of(generator).values()
         verifiers = {row.verifier for row in rows if row.verifier}
@@ -110,6 +112,20 @@ def load_models(generator: str, verifiers: set[str], precision: str | None, befo
     with beside(generator, drawer, dtype=precision):
         loaded = {name: there.get(name) or load_verifier(name, dtype=precision) for name in sorted(verifiers)}
     return Models(drawer, loaded)
+
+
+def check_row(name: str, row: RowRecipe, models: Models, texts: Sequence[str]) -> None:
+    """Raise UsageError, naming the row, for what its models cannot do; of a prompt only reasons depend."""
+    strategy = row.how.strategy
+    try:
+        settings_of(strategy, row.search, row.options, {}, models.generator.steps)
+    except UsageError as error:
+        raise UsageError(f"rows.{name}: {str(error).rstrip('.')}; say others in the row.") from None
+    for text in texts if "reflector" in strategy.needs else texts[:1]:
+        try:
+            models.request(text, row, 1, 0)
+        except UsageError as error:
+            raise UsageError(f"rows.{name}: {error}") from None
 
 
 @dataclass(frozen=True)

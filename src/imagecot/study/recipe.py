@@ -3,9 +3,10 @@
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
 
 from imagecot import registry
 from imagecot.bounds import MOST_PATHS, MOST_PROMPTS
@@ -75,6 +76,7 @@ class RowRecipe(BaseModel):
     corrector: Name | None = Field(None, description="who draws again what is rejected, where not the generator does")
     prompts_per_task: Prompts | None = Field(None, description="where fewer than in the study: the first of them")
     label: Label = ""
+    _resolved: frozenset[str] = PrivateAttr(frozenset())  # the options that the row itself does not say
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -90,14 +92,18 @@ class RowRecipe(BaseModel):
 
     @property
     def options(self) -> dict[str, JSON]:
-        """What is said of the search's settings."""
+        """What the row itself says of the search's settings; with what its verifier advises a request goes on."""
+        return {name: value for name, value in self._settings.items() if name not in self._resolved}
+
+    @property
+    def _settings(self) -> dict[str, JSON]:
         return dict(self.__pydantic_extra__ or {})
 
     @property
     def how(self) -> How:
-        """The search with its settings: what is said, and the defaults of the search."""
+        """The search with its settings: what is said or was resolved, and the defaults of the search."""
         strategy = strategy_named(self.search)
-        return How(self.search, strategy, settings_of(strategy, self.search, self.options, {}))
+        return How(self.search, strategy, settings_of(strategy, self.search, self._settings, {}))
 
     @property
     def method(self) -> tuple[object, ...]:
@@ -107,7 +113,7 @@ class RowRecipe(BaseModel):
     @property
     def identity(self) -> dict[str, JSON]:
         """What its results depend on, without what is the default."""
-        said = self.model_dump(exclude={"label", *self.options}, exclude_defaults=True)
+        said = self.model_dump(exclude={"label", *self._settings}, exclude_defaults=True)
         return said | told(self.how.settings)
 
     def sizes(self, n: int) -> list[int]:
@@ -118,11 +124,13 @@ class RowRecipe(BaseModel):
         """The row with everything said that it leaves to the checkpoints of its verifier and its generator."""
         strategy = strategy_named(self.search)
         advised = advice(self.verifier).get(self.search, {}) if self.verifier else {}
-        said = settings_of(strategy, self.search, self.options, advised).model_dump()
+        settings = settings_of(strategy, self.search, self.options, advised).model_dump()
         corrector = self.corrector
         if "corrector" in strategy.needs and corrector is None:
             corrector = registry.search_defaults(generator).corrector
-        return self.model_copy(update={**said, "corrector": corrector})
+        found = self.model_copy(update={**settings, "corrector": corrector})
+        found._resolved = frozenset(settings.keys() - self.options.keys())
+        return found
 
 
 class SelfCorrection(BaseModel):
@@ -155,6 +163,44 @@ class SelfCorrection(BaseModel):
         return self.model_copy(update=settings_of(Parm(), _PARM, self.options, advised).model_dump())
 
 
+class Compared(Protocol):
+    """What recipes that compare rows have in common: who draws, on which prompts, and where results are kept."""
+
+    @property
+    def output(self) -> Path:
+        """The folder of the results."""
+        ...
+
+    @property
+    def generators(self) -> Mapping[str, str]:
+        """The names of generators by their keys."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """From which all paths derive."""
+        ...
+
+    @property
+    def detector(self) -> str:
+        """Who judges."""
+        ...
+
+    @property
+    def world(self) -> str | None:
+        """Whose prompts are drawn, where the detector does not say it."""
+        ...
+
+    @property
+    def timed_prompts(self) -> int:
+        """On how many prompts searches are timed."""
+        ...
+
+    def rows_of(self, generator: str) -> Mapping[str, RowRecipe]:
+        """The rows of a generator, by its key."""
+        ...
+
+
 class StudyRecipe(BaseModel):
     """A recipe of `imagecot study`."""
 
@@ -185,22 +231,14 @@ class StudyRecipe(BaseModel):
     def _complete(self) -> Self:
         if not self.rows and self.self_correction is None:
             raise ValueError("there are neither rows nor self_correction, so nothing to study")
-        for name, row in self.rows.items():
-            if name in (RANDOM, ORACLE):
-                raise ValueError(f"rows.{name}: every table has a line of this name; choose another")
-            if row.generator not in self.generators:
-                raise ValueError(f"rows.{name}.generator: {row.generator!r} is none of {', '.join(self.generators)}")
-        self.rows = {name: _judged(name, row, self.generators[row.generator]) for name, row in self.rows.items()}
+        self.rows = rows_judged(self.rows, self.generators)
         return self
 
     def only(self, names: Sequence[str]) -> Self:
         """The study of some rows alone; UsageError for a name that is none of them."""
         if not self.rows:
             raise UsageError("this study has no rows to choose from; leave out --rows.")
-        for name in names:
-            if name not in self.rows:
-                raise UsageError(f"there is no row {name!r} in this study; it has {', '.join(self.rows)}.")
-        rows = {name: self.rows[name] for name in names}
+        rows = rows_named(self.rows, names)
         used = {row.generator for row in rows.values()}
         generators = {key: name for key, name in self.generators.items() if key in used}
         return self.model_copy(update={"rows": rows, "generators": generators, "self_correction": None})
@@ -227,6 +265,24 @@ class StudyRecipe(BaseModel):
         searches = [row.how for row in self.rows_of(generator).values()]
         least = self.n if any(how.chooses for how in searches) else 1
         return max([least, *(how.paths(self.n) for how in searches if how.replayed)])
+
+
+def rows_named(rows: Mapping[str, RowRecipe], names: Sequence[str]) -> dict[str, RowRecipe]:
+    """Some of the rows; UsageError for a name that is none of them."""
+    for name in names:
+        if name not in rows:
+            raise UsageError(f"there is no row {name!r} in this study; it has {', '.join(rows)}.")
+    return {name: rows[name] for name in names}
+
+
+def rows_judged(rows: Mapping[str, RowRecipe], generators: Mapping[str, str]) -> dict[str, RowRecipe]:
+    """The rows with the names of their verifiers, which may be their generators; ValueError for what cannot be one."""
+    for name, row in rows.items():
+        if name in (RANDOM, ORACLE):
+            raise ValueError(f"rows.{name}: every table has a line of this name; choose another")
+        if row.generator not in generators:
+            raise ValueError(f"rows.{name}.generator: {row.generator!r} is none of {', '.join(generators)}")
+    return {name: _judged(name, row, generators[row.generator]) for name, row in rows.items()}
 
 
 def _judged(name: str, row: RowRecipe, generator: str) -> RowRecipe:
@@ -293,7 +349,7 @@ def due(recipe: StudyRecipe, unit: Unit) -> dict[str, RowRecipe]:
     }
 
 
-def timed_prompts(recipe: StudyRecipe) -> list[str]:
+def timed_prompts(recipe: Compared) -> list[str]:
     """The prompts on which searches are timed: spread evenly over the tasks."""
     texts = [metadata.prompt for metadata in _benchmark(recipe.detector, recipe.world)]
     return texts[:: max(1, len(texts) // max(1, recipe.timed_prompts))][: recipe.timed_prompts]

@@ -5,8 +5,8 @@ search does with these paths (forks, corrections, going back) is drawn by the ge
 again from its codes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -46,6 +46,9 @@ class Recorded:
     """Stands for `generator` where it draws a prompt; its recorded paths are looked up by their seeds and codes.
 
     states  the recorded paths after each step, from step 0 on; `own` are the codes (B, N) by which they are shown then
+    known   the row of each recorded path by the seed under which it is asked for; by default by its own
+    looked  what recorded paths showed, by step and row, where that is kept for further searches
+    drew    whether anything else was asked for, so that the generator had to draw
 
     Paths that are looked up have the recording itself in `shared`, all others what the generator puts there. What only
     some generators can do, the recording can where its generator can.
@@ -54,10 +57,13 @@ class Recorded:
     generator: Generator
     prompt: str
     states: list[Paths]
+    known: Mapping[int, int] = field(default_factory=dict)
+    looked: dict[tuple[int, int], Tensor] | None = None
+    drew: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         generator = self.generator
-        self._rows = {seed: row for row, seed in enumerate(self.states[0].seeds.tolist())}
+        self._rows = self.known or {seed: row for row, seed in enumerate(self.states[0].seeds.tolist())}
         if isinstance(generator, Predictor):
             self.predicted = self._predicted
         if isinstance(generator, Remasker):
@@ -106,23 +112,32 @@ class Recorded:
         """The seeds of the recorded paths."""
         return list(self._rows)
 
+    def under(self, seeds: Sequence[int], rows: Sequence[int]) -> "Recorded":
+        """The same recording, in which the path of each row is asked for under another seed."""
+        known = dict(zip(seeds, rows, strict=True))
+        return Recorded(self.generator, self.prompt, self.states, known, self.looked)
+
     def start(self, prompts: list[str], seeds: Tensor) -> Paths:
         """Paths at step 0, of any seeds: they are known by them from there on."""
         if prompts != [self.prompt]:
+            self.drew = True
             return self.generator.start(prompts, seeds)
         return self._at(0, [0] * len(seeds), seeds)
 
     def resume(self, prompts: list[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
         """Enter recorded paths again, or any others of the generator."""
         rows = self._known(seeds, codes, step) if prompts == [self.prompt] else None
-        return self.generator.resume(prompts, seeds, codes, step) if rows is None else self._at(step, rows)
+        if rows is None:
+            self.drew = True
+            return self.generator.resume(prompts, seeds, codes, step)
+        return self._at(step, rows, seeds)
 
     def advance(self, paths: Paths) -> Paths:
         """Look up the next state of recorded paths; all others are drawn."""
         rows = self._known(paths.seeds, paths.codes, paths.step) if paths.shared is self else None
         if rows is None or paths.finished:
             return self.generator.advance(self._drawn(paths))
-        return self._at(paths.step + 1, rows)
+        return self._at(paths.step + 1, rows, paths.seeds)
 
     def preview(self, paths: Paths) -> Tensor:
         """The images (B, 3, H, W) in [0, 1] that the paths predict, decoded when asked for."""
@@ -130,7 +145,10 @@ class Recorded:
             return self.generator.preview(self._drawn(paths))
         if paths.finished:
             return self.decode(paths.codes)
-        return shown(self.generator, [self.prompt], paths.seeds, paths.own, paths.step)
+        rows = self._known(paths.seeds, paths.codes, paths.step)
+        if rows is None:
+            return shown(self.generator, [self.prompt], paths.seeds, paths.own, paths.step)
+        return self._shown(paths.step, rows)
 
     def decode(self, codes: Tensor) -> Tensor:
         """The images (B, 3, H, W) in [0, 1] of complete codes (B, N); those of the recorded paths are decoded once."""
@@ -141,12 +159,27 @@ class Recorded:
     @cached_property
     def images(self) -> Tensor:
         """The final images (B, 3, H, W) of all recorded paths."""
-        with torch.no_grad():
-            return self.generator.decode(self.states[-1].codes)
+        return self._shown(self.steps, list(range(len(self.states[0]))))
 
     @cached_property
     def _finals(self) -> dict[tuple[int, ...], int]:
         return {tuple(codes): row for row, codes in enumerate(self.states[-1].codes.tolist())}
+
+    def _shown(self, step: int, rows: list[int]) -> Tensor:
+        """What recorded paths showed after a step, looked up where it is kept."""
+        if self.looked is None:
+            return self._look(step, rows)
+        new = [row for row in dict.fromkeys(rows) if (step, row) not in self.looked]
+        if new:
+            self.looked.update({(step, row): image for row, image in zip(new, self._look(step, new), strict=True)})
+        return torch.stack([self.looked[step, row] for row in rows])
+
+    @torch.no_grad()
+    def _look(self, step: int, rows: list[int]) -> Tensor:
+        paths = self.states[step].select(rows)
+        if paths.finished:
+            return self.generator.decode(paths.codes)
+        return shown(self.generator, [self.prompt], paths.seeds, paths.own, step)
 
     def _known(self, seeds: Tensor, codes: Tensor, step: int) -> list[int] | None:
         """The rows of recorded paths; None where one of these is not recorded."""
@@ -154,11 +187,12 @@ class Recorded:
         recorded = self.states[step].codes
         return rows if -1 not in rows and torch.equal(recorded[rows], codes.to(recorded)) else None
 
-    def _at(self, step: int, rows: list[int], seeds: Tensor | None = None) -> Paths:
+    def _at(self, step: int, rows: list[int], seeds: Tensor) -> Paths:
         return replace(self.states[step].select(rows, seeds), shared=self)
 
     def _drawn(self, paths: Paths) -> Paths:
         """The same paths as the generator's own."""
+        self.drew = True
         if paths.shared is not self:
             return paths
         if paths.step == 0:

@@ -138,12 +138,18 @@ class PoolRow(Numbered):
 
 
 class TimingRow(Row):
-    """A measurement: the seconds of one search of one prompt with `n` paths."""
+    """A measurement: the seconds of one search of one prompt with `n` paths, and what was counted.
+
+    of  by which settings and models, where those of a row may change
+    """
 
     name: str
+    of: str = ""
     n: Annotated[Count, Field(ge=1)]
     prompt: str
     seconds: Seconds
+    judge_seconds: Seconds | None = None
+    counts: Counts | None = None
     began: Seconds
     ended: Seconds
 

@@ -11,19 +11,26 @@ from pathlib import Path
 
 from imagecot import interruption
 from imagecot.contracts.randomness import prompt_seed
-from imagecot.contracts.search import Strategy
+from imagecot.contracts.search import Cost, Strategy
 from imagecot.contracts.values import JSON
 from imagecot.strategies.search import carry_out
-from imagecot.study.models import Models
-from imagecot.study.rows import TimingRow
+from imagecot.study.counted import counted
+from imagecot.study.models import Models, Shelf
+from imagecot.study.recipe import Compared, RowRecipe, timed_prompts
+from imagecot.study.rows import Counts, TimingRow
 from imagecot.study.store import read_rows, write_rows
+from imagecot.watch import Watch
 
+TIMING = "timing.jsonl"
 Timing = dict[str, dict[int, float]]  # row -> number of paths -> mean seconds an image
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A search to be timed with each of `sizes` numbers of paths; `name` is its row."""
+    """A search to be timed with each of `sizes` numbers of paths; `name` is its row.
+
+    of  by what else measurements of the row are told apart, where its settings or models may change
+    """
 
     name: str
     search: str | Strategy
@@ -31,6 +38,7 @@ class Timed:
     sizes: Sequence[int]
     options: Mapping[str, JSON] = field(default_factory=dict)
     corrector: str | None = None
+    of: str = ""
 
 
 Missing = tuple[str, int, Timed]  # prompt, number of paths, search
@@ -43,14 +51,14 @@ def read(file: Path) -> list[TimingRow]:
 
 def missing(file: Path, searches: Sequence[Timed], prompts: Sequence[str]) -> list[Missing]:
     """The measurements that are not in `file` yet."""
-    done = {(row.name, row.n, row.prompt) for row in read(file)}
+    done = {(row.name, row.of, row.n, row.prompt) for row in read(file)}
     sizes = sorted({size for one in searches for size in one.sizes})
     return [
         (prompt, size, one)
         for prompt in prompts
         for size in sizes
         for one in searches
-        if size in one.sizes and (one.name, size, prompt) not in done
+        if size in one.sizes and (one.name, one.of, size, prompt) not in done
     ]
 
 
@@ -58,18 +66,49 @@ def measure(file: Path, todo: Sequence[Missing], models: Models, seed: int, done
     """Run the searches of `todo` one after another and add a line to `file` for each."""
     rows = read(file)
 
-    def run(prompt: str, n: int, one: Timed) -> float:
-        return carry_out(models.request(prompt, one, n, prompt_seed(seed, prompt))).cost.seconds
+    def run(prompt: str, n: int, one: Timed) -> Cost:
+        return carry_out(models.request(prompt, one, n, prompt_seed(seed, prompt))).cost
 
     for one in {one.name: one for _, _, one in todo}.values():
         run(todo[0][0], min(one.sizes), one)  # the first run of a model allocates and compiles
     for prompt, n, one in todo:
         interruption.check()
         began = time.time()
-        seconds = run(prompt, n, one)
-        rows.append(TimingRow(name=one.name, n=n, prompt=prompt, seconds=seconds, began=began, ended=time.time()))
+        cost = run(prompt, n, one)
+        rows.append(
+            TimingRow(
+                name=one.name,
+                of=one.of,
+                n=n,
+                prompt=prompt,
+                seconds=cost.seconds,
+                judge_seconds=cost.judge_seconds,
+                counts=Counts.of(cost),
+                began=began,
+                ended=time.time(),
+            )
+        )
         write_rows(file, rows)
         done()
+
+
+def time_rows(recipe: Compared, timed: Callable[[str, RowRecipe], Timed], shelf: Shelf, watch: Watch) -> None:
+    """Measure what is missing of every row's seconds, the rows of one generator side by side.
+
+    timed  what is to be measured of a row with its name
+    """
+    file, texts = recipe.output / TIMING, timed_prompts(recipe)
+    todo = {
+        key: missing(file, [timed(name, row) for name, row in recipe.rows_of(key).items()], texts)
+        for key in recipe.generators
+    }
+    if not any(todo.values()):
+        return
+    with watch.progress("seconds") as progress:
+        done = counted(progress, sum(map(len, todo.values())))
+        for key, lacking in todo.items():
+            if lacking:
+                measure(file, lacking, shelf.of_rows(recipe, key), recipe.seed, done)
 
 
 def means(rows: Sequence[TimingRow]) -> Timing:

@@ -1,0 +1,82 @@
+"""Every search at every budget on a prompt's pool, in several orders of its paths.
+
+A search is carried out as ever; its generator looks the pool's paths up instead of drawing them, and its verifier is
+asked each thing once. So what it chooses, and the rows, previews and judge calls that it takes, are its own. What a
+search draws beyond the pool, such as forks, the generator draws; it is carried out once then, as that takes its time.
+"""
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.randomness import path_seeds, prompt_seed
+from imagecot.contracts.search import Cost
+from imagecot.strategies.search import carry_out
+from imagecot.strategies.trace import Trace
+from imagecot.study.frontier.pools import Pool
+from imagecot.study.frontier.remembered import Remembered
+from imagecot.study.frontier.rows import Mean, Replayed
+from imagecot.study.models import Judges, Models
+from imagecot.study.recipe import RowRecipe
+from imagecot.study.recorded import Recorded
+
+
+@dataclass
+class Desk:
+    """A prompt with its pool, on which searches are carried out.
+
+    seed    of the study
+    orders  how often a search takes the paths in another order, where it draws no others
+    """
+
+    metadata: Metadata
+    pool: Pool
+    models: Models
+    judges: Judges
+    seed: int
+    orders: int
+
+    def __post_init__(self) -> None:
+        self.recorded = self.pool.recorded(self.models.generator)
+        remembered = {name: Remembered(verifier) for name, verifier in self.models.verifiers.items()}
+        self.models = replace(self.models, verifiers=remembered)
+
+    @torch.no_grad()
+    def outcomes(self, number: int, of: str, row: RowRecipe, sizes: Sequence[int]) -> Replayed:
+        """What a row makes of the prompt with each number of paths."""
+        began = time.time()
+        found = {str(n): self._mean(row, n) for n in sizes}
+        return Replayed(number=number, of=of, by_n=found, began=began, ended=time.time())
+
+    def _mean(self, row: RowRecipe, n: int) -> Mean:
+        right: list[Sequence[bool]] = []
+        costs: list[Cost] = []
+        for seed, order in self._shuffled():
+            recorded = self._under(seed, order)
+            request = replace(self.models, generator=recorded).request(self.metadata.prompt, row, n, seed)
+            trace = carry_out(request)
+            costs.append(trace.cost)
+            if recorded.drew:
+                right.append(self.judges.right(trace.image, self.metadata))
+                break
+            right.append(self._verdicts(trace, order))
+        return Mean.of(right, costs)
+
+    def _shuffled(self) -> Iterator[tuple[int, list[int]]]:
+        """Seeds of searches with the rows of the pool that their paths are, the pool's own order first."""
+        seed, rows = prompt_seed(self.seed, self.metadata.prompt), list(range(len(self.pool.seeds)))
+        for k in range(self.orders):
+            yield seed + k, rows if k == 0 else random.Random(seed + k).sample(rows, len(rows))
+
+    def _under(self, seed: int, order: Sequence[int]) -> Recorded:
+        return self.recorded.under(path_seeds(seed, len(order)).tolist(), order)
+
+    def _verdicts(self, trace: Trace, order: Sequence[int]) -> Sequence[bool]:
+        """Each judge's verdict on the path that was chosen, which the pool has."""
+        known: Mapping[int, int] = dict(zip(path_seeds(trace.seed, len(order)).tolist(), order, strict=True))
+        verdicts: Sequence[bool] = self.pool.correct[:, known[trace.choice.seed]].tolist()
+        return verdicts
