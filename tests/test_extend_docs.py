@@ -19,6 +19,7 @@ from imagecot.contracts import (
     Advised,
     Asking,
     Batched,
+    Calibrated,
     Canvas,
     Corrector,
     Detector,
@@ -133,7 +134,7 @@ def test_guides_name_every_member_and_every_capability(guide: str, protocols: li
     capabilities = {
         "verifier": (Reflector, Advised, Selective, Reader),
         "generator": (Reader, Corrector, Predictor, Remasker, Encoder, Adjustable, Scorer),
-        "search": (Batched, Asking),
+        "search": (Batched, Calibrated, Asking),
         "world": (),
     }
     for capability in capabilities[guide]:

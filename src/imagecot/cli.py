@@ -11,6 +11,7 @@ import typer
 from imagecot import __version__, interruption, last_resort
 from imagecot.commands import (
     benchmark,
+    calibrate,
     check,
     curate,
     evaluate,
@@ -45,6 +46,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command()(train.train)
 app.command()(study.study)
 app.command()(report.report)
+app.command()(calibrate.calibrate)
 app.command()(run.run)
 app.command()(serve.serve)
 app.command()(validate.validate)

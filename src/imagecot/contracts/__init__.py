@@ -35,7 +35,18 @@ if TYPE_CHECKING:
     from imagecot.contracts.randomness import Stream, fork_seeds, path_seeds, uniforms
     from imagecot.contracts.reflection import Reflection, Reflector
     from imagecot.contracts.scorer import Draws, Scorer, Terms
-    from imagecot.contracts.search import Batched, Candidate, Choice, Cost, InRounds, PathRecord, Run, Strategy, Verdict
+    from imagecot.contracts.search import (
+        Batched,
+        Calibrated,
+        Candidate,
+        Choice,
+        Cost,
+        InRounds,
+        PathRecord,
+        Run,
+        Strategy,
+        Verdict,
+    )
     from imagecot.contracts.verifier import Advised, Answering, Conversation, Usage, Verifier
     from imagecot.contracts.world import World
 
@@ -53,7 +64,10 @@ _HOMES = {
     "randomness": ("Stream", "fork_seeds", "path_seeds", "uniforms"),
     "reflection": ("Reflection", "Reflector"),
     "scorer": ("Draws", "Scorer", "Terms"),
-    "search": ("Batched", "Candidate", "Choice", "Cost", "InRounds", "PathRecord", "Run", "Strategy", "Verdict"),
+    "search": (
+        *("Batched", "Calibrated", "Candidate", "Choice", "Cost", "InRounds", "PathRecord", "Run", "Strategy"),
+        "Verdict",
+    ),
     "verifier": ("Advised", "Answering", "Conversation", "Usage", "Verifier"),
     "world": ("World",),
 }
@@ -70,6 +84,7 @@ __all__ = [
     "Asked",
     "Asking",
     "Batched",
+    "Calibrated",
     "Candidate",
     "Canvas",
     "Choice",

@@ -1,6 +1,6 @@
 """What decides which paths live: a strategy, what it works with, and what it leaves."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from imagecot.contracts.paths import Paths
     from imagecot.contracts.questions import Question
     from imagecot.contracts.reflection import Reflection
+    from imagecot.contracts.values import JSON
     from imagecot.contracts.verifier import Conversation, Verifier
 
 Taken = TypeVar("Taken", covariant=True)  # what a search chooses among: candidates, or records when it is replayed
@@ -282,5 +283,18 @@ class InRounds(Protocol):
         """Return the numbers of the paths to draw next, right behind these candidates of the run; None at the end.
 
         `choose` draws them by `run.in_groups(among=...)`.
+        """
+        ...
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A search that says which of its settings are worth comparing, so that `imagecot calibrate` can choose."""
+
+    def trials(self, steps: int, scores: Sequence[float]) -> "Sequence[Mapping[str, JSON]]":
+        """Return settings to try, each a part of `Settings`; those that do not fit are left out.
+
+        steps   of a path
+        scores  P(yes) of the final images of many paths, in no order: what this verifier's answers are like
         """
         ...

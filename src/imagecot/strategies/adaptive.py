@@ -15,13 +15,14 @@ Verifiers advise what `imagecot calibrate` chose on prompts of training.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 
 from imagecot.contracts.questions import ORM
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
+from imagecot.contracts.values import JSON
 from imagecot.strategies.first_step import FirstStep, first_step
 from imagecot.strategies.options import OPTIONS
 from imagecot.strategies.thinning import worst
@@ -101,6 +102,34 @@ class Adaptive:
             if scores[best] >= enough(len(recorded), among, settings):
                 break
         return Choice(recorded, best)
+
+    def trials(self, steps: int, scores: Sequence[float]) -> list[Mapping[str, JSON]]:
+        """Thresholds that some of the paths pass; rounds of a tenth to half; all paths of a round, or the best of it.
+
+        A threshold falls not at all, or to a quarter of itself in the end.
+        """
+        highest = sorted(scores, reverse=True)
+        thresholds = {_shortened(highest[int(share * len(highest))]) for share in _PASSING}
+        thinned: list[Mapping[str, JSON]] = [{}]
+        for share, keep in ((1 / 3, 0.5), (0.55, 0.25), (0.55, 0.5), (2 / 3, 0.25)):
+            thinned.append({"first_step": max(1, round(share * steps)), "keep": keep})
+        return [
+            {"threshold": threshold, "fall": round(fall * threshold, 4), "share": share, **thin}
+            for threshold in sorted(thresholds)
+            for fall in (0.0, 0.75)
+            for share in (0.1, 0.2, 0.3, 0.5)
+            for thin in thinned
+        ]
+
+
+_PASSING = (0.5, 0.35, 0.25, 0.15, 0.08, 0.03)  # shares of all paths that pass the thresholds which are tried
+
+
+def _shortened(p: float) -> float:
+    """A probability with two digits of it, or of what is missing to 1."""
+    missing = 1 - p
+    digits = 2 if missing >= 0.1 else 1 - math.floor(math.log10(max(missing, 1e-6)))
+    return math.floor(p * 10**digits) / 10**digits
 
 
 def enough(n: int, among: range, settings: AdaptiveSettings) -> float:

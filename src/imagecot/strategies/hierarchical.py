@@ -17,7 +17,7 @@ asked. Of more than 256 paths each group of 256 is thinned out by itself.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +26,7 @@ from pydantic import BaseModel, Field
 from imagecot.bounds import MOST_PATHS
 from imagecot.contracts.questions import ORM
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
+from imagecot.contracts.values import JSON
 from imagecot.strategies.first_step import FirstStep, first_step
 from imagecot.strategies.options import OPTIONS
 from imagecot.strategies.trace import ranked
@@ -68,6 +69,16 @@ class Hierarchical:
 
     def replay(self, recorded: Sequence[PathRecord], settings: HierarchicalSettings) -> None:
         """Recorded paths do not say what is asked of their previews, and have no forks."""
+
+    def trials(self, steps: int, scores: Sequence[float]) -> list[Mapping[str, JSON]]:
+        """First comparisons in the middle half of the steps, slow and fast falls of the width, and no forks."""
+        firsts = range(max(1, steps // 4), max(2, 3 * steps // 4))
+        return [
+            {"first_step": first, "decay": decay, "least": least}
+            for first in firsts
+            for decay in (1.1, 1.2, 1.3, 1.5, 2.0, 4.0)
+            for least in (1, 2, 4)
+        ]
 
 
 def width(n: int, settings: HierarchicalSettings, step: int) -> int:

@@ -12,7 +12,7 @@ pools of paths, this chooses better at fewer rows than noes that stop a path onl
 (docs/experiments/parm.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from imagecot.bounds import MAX_SEED
 from imagecot.contracts.questions import CLARITY, POTENTIAL
 from imagecot.contracts.search import Candidate, Choice, PathRecord, Run
+from imagecot.contracts.values import JSON
 from imagecot.strategies.options import OPTIONS
 from imagecot.strategies.thinning import worst
 from imagecot.strategies.trace import ranked
@@ -112,6 +113,11 @@ class Parm:
         if running:
             return Choice(recorded, max(running, key=lambda k: recorded[k].score or 0.0))
         return Choice(recorded, max(range(len(recorded)), key=lambda k: recorded[k].potential or 0.0))
+
+    def trials(self, steps: int, scores: Sequence[float]) -> list[Mapping[str, JSON]]:
+        """First looks in the middle half of the steps; the paper's rule, and shares to keep."""
+        firsts = range(max(1, steps // 4), max(2, 3 * steps // 4))
+        return [{"first_step": first, "keep": keep} for first in firsts for keep in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)]
 
 
 def without_potential(potential: Sequence[float], keep: float) -> list[int]:

@@ -218,11 +218,11 @@ def observe(recipe: AuditRecipe, number: int, metadata: Metadata, models: Models
 
 def _seen(recipe: AuditRecipe, prompt: str, paths: Paths, view: Generator, models: Models) -> Seen:
     images = guard.preview(view, paths)
-    answers = {name: _said(v, images, prompt, recipe.questions) for name, v in models.verifiers.items()}
+    answers = {name: answers_about(v, images, prompt, recipe.questions) for name, v in models.verifiers.items()}
     return Seen(step=paths.step, fill=fill_of(view, paths.step), answers=answers)
 
 
-def _said(verifier: Verifier, images: Tensor, prompt: str, names: Sequence[str]) -> dict[str, list[float]]:
+def answers_about(verifier: Verifier, images: Tensor, prompt: str, names: Sequence[str]) -> dict[str, list[float]]:
     """P(yes) to each question about images (B, 3, H, W), one an image; a follow-up is asked after the one it follows.
 
     It is asked of all images, whatever was said before, as only that lets all steps be compared.

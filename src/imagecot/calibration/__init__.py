@@ -1,0 +1,16 @@
+"""Which settings of a search are worth their time: chosen on recorded paths of prompts that nobody is tested by.
+
+    from imagecot.calibration import CalibrationRecipe, calibrate
+
+    found = calibrate(CalibrationRecipe(searches=("adaptive",), generator="tiny", verifier="tiny-orm"))
+    found.advice  # {"adaptive": {"threshold": 0.85, ...}}
+
+`pools.py` draws the paths once and keeps them, `replay.py` lets a search run on them, `costs.py` measures what its
+parts take, `compare.py` tries all settings, `choice.py` takes some of them by a rule, and `advice.py` writes them where
+searches find them.
+"""
+
+from imagecot.calibration.follow import Calibration, calibrate
+from imagecot.calibration.recipe import CalibrationRecipe
+
+__all__ = ["Calibration", "CalibrationRecipe", "calibrate"]
