@@ -1,5 +1,7 @@
 """Nothing waits for a GPU inside a step, and no tensor is made on another device: shown without one (`elsewhere`)."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,8 +11,10 @@ from imagecot import weights
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.tree import gathered
+from imagecot.launch import use_device
 from imagecot.memory import available_bytes, sent
 from imagecot.precision import in_full, loaded_as
+from imagecot.processes import share
 from plain_decoder import tiny_generator
 
 torch.set_num_threads(1)
@@ -143,3 +147,25 @@ def test_weights_are_read_straight_to_the_device(monkeypatch, tmp_path):
     weights.load_state_dict(tmp_path / "model.safetensors", torch.device("cuda", 1))
     weights.load_state_dict(tmp_path / "model.safetensors")
     assert places[1:] == ["cuda:1", "cpu"]
+
+
+def test_processes_of_one_machine_take_its_gpus_in_turn(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for rank in range(4):
+        use_device(rank)
+    assert chosen == [0, 1, 2, 0]
+
+
+def test_every_worker_is_given_a_device(tmp_path):
+    """The workers of evaluations and studies, which are other processes."""
+    share(told, (str(tmp_path),), 2, lambda: None)
+    assert sorted(file.read_text() for file in tmp_path.iterdir()) == ["0", "1"]
+
+
+def told(folder, rank, workers):
+    """Write what a worker process was given; it takes no GPU where there is none."""
+    (Path(folder) / f"{rank}.txt").write_text(str(rank))
+    assert not torch.cuda.is_available() or torch.cuda.current_device() == rank % torch.cuda.device_count()

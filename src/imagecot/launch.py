@@ -59,6 +59,14 @@ def forget_leftovers() -> None:
         del os.environ[name]
 
 
+def use_device(rank: int) -> None:
+    """Let this process, one of several on this machine, use a GPU of its own as far as there are enough."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank % torch.cuda.device_count())
+
+
 def processes(*, on_cpu: bool = False) -> "PartialState":
     """The processes of this work, for what one of them does before the others; errors as of `leftovers`."""
     import torch

@@ -11,6 +11,7 @@ from typing import TypeVarTuple
 
 from imagecot import interruption, last_resort
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.launch import use_device
 
 Arguments = TypeVarTuple("Arguments")
 Work = Callable[[*Arguments, int, int], None]
@@ -19,8 +20,8 @@ Work = Callable[[*Arguments, int, int], None]
 def share(work: Work[*Arguments], arguments: tuple[*Arguments], workers: int, watch: Callable[[], object]) -> None:
     """Call `work(*arguments, rank, workers)` in each of so many new processes, and `watch` twice a second meanwhile.
 
-    The threads of the machine are divided among them. Raises what the first that failed so said, as UsageError or
-    ImagecotError; ImagecotError where one died without a word.
+    The threads of the machine are divided among them, and they take its GPUs in turn. Raises what the first that failed
+    so said, as UsageError or ImagecotError; ImagecotError where one died without a word.
     """
     context = multiprocessing.get_context("spawn")
     failures: SimpleQueue[tuple[int, str]] = context.SimpleQueue()
@@ -68,6 +69,7 @@ def _worker(
     from imagecot.memory import is_out_of_memory
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    use_device(rank)
     try:
         work(*arguments, rank, workers)
     except ImagecotError as error:

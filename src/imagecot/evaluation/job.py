@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-import torch
-
 from imagecot import models, registry
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.values import JSON
@@ -21,7 +19,7 @@ from imagecot.evaluation.folder import ImageSet, read_folder
 from imagecot.evaluation.recipe import EvaluationRecipe
 from imagecot.evaluation.state import CONTENT
 from imagecot.geneval.metadata import read_prompts
-from imagecot.launch import launched
+from imagecot.launch import launched, use_device
 from imagecot.naming import printable
 from imagecot.strategies.defaults import completed
 from imagecot.worlds.find import benchmark_of, classes_of, is_world, load_judges, prompts_of, world, world_of
@@ -44,8 +42,8 @@ def check_paths(*paths: Path | None) -> None:
 
 def use_own_device() -> None:
     """Under a launcher let this process use a GPU of its own."""
-    if torch.cuda.is_available() and launched()[1] > 1:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if launched()[1] > 1:
+        use_device(int(os.environ["LOCAL_RANK"]))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from imagecot.geneval.mmdet_weights import PUBLISHED_SHA256, load_mmdet
 from imagecot.geneval.prompts import OBJECT_NAMES
 from imagecot.geneval.rules import Boxes
 from imagecot.hub import DETECTOR
+from imagecot.memory import half_of_free, sent
 from imagecot.precision import as_device
 
 LEAST = 0.3  # the lowest threshold of the benchmark: what is less sure than this can never count
@@ -153,7 +154,7 @@ class Mask2FormerClip:
         for padded, members in groups.items():
             count = self._micro_batch(padded)
             for part in (members[k : k + count] for k in range(0, len(members), count)):
-                levels = [(images[i].to(self.model.device).float() * 255).round().clamp(0, 255) for i in part]
+                levels = [(sent(images[i], self.model.device).float() * 255).round().clamp(0, 255) for i in part]
                 # Autocast, not bfloat16 weights: the decoder's sampling points need more than eight bits.
                 with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
                     out = self.model(torch.stack([prepare(image) for image in levels]))
@@ -180,7 +181,7 @@ class Mask2FormerClip:
     def _micro_batch(self, padded: tuple[int, int]) -> int:
         """How many images of a padded size (H, W) fit in memory at once."""
         device = self.model.device
-        budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else _BYTES
+        budget = half_of_free(device, _BYTES) if device.type == "cuda" else _BYTES
         return max(1, budget // (padded[0] * padded[1] * _BYTES_PER_PIXEL))
 
 
@@ -218,7 +219,7 @@ def prepare(levels: Tensor) -> Tensor:
     # As OpenCV's linear resizing of 8-bit images: no antialiasing, rounded to whole levels.
     resized = F.interpolate(levels[None], (height, width), mode="bilinear", align_corners=False)[0].add(0.5).floor()
     image = F.pad(resized, (0, padded[1] - width, 0, padded[0] - height), value=PADDING)
-    mean, std = (torch.tensor(values, device=levels.device)[:, None, None] for values in (_MEAN, _STD))
+    mean, std = (sent(torch.tensor(values), levels.device)[:, None, None] for values in (_MEAN, _STD))
     return (image - mean) / std
 
 
@@ -236,10 +237,10 @@ def instances(
     """
     classes = class_logits.shape[1] - 1
     probabilities, index = class_logits.softmax(-1)[:, :-1].flatten().topk(QUERIES)
-    keep = probabilities > least
-    probabilities, index = probabilities[keep], index[keep]
+    count = int((probabilities > least).sum())  # they fall; this is all that the host waits for
+    probabilities, index = probabilities[:count], index[:count]
     resized, padded = sizes(height, width)
-    rows, masks = [torch.zeros(0, 5)], [torch.zeros(0, height, width, dtype=torch.bool)]
+    rows, masks = [mask_logits.new_zeros(0, 5)], [torch.zeros(0, height, width, dtype=torch.bool)]
     for start in range(0, len(index), _CHUNK):
         at = slice(start, start + _CHUNK)
         # Two steps with a cut between them: one step to the original size would give other masks.
@@ -248,9 +249,9 @@ def instances(
         logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)[0]
         inside = logits > 0
         quality = (logits.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
-        rows.append(torch.cat([mask_boxes(inside), (probabilities[at] * quality)[:, None]], 1).cpu())
+        rows.append(torch.cat([mask_boxes(inside), (probabilities[at] * quality)[:, None]], 1))
         masks.append(inside.cpu())
-    return (index % classes).cpu(), torch.cat(rows), torch.cat(masks)
+    return (index % classes).cpu(), torch.cat(rows).cpu(), torch.cat(masks)
 
 
 def mask_boxes(masks: Tensor) -> Tensor:

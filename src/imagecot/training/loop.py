@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -168,13 +168,13 @@ def _move(
     for group, peak in zip(_groups(trained), peaks, strict=True):
         group["lr"] = learning_rate(step, course.steps, peak, warmup=course.warmup, least=course.least)
     noted: dict[str, list[Tensor]] = {}
-    loss = 0.0
+    terms: list[Term] = []
     for k in range(course.accumulate):
         number = (step * course.accumulate + k) * accelerator.num_processes + accelerator.process_index
         with accelerator.accumulate(module):
             for term in objective.terms(Part(step, number)):
-                loss += term.weight * _finite(term, step) / course.accumulate
                 accelerator.backward(term.weight * term.loss)
+                terms.append(replace(term, loss=term.loss.detach(), values={}))  # no graph is kept
                 for name, value in term.values.items():
                     noted.setdefault(name, []).append(value.detach().mean())
             if accelerator.sync_gradients:
@@ -185,16 +185,24 @@ def _move(
                 optimizer.zero_grad()
     if trained.average:
         trained.average.follow(step)
-    return loss, {name: float(accelerator.reduce(torch.stack(v).mean(), "mean")) for name, v in noted.items()}
+    # A step waits for the device once, when all its work is under way.
+    found = [torch.stack([term.loss.double() for term in terms])]
+    if noted:
+        means = torch.stack([torch.stack(values).mean().double() for values in noted.values()])
+        found.append(accelerator.reduce(means, "mean"))
+    told: list[float] = torch.cat(found).tolist()
+    each, recorded = told[: len(terms)], told[len(terms) :]
+    _check_finite(terms, each, step)
+    loss = sum(term.weight * own / course.accumulate for term, own in zip(terms, each, strict=True))
+    return loss, dict(zip(noted, recorded, strict=True))
 
 
-def _finite(term: Term, step: int) -> float:
-    """The loss of a term; ImagecotError naming step and batch where it is not finite."""
-    loss = float(term.loss.detach())
-    if not math.isfinite(loss):
-        batch = f" ({term.batch})" if term.batch else ""
-        raise ImagecotError(f"the loss became {loss} at step {step}{batch}; lower learning_rate in the recipe.")
-    return loss
+def _check_finite(terms: Sequence[Term], losses: Sequence[float], step: int) -> None:
+    """ImagecotError naming step and batch where the loss of a term is not finite; nothing of the step is kept then."""
+    for term, loss in zip(terms, losses, strict=True):
+        if not math.isfinite(loss):
+            batch = f" ({term.batch})" if term.batch else ""
+            raise ImagecotError(f"the loss became {loss} at step {step}{batch}; lower learning_rate in the recipe.")
 
 
 def _scores(trained: Trained, objective: Objective, done: int) -> dict[str, float]:
