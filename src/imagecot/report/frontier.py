@@ -50,7 +50,7 @@ def contents(summary: FrontierSummary) -> list[Block]:
 
 def figure(summary: FrontierSummary) -> Picture:
     """The curves of all searches over seconds, a panel a generator."""
-    return Picture("frontier", draw(summary), "Score over seconds an image of every search, a panel a generator")
+    return Picture("frontier", draw(summary), "Score over seconds an image of every search, for each generator")
 
 
 def _of_generator(found: OfGenerator) -> list[Block]:
