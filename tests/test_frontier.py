@@ -66,10 +66,10 @@ def test_a_search_on_a_kept_pool_is_the_real_one(tmp_path, kind, name, options, 
     there = pools(tmp_path / "pools")
     there.keep(0, drawn(generator, Bright(), ABOUT, N, SEED))
     models = Models(generator, {"v": judge()})
-    desk = Desk(ABOUT, there.read(0, PROMPT), models, Bright(), SEED, 1)
+    desk = Desk(ABOUT, there.read(0, PROMPT), models, Bright(), SEED)
     row = RowRecipe(generator="g", search=name, verifier="v", **options)
     for n in (1, 4, N):
-        mean = desk.outcomes(0, "", row, [n]).by_n[str(n)]
+        mean = desk.outcomes(0, "", row, [n], 1).by_n[str(n)]
         real = search(
             PROMPT, generator=GENERATORS[kind](), verifier=judge(), strategy=name, n=n,
             seed=prompt_seed(SEED, PROMPT), **options,
@@ -79,23 +79,28 @@ def test_a_search_on_a_kept_pool_is_the_real_one(tmp_path, kind, name, options, 
         assert mean.right == Bright().right(real.image, ABOUT)
 
 
-def test_orders_take_other_paths_and_what_draws_is_carried_out_once(tmp_path):
+def test_orders_take_other_paths_and_only_forks_are_drawn(tmp_path, known):
     generator = Rows()
     there = pools(tmp_path / "pools")
     there.keep(0, drawn(generator, Bright(), ABOUT, N, SEED))
     pool = there.read(0, PROMPT)
     assert generator.drawn == N * generator.steps
-    desk = Desk(ABOUT, pool, Models(generator, {"v": Moody()}), Bright(), SEED, 200)
-    single = desk.outcomes(0, "", RowRecipe(generator="g"), [1]).by_n["1"]
+    desk = Desk(ABOUT, pool, Models(generator, {"v": Moody()}), Bright(), SEED)
+    single = desk.outcomes(0, "", RowRecipe(generator="g"), [1], 200).by_n["1"]
     assert single.right[0] == pytest.approx(pool.correct[0].mean(), abs=0.1)
     best = RowRecipe(generator="g", search="best-of-n", verifier="v")
-    assert desk.outcomes(0, "", best, [N]).by_n[str(N)].right[0] in (0.0, 1.0)  # all orders choose the same
+    assert desk.outcomes(0, "", best, [N], 20).by_n[str(N)].right[0] in (0.0, 1.0)  # all orders choose the same
     assert generator.drawn == N * generator.steps
     forks = RowRecipe(generator="g", search="hierarchical", verifier="v", forks=2)
-    outcome = desk.outcomes(0, "", forks, [N]).by_n[str(N)]
-    assert outcome.right[0] in (0.0, 1.0)
-    assert outcome.generator_rows == int(outcome.generator_rows)
+    assert desk.outcomes(0, "", forks, [N], 1).by_n[str(N)].right[0] in (0.0, 1.0)
     assert N * generator.steps < generator.drawn < 2 * N * generator.steps
+    once = recipe()
+    assert {name: once.orders_of(row) for name, row in once.rows.items()} == {
+        "one": 3,
+        "best": 3,
+        "parm": 3,
+        "forks": 1,
+    }
 
 
 def test_a_damaged_pool_or_that_of_another_prompt_is_told(tmp_path):
@@ -314,7 +319,9 @@ def test_what_cannot_be_carried_out_is_told_before_anything_is_drawn(known):
         run(recipe(rows=ROWS | {"many": {"search": "others:Ranked", "verifier": "others:Eye"}}))
     with pytest.raises(UsageError, match="a frontier runs in one process"):
         run(recipe(), workers=2)
-    with pytest.raises(UsageError, match=r"rows\.late: .*first_step: it must be from 1 to 2, not 7; say others in the row"):
+    with pytest.raises(
+        UsageError, match=r"rows\.late: .*first_step: it must be from 1 to 2, not 7; say others in the row"
+    ):
         run(recipe(rows=ROWS | {"late": {"search": "parm", "verifier": "others:Eye", "first_step": 7}}))
     with pytest.raises(UsageError, match="there is no row 'x'"):
         recipe().only(["x"])

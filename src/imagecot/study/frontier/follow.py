@@ -57,9 +57,10 @@ def search(plan: Plan, key: str, shelf: Shelf, watch: Watch) -> None:
                 plan.claim()
                 pools.keep(number, drawn(models.generator, judges, metadata, plan.recipe.n, plan.recipe.seed))
             pool = pools.read(number, metadata.prompt)
-            desk = Desk(metadata, pool, models, judges, plan.recipe.seed, plan.recipe.orders)
+            desk = Desk(metadata, pool, models, judges, plan.recipe.seed)
             for name, row in rows.items():
-                plan.store(name).keep(desk.outcomes(number, plan.of_row(name), row, plan.recipe.sizes(row)))
+                sizes, orders = plan.recipe.sizes(row), plan.recipe.orders_of(row)
+                plan.store(name).keep(desk.outcomes(number, plan.of_row(name), row, sizes, orders))
             done()
 
 

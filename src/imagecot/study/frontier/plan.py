@@ -83,7 +83,7 @@ class Plan:
         models = {"generators": self.recipe.generators[row.generator], "verifiers": row.verifier}
         used = {role: self.weights[role].get(model or "") for role, model in models.items()}
         made_of = [row.identity, used, self.weights["searches"].get(row.search), self.recipe.n]
-        text = json.dumps([made_of, self.recipe.sizes(row), self.recipe.orders], sort_keys=True)
+        text = json.dumps([made_of, self.recipe.sizes(row), self.recipe.orders_of(row)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def store(self, name: str) -> Store[Replayed]:

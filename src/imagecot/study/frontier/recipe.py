@@ -40,7 +40,7 @@ class FrontierRecipe(BaseModel):
     output: Place
     budgets: Budgets = Field([1, 2, 4, 8, 12, 20], description="numbers of paths that every search is asked for")
     orders: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(
-        4, description="orders of a pool's paths in which a search takes them, where it draws no others"
+        4, description="orders of a pool's paths in which a search takes them; one of rows with prompts_per_task"
     )
     precision: Precision | None = None
     prompts_per_task: Prompts = 60
@@ -76,6 +76,10 @@ class FrontierRecipe(BaseModel):
     def sizes(self, row: RowRecipe) -> list[int]:
         """The budgets of a row: of those for which it draws equally many paths the smallest."""
         return sorted({row.how.paths(size): size for size in reversed(self.budgets)}.values())
+
+    def orders_of(self, row: RowRecipe) -> int:
+        """How many orders of a pool's paths a row takes: one where it is seen on fewer prompts."""
+        return self.orders if row.prompts_per_task is None else 1
 
     def only(self, names: Sequence[str]) -> Self:
         """The study of some rows and those that they are held against; UsageError for a name that is none."""

@@ -2,7 +2,8 @@
 
 A search is carried out as ever; its generator looks the pool's paths up instead of drawing them, and its verifier is
 asked each thing once. So what it chooses, and the rows, previews and judge calls that it takes, are its own. What a
-search draws beyond the pool, such as forks, the generator draws; it is carried out once then, as that takes its time.
+search draws beyond the pool, such as forks, the generator draws. As that takes its time, a row that is seen on fewer
+prompts than others takes the paths in one order.
 """
 
 import random
@@ -29,8 +30,7 @@ from imagecot.study.recorded import Recorded
 class Desk:
     """A prompt with its pool, on which searches are carried out.
 
-    seed    of the study
-    orders  how often a search takes the paths in another order, where it draws no others
+    seed  of the study
     """
 
     metadata: Metadata
@@ -38,7 +38,6 @@ class Desk:
     models: Models
     judges: Judges
     seed: int
-    orders: int
 
     def __post_init__(self) -> None:
         self.recorded = self.pool.recorded(self.models.generator)
@@ -46,30 +45,28 @@ class Desk:
         self.models = replace(self.models, verifiers=remembered)
 
     @torch.no_grad()
-    def outcomes(self, number: int, of: str, row: RowRecipe, sizes: Sequence[int]) -> Replayed:
-        """What a row makes of the prompt with each number of paths."""
+    def outcomes(self, number: int, of: str, row: RowRecipe, sizes: Sequence[int], orders: int) -> Replayed:
+        """What a row makes of the prompt with each number of paths, on average over so many orders of them."""
         began = time.time()
-        found = {str(n): self._mean(row, n) for n in sizes}
+        found = {str(n): self._mean(row, n, orders) for n in sizes}
         return Replayed(number=number, of=of, by_n=found, began=began, ended=time.time())
 
-    def _mean(self, row: RowRecipe, n: int) -> Mean:
+    def _mean(self, row: RowRecipe, n: int, orders: int) -> Mean:
         right: list[Sequence[bool]] = []
         costs: list[Cost] = []
-        for seed, order in self._shuffled():
+        for seed, order in self._shuffled(orders):
             recorded = self._under(seed, order)
             request = replace(self.models, generator=recorded).request(self.metadata.prompt, row, n, seed)
             trace = carry_out(request)
             costs.append(trace.cost)
-            if recorded.drew:
-                right.append(self.judges.right(trace.image, self.metadata))
-                break
-            right.append(self._verdicts(trace, order))
+            drew = recorded.drew
+            right.append(self.judges.right(trace.image, self.metadata) if drew else self._verdicts(trace, order))
         return Mean.of(right, costs)
 
-    def _shuffled(self) -> Iterator[tuple[int, list[int]]]:
+    def _shuffled(self, count: int) -> Iterator[tuple[int, list[int]]]:
         """Seeds of searches with the rows of the pool that their paths are, the pool's own order first."""
         seed, rows = prompt_seed(self.seed, self.metadata.prompt), list(range(len(self.pool.seeds)))
-        for k in range(self.orders):
+        for k in range(count):
             yield seed + k, rows if k == 0 else random.Random(seed + k).sample(rows, len(rows))
 
     def _under(self, seed: int, order: Sequence[int]) -> Recorded:
