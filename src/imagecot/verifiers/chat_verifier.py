@@ -238,10 +238,13 @@ class ChatVerifier:
 
     def state(self, embeds: Tensor, mask: Tensor, cache: "Cache | None" = None) -> Tensor:
         """The last position's state (B, D); arguments as of `states`."""
-        return self.states(embeds, mask, cache)[:, -1]
+        return self.states(embeds, mask, cache, last=True)[:, -1]
 
-    def states(self, embeds: Tensor, mask: Tensor, cache: "Cache | None" = None) -> Tensor:
-        """States (B, n, D) of embeds (B, n, D) behind the keys and values `cache`; mask covers both."""
+    def states(self, embeds: Tensor, mask: Tensor, cache: "Cache | None" = None, *, last: bool = False) -> Tensor:
+        """States (B, n, D) of embeds (B, n, D) behind the keys and values `cache`; mask covers both.
+
+        last  whether the last state alone is wanted, so that a model may leave the others out
+        """
         position = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
         states: Tensor = self.model.model.language_model(
             inputs_embeds=embeds,
@@ -249,6 +252,7 @@ class ChatVerifier:
             position_ids=position,
             cache=cache,
             use_cache=cache is not None,
+            **({"last": last} if isinstance(self.model, Lean) else {}),
         ).last_hidden_state
         return states
 

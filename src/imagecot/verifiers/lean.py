@@ -105,10 +105,10 @@ class _Attention(nn.Module):
         else:
             self.o_proj = nn.Linear(size, size, bias=False)
 
-    def split(self, h: Tensor) -> list[Tensor]:
-        """Queries, keys and values (B, heads, L, D) of h."""
-        layers = (self.q_proj, self.k_proj, self.v_proj)
-        return [layer(h).unflatten(-1, (-1, self._width)).transpose(1, 2) for layer in layers]
+    def heads(self, layer: nn.Module, h: Tensor) -> Tensor:
+        """What one of the layers makes of h (B, L, D): queries, keys or values (B, heads, L, width)."""
+        split: Tensor = layer(h).unflatten(-1, (-1, self._width)).transpose(1, 2)
+        return split
 
 
 class _EyeLayer(nn.Module):
@@ -121,8 +121,9 @@ class _EyeLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: None = None) -> Tensor:
         """Map x (B, N, D) to (B, N, D); all patches see each other."""
-        q, k, v = self.self_attn.split(self.layer_norm1(x))
-        x = x + self.self_attn.out_proj(attend(q, k, v, None))
+        attention, h = self.self_attn, self.layer_norm1(x)
+        q, k, v = (attention.heads(layer, h) for layer in (attention.q_proj, attention.k_proj, attention.v_proj))
+        x = x + attention.out_proj(attend(q, k, v, None))
         inner = F.gelu(self.mlp["fc1"](self.layer_norm2(x)), approximate="tanh")
         return x + self.mlp["fc2"](inner)
 
@@ -176,14 +177,27 @@ class _TextLayer(nn.Module):
         self.input_layernorm, self.post_attention_layernorm = _Norm(size, eps), _Norm(size, eps)
 
     def forward(
-        self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: KeysAndValues | None, layer: int
+        self,
+        x: Tensor,
+        turn: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KeysAndValues | None,
+        layer: int,
+        wanted: slice,
     ) -> Tensor:
-        """Map x (B, L, D) to (B, L, D); `turn` are cosines and sines of the positions, `mask` as of `attend`."""
-        q, k, v = self.self_attn.split(self.input_layernorm(x))
-        q, k = rotated(q, *turn), rotated(k, *turn)
+        """Map x (B, L, D) to its wanted positions (B, n, D): all, or the last one.
+
+        turn  cosines and sines of the positions
+        mask  as of `attend`
+        """
+        attention, h = self.self_attn, self.input_layernorm(x)
+        k, v = (attention.heads(part, h) for part in (attention.k_proj, attention.v_proj))
+        k = rotated(k, *turn)
         if cache is not None:
             k, v = cache.update(k, v, layer)
-        x = x + self.self_attn.o_proj(attend(q, k, v, mask, causal=True))
+        q = rotated(attention.heads(attention.q_proj, h[:, wanted]), *(part[:, :, wanted] for part in turn))
+        mask = None if mask is None else mask[:, :, wanted]
+        x = x[:, wanted] + attention.o_proj(attend(q, k, v, mask, causal=True))
         h = self.post_attention_layernorm(x)
         return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](h)) * self.mlp["up_proj"](h))
 
@@ -203,11 +217,13 @@ class _Language(nn.Module):
         attention_mask: Tensor | None = None,
         cache: KeysAndValues | None = None,
         use_cache: bool = False,
+        last: bool = False,
     ) -> States:
         """Read embeds (B, n, D) at positions (B, n) behind a cache.
 
         attention_mask  (B, K), 0 where a key of cache and embeds is padding; None where none is
         use_cache       says nothing: what is read joins the cache that is given
+        last            whether the state of the last position alone is wanted: (B, 1, D)
         """
         n = inputs_embeds.shape[1]
         before = next((keys.shape[2] for keys, _ in cache), 0) if cache is not None else 0
@@ -220,7 +236,8 @@ class _Language(nn.Module):
             mask = mask.expand(len(inputs_embeds), -1, -1, -1)
         x, turn = inputs_embeds, self.rotary_emb(position_ids, inputs_embeds.dtype)
         for number, layer in enumerate(self.layers):
-            x = layer(x, turn, mask, cache, number)
+            wanted = slice(-1, None) if last and number == len(self.layers) - 1 else slice(None)
+            x = layer(x, turn, mask, cache, number, wanted)
         return States(self.norm(x))
 
 
