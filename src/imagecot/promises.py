@@ -28,7 +28,7 @@ NEEDS = ("verifier", "reflector", "corrector", "remasker")
 # What a search is called with beside its settings.
 TAKEN = {
     *("prompt", "prompts", "generator", "verifier", "corrector", "strategy", "n", "seed", "seeds"),
-    *("progress", "folder", "names", "weights", "of_paths"),
+    *("progress", "folder", "names", "weights", "of_paths", "budget"),
 }
 
 

@@ -10,7 +10,14 @@ parts take, `compare.py` tries all settings, `choice.py` takes some of them by a
 searches find them.
 """
 
-from imagecot.calibration.follow import Calibration, calibrate
-from imagecot.calibration.recipe import CalibrationRecipe
+from typing import TYPE_CHECKING
 
-__all__ = ["Calibration", "CalibrationRecipe", "calibrate"]
+from imagecot.lazily import attributes
+
+if TYPE_CHECKING:
+    from imagecot.calibration.follow import Calibration as Calibration
+    from imagecot.calibration.follow import calibrate as calibrate
+    from imagecot.calibration.recipe import CalibrationRecipe as CalibrationRecipe
+
+_HOMES = {"Calibration": "follow", "calibrate": "follow", "CalibrationRecipe": "recipe"}
+__getattr__ = attributes(__name__, _HOMES)

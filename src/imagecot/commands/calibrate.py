@@ -15,9 +15,9 @@ from imagecot.precision import PRECISIONS, check_precision
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imagecot.calibration import Calibration
-    from imagecot.calibration.follow import Chosen
+    from imagecot.calibration import Calibration, CalibrationRecipe
     from imagecot.calibration.compare import Compared
+    from imagecot.calibration.follow import Chosen
 
 _COLUMNS = "rows", "judge calls", "previews", "seconds", "in batches", "points"
 
@@ -131,11 +131,8 @@ def calibrate(
 
       imagecot calibrate adaptive --generator tiny --verifier tiny-orm --pools runs/study/audit --json
     """
+    from imagecot.calibration.recipe import CalibrationRecipe
     from imagecot.recipes import check
-
-    with terminal().waiting("loading"):
-        from imagecot.calibration import CalibrationRecipe
-        from imagecot.calibration import calibrate as run
 
     check_precision(precision)
     asked = {
@@ -150,17 +147,21 @@ def calibrate(
         "first_step": first_step,
         "detector": detector,
         "judge": judge,
-        "pools": pools,
-        "orders": orders,
-        "loss": loss,
-        "precision": precision,
     }
+    asked |= {"orders": orders, "loss": loss, "pools": pools, "precision": precision}
     recipe = check(asked, CalibrationRecipe, "what was asked for")
     _check_place(recipe.verifier, generator, write, pools)
-    with continuing(f"the same command with --out {out} continues where this run was"):
-        found = run(recipe, watch=terminal())
+    found = _followed(recipe)
     typer.echo(json.dumps(found.as_json(), ensure_ascii=False) if as_json else "\n".join(_lines(found)))
     _keep(found, write, advice, as_json)
+
+
+def _followed(recipe: "CalibrationRecipe") -> "Calibration":
+    with terminal().waiting("loading"):
+        from imagecot.calibration import calibrate as run
+
+    with continuing(f"the same command with --out {recipe.output} continues where this run was"):
+        return run(recipe, watch=terminal())
 
 
 def _check_place(verifier: str, generator: str, write: bool, pools: Path | None) -> None:

@@ -45,6 +45,15 @@ Search = Annotated[
     typer.Option("--search", help="Which paths live: {searches}, or module:Class.", autocompletion=searches.searches),
 ]
 N = Annotated[int, typer.Option("-n", help="Paths of each search.", callback=options.PATHS)]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        help="Paths of each search on average, shared: what easy prompts leave goes to hard ones, up to -n. Of "
+        "searches in rounds, such as adaptive.",
+        show_default=False,
+        callback=options.PATHS,
+    ),
+]
 Prompts = Annotated[
     str,
     typer.Option(
@@ -98,6 +107,7 @@ def geneval(
     verifier: Verifier = None,
     strategy: Search = "single",
     n: N = 20,
+    budget: Budget = None,
     settings: searches.Set = None,
     corrector: searches.Corrector = None,
     prompts: Prompts = "",
@@ -136,18 +146,18 @@ def geneval(
         "verifier": verifier,
         "search": strategy,
         "n": n,
+        "budget": budget,
         "settings": searches.settings_given(context, settings),
         "corrector": corrector,
         "prompts": prompts or None,
         "per_task": per_task,
-        "samples": samples,
-        "seed": seed,
         "detector": detector or None,
         "clip": clip,
         "precision": precision,
         "workers": workers,
         "against": against,
     }
+    asked |= {"samples": samples, "seed": seed}
     follow(check(asked, EvaluationRecipe, "what was asked for"), as_json=as_json)
 
 

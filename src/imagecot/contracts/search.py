@@ -282,7 +282,8 @@ class InRounds(Protocol):
     def next_round(self, run: Run, candidates: Sequence[Candidate]) -> range | None:
         """Return the numbers of the paths to draw next, right behind these candidates of the run; None at the end.
 
-        `choose` draws them by `run.in_groups(among=...)`.
+        `choose` draws them by `run.in_groups(among=...)`, and ends where that returns nothing: several searches share a
+        budget, and it is spent.
         """
         ...
 

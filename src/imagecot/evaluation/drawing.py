@@ -12,10 +12,11 @@ from torch import Tensor
 
 from imagecot import registry
 from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.search import InRounds
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 from imagecot.evaluation.folder import write_entry
-from imagecot.evaluation.state import IMAGES, Evaluation, Piece, pieces, settings_of
+from imagecot.evaluation.state import IMAGES, Evaluation, Piece, pieces, settings_of, spread_pieces
 from imagecot.files import make_own_folder
 from imagecot.images import from_picture
 from imagecot.strategies.defaults import load_model
@@ -27,22 +28,32 @@ if TYPE_CHECKING:
     from imagecot.strategies.defaults import Named
 
 _PROMPTS_A_UNIT = 8
+_PROMPTS_A_BUDGET = 32
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How the images of an evaluation are drawn: `samples` a prompt, each the choice of a search over `n` paths."""
+    """How the images of an evaluation are drawn: `samples` a prompt, each the choice of a search over `n` paths.
+
+    budget  paths a search on average, which those of a unit share; None for `n` each
+    """
 
     prompts: list[Metadata]
     samples: int
     named: "Named"
     n: int
     seed: int
+    budget: int | None = None
 
     @property
     def pieces(self) -> list[Piece]:
-        """The units of the work."""
-        return pieces(len(self.prompts), _PROMPTS_A_UNIT if self.named.paths(self.n) == 1 else 1)
+        """The units of the work: several prompts where they share batches or a budget."""
+        count = len(self.prompts)
+        if self.budget is not None:
+            return spread_pieces(count, _PROMPTS_A_BUDGET)
+        if self.named.paths(self.n) == 1:
+            return pieces(count, _PROMPTS_A_UNIT)
+        return spread_pieces(count, _PROMPTS_A_UNIT) if isinstance(self.named.search, InRounds) else pieces(count, 1)
 
     def load(self, precision: str | None) -> "Drawers":
         """Load who draws, and who verifies where the search needs anybody."""
@@ -88,11 +99,25 @@ def check_drawing(drawing: Drawing, drawers: "Drawers") -> None:
         Request(text, *models, named.strategy, drawing.n, drawing.seed, named.given, drawers.corrector)
 
 
+def check_budget(drawing: Drawing) -> None:
+    """Raise UsageError for a budget of a search that draws no rounds, or of more paths than it may take."""
+    if drawing.budget is None:
+        return
+    named = drawing.named
+    if not isinstance(named.search, InRounds):
+        raise UsageError(f"{named.strategy} draws no rounds, so it shares no budget; search with adaptive.")
+    if drawing.budget > named.paths(drawing.n):
+        raise UsageError(
+            f"a budget of {drawing.budget} paths a search is more than the {named.paths(drawing.n)} that each may "
+            "take; lower it, or raise n."
+        )
+
+
 def draw(drawing: Drawing, piece: Piece, drawers: "Drawers", state: Evaluation) -> Drawn:
     """Draw and write the images of a unit's prompts."""
     from imagecot.contracts.randomness import path_seeds, prompt_seed
 
-    prompts = drawing.prompts[piece.first : piece.last]
+    prompts = [drawing.prompts[number] for number in piece.numbers]
     began = time.perf_counter()
     seeds = [path_seeds(prompt_seed(drawing.seed, m.prompt), drawing.samples) for m in prompts]
     images, cost = _search(drawing, prompts, seeds, drawers)
@@ -100,9 +125,9 @@ def draw(drawing: Drawing, piece: Piece, drawers: "Drawers", state: Evaluation) 
     state.begin()
     make_own_folder(state.out / IMAGES)
     names: list[str] = []
-    for k, metadata in enumerate(prompts):
+    for k, (number, metadata) in enumerate(zip(piece.numbers, prompts, strict=True)):
         part = images[k * drawing.samples : (k + 1) * drawing.samples]
-        files = write_entry(state.out / IMAGES / f"{piece.first + k:05d}", metadata, part)
+        files = write_entry(state.out / IMAGES / f"{number:05d}", metadata, part)
         names += [str(Path(file).relative_to(state.out)) for file in files]
     return Drawn(images, names, [m for m in prompts for _ in range(drawing.samples)], spent)
 
@@ -123,6 +148,7 @@ def _search(
         n=drawing.n,
         corrector=drawers.corrector,
         of_paths=True,
+        budget=drawing.budget,
         **drawing.named.given,
     )
     cost = sum((trace.cost for trace in traces), Cost())
@@ -133,12 +159,14 @@ def identity_of(drawing: Drawing) -> dict[str, JSON]:
     """What an identity says of how images are drawn, but for weights and settings."""
     text, named = "\n".join(metadata.text for metadata in drawing.prompts), drawing.named
     corrector = {"corrector": named.models["corrector"]} if "corrector" in named.models else {}
+    budget = {"budget": drawing.budget} if drawing.budget is not None else {}
     return {
         "generator": named.models["generator"],
         "verifier": named.models.get("verifier"),
         **corrector,
         "search": named.strategy,
         "n": named.paths(drawing.n),
+        **budget,
         "seed": drawing.seed,
         "prompts": len(drawing.prompts),
         "prompts_sha256": hashlib.sha256(text.encode()).hexdigest(),

@@ -26,10 +26,12 @@ class EvaluationRecipe(BaseModel):
 
     output     the folder; None for runs/ with the day and the time
     images     laid out like the reference's: 00000/metadata.jsonl and 00000/samples/0000.png
-    generator  who draws; verifier, search, n, settings, corrector, per_task and seed are about drawing alone
+    generator  who draws; verifier, search, n, settings, budget, corrector, per_task and seed are about
+               drawing alone
     verifier   who judges the paths; None for the one that the generator's checkpoint names
     search     which of n paths are taken
     settings   of the search, by their names
+    budget     paths of each search on average, which prompts share: then n is the most; of a search in rounds
     corrector  who draws again what a search finds wrong
     prompts    a world or a metadata file; None for those of the generator's world. With `images` what the folder must
                hold
@@ -52,6 +54,7 @@ class EvaluationRecipe(BaseModel):
     search: Name = "single"
     n: Annotated[int, Field(strict=True, ge=1, le=MOST_PATHS)] = 20
     settings: dict[str, object] = {}
+    budget: Annotated[int, Field(strict=True, ge=1, le=MOST_PATHS)] | None = None
     corrector: Name | None = None
     prompts: Name | None = None
     per_task: Annotated[int, Field(strict=True, ge=1, le=MOST_PROMPTS)] | None = None
@@ -67,10 +70,10 @@ class EvaluationRecipe(BaseModel):
     def _one_source(self) -> Self:
         if (self.images is None) == (self.generator is None):
             raise ValueError("give either images to score a folder or generator to draw, not both or neither")
-        drawing = (self.verifier, self.corrector, self.per_task, *self.settings)
+        drawing = (self.verifier, self.corrector, self.per_task, self.budget, *self.settings)
         if self.images is not None and any(value is not None for value in drawing):
             raise ValueError(
-                "verifier, corrector, per_task and settings of searches are about images that are drawn; leave them "
-                "out with images"
+                "verifier, corrector, per_task, budget and settings of searches are about images that are drawn; leave "
+                "them out with images"
             )
         return self

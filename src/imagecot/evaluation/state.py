@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,16 +60,28 @@ def settings_of(role: str) -> str:
 
 @dataclass(frozen=True)
 class Piece:
-    """A unit of the work: the prompts or entries from `first` to `last` - 1, kept under `name`."""
+    """A unit of the work: each `step`th of the prompts or entries from `first` to `last` - 1, kept under `name`."""
 
     name: str
     first: int
     last: int
+    step: int = 1
+
+    @property
+    def numbers(self) -> range:
+        """Those of its prompts."""
+        return range(self.first, self.last, self.step)
 
 
 def pieces(count: int, size: int) -> list[Piece]:
     """The units of `count` prompts."""
     return [Piece(f"{a:05d}", a, min(a + size, count)) for a in range(0, count, size)]
+
+
+def spread_pieces(count: int, size: int) -> list[Piece]:
+    """Units of about `size` prompts each, which are spread evenly, so that each has some of every kind."""
+    units = math.ceil(count / size)
+    return [Piece(f"{a:05d}-of-{units:05d}", a, count, units) for a in range(units)]
 
 
 def pieces_of(entries: Sequence[Entry], size: int) -> list[Piece]:

@@ -67,7 +67,10 @@ class Adaptive:
         candidates: list[Candidate] = []
         while (among := self.next_round(run, candidates)) is not None:
             thinned = run.settings.keep < 1
-            candidates += run.in_groups(self.assess if thinned else None, together=thinned, among=among)
+            drawn = run.in_groups(self.assess if thinned else None, together=thinned, among=among)
+            if not drawn:  # a budget that it shares with other searches is spent
+                break
+            candidates += drawn
         return Choice(candidates, ranked(candidates)[0])
 
     def assess(self, run: Run, paths: "Paths", candidates: list[Candidate]) -> list[int]:

@@ -1,7 +1,7 @@
 """Many searches at once: their paths share batches, and each search finds what it finds alone."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -13,6 +13,7 @@ from imagecot.contracts.paths import Paths
 from imagecot.contracts.search import Batched, Candidate, Cost, InRounds, Strategy
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
+from imagecot.strategies.budget import check_budget, granted
 from imagecot.strategies.chosen import choose
 from imagecot.strategies.request import Request
 from imagecot.strategies.run import LARGEST_GROUP, Run
@@ -31,18 +32,21 @@ def search_many(
     n: int = 20,
     corrector: Generator | None = None,
     of_paths: bool = False,
+    budget: int | None = None,
     **options: object,
 ) -> list[Trace]:
     """Return the trace of `search` for each prompt and its seed; the arguments are those of `search`.
 
     of_paths  whether the seeds are those of the paths themselves, where a search draws only one
+    budget    paths a search on average, which all of them share (`budget.py`), where n is the most; None for n each
 
     Paths of different prompts advance in one batch, and stopped paths leave it. The verifier judges one prompt at a
     time, so that no text is padded. The seconds of a batch are divided by generator rows. A strategy whose paths
     depend on each other at every step (stepwise) runs prompt by prompt; of one in rounds (adaptive) each round shares a
     batch.
 
-    UsageError as of `search`, and where there are not as many seeds as prompts.
+    UsageError as of `search`, where there are not as many seeds as prompts, and for a budget of a search that draws no
+    rounds, or less than one of them.
     """
     for what, given in (("prompts", prompts), ("seeds", seeds)):
         if not isinstance(given, Sequence) or isinstance(given, str):
@@ -55,7 +59,11 @@ def search_many(
     ]
     if not requests:
         return []
-    each = requests[0].paths
+    if budget is not None:
+        if not isinstance(requests[0].search, InRounds):
+            raise UsageError(f"{requests[0].name} draws no rounds, so it shares no budget; search with adaptive.")
+        return _together(requests, generator, budget)
+    each = _at_first(requests[0])
     together = isinstance(requests[0].search, Batched | InRounds)
     if not together or each > LARGEST_GROUP // 2:
         return [carry_out(request) for request in requests]
@@ -67,14 +75,22 @@ def search_many(
     ]
 
 
-def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
-    """Search for all of these in one batch."""
+def _at_first(request: Request) -> int:
+    """How many paths a search draws at first."""
+    return len(_next_round(Run(request, drawn=[]))) if isinstance(request.search, InRounds) else request.paths
+
+
+def _together(requests: Sequence[Request], generator: Generator, budget: int | None = None) -> list[Trace]:
+    """Search for all of these in common batches, and within a budget of so many paths each where there is one."""
     runs = [Run(request) for request in requests]
     began = time.perf_counter()
     for run in runs:
         run.drawn = []
-    while any(rounds := [_next_round(run) for run in runs]):
-        _draw(runs, rounds, generator)
+    if budget is not None:
+        check_budget(budget, _at_first(requests[0]), requests[0].paths)
+    while any(rounds := _rounds(runs, budget)):
+        for group in _groups(rounds):
+            _draw([runs[k] for k in group], [rounds[k] for k in group], generator)
     _share(runs, time.perf_counter() - began)
     traces = []
     for request, run in zip(requests, runs, strict=True):
@@ -83,6 +99,30 @@ def _together(requests: Sequence[Request], generator: Generator) -> list[Trace]:
         run.cost += Cost(seconds=time.perf_counter() - began)
         traces.append(request.trace(run, choice))
     return traces
+
+
+def _rounds(runs: Sequence[Run], budget: int | None) -> list[range]:
+    """The paths that each run draws next, within what is left of a budget; empty where none is."""
+    rounds = [_next_round(run) for run in runs]
+    if budget is None:
+        return rounds
+    drawn = [run.drawn or [] for run in runs]
+    left = budget * len(runs) - sum(map(len, drawn))
+    best = [max((one.score or 0.0 for one in found), default=0.0) for found in drawn]
+    may = granted(rounds, best, left, runs[0].n)
+    return [among if yes else range(0) for among, yes in zip(rounds, may, strict=True)]
+
+
+def _groups(rounds: Sequence[range]) -> Iterator[list[int]]:
+    """The runs that draw, as many at once as a batch takes."""
+    group: list[int] = []
+    for k, among in enumerate(rounds):
+        if group and sum(len(rounds[one]) for one in group) + len(among) > LARGEST_GROUP:
+            yield group
+            group = []
+        group += [k] if among else []
+    if group:
+        yield group
 
 
 def _next_round(run: Run) -> range:
