@@ -13,7 +13,7 @@ from imagecot import models, registry
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
-from imagecot.evaluation.drawing import Drawing, identity_of, identity_of_settings
+from imagecot.evaluation.drawing import Drawing, check_budget, identity_of, identity_of_settings
 from imagecot.evaluation.evaluate import Models, Scoring
 from imagecot.evaluation.folder import ImageSet, read_folder
 from imagecot.evaluation.recipe import EvaluationRecipe
@@ -74,7 +74,7 @@ class Job:
         if recipe.generator is not None:
             named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
             prompts = first_of_each(_prompts(recipe, home, detector), recipe.per_task)
-            source: Drawing | ImageSet = Drawing(prompts, recipe.samples, named, recipe.n, recipe.seed)
+            source: Drawing | ImageSet = Drawing(prompts, recipe.samples, named, recipe.n, recipe.seed, recipe.budget)
         else:
             source = _image_set(recipe, home, detector)
         job = cls(recipe, source, recipe.output, detector, home)
@@ -88,6 +88,7 @@ class Job:
         check_paths(self.out, self.recipe.images, self.recipe.against)
         if isinstance(self.source, Drawing):
             _refuse_repetitions(self.source.prompts)
+            check_budget(self.source)
 
     @property
     def workers(self) -> int:
