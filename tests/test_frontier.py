@@ -277,6 +277,23 @@ def test_a_frontier_from_its_recipe_to_its_report(known, monkeypatch):
     assert "old" not in readme and "| others:Weaver | best | 6 |" in readme and "docs/frontier.png" in readme
 
 
+def test_a_report_without_seconds_or_of_damaged_numbers(known):
+    run(recipe(timed_prompts=0))
+    write(Path("out"), Path("docs"))
+    page = Path("docs/frontier.md").read_text()
+    assert "At equal seconds" not in page and page.count("| forks |") == 3
+    Path("README.md").write_text("nothing")
+    with pytest.raises(UsageError, match="no place for the frontier; write <!-- frontier -->"):
+        write(Path("out"), Path("docs"), Path("README.md"))
+    file = Path("out/frontier.json")
+    whole = json.loads(file.read_text())
+    whole["generators"]["g"]["rows"]["best"]["points"][0]["n"] = "two"
+    for text, told in (("{", "is not valid JSON"), (json.dumps(whole), r"generators\.g\.rows\.best\.points\.0\.n")):
+        file.write_text(text)
+        with pytest.raises(ImagecotError, match=told):
+            write(Path("out"), Path("docs"))
+
+
 def test_pools_stay_where_rows_change(known, monkeypatch):
     small = {"timed_prompts": 0}
     first = run(recipe(**small))
