@@ -1,6 +1,7 @@
 # make demo    install, draw one verified picture, say where the evidence is
 # make check   lint, format and types
 # make test    the tests, under 8 minutes on two cores; `make test-slow` runs the long ones
+# make gpu-check   what a GPU is to be looked at for, into gpu-check.json; without one its rehearsal on the CPU
 # make docs    the documentation as a site, in site/; nothing is fetched
 # make test-latest   the tests with the newest versions that pyproject.toml allows, in an environment of their own
 # make lock    renew the versions in locks/
@@ -19,7 +20,7 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 PROMPT ?= a photo of a red apple and a green cup
 
-.PHONY: setup lock demo check docs test test-slow test-latest tiny study study-quick clean
+.PHONY: setup lock demo check docs test test-slow gpu-check test-latest tiny study study-quick clean
 
 setup: $(VENV)/.ok
 
@@ -65,6 +66,10 @@ test: setup
 
 test-slow: setup
 	$(PYTEST) $(BIN)/python -m pytest -m slow
+
+# Whatever environment there is is taken as it is: nothing can be fetched where a GPU is lent.
+gpu-check:
+	$(BIN)/python -m imagecot.benchmark.gpu --out gpu-check.json
 
 LATEST = .venv-latest
 LATEST_TORCH ?= torch
