@@ -91,7 +91,6 @@ KINDS = {
     "curate-orm": _curation("CurateOrm"),
     "curate-prm": _curation("CuratePrm"),
     "curate-parm": _curation("CurateParm"),
-    "curate-siblings": _curation("CurateSiblings"),
     "curate-pairs": _curation("CuratePairs"),
     "curate-reflection": _curation("CurateReflection"),
     "curate-repairs": _curation("CurateRepairs"),
