@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import imagecot.strategies.run as run_module
+import imagecot.strategies.trace as trace_module
 from imagecot.contracts.randomness import Stream, path_seeds, uniforms
 from imagecot.contracts.search import Verdict
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.strategies.picture import _explanation
 from imagecot.strategies.search import search
 from plain_decoder import tiny_generator
 from small_models import Brightness, Flat
@@ -70,6 +72,27 @@ def test_only_the_shown_paths_are_decoded_for_the_picture_and_as_recorded():
         for step in (1, 2):
             pixel = trace.candidates[index].previews[step].getpixel((0, 0))
             assert pixel == (shades(0, 20, step=step - 1)[index],) * 3
+
+
+def test_what_was_judged_is_not_decoded_again_for_the_picture(tmp_path):
+    asked = {"verifier": Brightness(), "n": 3, "strategy": "stepwise"}
+    kept = search(PROMPT, generator=Flat(steps=9), folder=tmp_path, **asked)
+    again = search(PROMPT, generator=Flat(steps=9), **asked)
+    assert again.picture is not None
+    judged = {(k, verdict.step) for k, one in enumerate(kept.candidates) for verdict in one.verdicts}
+    for index, (one, other) in enumerate(zip(kept.candidates, again.candidates, strict=True)):
+        for step in other.previews.keys() & one.previews.keys():
+            assert one.previews[step].tobytes() == other.previews[step].tobytes()
+        assert {step for k, step in judged if k == index and step < 9} <= one.previews.keys()
+    assert kept.picture_cost.previews < again.picture_cost.previews
+
+
+def test_of_large_images_few_are_decoded_for_the_picture(monkeypatch):
+    monkeypatch.setattr(trace_module, "MOST_PIXELS", 3 * 4 * 4)
+    trace = search(PROMPT, generator=Flat(steps=6), verifier=Brightness(), n=4)
+    assert trace.picture is not None and trace.picture_cost.previews == 3
+    assert {k: [*c.previews] for k, c in enumerate(trace.candidates) if c.previews} == {trace.chosen: [1, 2, 3]}
+    assert "Where a place is empty" in _explanation(trace)
 
 
 def test_of_equal_scores_the_first_wins():

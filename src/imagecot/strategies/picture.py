@@ -87,9 +87,17 @@ def _explanation(trace: "Trace") -> str:
         text += " Some left another path on the way, at the step below their names."
     if trace.kept < len(trace.candidates):
         text += " Red marks a path that was stopped because the verifier saw little future for it."
+    if any(_blank(trace, trace.candidates[index]) for index in shown(trace.candidates, trace.chosen)):
+        text += " Where a place is empty, the image was not decoded."
     if trace.rounds:
         text += " Then the verifier said what is wrong with the best image, and it was drawn again."
     return text
+
+
+def _blank(trace: "Trace", candidate: "Candidate") -> bool:
+    """Whether a step that the candidate did has no image to show."""
+    last = trace.steps - 1 if candidate.truncated_at is None else candidate.truncated_at
+    return any(step <= last and step not in candidate.previews for step in shown_steps(trace.steps))
 
 
 def _notes(trace: "Trace") -> list[str]:

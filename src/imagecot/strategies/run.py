@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LARGEST_GROUP = 256  # paths in progress at once
 KEPT_IMAGES = 256  # images of the best so many candidates stay in memory
+KEPT_PREVIEWS = 512  # of those that were judged
 Progress = Callable[[int, int], None]
 Answered = tuple[Tensor, Conversation | None]
 
@@ -53,6 +54,7 @@ class Run:
     done: int = 0
     _start: Paths | None = None
     _forgotten: set[int] = field(default_factory=set)  # seeds of the paths whose images were dropped
+    _seen: int = 0  # previews that were kept as they were judged
 
     def __post_init__(self) -> None:
         self.prompt, self.seed, self.n = self.request.prompt, self.request.seed, self.request.paths
@@ -139,6 +141,14 @@ class Run:
                 candidate.codes[paths.step] = codes
         self._report(self.done + len(paths))
 
+    def _keep_previews(self, images: Tensor, candidates: Sequence[Candidate], step: int) -> None:
+        """Keep images (B, 3, H, W) of an unfinished step that are judged, for the picture of the steps in a folder."""
+        if self.partial is None or step == self.generator.steps or self._seen + len(candidates) > KEPT_PREVIEWS:
+            return
+        self._seen += len(candidates)
+        for candidate, picture in zip(candidates, to_pictures(images), strict=True):
+            candidate.previews[step] = picture
+
     def resume(self, *candidates: Candidate) -> Paths:
         """Return the paths of candidates that were stopped after the same step, as they were then."""
         codes = torch.stack([candidate.state for candidate in candidates if candidate.state is not None])
@@ -219,6 +229,8 @@ class Run:
 
         after  the conversations that a follow-up question continues; `images` are not looked at then
         """
+        if after is None:
+            self._keep_previews(images, candidates, step)
         return self._judged(
             lambda v: (guard.ask(v, images, [self.prompt], question, after), None), candidates, step, question
         )[0]
@@ -227,6 +239,7 @@ class Run:
         self, images: Tensor, candidates: list[Candidate], step: int, question: Question
     ) -> tuple[list[float], Conversation]:
         """Like `ask`, and return the conversations too."""
+        self._keep_previews(images, candidates, step)
         answers, conversation = self._judged(
             lambda v: guard.begin(v, images, [self.prompt], question), candidates, step, question
         )
@@ -304,4 +317,5 @@ def _forget(candidates: list[Candidate]) -> set[int]:
     for index in (*finished[KEPT_IMAGES:], *stopped[KEPT_IMAGES:]):
         candidates[index].image = None
         candidates[index].codes.clear()
+        candidates[index].previews.clear()
     return {candidates[index].seed for index in finished[KEPT_IMAGES:]}
