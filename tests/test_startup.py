@@ -62,3 +62,15 @@ def test_threads_that_wait_sleep_unless_told_otherwise(tmp_path: Path, monkeypat
             monkeypatch.setenv("OMP_WAIT_POLICY", given)
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == found
+
+
+def test_what_was_loaded_is_not_looked_through_for_garbage(tmp_path: Path) -> None:
+    code = (
+        "import gc, sys; sys.argv = ['imagecot', '--version']\n"
+        "from imagecot.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(gc.isenabled(), gc.get_threshold()[0] > 700, gc.get_freeze_count() > 10_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True True True"
