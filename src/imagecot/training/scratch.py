@@ -74,6 +74,7 @@ def train_from_scratch(
     )
     if accelerator.distributed_type.value not in _SHARED:
         raise UsageError("this training runs as one process, or as several that hold whole weights (DDP).")
+    losses.to(accelerator.device)  # before the average is made of what it holds
     average = Average(model, opt.ema)
     prepared = accelerator.prepare(losses, *optimizers(model, opt))
     course = Course(

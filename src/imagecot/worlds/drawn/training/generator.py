@@ -27,6 +27,7 @@ from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, S
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.shared_bits import SharedBits
 from imagecot.geneval.prompts import TASKS
+from imagecot.memory import sent
 from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Name, Place, Seed, Share, Sizes, Weight, sizes_of
 from imagecot.training.loop import Part
 from imagecot.training.optimization import Optimization, batch_indices, step_generator
@@ -95,7 +96,7 @@ def task_scores(generator: Generator, detector: PictogramDetector, per_task: int
     """GenEval score per task and overall of one picture for each of the first `per_task` held-out prompts a task."""
     prompts = held_out_prompts(per_task)
     paths = finish(generator, generator.start([m.prompt for m in prompts], path_seeds(seed, len(prompts))))
-    verdicts = detector.judge(generator.preview(paths), prompts)
+    verdicts = detector.judge(generator.preview(paths).cpu(), prompts)
     scores = {
         task: sum(v.correct for v, m in zip(verdicts, prompts, strict=True) if m.tag == task)
         / max(1, sum(m.tag == task for m in prompts))
@@ -119,13 +120,19 @@ class _Denoising(nn.Module):
 
     def forward(self, part: Part) -> Losses:
         """The losses of a part."""
-        texts, codes, mask = self.scenes.at(part)
+        texts, codes, mask = (sent(one, self.trained.model.device) for one in self.scenes.at(part))
         prompting = self.scenes.prompting
         image = prompting.image_block(prompting.image_ids(codes.masked_fill(mask, -1)))
         ids = torch.cat([texts, image], 1)
         allowed = omni_attention_mask(ids, prompting.pad_id, prompting.soi_id, prompting.eoi_id)
-        attention = torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)
-        hidden = self.trunk(ids, attention)[:, texts.shape[1] + 1 : -1][mask]
+        attention = torch.zeros(allowed.shape, device=ids.device).masked_fill(~allowed, -1e4)
+        hidden = self.trunk(ids, attention)[:, texts.shape[1] + 1 : -1]
+        if ids.device.type != "cpu":  # which would wait to be told how many are masked
+            each = F.cross_entropy(
+                self.trained.code_logits(hidden).float().flatten(0, 1), codes.flatten(), reduction="none"
+            )
+            return {"loss": (each.view_as(mask) * mask / mask.sum(1, keepdim=True)).sum() / len(mask)}
+        hidden = hidden[mask]
         each = F.cross_entropy(self.trained.code_logits(hidden).float(), codes[mask], reduction="none")
         share = (1 / mask.sum(1, keepdim=True)).expand_as(mask)[mask] / len(mask)
         return {"loss": (each * share).sum()}
@@ -165,7 +172,7 @@ def train_generator(recipe: GeneratorRecipe, *, watch: Watch = SILENT) -> Showo:
     if output.finished:
         return Showo.from_pretrained(recipe.output)
     image_tokenizer = MagvitV2.from_pretrained(recipe.tokenizer, dtype=torch.float32)
-    processes = launch.processes(on_cpu=True)
+    processes = launch.processes()
     with processes.main_process_first():
         pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
         codes = encode_pool(image_tokenizer, pool, output.prepare(), watch=watch)
@@ -178,6 +185,7 @@ def train_generator(recipe: GeneratorRecipe, *, watch: Watch = SILENT) -> Showo:
         recipe.optimization,
         output,
         title=recipe.kind,
+        on_cpu=False,
         score=_scored(recipe, trained, image_tokenizer, prompting),
         watch=watch,
     )
@@ -213,7 +221,7 @@ def _untrained(recipe: GeneratorRecipe, config: ShowoConfig, image_tokenizer: Ma
     if recipe.start_from:
         nn.init.zeros_(trained.embedding)  # what is loaded holds the parts per bit already
     # In bf16 on a CPU plain attention is a quarter faster than the fused kernel, whose backward pass is slow.
-    model.showo.model.fused = False
+    model.showo.model.fused = torch.cuda.is_available()
     return trained
 
 
@@ -223,8 +231,9 @@ def _scored(
     """What scores the generator as it is."""
 
     def score() -> Mapping[str, float]:
+        model = trained.folded()
         drawer = ShowoGenerator(
-            trained.folded(), image_tokenizer, prompting, steps=recipe.steps, guidance_scale=recipe.guidance_scale
+            model, image_tokenizer.to(model.device), prompting, steps=recipe.steps, guidance_scale=recipe.guidance_scale
         )
         return task_scores(drawer, load_detector(), recipe.prompts_per_task)
 

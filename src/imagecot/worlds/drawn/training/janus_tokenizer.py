@@ -18,6 +18,7 @@ from imagecot.checkpoint import read_config
 from imagecot.contracts.values import JSON
 from imagecot.errors import first_line
 from imagecot.foreign import foreign
+from imagecot.memory import sent
 from imagecot.recipe_fields import RECIPE, Count, Few, Place, Seed, Weight
 from imagecot.training.loop import Part
 from imagecot.training.optimization import Optimization, batch_indices, step_generator
@@ -145,8 +146,9 @@ class _Reconstruction(nn.Module):
         """The losses of a part."""
         recipe, opt = self.recipe, self.recipe.optimization
         indices = batch_indices(len(self.pool), opt, part.number)
-        images = to_tensor(self.pool.images(indices)) * 2 - 1
-        weights = object_weights([self.pool[i].scene for i in indices], recipe.objects)
+        device = next(self.model.parameters()).device
+        images = sent(to_tensor(self.pool.images(indices)), device) * 2 - 1
+        weights = sent(object_weights([self.pool[i].scene for i in indices], recipe.objects), device)
         z = latents(self.model, images)
         share = 1.0 if recipe.start_from else min(1.0, part.step / recipe.soft_steps)
         signs = partly_quantized(z, share, step_generator(opt.seed, part.number, 1)) / z.shape[1] ** 0.5
@@ -166,14 +168,14 @@ def train_janus_tokenizer(recipe: JanusTokenizerRecipe, *, watch: Watch = SILENT
     output = open_output(recipe, files=files)
     if output.finished:
         return load_image_tokenizer(recipe.output)
-    processes = launch.processes(on_cpu=True)
+    processes = launch.processes()
     with processes.main_process_first():
         pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
     seed_all(recipe.optimization.seed)
     start = recipe.start_from
     model = load_image_tokenizer(start) if start else new_image_tokenizer(recipe.model)
     losses = _Reconstruction(model, pool, recipe)
-    train_from_scratch(losses, model, recipe.optimization, output, title=recipe.kind, watch=watch)
+    train_from_scratch(losses, model, recipe.optimization, output, title=recipe.kind, on_cpu=False, watch=watch)
     if processes.is_main_process:
         save_checkpoint(recipe.output, model.config.to_dict(), model.state_dict())
         output.finish()

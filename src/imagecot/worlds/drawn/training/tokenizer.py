@@ -18,6 +18,7 @@ from imagecot import launch
 from imagecot.contracts.values import JSON
 from imagecot.generators.showo.config import MagvitV2Config
 from imagecot.generators.showo.magvitv2 import MagvitV2
+from imagecot.memory import sent
 from imagecot.recipe_fields import RECIPE, Count, Place, Seed, Sizes, Weight, sizes_of
 from imagecot.training.loop import Part
 from imagecot.training.optimization import Optimization, batch_indices, step_generator
@@ -65,7 +66,7 @@ def partly_quantized(z: Tensor, share: float, generator: torch.Generator) -> Ten
     """Signs for a random `share` of z (B, bits, h, w), tanh(z) for the rest; the gradient is that of tanh."""
     soft = torch.tanh(z)
     hard = soft + (torch.where(z > 0, 1.0, -1.0) - soft).detach()
-    chosen = torch.rand(z.shape, generator=generator).to(z.device) < share
+    chosen = sent(torch.rand(z.shape, generator=generator), z.device) < share
     return torch.where(chosen, hard, soft)
 
 
@@ -90,7 +91,8 @@ class _Reconstruction(nn.Module):
     def forward(self, part: Part) -> Losses:
         """The losses of a part."""
         recipe, opt = self.recipe, self.recipe.optimization
-        images = to_tensor(self.pool.images(batch_indices(len(self.pool), opt, part.number))) * 2 - 1
+        pictures = to_tensor(self.pool.images(batch_indices(len(self.pool), opt, part.number)))
+        images = sent(pictures, next(self.tokenizer.parameters()).device) * 2 - 1
         z = self.tokenizer.encode(images)
         share = 1.0 if recipe.start_from else min(1.0, part.step / recipe.soft_steps)
         signs = partly_quantized(z, share, step_generator(opt.seed, part.number, 1))
@@ -108,7 +110,7 @@ def train_tokenizer(recipe: TokenizerRecipe, *, watch: Watch = SILENT) -> Magvit
     output = open_output(recipe, files=files)
     if output.finished:
         return MagvitV2.from_pretrained(recipe.output, dtype=torch.float32)
-    processes = launch.processes(on_cpu=True)
+    processes = launch.processes()
     with processes.main_process_first():
         pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
     seed_all(recipe.optimization.seed)
@@ -117,7 +119,7 @@ def train_tokenizer(recipe: TokenizerRecipe, *, watch: Watch = SILENT) -> Magvit
     else:
         tokenizer = MagvitV2.from_pretrained(recipe.start_from, dtype=torch.float32)
     losses = _Reconstruction(tokenizer, pool, recipe)
-    train_from_scratch(losses, tokenizer, recipe.optimization, output, title=recipe.kind, watch=watch)
+    train_from_scratch(losses, tokenizer, recipe.optimization, output, title=recipe.kind, on_cpu=False, watch=watch)
     if processes.is_main_process:
         tokenizer.save_pretrained(recipe.output)
         output.finish()
