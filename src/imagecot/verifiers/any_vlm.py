@@ -164,7 +164,7 @@ class AnyVlm:
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""
         answers = self.ask(images, prompts, question)
-        place = torch.arange(len(images), device=images.device) % max(1, len(prompts))
+        place = torch.arange(len(images)) % max(1, len(prompts))
         return answers, Conversation(self.habits.said(question), Shown(images, place), list(prompts))
 
     @torch.no_grad()
@@ -217,9 +217,9 @@ class AnyVlm:
 
     def _inputs(self, images: Tensor, prompts: list[str], question: Question) -> "BatchFeature":
         """Lay out a request and count it."""
-        inputs = self._laid_out(images, prompts, question).to(self.device, self.model.dtype)
+        inputs = self._laid_out(images, prompts, question)
         self.usage += Usage(judge_calls=len(prompts), tokens_judged=int(inputs["attention_mask"].sum()))
-        return inputs
+        return inputs.to(self.device, self.model.dtype)
 
     def _laid_out(self, images: Tensor, prompts: list[str], question: Question) -> "BatchFeature":
         """The inputs of a request, on the CPU; UsageError for a prompt that cannot be asked about."""

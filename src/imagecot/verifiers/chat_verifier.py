@@ -18,7 +18,7 @@ from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.generators.attention import KeysAndValues
-from imagecot.memory import half_of_free, in_parts
+from imagecot.memory import half_of_free, in_parts, sent
 from imagecot.verifiers.answers import (
     OPEN,
     check_asked,
@@ -196,8 +196,8 @@ class ChatVerifier:
         texts = [self.text(OPEN, question) for question in questions]
         if not texts:
             return torch.empty(0)
-        seen = torch.tensor([[*self.chat.start, *self.chat.image]], device=self.device).expand(len(images), -1)
-        there = torch.ones_like(seen, dtype=torch.bool)
+        seen = sent(torch.tensor([[*self.chat.start, *self.chat.image]]), self.device).expand(len(images), -1)
+        there = torch.ones(seen.shape, dtype=torch.bool)
 
         def look(part: slice) -> Layers:
             return self._read(self.embed(images[part], seen[part]), there[part], (), keep=True)[1]
@@ -241,14 +241,14 @@ class ChatVerifier:
         return self.states(embeds, mask, cache, last=True)[:, -1]
 
     def states(self, embeds: Tensor, mask: Tensor, cache: "Cache | None" = None, *, last: bool = False) -> Tensor:
-        """States (B, n, D) of embeds (B, n, D) behind the keys and values `cache`; mask covers both.
+        """States (B, n, D) of embeds (B, n, D) behind the keys and values `cache`; mask, on the CPU, covers both.
 
         last  whether the last state alone is wanted, so that a model may leave the others out
         """
-        position = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
+        position = sent((mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :], embeds.device)
         states: Tensor = self.model.model.language_model(
             inputs_embeds=embeds,
-            attention_mask=None if bool(mask.all()) else mask.long(),
+            attention_mask=None if bool(mask.all()) else sent(mask.long(), embeds.device),
             position_ids=position,
             cache=cache,
             use_cache=cache is not None,
@@ -282,7 +282,7 @@ class ChatVerifier:
     @torch.no_grad()
     def _follow(self, question: Question, after: Read) -> Tensor:
         """P(yes) (B,) to a question behind what was read and its yes."""
-        text = torch.tensor(self._tokens(self.chat.followed(question)), device=self.device)
+        text = sent(torch.tensor(self._tokens(self.chat.followed(question))), self.device)
         n = len(after.mask)
         embeds = self.model.model.language_model.embed_tokens(text).expand(n, -1, -1)
         mask = F.pad(after.mask, (0, len(text)), value=True)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot.memory import sent
+
 _SHORT = (torch.bfloat16, torch.float16)
 
 
@@ -20,7 +22,8 @@ def logits_of(state: Tensor, weight: Tensor, ids: Sequence[int]) -> Tensor:
 
 def few_logits(state: Tensor, weight: Tensor, bias: Tensor | None, ids: Sequence[int] | Tensor) -> Tensor:
     """Logits (..., len(ids)) of a few tokens by the rows of a head (V, D), products in float32."""
-    return F.linear(state.float(), weight[ids].float(), None if bias is None else bias[ids].float())
+    own = ids if isinstance(ids, Tensor) else sent(torch.tensor(ids), weight.device)
+    return F.linear(state.float(), weight[own].float(), None if bias is None else bias[own].float())
 
 
 @contextmanager
@@ -48,6 +51,6 @@ def _exact(logits: Tensor, state: Tensor, weight: Tensor, bias: Tensor | None, i
     """The logits (..., V) in float32, with those of `ids` computed again from states (..., D)."""
     found = logits.float()
     if weight.dtype in _SHORT:
-        own = torch.tensor(sorted({*ids}), device=weight.device)
+        own = sent(torch.tensor(sorted({*ids})), weight.device)
         found[..., own] = few_logits(state, weight, bias, own)
     return found

@@ -17,6 +17,7 @@ from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT
 from imagecot.contracts.questions import Question
 from imagecot.errors import ImagecotError
 from imagecot.foreign import NO_LENGTH, foreign
+from imagecot.memory import sent
 from imagecot.verifiers.chat_verifier import ChatVerifier, Trainable
 from imagecot.verifiers.vision import resize
 from imagecot.verifiers.wording import Habits
@@ -81,7 +82,7 @@ class JanusChat:
             return images
         side = max(high, wide)
         left, top = (side - wide) // 2, (side - high) // 2
-        color = torch.tensor(seeing.background_color, device=images.device, dtype=images.dtype) / 255
+        color = sent(torch.tensor(seeing.background_color, dtype=images.dtype), images.device) / 255
         inside = F.pad(torch.ones_like(images[:, :1]), around := (left, side - wide - left, top, side - high - top))
         return F.pad(images, around) + (1 - inside) * color[:, None, None]
 
@@ -89,7 +90,8 @@ class JanusChat:
         """The rows (B, R, D) of images (B, 3, H, W) in [0, 1]."""
         seeing, core = self._processor.image_processor, self._model.model
         images = self.framed(images.to(self._model.device, torch.float32))
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (seeing.image_mean, seeing.image_std))
+        told = (torch.tensor(values, dtype=images.dtype) for values in (seeing.image_mean, seeing.image_std))
+        mean, std = (sent(values, images.device)[:, None, None] for values in told)
         rows: Tensor = core.get_image_features(((images - mean) / std).to(self._model.dtype)).pooler_output
         return rows
 

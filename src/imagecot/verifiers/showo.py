@@ -21,7 +21,7 @@ from imagecot.generators.showo.generator import ShowoGenerator
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo, understanding_attention_mask
 from imagecot.generators.showo.prompting import Prompting
-from imagecot.memory import half_of_free, in_parts
+from imagecot.memory import half_of_free, in_parts, sent
 from imagecot.verifiers.answers import (
     OPEN,
     check_asked,
@@ -207,8 +207,11 @@ class ShowoVerifier:
         """Ids and mask (B, L) of codes (B, N) with a text each, padded on the left; they are counted."""
         prompting = self._prompting
         seen = F.pad(prompting.image_block(prompting.image_ids(codes)), (1, 0), value=prompting.mmu_id)
-        whole = [image + text for image, text in zip(seen.tolist(), rows, strict=True)]
-        ids, mask = left_padded(whole, prompting.pad_id, self.device, seen.shape[1])
+        length = seen.shape[1]
+        room = [prompting.pad_id] * length  # of the image, whose ids the device alone knows
+        ids, mask = left_padded([room + text for text in rows], prompting.pad_id, self.device, length)
+        places = mask.int().argmax(1, keepdim=True) + torch.arange(length)
+        ids = ids.scatter(1, sent(places, ids.device), seen)
         self.usage += Usage(judge_calls=len(rows), tokens_judged=int(mask.sum()))
         return ids, mask
 
@@ -225,7 +228,7 @@ class ShowoVerifier:
     @torch.no_grad()
     def _follow(self, question: Question, after: Read) -> Tensor:
         """P(yes) (B,) to a question behind what was read and its yes."""
-        text = torch.tensor(self._followed(question.about("").strip()), device=self.device)
+        text = sent(torch.tensor(self._followed(question.about("").strip())), self.device)
         n = len(after.mask)
         ids, mask = text.expand(n, -1), F.pad(after.mask, (0, len(text)), value=True)
 
@@ -247,6 +250,7 @@ class ShowoVerifier:
 
     def _state(self, ids: Tensor, mask: Tensor, cache: KeysAndValues | None) -> Tensor:
         """The last position's state (B, D) of ids (B, n) behind the keys and values `cache`; mask covers both."""
+        mask = sent(mask, ids.device)
         n, columns = ids.shape[1], torch.arange(mask.shape[1], device=ids.device)
         if n == len(columns):
             allowed = understanding_attention_mask(ids, self._prompting.eoi_id)

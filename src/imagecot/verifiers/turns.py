@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagecot.memory import in_parts
+from imagecot.memory import in_parts, sent
 from imagecot.verifiers.chat import ANSWER_TOKENS
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
@@ -19,7 +19,10 @@ Layers = tuple[tuple[Tensor, Tensor], ...]
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What a verifier has read of B conversations, so that it reads it once: keys and values, and the mask (B, L)."""
+    """What a verifier has read of B conversations, so that it reads it once: keys and values, and the mask (B, L).
+
+    The mask is on the CPU.
+    """
 
     layers: Layers
     mask: Tensor
@@ -49,13 +52,15 @@ def left_padded(
 ) -> tuple[Tensor, Tensor]:
     """Ids (B, L) of rows of several lengths, padded on the left, and their mask (B, L).
 
+    The mask stays on the CPU, which asks it how many tokens there are and whether some are padding.
+
     least  L where there is no row
     """
     longest = max(map(len, rows), default=least)
     ids = torch.tensor([[fill] * (longest - len(row)) + [*row] for row in rows], dtype=torch.int64)
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     mask = torch.arange(longest) >= longest - lengths[:, None]
-    return ids.view(len(rows), longest).to(device), mask.to(device)
+    return sent(ids.view(len(rows), longest), device), mask
 
 
 def first_turn(read: Callable[[slice], tuple[Tensor, Layers]], mask: Tensor, at_once: int) -> tuple[Tensor, Read]:
@@ -97,16 +102,17 @@ def write(
     seen    what is read of tokens (B,), (B, 1, ...)
     ends    the tokens that end an answer
     """
-    stops = torch.tensor(ends, device=start.device)
+    stops = sent(torch.tensor(ends), start.device)
     going = torch.ones(len(start), dtype=torch.bool, device=start.device)
     rows: list[list[int]] = [[] for _ in start]
     first = now = state(start, mask)
     for _ in range(ANSWER_TOKENS):
         token = surest(now)
         going &= ~torch.isin(token, stops)
-        if not bool(going.any()):
+        writing, tokens = torch.stack([going.to(token.dtype), token]).tolist()  # all that a token waits for
+        if not any(writing):
             break
-        for row, alive, one in zip(rows, going.tolist(), token.tolist(), strict=True):
+        for row, alive, one in zip(rows, writing, tokens, strict=True):
             row += [one] if alive else []
         mask = F.pad(mask, (0, 1), value=True)
         now = state(seen(token), mask)

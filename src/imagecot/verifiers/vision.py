@@ -1,10 +1,13 @@
 """The image side of LLaVA-OneVision: one view, encoded once."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from imagecot.memory import sent
 
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionForConditionalGeneration
@@ -40,12 +43,13 @@ def resize(images: Tensor, height: int, width: int) -> Tensor:
     does so at most once, at the end: it is off by 1 level on smooth images and by more than 20 on noise.
     """
     levels = (images.double() * 255).round().clamp(0, 255)
-    levels = _to_levels(levels @ _bicubic_weights(images.shape[-1], width).to(images.device).T)
-    levels = _to_levels(_bicubic_weights(images.shape[-2], height).to(images.device) @ levels)
+    levels = _to_levels(levels @ _bicubic_weights(images.shape[-1], width, images.device).T)
+    levels = _to_levels(_bicubic_weights(images.shape[-2], height, images.device) @ levels)
     return (levels / 255).to(images.dtype)
 
 
-def _bicubic_weights(n: int, size: int) -> Tensor:
+@lru_cache(maxsize=16)
+def _bicubic_weights(n: int, size: int, device: torch.device) -> Tensor:
     """Weights (size, n) of n pixels in each of `size`, in units of 2^-22 (float64, so that sums are exact).
 
     The kernel is Catmull-Rom's, widened where the image shrinks (`precompute_coeffs` in Pillow's Resample.c).
@@ -57,7 +61,7 @@ def _bicubic_weights(n: int, size: int) -> Tensor:
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
     weights = weights / weights.sum(1, keepdim=True) * _ONE
-    return (weights.abs() + 0.5).floor() * weights.sign()
+    return sent((weights.abs() + 0.5).floor() * weights.sign(), device)
 
 
 def _to_levels(sums: Tensor) -> Tensor:
