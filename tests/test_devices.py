@@ -1,21 +1,23 @@
 """Nothing waits for a GPU inside a step, and no tensor is made on another device: shown without one (`elsewhere`)."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
 import elsewhere
 from elsewhere import DEVICE, Away, Stops, apart, moved, there
+from given_device import note
 from imagecot import weights
 from imagecot.contracts.paths import UNDECIDED
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.tree import gathered
 from imagecot.launch import use_device
 from imagecot.memory import available_bytes, sent
 from imagecot.precision import in_full, loaded_as
 from imagecot.processes import share
+from imagecot.verifiers import load_verifier
 from plain_decoder import tiny_generator
+from small_models import write_showo
 
 torch.set_num_threads(1)
 PROMPTS = ["a photo of a red apple", "cat", "a photo of a dog", "cat"]
@@ -161,11 +163,43 @@ def test_processes_of_one_machine_take_its_gpus_in_turn(monkeypatch):
 
 def test_every_worker_is_given_a_device(tmp_path):
     """The workers of evaluations and studies, which are other processes."""
-    share(told, (str(tmp_path),), 2, lambda: None)
-    assert sorted(file.read_text() for file in tmp_path.iterdir()) == ["0", "1"]
+    share(note, (str(tmp_path),), 2, lambda: None)
+    count = torch.cuda.device_count()
+    expected = [f"{rank} of 2, {rank % count if count else None}" for rank in range(2)]
+    assert sorted(file.read_text() for file in tmp_path.iterdir()) == expected
 
 
-def told(folder, rank, workers):
-    """Write what a worker process was given; it takes no GPU where there is none."""
-    (Path(folder) / f"{rank}.txt").write_text(str(rank))
-    assert not torch.cuda.is_available() or torch.cuda.current_device() == rank % torch.cuda.device_count()
+def by_lean(tmp_path):
+    return load_verifier("tiny-zero-shot", device="cpu", dtype="float32"), "model"
+
+
+def by_showo(tmp_path):
+    verifier = load_verifier(str(write_showo(tmp_path / "showo")), device="cpu")
+    return verifier, "model", "_images"
+
+
+@pytest.mark.parametrize("make", [by_lean, by_showo])
+def test_a_question_is_one_copy_to_the_host(make, tmp_path):
+    """And so is its follow-up: what is read of images and texts stays on the device."""
+    here, *_ = make(tmp_path / "a")
+    away, *parts = make(tmp_path / "b")
+    for part in parts:
+        moved(getattr(away, part))
+    images = torch.rand(3, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    prompts = ["a cat", "two dogs and a red apple", "a cat"]
+    first, conversation = here.begin(images, prompts, CLARITY)
+    expected = [first, here.ask(images, prompts, POTENTIAL, conversation), here.ask(images, prompts, ORM)]
+    seen = Away(images)
+    with there():
+        assert away.device == DEVICE
+        with apart(copies_allowed=True):
+            answers, conversation = away.begin(seen, prompts, CLARITY)
+            found = [answers]
+            assert len(elsewhere.copies) == 1
+        for question, after in ((POTENTIAL, conversation), (ORM, None)):
+            with apart(copies_allowed=True):
+                found.append(away.ask(seen, prompts, question, after))
+                assert len(elsewhere.copies) == 1
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    assert away.usage == here.usage
