@@ -1,6 +1,7 @@
 # make demo    install, draw one verified picture, say where the evidence is
 # make check   lint, format and types
 # make test    the tests, under 8 minutes on two cores; `make test-slow` runs the long ones
+# make test-browser   the viewer in a real Chromium, which must be there, as must what `make browser` installs to drive it
 # make gpu-check   what a GPU is to be looked at for, into gpu-check.json; without one its rehearsal on the CPU
 # make docs    the documentation as a site, in site/; nothing is fetched
 # make test-latest   the tests with the newest versions that pyproject.toml allows, in an environment of their own
@@ -20,7 +21,7 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 PROMPT ?= a photo of a red apple and a green cup
 
-.PHONY: setup lock demo check docs test test-slow gpu-check test-latest tiny study study-quick clean
+.PHONY: setup lock demo check docs test test-slow gpu-check browser test-browser test-latest tiny study study-quick clean
 
 setup: $(VENV)/.ok
 
@@ -66,6 +67,20 @@ test: setup
 
 test-slow: setup
 	$(PYTEST) $(BIN)/python -m pytest -m slow
+
+# What drives a browser is locked like everything else; the browser itself is the machine's own.
+browser: setup
+	awk -F'[= ;]' 'NR == FNR {wanted[$$1]; next} /^[^ ]/ {taken = $$1 in wanted} taken' locks/browser.txt locks/versions.txt \
+		> $(VENV)/browser.txt
+	$(BIN)/python -m pip install --no-deps --require-hashes -r $(VENV)/browser.txt
+
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+test-browser: setup
+	@$(BIN)/python -c 'import playwright, axe_playwright_python' 2>/dev/null || \
+		{ echo "error: nothing drives a browser here; run make browser first." >&2; exit 1; }
+	@test -x "$(CHROMIUM)" || { echo "error: there is no Chromium; install it (Debian: apt-get install chromium) or name it" \
+		"with CHROMIUM=/path/to/chromium." >&2; exit 1; }
+	CHROMIUM="$(CHROMIUM)" $(PYTEST) $(BIN)/python -m pytest -m browser
 
 # Whatever environment there is is taken as it is: nothing can be fetched where a GPU is lent.
 gpu-check:

@@ -56,6 +56,7 @@ def test_a_run_and_its_report(imagecot, models, tmp_path):
     assert re.fullmatch(pattern, out)
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "image.png",
+        "previews.zip",
         "steps.png",
         "trace.jsonl",
     ]

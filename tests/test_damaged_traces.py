@@ -108,7 +108,12 @@ def test_the_same_search_twice_at_once_ends_with_one_result(tmp_path):
     where = {"folder": tmp_path / "out", "names": {"verifier": "bright"}}
     trace = search("a cup", generator=Flat(steps=3), verifier=Slower(), n=2, **where)
     assert trace.chosen == Trace.load(tmp_path / "out").chosen
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["image.png", "steps.png", "trace.jsonl"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "image.png",
+        "previews.zip",
+        "steps.png",
+        "trace.jsonl",
+    ]
 
 
 NUMBERS = [float("nan"), 1.5, True, None, "3", [], -1, 0, 10**30, 2**63]

@@ -61,7 +61,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(make, tmp_path):
     assert resumed.candidates == whole.candidates
     assert resumed.chosen == whole.chosen
     assert counts(resumed.cost) == counts(whole.cost)
-    files = ["image.png", "steps.png", "trace.jsonl"]
+    files = ["image.png", "previews.zip", "steps.png", "trace.jsonl"]
     assert sorted(file.name for file in (tmp_path / "cut").iterdir()) == files
     assert (tmp_path / "cut/image.png").read_bytes() == (tmp_path / "whole/image.png").read_bytes()
 

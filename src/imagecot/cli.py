@@ -25,6 +25,7 @@ from imagecot.commands import (
     study,
     train,
     validate,
+    view,
 )
 from imagecot.commands.output import say
 from imagecot.commands.searches import SearchCommand
@@ -46,6 +47,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command()(train.train)
 app.command()(study.study)
 app.command()(report.report)
+app.command()(view.view)
 app.command()(calibrate.calibrate)
 app.command()(run.run)
 app.command()(serve.serve)

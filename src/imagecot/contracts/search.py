@@ -76,8 +76,8 @@ class Candidate:
                   verdicts are not repeated
     reflection    what the verifier said when asked what is wrong with the image, or None
     state         the decided image codes (N,) of a path that was given up, to take it up again
-    codes         step -> image codes (N,), predicted or decided, kept for the few paths that are shown
-    previews      step -> image, decoded from `codes` for the picture of the steps
+    codes         step -> image codes (N,), predicted or decided, of steps that are shown or at which it was judged
+    previews      step -> image, decoded from `codes` when the trace is written
     """
 
     seed: int

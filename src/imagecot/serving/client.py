@@ -19,7 +19,7 @@ from imagecot.generation.recipe import GenerationRecipe
 from imagecot.serving.messages import EVENT, Ask, Done, Drawing, Event, Failed, Tell, Waiting
 from imagecot.serving.place import START, Place, find
 from imagecot.strategies.folder import PARTIAL
-from imagecot.strategies.trace import IMAGE, STEPS, TRACE, Trace
+from imagecot.strategies.trace import TRACE, Trace
 from imagecot.watch import Watch
 
 _CONNECTING = 5.0  # seconds
@@ -44,7 +44,7 @@ def draw_there(opened: Opened, server: str, watch: Watch) -> Trace:
     if others:
         raise ImagecotError(f"the server has another {others[0]} than is here; start it again.")
     make_folder(opened.folder)
-    for name in (IMAGE, STEPS, TRACE):  # a folder that has the last is finished
+    for name in sorted(files, key=lambda name: name == TRACE):  # a folder that has the last is finished
         write_whole(opened.folder / name, files[name])
     shutil.rmtree(opened.folder / PARTIAL, ignore_errors=True)
     return Trace.load(opened.folder)

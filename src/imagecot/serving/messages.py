@@ -56,7 +56,7 @@ class Done(Schema):
     """The end of a request: the files of the trace, in base64."""
 
     event: Literal["done"] = "done"
-    files: dict[Literal["image.png", "steps.png", "trace.jsonl"], str]
+    files: dict[Literal["image.png", "steps.png", "previews.zip", "trace.jsonl"], str]
 
 
 Event = Tell | Waiting | Drawing | Failed | Done

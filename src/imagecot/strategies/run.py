@@ -54,6 +54,7 @@ class Run:
     done: int = 0
     _start: Paths | None = None
     _forgotten: set[int] = field(default_factory=set)  # seeds of the paths whose images were dropped
+    _now: tuple[int, Tensor, list[Candidate]] | None = None  # the step noted last: codes (B, N) of these candidates
     _seen: int = 0  # previews that were kept as they were judged
 
     def __post_init__(self) -> None:
@@ -136,9 +137,9 @@ class Run:
         self.cost += Cost(generator_rows=len(paths) * drawer.rows_per_path)
         # A path that has to be entered again to be seen can be entered by the generator alone that drew it.
         seen = isinstance(drawer, Predictor) or paths.finished or drawer is self.generator
+        self._now = (paths.step, kept(drawer, paths), candidates) if seen else None
         if seen and paths.step in self.shown_steps:
-            for candidate, codes in zip(candidates, kept(drawer, paths).to("cpu", torch.int32), strict=True):
-                candidate.codes[paths.step] = codes
+            self._keep_codes(candidates, paths.step)
         self._report(self.done + len(paths))
 
     def _keep_previews(self, images: Tensor, candidates: Sequence[Candidate], step: int) -> None:
@@ -148,6 +149,17 @@ class Run:
         self._seen += len(candidates)
         for candidate, picture in zip(candidates, to_pictures(images), strict=True):
             candidate.previews[step] = picture
+
+    def _keep_codes(self, candidates: Sequence[Candidate], step: int) -> None:
+        """Keep the codes by which these candidates can be seen after a step, if it is the one noted last."""
+        if self._now is None or self._now[0] != step:
+            return
+        rows = {id(candidate): row for row, candidate in enumerate(self._now[2])}
+        wanted = [one for one in candidates if id(one) in rows and step not in one.codes]
+        if wanted:
+            codes = self._now[1][[rows[id(one)] for one in wanted]].to("cpu", torch.int32)
+            for candidate, own in zip(wanted, codes, strict=True):
+                candidate.codes[step] = own
 
     def resume(self, *candidates: Candidate) -> Paths:
         """Return the paths of candidates that were stopped after the same step, as they were then."""
@@ -280,6 +292,7 @@ class Run:
         fill = fill_of(self.generator, step)
         for candidate, p in zip(candidates, answers, strict=True):
             candidate.verdicts.append(Verdict(step, question.name, p, fill))
+        self._keep_codes(candidates, step)
         return answers, conversation
 
     def pictures(self) -> Callable[[Sequence[Seen]], list[Image.Image]]:

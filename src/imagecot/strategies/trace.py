@@ -1,8 +1,8 @@
 """The trace: everything that happened in one search, in memory and as a folder.
 
-A folder holds `image.png` (the choice), `steps.png` (paths and steps) and `trace.jsonl`: a first line that
-says what was run, a line for each path, and a last line with the choice and the cost. Each file is written
-whole or not at all, `trace.jsonl` last: a folder that has it is finished.
+A folder holds `image.png` (the choice), `steps.png` (paths and steps), `previews.zip` (what paths showed)
+and `trace.jsonl`: a first line that says what was run, a line for each path, and a last line with the choice and the
+cost. Each file is written whole or not at all, `trace.jsonl` last: a folder that has it is finished.
 """
 
 import io
@@ -21,6 +21,7 @@ from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, write_whole
 from imagecot.reading import Model, parse, read_lines
+from imagecot.strategies.previews import MOST_PATHS, PREVIEWS, pack
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,6 +74,13 @@ def shown(candidates: list[Candidate], chosen: int | None = None) -> list[int]:
     return rows if chosen is None or chosen in rows else [chosen, *rows[:-1]]
 
 
+def pictured(candidates: list[Candidate], chosen: int) -> list[int]:
+    """Return the indices of the paths whose previews are kept: those that are shown, then the first others."""
+    first = shown(candidates, chosen)
+    others = [i for i in range(len(candidates)) if i not in first]
+    return [*first, *others][: max(len(first), MOST_PATHS)]
+
+
 def shown_steps(steps: int, columns: int = 6) -> list[int]:
     """Return the steps (from 1) that a picture shows: the first, the last and evenly many between."""
     if steps <= columns:
@@ -89,8 +97,8 @@ class Trace:
     weights              SHA-256 of the weight files, by role, where they are known
     model_settings       settings of verifier and corrector, by role
     chosen               index of the choice among `candidates`
-    cost, picture_cost   of the search, and of the picture of the steps
-    look                 decodes what was kept of paths into their previews, for that picture
+    cost, picture_cost   of the search, and of the picture of the steps and the previews
+    look                 decodes what was kept of paths into their previews
     """
 
     prompt: str
@@ -157,29 +165,31 @@ class Trace:
         if self._picture is None:
             from imagecot.strategies.picture import draw_steps
 
+            self._decode_previews(shown(self.candidates, self.chosen), shown_steps(self.steps))
             began = time.perf_counter()
-            decoded = self._decode_previews()
             self._picture = draw_steps(self)
-            self.picture_cost = Cost(seconds=time.perf_counter() - began, previews=decoded)
+            self.picture_cost += Cost(seconds=time.perf_counter() - began)
         return self._picture
 
-    def _decode_previews(self) -> int:
-        """Decode what was kept of the shown paths, as long as it is little work; return how many images that were."""
+    def _decode_previews(self, paths: Sequence[int], steps: Sequence[int] | None = None) -> None:
+        """Decode what was kept of some paths after these steps, or after any, as long as that is little work."""
+        began = time.perf_counter()
         wanted = [
             (candidate, Seen(candidate.seed, step, codes))
-            for candidate in (self.candidates[i] for i in shown(self.candidates, self.chosen))
+            for candidate in (self.candidates[i] for i in paths)
             for step, codes in candidate.codes.items()
             if step not in candidate.previews and (step < self.steps or candidate.image is None)
+            if steps is None or step in steps
         ]
-        wanted = wanted[: MOST_PIXELS // (self.image.width * self.image.height)]
+        wanted = wanted[: max(MOST_PIXELS // (self.image.width * self.image.height) - self.picture_cost.previews, 0)]
         if not wanted or self.look is None:
-            return 0
+            return
         for (candidate, seen), image in zip(wanted, self.look([seen for _, seen in wanted]), strict=True):
             candidate.previews[seen.step] = image
-        return len(wanted)
+        self.picture_cost += Cost(seconds=time.perf_counter() - began, previews=len(wanted))
 
     def save(self, folder: str | Path) -> None:
-        """Write `image.png`, `steps.png` and `trace.jsonl`; ImagecotError where that is not possible."""
+        """Write the files of a trace; ImagecotError where that is not possible."""
         files = self.files()  # before anything is written
         folder = make_folder(Path(folder))
         for name, data in files.items():
@@ -189,6 +199,8 @@ class Trace:
         """The files that `save` writes, in their order."""
         from imagecot.strategies.lines import as_line
 
+        paths = pictured(self.candidates, self.chosen)
+        self._decode_previews(paths)
         image, steps = _png(self.image), _png(self.picture)
         lines = [
             {"kind": "run", **self.identity, "versions": versions()},
@@ -201,7 +213,9 @@ class Trace:
             },
         ]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        return {IMAGE: image, STEPS: steps, TRACE: text.encode("utf-8")}
+        previews = pack(self.candidates, paths, self.steps) if self.look else None
+        seen = {PREVIEWS: previews} if previews is not None else {}
+        return {IMAGE: image, STEPS: steps, **seen, TRACE: text.encode("utf-8")}
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
