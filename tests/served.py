@@ -12,10 +12,7 @@ from typing import Any
 
 import torch
 
-from imagecot import registry
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, REFLECTION, Question
-from imagecot.contracts.values import JSON
-from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.images import from_png
 from imagecot.verifiers.answers import OPEN
 from imagecot.verifiers.chat_verifier import ChatVerifier
@@ -91,26 +88,3 @@ def sees(handler: BaseHTTPRequestHandler) -> None:
     """Answer by the mean level of the picture: bright ones are right."""
     p = float(picture_of(handler.asked).mean())  # type: ignore[attr-defined]
     judges({"yes": p, "no": 1 - p})(handler)
-
-
-class EightBits:
-    """The shipped PARM, which sees pictures as they are in a file: in 8 bits."""
-
-    def __init__(self) -> None:
-        self._model = registry.load("verifier", "tiny-parm")
-
-    @property
-    def settings(self) -> Mapping[str, JSON]:
-        return self._model.settings
-
-    @property
-    def usage(self) -> Usage:
-        return self._model.usage
-
-    def ask(
-        self, images: torch.Tensor, prompts: list[str], question: Question, after: Conversation | None = None
-    ) -> torch.Tensor:
-        return self._model.ask((images * 255).round() / 255, prompts, question, after)
-
-    def begin(self, images: torch.Tensor, prompts: list[str], question: Question) -> tuple[torch.Tensor, Conversation]:
-        return self._model.begin((images * 255).round() / 255, prompts, question)

@@ -11,6 +11,7 @@ from imagecot.endpoints import KEY
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.forms import form_of
 from imagecot.geneval.prompts import position_metadata
+from imagecot.images import as_saved
 from imagecot.verifiers.atoms import Atoms, Mean
 from imagecot.verifiers.atoms_form import Named, digests, parts
 from imagecot.verifiers.chat_splitting import LONGEST, MOST_PARTS, TEMPLATE, ChatSplitter, usable
@@ -91,7 +92,10 @@ def test_it_is_loaded_by_its_name_in_other_forms_too(tmp_path):
     file.write_text(json.dumps({"prompt": FOX, "parts": LISTED, "id": 3}) + "\n", encoding="utf-8")
     judge = registry.load("verifier", f"atoms[arithmetic][parts={file}]:tiny-zero-shot")
     assert isinstance(judge, Atoms) and judge.mean == Mean.arithmetic
-    image, texts = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), [FOX, "a photo of two cups"]
+    image, texts = (
+        as_saved(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))),
+        [FOX, "a photo of two cups"],
+    )
     found = judge.ask(image.expand(2, -1, -1, -1), texts, ORM).tolist()
     asked = [*LISTED, "a photo of a cup", "a photo of two cups"]
     alone = judge.inner.ask(image.expand(5, -1, -1, -1), asked, ORM).tolist()

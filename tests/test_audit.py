@@ -15,6 +15,7 @@ from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators import load_generator
 from imagecot.geneval.prompts import single_object_metadata
+from imagecot.images import as_saved
 from imagecot.statistics.clustered import jackknife_error, mean_error
 from imagecot.statistics.correlation import correlation, pairs_in_order, rank_correlation
 from imagecot.study.audit import AuditRecipe, Models, load, misfit, observe
@@ -104,7 +105,7 @@ def test_a_row_is_what_was_said_of_each_preview():
         if paths.step in (1, 4):
             for fill in ("black", "white"):
                 view = replace(generator, fill=fill)
-                images = view.preview(paths)
+                images = as_saved(view.preview(paths))
                 clarity, after = verifier.begin(images, [prompt], CLARITY)
                 potential = verifier.ask(images, [prompt], POTENTIAL, after)
                 said = {"clarity": clarity, "potential": potential, "orm": verifier.ask(images, [prompt], ORM)}
@@ -113,7 +114,7 @@ def test_a_row_is_what_was_said_of_each_preview():
     for seen, (_, _, said) in zip(row.seen, expected, strict=True):
         for name, answers in said.items():
             assert seen.answers["v"][name] == pytest.approx(answers.tolist(), abs=1e-6)
-    images = generator.decode(paths.codes)
+    images = as_saved(generator.decode(paths.codes))
     assert row.final["v"] == pytest.approx(verifier.ask(images, [prompt], ORM).tolist(), abs=1e-6)
     assert row.steps == 8
     assert AuditRow.model_validate_json(json.dumps(row.as_json())) == row

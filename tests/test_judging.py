@@ -18,10 +18,12 @@ from imagecot.benchmark.recipe import BenchmarkRecipe
 from imagecot.contracts.questions import ORM
 from imagecot.errors import UsageError
 from imagecot.families import Checkpoint
+from imagecot.forms import form_of
 from imagecot.generators import load_generator
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.showo import ShowoGenerator
 from imagecot.hub import CHECKPOINTS
+from imagecot.images import as_saved
 from imagecot.judging import beside, judge_named, lent
 from imagecot.strategies.defaults import completed
 from imagecot.strategies.trace import Trace
@@ -56,7 +58,7 @@ def llamagen(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def pictures(size: int) -> Tensor:
-    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(3))
+    return as_saved(torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(3)))
 
 
 def drawing_adapter(base: str, folder: Path) -> str:
@@ -85,8 +87,26 @@ def test_self_in_a_form(janus):
     assert judge_named("min(self,tiny-orm)", janus) == f"min({janus},tiny-orm)"
     assert judge_named("min(tiny-orm,mean(self,tiny-prm))", janus) == f"min(tiny-orm,mean({janus},tiny-prm))"
     assert judge_named("min(tiny-orm,./self)", janus) == "min(tiny-orm,./self)"
+    assert judge_named("atoms[arithmetic]:self", janus) == f"atoms[arithmetic]:{janus}"
     with pytest.raises(UsageError, match="self"):
         registry.check("verifier", "min(self,tiny-orm)")
+
+
+@pytest.mark.parametrize("name", ["runs/a, b", "runs/a(b", "runs/it's, (old)", "runs/self, b"])
+def test_a_part_is_quoted_where_its_name_needs_it(name):
+    for form in ("mean(self,tiny-orm)", "mean(atoms:self,tiny-orm)", "min(tiny-prm,mean(self,tiny-orm))"):
+        found, inner = judge_named(form, name), []
+
+        def parts(text, inner=inner):
+            form = form_of("verifier", text)
+            inner += [text] if form is None else []
+            for _, part in form.spelling.parts(text) if form else ():
+                parts(part)
+
+        parts(found)
+        assert name in inner and "tiny-orm" in inner
+    with pytest.raises(UsageError, match="both kinds of quotes"):
+        judge_named("mean(self,tiny-orm)", "runs/it's \"it\", b")
 
 
 def test_a_part_of_a_form_shares_weights(janus):

@@ -224,7 +224,7 @@ def test_a_beam_keeps_the_best_of_all_continuations():
         kept = [options[k][1] for k in best]
     trace = run("beam", n, Bright(), beams=beams)
     for k, candidate in enumerate(trace.candidates):
-        assert [verdict.p_yes for verdict in candidate.verdicts] == pytest.approx([step[k] for step in said], abs=1e-5)
+        assert [verdict.p_yes for verdict in candidate.verdicts] == pytest.approx([step[k] for step in said], abs=2e-4)
     assert trace.chosen == best[0]
     assert trace.choice.seed == int(kept[0].seeds)
     assert trace.cost.generator_rows == 2 * n * STEPS
@@ -245,7 +245,7 @@ def test_more_beams_than_paths_are_paths_by_themselves():
     beam, best = run("beam", 3, Bright(), beams=8), run("best-of-n", 3, Bright())
     assert sorted(c.seed for c in beam.candidates) == sorted(c.seed for c in best.candidates)
     assert beam.choice.seed == best.choice.seed
-    assert beam.choice.score == pytest.approx(best.choice.score, abs=1e-5)
+    assert beam.choice.score == pytest.approx(best.choice.score, abs=2e-4)
 
 
 def test_continuations_that_are_no_multiple_are_shared_out():
@@ -261,4 +261,4 @@ def test_a_beam_in_groups_is_the_same(monkeypatch):
     whole = run("beam", 6, Bright(), beams=2)
     monkeypatch.setattr(module, "LARGEST_GROUP", 4)
     parts = run("beam", 6, Bright(), beams=2)
-    assert parts.choice.score == pytest.approx(whole.choice.score, abs=1e-5)
+    assert parts.choice.score == pytest.approx(whole.choice.score, abs=2e-4)

@@ -36,7 +36,7 @@ def test_the_brightest_of_n_single_images_is_chosen():
     brightness = [float(image.mean()) for image in alone]
     trace = search(PROMPT, generator=generator, verifier=Brightness(), n=n, seed=seed)
     assert trace.chosen == brightness.index(max(brightness))
-    assert [c.score for c in trace.candidates] == pytest.approx(brightness, abs=1e-5)
+    assert [c.score for c in trace.candidates] == pytest.approx(brightness, abs=2e-4)
     assert [c.seed for c in trace.candidates] == path_seeds(seed, n).tolist()
     for candidate, image in zip(trace.candidates, alone, strict=True):
         difference = torch.tensor(list(candidate.image.tobytes())).view(16, 16, 3) - 255 * image.permute(1, 2, 0)
@@ -132,7 +132,7 @@ def test_single_draws_the_first_path_and_needs_no_verifier():
     assert trace.image.getpixel((0, 0)) == (shades(3, 1)[0],) * 3
     assert (trace.cost.generator_rows, trace.cost.previews, trace.cost.judge_calls) == (4, 1, 0)
     judged = search(PROMPT, generator=Flat(), verifier=Brightness(), strategy="single", seed=3)
-    assert judged.choice.score == pytest.approx(shades(3, 1)[0] / 255)
+    assert judged.choice.score == pytest.approx(shades(3, 1)[0] / 255, abs=2e-4)
     assert judged.verifier == "Brightness"
 
 

@@ -177,7 +177,7 @@ def test_where_none_is_left_the_least_refused_is_finished():
     assert trace.kept == 1
     assert trace.choice.resumed_at == 1
     assert trace.choice.truncated_at is None
-    assert trace.choice.score == pytest.approx(table[best][-1], abs=1e-5)
+    assert trace.choice.score == pytest.approx(table[best][-1], abs=2e-4)
     assert trace.cost.generator_rows == 2 * (5 + STEPS - 1)
     assert [c.truncated_at for k, c in enumerate(trace.candidates) if k != best] == [1] * 4
 
@@ -185,7 +185,7 @@ def test_where_none_is_left_the_least_refused_is_finished():
 def test_never_clear_means_best_of_n():
     parm, best = run("parm", Scripted(2.0), 4), run("best-of-n", Scripted(), 4)
     assert parm.chosen == best.chosen
-    assert [c.score for c in parm.candidates] == pytest.approx([c.score for c in best.candidates], abs=1e-5)
+    assert [c.score for c in parm.candidates] == pytest.approx([c.score for c in best.candidates], abs=2e-4)
     assert all(c.first_clear is None for c in parm.candidates)
 
 
@@ -221,7 +221,7 @@ def test_stepwise_keeps_the_brightest_continuation_of_each_step():
     assert trace.chosen == best
     assert trace.choice.seed == int(kept.seeds)
     for k, candidate in enumerate(trace.candidates):
-        assert [v.p_yes for v in candidate.verdicts] == pytest.approx([step[k] for step in calls], abs=1e-5)
+        assert [v.p_yes for v in candidate.verdicts] == pytest.approx([step[k] for step in calls], abs=2e-4)
         assert {v.question for v in candidate.verdicts} == {PRM.name}
     assert trace.cost.generator_rows == 2 * n * STEPS
     assert trace.cost.judge_calls == trace.cost.previews == n * STEPS

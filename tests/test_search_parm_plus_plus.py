@@ -74,7 +74,7 @@ def test_rounds_by_hand():
     verifier = Reflecting(says=[WRONG, Reflection("No: we see two.", 0.0), FINE])
     trace = run(verifier, n)
     scores = [candidate.score for candidate in trace.candidates]
-    assert scores == pytest.approx([*levels, *again, *third], abs=1e-5)
+    assert scores == pytest.approx([*levels, *again, *third], abs=2e-4)
     assert trace.chosen == max(range(14), key=scores.__getitem__)
     last = 12 + max(range(2), key=third.__getitem__)
     assert [(r.candidate, r.drawn) for r in trace.rounds] == [(winner, [10, 11]), (10 + best, [12, 13]), (last, [])]
@@ -142,7 +142,7 @@ def test_odd_reflections_do_no_harm_and_are_noted(odd, told, problem, tmp_path):
     first = trace.candidates[trace.rounds[0].candidate]
     seeds = fork_seeds(torch.tensor([first.seed]), 1)
     _, level = drawn_by_hand(seeds, [Correction(first.codes[STEPS], told)])
-    assert trace.candidates[5].score == pytest.approx(level[0], abs=1e-5)
+    assert trace.candidates[5].score == pytest.approx(level[0], abs=2e-4)
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2])
@@ -181,7 +181,7 @@ def test_less_can_be_told():
     assert [c.reflection for c in candidates if c.reflection] == [WRONG] * 3
     assert [reflection for _, reflection in told] == [WRONG] * 3
     _, level = drawn_by_hand(fork_seeds(torch.tensor([candidates[best].seed]), 1))
-    assert candidates[4].score == pytest.approx(level[0], abs=1e-5)
+    assert candidates[4].score == pytest.approx(level[0], abs=2e-4)
 
 
 def test_a_damaged_answer_is_said():

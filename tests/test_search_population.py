@@ -101,7 +101,7 @@ def test_without_forks_the_best_of_fewer_paths_go_on():
     assert (trace.cost.generator_rows, len(trace.candidates)) == (rows, n)
     assert trace.cost.judge_calls == trace.cost.previews == asked + len(alive)
     assert trace.chosen == alive[0]
-    assert trace.choice.score == pytest.approx(table[alive[0]][-1], abs=1e-5)
+    assert trace.choice.score == pytest.approx(table[alive[0]][-1], abs=2e-4)
 
 
 def test_survivors_are_forked_so_that_the_width_is_used():

@@ -10,8 +10,10 @@ import torch
 from imagecot.contracts.paths import finish
 from imagecot.contracts.questions import ORM
 from imagecot.contracts.randomness import path_seeds, prompt_seed
+from imagecot.contracts.verifier import recorded
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.summary import summarize
+from imagecot.images import as_saved
 from imagecot.recipes import check
 from imagecot.study import StudyRecipe, run
 from test_study_recorded import Moody, Rows
@@ -158,7 +160,8 @@ def drawn(prompt, seed, count):
     """Codes of paths, and P(yes) of their images, by the models alone."""
     generator = Rows()
     codes = [finish(generator, generator.start([prompt], one[None])).codes for one in path_seeds(seed, count)]
-    return torch.cat(codes), [float(Moody().ask(generator.decode(one), [prompt], ORM)) for one in codes]
+    said = [float(Moody().ask(as_saved(generator.decode(one)), [prompt], ORM)) for one in codes]
+    return torch.cat(codes), [recorded(p) for p in said]
 
 
 def is_right(metadata, codes):

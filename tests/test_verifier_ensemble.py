@@ -17,13 +17,14 @@ from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, REFLECTION, Qu
 from imagecot.contracts.reflection import Reflection, Reflector
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.images import as_saved
 from imagecot.strategies.trace import Trace
 from imagecot.verifiers import ensemble as written
 from imagecot.verifiers.combined import Ensemble, ensemble
 from small_models import write_verifier
 
 _SHADES = torch.tensor([0.2, 0.6, 0.8, 1.0])[:, None, None, None]  # from dark to bright
-IMAGES = _SHADES * torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).sqrt()
+IMAGES = as_saved(_SHADES * torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).sqrt())
 PROMPTS = ["a photo of a cat", "two dogs", "a red apple", "four clocks"]
 BOTH = "min(tiny-orm,tiny-zero-shot)"
 

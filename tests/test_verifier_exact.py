@@ -65,7 +65,7 @@ def test_other_logits_stay_and_the_head_is_left_as_it_was() -> None:
     torch.testing.assert_close(found[..., [1, 5]], whole[..., [1, 5]])
     assert torch.equal(found[..., [0, 2, 3, 4, 6, 7]], plain[..., [0, 2, 3, 4, 6, 7]].float())
     assert torch.equal(head(state), plain)
-    assert torch.equal(logits_of(state[0], head.weight, [1])[:, 1], state[0].float() @ head.weight[1].float())
+    assert torch.equal(logits_of(state[0], head.weight, None, [1])[:, 1], state[0].float() @ head.weight[1].float())
 
 
 def test_a_head_in_float32_is_not_touched() -> None:

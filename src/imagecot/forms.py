@@ -29,6 +29,10 @@ class Spelling(Protocol):
         """
         ...
 
+    def renamed(self, text: str, rename: Callable[[str], str]) -> str:
+        """The text with other names of its verifiers; UsageError where they cannot be written so."""
+        ...
+
     def load(self, text: str, device: Device, dtype: Dtype) -> object:
         """What it stands for, loaded; the parts by `imagecot.registry.load`."""
         ...

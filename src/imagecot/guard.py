@@ -1,7 +1,8 @@
 """The calls that a search makes of its models, and a look at what comes back: its kind, shape and range.
 
-Each is the call itself where nothing is wrong. ImagecotError, naming the class and the method, for what breaks its
-contract; and for whatever other people's code raises.
+Each is the call itself where nothing is wrong. A verifier sees images as a file holds them, in 8 bits: so its answer is
+the same about the picture in memory, in a file, and behind a server. ImagecotError, naming the class and the method,
+for what breaks its contract; and for whatever other people's code raises.
 """
 
 import json
@@ -23,6 +24,7 @@ from imagecot.contracts.search import Assess, Candidate, InRounds, Run, Select, 
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Answering, Conversation, Selectable, Usage, Verifier
 from imagecot.errors import ImagecotError
+from imagecot.images import as_saved
 from imagecot.imported import calling
 from imagecot.promises import no_json
 
@@ -102,13 +104,14 @@ def ask(
     verifier: Verifier, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None
 ) -> Tensor:
     """`verifier.ask`."""
-    found = called(verifier, "ask", lambda: verifier.ask(images, prompts, question, after))
+    seen = as_saved(images) if after is None else images
+    found = called(verifier, "ask", lambda: verifier.ask(seen, prompts, question, after))
     return _answers(verifier, "ask", found, len(images))
 
 
 def begin(verifier: Verifier, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
     """`verifier.begin`."""
-    found: object = called(verifier, "begin", lambda: verifier.begin(images, prompts, question))
+    found: object = called(verifier, "begin", lambda: verifier.begin(as_saved(images), prompts, question))
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], Selectable):
         raise broken(verifier, "begin", f"{kind(found)}", "a pair of P(yes) and a Conversation")
     answers, conversation = found
@@ -119,7 +122,8 @@ def begin(verifier: Verifier, images: Tensor, prompts: list[str], question: Ques
 
 def answer_probability(verifier: Answering, images: Tensor, questions: list[str], answers: list[list[str]]) -> Tensor:
     """`verifier.answer_probability`."""
-    found = called(verifier, "answer_probability", lambda: verifier.answer_probability(images, questions, answers))
+    seen = as_saved(images)
+    found = called(verifier, "answer_probability", lambda: verifier.answer_probability(seen, questions, answers))
     return _answers(verifier, "answer_probability", found, len(questions))
 
 
@@ -136,7 +140,7 @@ def usage(verifier: Verifier, before: Usage) -> Usage:
 
 def reflect(verifier: Reflector, images: Tensor, prompt: str) -> Reflection:
     """`verifier.reflect` of one image (1, 3, H, W)."""
-    found: object = called(verifier, "reflect", lambda: verifier.reflect(images, [prompt]))
+    found: object = called(verifier, "reflect", lambda: verifier.reflect(as_saved(images), [prompt]))
     if not isinstance(found, Sequence) or len(found) != 1 or not isinstance(found[0], Reflection):
         raise broken(verifier, "reflect", kind(found), "a list with a Reflection for each image")
     answer = found[0]

@@ -59,11 +59,25 @@ def _to_rgb(image: Image.Image, where: str) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
+def as_saved(images: "Tensor") -> "Tensor":
+    """Return images (B, 3, H, W) in [0, 1] as a file holds them: each number is the nearest of 256 levels, float32.
+
+    Images that were expanded from one stay so.
+    """
+    if len(images) > 1 and images.stride(0) == 0:
+        return as_saved(images[:1]).expand(images.shape)
+    return _levels(images) / 255
+
+
+def _levels(images: "Tensor") -> "Tensor":
+    return (images.float().clamp(0, 1) * 255).round()
+
+
 def to_pictures(images: "Tensor") -> list[Image.Image]:
     """Return images (B, 3, H, W) in [0, 1] as 8-bit pictures."""
     import torch
 
-    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    pixels = _levels(images).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(np.ascontiguousarray(picture)) for picture in pixels]
 
 

@@ -6,13 +6,15 @@ loaded to the registry, which makes the verifier of the same name around them.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Never, Protocol, cast
 
+from imagecot.contracts.verifier import Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.imported import code_named
 from imagecot.precision import Device, Dtype
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from imagecot.families import Family
 
 SELF = "self"
-# As a whole name: in `min(self,tiny-orm)`, and not in `./self`.
+# A name that may hold it: `min(self,tiny-orm)` does, and `./self` does not.
 _ALONE = re.compile(rf"(?<![\w./-]){SELF}(?![\w./:-])")
 
 
@@ -35,7 +37,14 @@ class _Lent:
     dtype: Dtype
 
 
+class _Counting(Protocol):
+    """A verifier of a checkpoint."""
+
+    usage: Usage
+
+
 _LENT: ContextVar[_Lent | None] = ContextVar("lent", default=None)
+_SHARED: ContextVar[dict[tuple[str, Device, Dtype], _Counting] | None] = ContextVar("shared", default=None)
 
 
 def judge_named(verifier: str, generator: str | None) -> str:
@@ -45,10 +54,20 @@ def judge_named(verifier: str, generator: str | None) -> str:
 
     UsageError for a `self` where there is no generator, or one that cannot judge.
     """
-    if not _says_self(verifier):
+    from imagecot.forms import form_of
+
+    if verifier == SELF:
+        return _able(generator)
+    form = form_of("verifier", verifier)
+    if form is None or not _ALONE.search(verifier):
         return verifier
+    return form.spelling.renamed(verifier, lambda name: judge_named(name, generator))
+
+
+def _able(generator: str | None) -> str:
+    """The generator, which is named and may judge; UsageError where it is not, or cannot."""
     if generator is None:
-        _refuse(verifier)
+        _refuse(SELF)
     from imagecot.families import FAMILIES
 
     family = _family("generator", generator)
@@ -57,19 +76,7 @@ def judge_named(verifier: str, generator: str | None) -> str:
             f"{generator} cannot judge: {family.name} draws and answers no questions, so it cannot be its own verifier "
             f"({SELF}); name another verifier."
         )
-    return _ALONE.sub(lambda _: generator, verifier)
-
-
-def _says_self(verifier: str) -> bool:
-    """Whether a name is `self`, or a form that holds it."""
-    from imagecot.forms import form_of
-
-    if verifier == SELF:
-        return True
-    form = form_of("verifier", verifier)
-    if form is None or not _ALONE.search(verifier):
-        return False
-    return any(_says_self(name) for role, name in form.spelling.parts(verifier) if role == "verifier")
+    return generator
 
 
 def _family(role: str, name: str) -> "Family | None":
@@ -101,6 +108,33 @@ def beside(name: str, generator: object, *, device: Device = None, dtype: Dtype 
         _LENT.reset(token)
 
 
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Let verifiers of one name, device and number format that are loaded meanwhile share their weights."""
+    if _SHARED.get() is not None:
+        yield
+        return
+    token = _SHARED.set({})
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def shared(name: str, device: Device, dtype: Dtype, load: Callable[[], object]) -> object:
+    """What `load` makes; or, with the weights of what it made before under these names, another that counts its own."""
+    known = _SHARED.get()
+    if known is None:
+        return load()
+    key = name, device, dtype
+    if key in known:
+        twin = copy(known[key])
+        twin.usage = Usage()
+        return twin
+    known[key] = cast(_Counting, load())
+    return known[key]
+
+
 def lent(name: str, device: Device, dtype: Dtype) -> object | None:
     """The generator whose weights a verifier asked for in this way shares; None where there is none."""
     there = _LENT.get()
@@ -118,6 +152,11 @@ def _same_folder(one: str, other: str) -> bool:
 
 # As a form of `imagecot.forms`: what is left of `self` where no generator stands beside it.
 def parts(text: str) -> Never:
+    """UsageError: nobody draws."""
+    _refuse(text)
+
+
+def renamed(text: str, rename: Callable[[str], str]) -> Never:
     """UsageError: nobody draws."""
     _refuse(text)
 

@@ -8,6 +8,7 @@ that is asked for decides.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
@@ -119,9 +120,11 @@ def load(role: str, name: Name, *, device: Device = None, dtype: Dtype = None) -
     if form is not None:
         return form.spelling.load(text, device, dtype)
     code = _code(role, text)
-    there = judging.lent(text, device, dtype) if _role(role) == "verifier" else None
+    judges = _role(role) == "verifier"
+    there = judging.lent(text, device, dtype) if judges else None
     if code is None:
-        return _load_checkpoint(role, text, device, dtype, there)
+        make = partial(_load_checkpoint, role, text, device, dtype, there)
+        return judging.shared(text, device, dtype, make) if judges else make()
     given = {"device": device, "dtype": dtype}
     found = there if isinstance(there, _protocol(role)) else code.make(_protocol(role), given)
     return met(role, text, found) if is_code(role, text) else found

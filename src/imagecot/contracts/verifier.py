@@ -1,5 +1,6 @@
 """What a search asks of a verifier, what a first turn leaves for a second, and what it all cost."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, runtime_checkable
@@ -37,6 +38,16 @@ class Usage:
             self.tokens_judged - other.tokens_judged,
             self.seconds - other.seconds,
         )
+
+
+def recorded(p_yes: float) -> float:
+    """P(yes) in the digits that searches compare and records hold: four decimals, or three digits of what is less.
+
+    Near 0 and near 1 it has more decimals: three digits of P(yes), or of what it lacks to 1. In float32 P(yes) depends
+    in the seventh digit on what else is in a batch, and on whether a model runs here or behind a server.
+    """
+    rest = min(p_yes, 1 - p_yes)
+    return round(p_yes, max(4, 2 - math.floor(math.log10(rest)))) if rest > 0 else p_yes
 
 
 @runtime_checkable

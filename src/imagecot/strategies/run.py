@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +16,7 @@ from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.questions import ORM, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Assess, Candidate, Cost, Select, Verdict
-from imagecot.contracts.verifier import Conversation, Verifier
+from imagecot.contracts.verifier import Conversation, Verifier, recorded
 from imagecot.errors import UsageError
 from imagecot.generators.shown import kept, shown
 from imagecot.images import from_picture, to_pictures
@@ -268,8 +268,8 @@ class Run:
             said.append(reflect_on(verifier, images, self.prompt, candidate.seed))
             return torch.tensor([said[0].p_yes], dtype=torch.float64), None
 
-        self._judged(ask, [candidate], self.generator.steps, REFLECTION)
-        return said[0]
+        (p_yes,), _ = self._judged(ask, [candidate], self.generator.steps, REFLECTION)
+        return replace(said[0], p_yes=p_yes)
 
     def _judged(
         self,
@@ -282,7 +282,7 @@ class Run:
             raise UsageError("this search needs a verifier; name one, or search with single.")
         before, began = self.verifier.usage, time.perf_counter()
         p_yes, conversation = ask(self.verifier)
-        answers = p_yes.tolist()
+        answers = [recorded(p) for p in p_yes.tolist()]
         used = guard.usage(self.verifier, before)
         self.cost += Cost(
             judge_seconds=used.seconds or time.perf_counter() - began,

@@ -21,7 +21,7 @@ from imagecot.generators import load_generator
 from imagecot.geneval.detection import judge
 from imagecot.geneval.rules import Judgment
 from imagecot.images import from_picture
-from imagecot.judging import beside
+from imagecot.judging import beside, sharing
 from imagecot.strategies.options import settings_of
 from imagecot.strategies.request import Request
 from imagecot.study.recipe import Compared, RowRecipe
@@ -109,7 +109,7 @@ def load_models(generator: str, verifiers: set[str], precision: str | None, befo
     """Load models by their names; verifiers that are there `before` are taken over, all others let go."""
     there = before.verifiers if before else {}
     drawer = load_generator(generator, dtype=precision)
-    with beside(generator, drawer, dtype=precision):
+    with sharing(), beside(generator, drawer, dtype=precision):
         loaded = {name: there.get(name) or load_verifier(name, dtype=precision) for name in sorted(verifiers)}
     return Models(drawer, loaded)
 

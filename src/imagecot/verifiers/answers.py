@@ -33,8 +33,12 @@ def spellings(tokenizer: AnyTokenizer, word: str, before: Sequence[str] = ("",))
 
 
 def p_yes(yes: Tensor, no: Tensor) -> Tensor:
-    """P(yes) (B,) of logits of the spellings of yes (B, Y) and no (B, N): the softmax over their log-sum-exps."""
-    return torch.sigmoid(yes.float().logsumexp(1) - no.float().logsumexp(1)).cpu()
+    """P(yes) (B,) float64, of logits of the spellings of yes (B, Y) and no (B, N): softmax over their log-sum-exps.
+
+    In float32 nothing between 1 - 6e-8 and 1 can be told apart.
+    """
+    both = torch.cat([yes, no], 1).detach().float().cpu().double()  # one copy to the host
+    return torch.sigmoid(both[:, : yes.shape[1]].logsumexp(1) - both[:, yes.shape[1] :].logsumexp(1))
 
 
 def tells(token: str, spelling: str) -> bool:

@@ -143,7 +143,7 @@ class AnyVlm:
         self._laid_out(torch.full((1, 3, 64, 64), 0.5), [prompt], POTENTIAL)
 
     def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
-        """Return P(yes) (B,) float32.
+        """Return P(yes) (B,) float64.
 
         images   (B, 3, H, W) float in [0, 1], any size; not looked at when `after` is given
         prompts  one for each image, or one for all; not looked at when `after` is given
@@ -259,10 +259,16 @@ def load_processor(folder: Path) -> Processor:
     """Load the processor of a checkpoint folder; ImagecotError where it is missing or has no chat template."""
     from transformers import AutoProcessor
 
-    # Processors that read videos too, such as those of Qwen-VL, need it for images alone.
-    lacking = "" if find_spec("torchvision") else ", and run pip install torchvision where that is missing"
-    with foreign(f"the processor in {folder} cannot be read", f"copy its files too{lacking}"):
-        processor: Processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with foreign(f"the processor in {folder} cannot be read", "copy its files too"):
+        try:
+            processor: Processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except ImportError as error:
+            # Processors that read videos too, such as those of Qwen-VL, need it for images alone.
+            if find_spec("torchvision") or "torchvision" not in str(error).lower():
+                raise
+            raise ImagecotError(
+                f"the processor in {folder} needs torchvision, which is not installed; run pip install torchvision."
+            ) from None
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise ImagecotError(f"the processor in {folder} does not read both text and images; copy its files too.")
     if not getattr(processor, "chat_template", None):

@@ -93,7 +93,7 @@ class Atoms:
                     self.inner.check_question(asked)
 
     def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
-        """P(yes) (B,) float32; a follow-up asks about the parts of what its conversation is about.
+        """P(yes) (B,) float64; a follow-up asks about the parts of what its conversation is about.
 
         UsageError for prompts that cannot be split, a question that the inner verifier cannot answer, images and
         prompts of other shapes, and a conversation that does not fit.
@@ -105,7 +105,7 @@ class Atoms:
             return self._about_parts(seen.images, [told[k] for k in seen.prompt.tolist()], question)
         prompts = prompts_of(images, prompts)
         if question == CLARITY:
-            return guard.ask(self.inner, images, prompts, question).float()
+            return guard.ask(self.inner, images, prompts, question).double()
         return self._about_parts(images, prompts, question)
 
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
@@ -140,8 +140,8 @@ class Atoms:
         """What is made of P(yes) (B,) about the parts of each prompt."""
         found = self._answers(images, prompts, ORM if question == POTENTIAL else question)
         if question == REFLECTION:
-            return torch.tensor([min(answers.values()) for answers in found], dtype=torch.float32)
-        return torch.tensor([mean_of([*answers.values()], self.mean) for answers in found], dtype=torch.float32)
+            return torch.tensor([min(answers.values()) for answers in found], dtype=torch.float64)
+        return torch.tensor([mean_of([*answers.values()], self.mean) for answers in found], dtype=torch.float64)
 
     def _answers(self, images: Tensor, prompts: Sequence[str], question: Question) -> list[dict[str, float]]:
         """P(yes) to a question about each image, by the parts of its prompt.

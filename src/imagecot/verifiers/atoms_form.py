@@ -8,7 +8,7 @@
 Several options stand side by side, each in its brackets: `atoms[arithmetic][parts=parts.jsonl]:tiny-zero-shot`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +78,12 @@ def parts(text: str) -> list[tuple[str, str]]:
     if named.chat:
         judge_file.read(named.chat)
     return [("verifier", named.inner)]
+
+
+def renamed(text: str, rename: Callable[[str], str]) -> str:
+    """The text with another name of the verifier that is asked."""
+    inner = Named.read(text).inner
+    return text.removesuffix(inner) + rename(inner)
 
 
 def load(text: str, device: Device, dtype: Dtype) -> "Atoms":

@@ -151,7 +151,7 @@ class ChatVerifier:
             self.text(question, prompt)
 
     def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
-        """Return P(yes) (B,) float32.
+        """Return P(yes) (B,) float64.
 
         images   (B, 3, H, W) float in [0, 1], any size; not looked at when `after` is given
         prompts  one for each image, or one for all
@@ -212,7 +212,7 @@ class ChatVerifier:
             cache = self._cached((k[own].expand(rows, -1, -1, -1), v[own].expand(rows, -1, -1, -1)) for k, v in past)
             state = self.state(self.model.model.language_model.embed_tokens(ids[part]), mask[part], cache)
             matter = [one for own in spelled[part] for one in own]
-            return probability_of(logits_of(state, self.model.lm_head.weight, matter), spelled[part])
+            return probability_of(logits_of(state, self.model.lm_head.weight, None, matter), spelled[part])
 
         found = in_parts(answer, len(texts), self._micro_batch(mask.shape[1]))
         self.usage += Usage(judge_calls=len(texts), tokens_judged=seen.numel() + sum(map(len, texts)))

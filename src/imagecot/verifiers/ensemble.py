@@ -8,10 +8,10 @@ of quotes in them, and ensembles of more than 8 levels.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from imagecot import registry
+from imagecot import judging, registry
 from imagecot.errors import UsageError
 from imagecot.precision import Device, Dtype
 
@@ -31,9 +31,17 @@ def parts(text: str) -> list[tuple[str, str]]:
     return [("verifier", name) for name in read(text)[1]]
 
 
+def renamed(text: str, rename: Callable[[str], str]) -> str:
+    """The text with other names of its parts, in quotes where they need them; UsageError for one with both kinds."""
+    how, names = read(text)
+    found = [rename(name) for name in names]
+    return text if found == names else f"{how}({','.join(_quoted(name) for name in found)})"
+
+
 def load(text: str, device: Device, dtype: Dtype) -> "Ensemble":
-    """Load an ensemble; a part that is named several times, inside of another ensemble too, is loaded once."""
-    return _load(text, device, dtype, {})
+    """Load an ensemble; a part that is named several times, inside of another form too, is loaded once."""
+    with judging.sharing():
+        return _load(text, device, dtype, {})
 
 
 def digests(text: str) -> Mapping[str, str]:
@@ -112,6 +120,19 @@ def _unquoted(text: str, part: str) -> str:
     if behind:
         raise UsageError(f"{_shown(text)} has {behind.strip()[:60]!r} behind a quoted name; put a comma between them.")
     return name
+
+
+def _quoted(name: str) -> str:
+    """A part as it is written."""
+    try:
+        if read(f"min({name},{name})")[1] == [name, name]:
+            return name
+    except UsageError:
+        pass
+    quote = next((quote for quote in _QUOTES if quote not in name), None)
+    if quote is None:
+        raise UsageError(f"{_shown(name)} has both kinds of quotes in it and cannot be a part; call it otherwise.")
+    return f"{quote}{name}{quote}"
 
 
 def _shown(text: str) -> str:

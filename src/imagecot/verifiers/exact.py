@@ -15,9 +15,9 @@ from imagecot.memory import sent
 _SHORT = (torch.bfloat16, torch.float16)
 
 
-def logits_of(state: Tensor, weight: Tensor, ids: Sequence[int]) -> Tensor:
+def logits_of(state: Tensor, weight: Tensor, bias: Tensor | None, ids: Sequence[int]) -> Tensor:
     """Logits (B, V) float32 of states (B, D) by the rows of a head (V, D); those of `ids` are products in float32."""
-    return _exact(state @ weight.T, state, weight, None, ids)
+    return _exact(F.linear(state, weight, bias), state, weight, bias, ids)
 
 
 def few_logits(state: Tensor, weight: Tensor, bias: Tensor | None, ids: Sequence[int] | Tensor) -> Tensor:

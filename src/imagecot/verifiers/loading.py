@@ -129,11 +129,12 @@ def load_any_vlm(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> AnyVlm
     folder = checkpoint.parts[0]
     if not is_vlm(read_config(folder)):
         raise UsageError(f"{folder} is not a vision-language checkpoint by its config.json; pass a verifier.")
+    processor = load_processor(folder)  # before the weights, which take long
 
     def build(model: nn.Module, folder: Path, habits: Habits) -> AnyVlm:
         if not isinstance(model, VisionLanguageModel):
             raise ImagecotError(f"{folder} holds a model that writes no answers; pass another verifier.")
-        return AnyVlm(model, load_processor(folder), habits)
+        return AnyVlm(model, processor, habits)
 
     return _load(checkpoint, device, dtype, build)
 

@@ -79,7 +79,7 @@ class ServedVerifier:
         self._read(self.endpoint.post(_PATH, self._body(self.habits.said(ORM), "a cat", _url(grey), 1)))
 
     def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
-        """Return P(yes) (B,) float32.
+        """Return P(yes) (B,) float64.
 
         images   (B, 3, H, W) float in [0, 1], any size; not looked at when `after` is given
         prompts  one for each image, or one for all; not looked at when `after` is given
@@ -92,7 +92,7 @@ class ServedVerifier:
         if after is not None:
             shown = continued(after, question, Shown)
             images, prompts = shown.images, [after.shared[place] for place in shown.place.tolist()]
-        return torch.tensor([answer.p for answer in self._answers(images, prompts, question)])
+        return torch.tensor([answer.p for answer in self._answers(images, prompts, question)], dtype=torch.float64)
 
     def begin(self, images: Tensor, prompts: list[str], question: Question) -> tuple[Tensor, Conversation]:
         """Like `ask`, and return the conversations too, for follow-up questions to the same images."""

@@ -33,7 +33,7 @@ from imagecot.verifiers.answers import (
     spellings,
 )
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
-from imagecot.verifiers.exact import few_logits
+from imagecot.verifiers.exact import few_logits, logits_of
 from imagecot.verifiers.turns import Layers, Read, first_turn, left_padded, next_turn, write
 from imagecot.verifiers.vision import resize
 from imagecot.verifiers.wording import Habits
@@ -115,7 +115,7 @@ class ShowoVerifier:
             self._text(question, prompt)
 
     def ask(self, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None) -> Tensor:
-        """Return P(yes) (B,) float32.
+        """Return P(yes) (B,) float64.
 
         images   (B, 3, H, W) float in [0, 1], any size; not looked at when `after` is given
         prompts  one for each image, or one for all
@@ -172,7 +172,9 @@ class ShowoVerifier:
         head = self.model.showo.lm_head
 
         def answer(part: slice) -> Tensor:
-            return probability_of(head(self._state(ids[part], mask[part], None)), spelled[part])
+            state = self._state(ids[part], mask[part], None)
+            matter = [one for own in spelled[part] for one in own]
+            return probability_of(logits_of(state, head.weight, head.bias, matter), spelled[part])
 
         return torch.cat(in_parts(answer, len(texts), self._micro_batch(ids.shape[1])))
 
