@@ -18,13 +18,16 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if not ELSEWHERE & set(page.parts)),
 ]
-# Sections whose blocks other tests run, with what they need: a server, or a judge that fails.
+# Sections whose blocks other tests run, with what they need: a server, a hub, or a judge that fails.
 APART = {
     "judges.md": {
         "Served judges": "tests/test_served_runs.py",
         "The generator judges itself": "tests/test_judging.py",
         "Is this judge to be trusted": "tests/test_trust.py",
-    }
+    },
+    "share.md": dict.fromkeys(
+        ("Publish and load", "Scores on the card", "Data and results"), "tests/test_hub_results.py"
+    ),
 }
 SHOWN = {"yaml", "text"}  # files, and commands that need a terminal of their own
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))

@@ -19,6 +19,7 @@ from imagecot.commands import (
     geneval2,
     judge,
     models,
+    push,
     report,
     run,
     serve,
@@ -53,6 +54,7 @@ app.command()(run.run)
 app.command()(serve.serve)
 app.command()(validate.validate)
 app.command()(models.models)
+app.command()(push.push)
 app.command()(check.check)
 app.add_typer(judge.app, name="judge")
 app.command()(benchmark.benchmark)

@@ -74,10 +74,8 @@ def download(repository: str, *, kind: str = "model", revision: str | None = Non
 
     blobs = Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}" / "blobs"
     before = set(blobs.glob("*"))
-    asked = {"revision": revision} if revision else {}
-    about = {"repo_type": kind} if kind != "model" else {}
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=[*only] or None, **asked, **about))
+        folder = Path(snapshot_download(repository, repo_type=kind, revision=revision, allow_patterns=[*only] or None))
     finally:
         wrong = [blob for blob in sorted({*blobs.glob("*")} - before) if not _is_itself(blob)]
         for blob in wrong:

@@ -32,7 +32,7 @@ from imagecot.search_config import defaults_of
 
 # Of a model that draws, or sees by codes: its parts with weights of their own, and the fields of its config.json that
 # name them.
-_PARTS = {"image_tokenizer": "vq_model", "text_encoder": "text_encoder"}
+PART_FIELDS = {"image_tokenizer": "vq_model", "text_encoder": "text_encoder"}
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -74,6 +74,13 @@ HUB_MODELS: dict[str, tuple[tuple[str, ...], str | None, str | None]] = {
     "facebook/mask2former-swin-small-coco-instance": (("detector",), None, None),
 }
 SHIPPED_LICENCE = "apache-2.0"
+
+
+def licence_of(name: str) -> str | None:
+    """The licence of a model that is shipped, or whose page states one that is known here."""
+    if "/" not in name and is_file(hub.CHECKPOINTS / name / "README.md"):
+        return SHIPPED_LICENCE
+    return HUB_MODELS[name][2] if name in HUB_MODELS else None
 
 
 def kinds_of_folder(folder: Path) -> tuple[str, ...]:
@@ -145,7 +152,7 @@ def weights_of(role: str, name: str) -> dict[str, str]:
         if draws and is_file(part / SETTINGS):
             digests[f"{owner}generation_config"] = digest_of([part / SETTINGS])
         if part is parts[0]:  # a verifier may see by codes
-            for what, field in _PARTS.items():
+            for what, field in PART_FIELDS.items():
                 place = _named(part, field)
                 digests |= {f"{owner}{what}": digest_of(find_weights(place))} if place else {}
     return digests
