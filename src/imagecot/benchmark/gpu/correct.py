@@ -7,13 +7,14 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from imagecot import registry
 from imagecot.benchmark.gpu.notes import Found, Notes
-from imagecot.contracts.generator import Generator
+from imagecot.contracts.generator import Adjustable, Generator
 from imagecot.contracts.paths import finish
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.contracts.randomness import path_seeds
@@ -56,23 +57,23 @@ _COMMANDS = {
 def run(notes: Notes) -> None:
     """All checks, the quickest and the most telling first."""
     for name in GENERATORS:
-        notes.add(f"codes of {name} in float32", lambda name=name: _codes(name, notes, "float32"))
-        notes.add(f"no waiting inside a step of {name}", lambda name=name: _stops(name, notes))
+        notes.add(f"codes of {name} in float32", partial(_codes, name, notes, "float32"))
+        notes.add(f"no waiting inside a step of {name}", partial(_stops, name, notes))
     for name in VERIFIERS:
-        notes.add(f"answers of {name} in float32", lambda name=name: _answers(name, notes, "float32"))
-        notes.add(f"copies of a question to {name}", lambda name=name: _waits(name, notes))
+        notes.add(f"answers of {name} in float32", partial(_answers, name, notes, "float32"))
+        notes.add(f"copies of a question to {name}", partial(_waits, name, notes))
     for name in GENERATORS:
-        notes.add(f"memory of a step of {name}", lambda name=name: _memory(name, notes))
-        notes.add(f"codes of {name} in bfloat16", lambda name=name: _codes(name, notes, "bfloat16"))
+        notes.add(f"memory of a step of {name}", partial(_memory, name, notes))
+        notes.add(f"codes of {name} in bfloat16", partial(_codes, name, notes, "bfloat16"))
     for name in VERIFIERS:
-        notes.add(f"answers of {name} in bfloat16", lambda name=name: _answers(name, notes, "bfloat16"))
+        notes.add(f"answers of {name} in bfloat16", partial(_answers, name, notes, "bfloat16"))
     generator = load_generator("tiny", device=notes.device)
     for name in registry.names("search"):
-        notes.add(f"search {name}", lambda name=name: _search(name, generator, notes), needs=5)
+        notes.add(f"search {name}", partial(_search, name, generator, notes), needs=5)
     with tempfile.TemporaryDirectory() as folder:
         for name, words in _COMMANDS.items():
             command = [sys.executable, "-m", "imagecot", *(word.format(out=folder) for word in words)]
-            notes.add(name, lambda command=command: _commanded(command), needs=5)
+            notes.add(name, partial(_commanded, command), needs=5)
 
 
 def _drawn(generator: Generator, n: int) -> Tensor:
@@ -152,7 +153,9 @@ def _mode(how: str, notes: Notes) -> Iterator[None]:
 
 def _memory(name: str, notes: Notes) -> Found:
     """The memory of a step beside what the budget of its batch was counted with."""
-    generator = load_generator(name, device=notes.device).adjusted(memory_budget=2**30)
+    loaded = load_generator(name, device=notes.device)
+    assert isinstance(loaded, Adjustable)  # as all shipped ones are
+    generator = loaded.adjusted(memory_budget=2**30)
     n = min(generator.paths_per_pass, 4 if notes.small else 64)
     paths = generator.advance(generator.start([PROMPT], path_seeds(0, n)))
     if notes.small:

@@ -5,8 +5,10 @@ Texts are read with the tokenizers of the shipped models, whose ids all larger v
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     JanusConfig,
     JanusForConditionalGeneration,
@@ -40,6 +42,7 @@ from imagecot.generators.showo.prompting import Prompting
 from imagecot.hub import CHECKPOINTS
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 
+Sizes = dict[str, Any]
 JUDGE = "LLaVA-OneVision 7B"
 _STEPS = 18
 
@@ -71,12 +74,12 @@ def _magvit(small: bool) -> MagvitV2Config:
     return MagvitV2Config.from_pretrained(CHECKPOINTS / "tiny-magvitv2") if small else MagvitV2Config()
 
 
-def _janus(device: torch.device, small: bool, **text: int) -> Generator:
+def _janus(device: torch.device, small: bool, **text: Any) -> Generator:
     if small:
         text = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     width, side = text["hidden_size"], 4 if small else 24
-    seeing = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2} if small else {}
-    drawing = {"base_channels": 32, "latent_channels": 32, "num_embeddings": 64} if small else {}
+    seeing: Sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2} if small else {}
+    drawing: Sizes = {"base_channels": 32, "latent_channels": 32, "num_embeddings": 64} if small else {}
     config = JanusConfig(
         text_config=LlamaConfig(vocab_size=4096 if small else 102_400, max_position_embeddings=16_384, **text),
         vision_config=JanusVisionConfig(
@@ -86,7 +89,8 @@ def _janus(device: torch.device, small: bool, **text: int) -> Generator:
         tie_word_embeddings=False,
     )
     with _made_on(device):
-        model = JanusForConditionalGeneration(config).to(device).eval()
+        model = JanusForConditionalGeneration(config).eval()
+    nn.Module.to(model, device)
     model.model.vqmodel.float()
     prompting = JanusPrompting.from_pretrained(CHECKPOINTS / "tiny-janus", config)
     return JanusGenerator(model, prompting, precision="bfloat16")
@@ -106,15 +110,16 @@ def janus_7b(device: torch.device, small: bool) -> Generator:
 
 def llamagen(device: torch.device, small: bool) -> Generator:
     """LlamaGen XL of 256 pixels, with the encoder of Flan-T5 XL."""
-    tiny = {"dim": 32, "n_layer": 2, "n_head": 4, "caption_dim": 16, "block_size": 16, "vocab_size": 64}
+    tiny: Sizes = {"dim": 32, "n_layer": 2, "n_head": 4, "caption_dim": 16, "block_size": 16, "vocab_size": 64}
     config = LlamaGenConfig(**tiny) if small else LlamaGenConfig()
-    reading = {"d_model": config.caption_dim, "num_layers": 24, "d_ff": 5120, "num_heads": 32, "d_kv": 64}
+    reading: Sizes = {"d_model": config.caption_dim, "num_layers": 24, "d_ff": 5120, "num_heads": 32, "d_kv": 64}
     if small:
         reading |= {"num_layers": 1, "d_ff": 32, "num_heads": 2, "d_kv": 8}
     pixels = VQ16Config(codebook_size=config.vocab_size)
     with _made_on(device):
         model = LlamaGen(config).to(device).eval()
-        text = T5EncoderModel(T5Config(vocab_size=32_128, feed_forward_proj="gated-gelu", **reading)).to(device).eval()
+        text = T5EncoderModel(T5Config(vocab_size=32_128, feed_forward_proj="gated-gelu", **reading)).eval()
+    nn.Module.to(text, device)
     with _made_on(device, torch.float32):
         images = VQ16(pixels).to(device).eval()
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(CHECKPOINTS / "tiny" / "tokenizer.json"))
@@ -124,8 +129,8 @@ def llamagen(device: torch.device, small: bool) -> Generator:
 
 def judge(device: torch.device, small: bool) -> Verifier:
     """LLaVA-OneVision with SigLIP so400m and Qwen2 7B."""
-    eye = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26, "num_attention_heads": 16}
-    text = {"hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28, "num_attention_heads": 28}
+    eye: Sizes = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26, "num_attention_heads": 16}
+    text: Sizes = {"hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28, "num_attention_heads": 28}
     text |= {"num_key_value_heads": 4, "vocab_size": 152_128}
     size, patch = 384, 14
     if small:
@@ -141,7 +146,8 @@ def judge(device: torch.device, small: bool) -> Verifier:
         vision_feature_layer=-1,
     )
     with _made_on(device):
-        model = LlavaOnevisionForConditionalGeneration(config).to(device).eval()
+        model = LlavaOnevisionForConditionalGeneration(config).eval()
+    nn.Module.to(model, device)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(CHECKPOINTS / "tiny-zero-shot" / "tokenizer.json"))
     return LlavaOnevisionVerifier(model, tokenizer)
 

@@ -4,6 +4,7 @@ import gc
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from torch import nn
@@ -27,15 +28,15 @@ def run(notes: Notes) -> None:
     notes.add("the card", lambda: _card(notes))
     for name, make in MODELS.items():
         made: list[Generator] = []
-        notes.add(f"{name}: made", lambda made=made, make=make: _made(made, make, notes), needs=10)
+        notes.add(f"{name}: made", partial(_made, made, make, notes), needs=10)
         if not made:
             continue
         generator = made.pop()
         subject = Subject.of(generator, None, 1 if notes.small else _REPEATS)
         for n in _PATHS[: 2 if notes.small else None]:
-            notes.add(f"{name}: a step of {n}", lambda n=n, subject=subject: _step(subject, n, notes), needs=3)
-        notes.add(f"{name}: parts of a step", lambda subject=subject: _parts(subject, notes), needs=10)
-        notes.add(f"{name}: a graph", lambda subject=subject: _graph(subject, notes), needs=5)
+            notes.add(f"{name}: a step of {n}", partial(_step, subject, n, notes), needs=3)
+        notes.add(f"{name}: parts of a step", partial(_parts, subject, notes), needs=10)
+        notes.add(f"{name}: a graph", partial(_graph, subject, notes), needs=5)
         del generator, subject
         _give_up(notes)
     _whole_searches(notes)
@@ -53,11 +54,11 @@ def _whole_searches(notes: Notes) -> None:
     notes.add(f"{JUDGE}: made", judging, needs=15)
     for name, make in MODELS.items() if judges else ():
         made: list[Generator] = []
-        notes.add(f"{name} with {JUDGE}: made", lambda made=made, make=make: _made(made, make, notes), needs=15)
+        notes.add(f"{name} with {JUDGE}: made", partial(_made, made, make, notes), needs=15)
         for how in ("best-of-n", "parm") if made else ():
             notes.add(
                 f"{name} with {JUDGE}: {how}",
-                lambda how=how, made=made: _search(how, made[0], judges[0], notes),
+                partial(_search, how, made[0], judges[0], notes),
                 needs=10,
             )
         made.clear()

@@ -3,6 +3,7 @@
 import gc
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -28,11 +29,11 @@ def run(notes: Notes) -> None:
     for name in _TRAINED:
         for again in (False, True):
             how = "activations computed again" if again else "activations kept"
-            notes.add(f"DPO of {name}, {how}", lambda name=name, again=again: _pairs(name, again, notes), needs=8)
+            notes.add(f"DPO of {name}, {how}", partial(_pairs, name, again, notes), needs=8)
             _give_up(notes)
     for again in (False, True):
         how = "activations computed again" if again else "activations kept"
-        notes.add(f"a reward model of {JUDGE}, {how}", lambda again=again: _answers(again, notes), needs=15)
+        notes.add(f"a reward model of {JUDGE}, {how}", partial(_answers, again, notes), needs=15)
         _give_up(notes)
 
 
