@@ -186,7 +186,8 @@ def test_thinned_out_rounds_of_several_prompts_share_a_batch():
     prompts, seeds = ["a photo of a red apple", "cat", "a photo of a dog"], [1, 2, 3]
     options = {"share": 0.5, "keep": 0.5, "first_step": 3, "threshold": 1.0}
     models = {"generator": tiny_generator(steps=STEPS), "verifier": Bright(), "strategy": "adaptive", "n": 8}
-    for ours, theirs in zip(search_many(prompts, seeds, **models, **options), _alone(prompts, seeds, **options)):
+    together = search_many(prompts, seeds, **models, **options)
+    for ours, theirs in zip(together, _alone(prompts, seeds, **options), strict=True):
         assert [c.truncated_at for c in ours.candidates] == [c.truncated_at for c in theirs.candidates]
         assert ours.chosen == theirs.chosen
         assert ours.cost.generator_rows == theirs.cost.generator_rows == 2 * (8 * 3 + 4)

@@ -5,9 +5,11 @@ import torch
 
 import imagecot.strategies.many as module
 from imagecot.checks.toys import ToyGenerator, ToyVerifier
-from imagecot.errors import UsageError
+from imagecot.contracts.search import Choice
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.evaluation.drawing import Drawing
 from imagecot.geneval.prompts import single_object_metadata
+from imagecot.strategies.adaptive import Adaptive
 from imagecot.strategies.budget import granted
 from imagecot.strategies.defaults import Named
 from imagecot.strategies.lines import as_line
@@ -78,6 +80,22 @@ def test_batches_change_nothing(monkeypatch):
     for ours, theirs in zip(whole, parts, strict=True):
         assert [as_line(one) for one in ours.candidates] == [as_line(one) for one in theirs.candidates]
         assert (ours.chosen, ours.cost.judge_calls) == (theirs.chosen, theirs.cost.judge_calls)
+
+
+class Endless(Adaptive):
+    """Never looks whether a round was drawn."""
+
+    def choose(self, run):
+        candidates = []
+        while (among := self.next_round(run, candidates)) is not None:
+            candidates += run.in_groups(among=among)
+        return Choice(candidates, 0)
+
+
+def test_a_search_that_goes_on_without_a_budget_is_told():
+    models = {"generator": ToyGenerator(), "verifier": ToyVerifier(), "n": 8, "threshold": 1.0}
+    with pytest.raises(ImagecotError, match="Endless goes on where a budget is spent"):
+        search_many(PROMPTS, SEEDS, **models, strategy=Endless(), budget=3)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from imagecot.contracts.questions import ORM, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.search import Assess, Candidate, Cost, Select, Verdict
 from imagecot.contracts.verifier import Conversation, Verifier, recorded
-from imagecot.errors import UsageError
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.shown import kept, shown
 from imagecot.images import from_picture, to_pictures
 from imagecot.reflection.reflect import reflect_on
@@ -53,6 +53,7 @@ class Run:
     cost: Cost = field(default_factory=Cost)
     done: int = 0
     _start: Paths | None = None
+    _at_end: bool = False  # whether a round was asked for behind those that were drawn already
     _forgotten: set[int] = field(default_factory=set)  # seeds of the paths whose images were dropped
     _now: tuple[int, Tensor, list[Candidate]] | None = None  # the step noted last: codes (B, N) of these candidates
     _seen: int = 0  # previews that were kept as they were judged
@@ -83,7 +84,14 @@ class Run:
         """
         if self.drawn is not None:
             self._forgotten = _forget(self.drawn)
-            return self.drawn if among is None else self.drawn[among.start : among.stop]
+            found = self.drawn if among is None else self.drawn[among.start : among.stop]
+            if not found and self._at_end:
+                raise ImagecotError(
+                    f"{self.request.name} goes on where a budget is spent; let choose end where in_groups returns "
+                    "nothing."
+                )
+            self._at_end = not found
+            return found
         seeds, among = self.seeds, among or range(self.n)
         # More than one forward pass takes brings nothing, and a smaller group is lost less when interrupted.
         size = LARGEST_GROUP if together else min(LARGEST_GROUP, self.generator.paths_per_pass)
