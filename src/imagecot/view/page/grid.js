@@ -79,7 +79,8 @@ function rowName(search, k) {
 
 function cell(search, k, step, pictured, act) {
   const path = search.paths[k];
-  if (!wentOn(path, step)) return el("div", { class: "gone" }, "·");
+  if (!wentOn(path, step))
+    return step === endOf(search) && path.final ? ghost(path, k, act) : el("div", { class: "gone" }, "·");
   if (!began(path, step))
     return el("div", { class: "gone", title: `as path ${path.forks + 1}` }, step === path.forked_at ? "⤷" : "");
   const answers = (path.asked || []).filter((one) => at(search, one) === step);
@@ -112,6 +113,16 @@ function cell(search, k, step, pictured, act) {
     said,
     stopped ? el("span", { class: "said no" }, "✕ stop") : null,
     chosen ? el("span", { class: "said yes" }, "★ taken") : null,
+  );
+}
+
+// The end of a path that this search stopped, where somebody drew it to its end all the same: a study does.
+function ghost(path, k, act) {
+  return el(
+    "button",
+    { type: "button", class: "cell ghost", "aria-pressed": "false", on: { click: act } },
+    picture(path.final, `path ${k + 1}, what it would have become`, "", true),
+    el("span", { class: "said" }, "not drawn"),
   );
 }
 
@@ -155,6 +166,12 @@ function decided(search, k, step) {
   });
   if (path.forks !== undefined && path.forked_at !== undefined && step === path.forked_at + 1) {
     told.push(`Until step ${path.forked_at} it was path ${path.forks + 1}.`);
+  }
+  if (!wentOn(path, step)) {
+    return [
+      `It was stopped after step ${path.truncated_at}.`,
+      "This is what it would have become: the study drew all paths to their end.",
+    ];
   }
   if (end && k === search.chosen) told.push("It was taken.");
   else if (end) told.push(`Not taken: path ${search.chosen + 1} was${other(search)}.`);
