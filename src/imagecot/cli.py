@@ -11,6 +11,7 @@ import typer
 from imagecot import __version__, interruption, last_resort
 from imagecot.commands import (
     benchmark,
+    browser,
     calibrate,
     check,
     curate,
@@ -28,7 +29,8 @@ from imagecot.commands import (
     validate,
     view,
 )
-from imagecot.commands.output import say
+from imagecot.commands.logged import LoggedCommand
+from imagecot.commands.output import LOG, say
 from imagecot.commands.searches import SearchCommand
 from imagecot.errors import OUT_OF_MEMORY, ImagecotError, UsageError
 from imagecot.files import reason
@@ -45,19 +47,20 @@ app.command(cls=SearchCommand)(generate.generate)
 app.add_typer(curate.app, name="curate")
 evaluate.app.command(cls=SearchCommand)(geneval2.geneval2)
 app.add_typer(evaluate.app, name="evaluate")
-app.command()(train.train)
-app.command()(study.study)
+app.command(cls=LoggedCommand)(train.train)
+app.command(cls=LoggedCommand)(study.study)
 app.command()(report.report)
 app.command()(view.view)
-app.command()(calibrate.calibrate)
-app.command()(run.run)
+app.command(cls=LoggedCommand)(calibrate.calibrate)
+app.command(cls=LoggedCommand)(run.run)
 app.command()(serve.serve)
+app.command()(browser.app)
 app.command()(validate.validate)
 app.command()(models.models)
 app.command()(push.push)
 app.command()(check.check)
 app.add_typer(judge.app, name="judge")
-app.command()(benchmark.benchmark)
+app.command(cls=LoggedCommand)(benchmark.benchmark)
 
 
 def _version(asked: bool) -> None:
@@ -106,4 +109,6 @@ def _fail(error: Exception, message: str, code: int) -> NoReturn:
 
 def _end(message: str, code: int) -> NoReturn:
     say(message)
+    if log := LOG.get():
+        log.write("error", text=message.removeprefix("error: "), exit_code=code)
     sys.exit(code)

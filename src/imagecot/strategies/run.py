@@ -34,6 +34,7 @@ LARGEST_GROUP = 256  # paths in progress at once
 KEPT_IMAGES = 256  # images of the best so many candidates stay in memory
 KEPT_PREVIEWS = 512  # of those that were judged
 Progress = Callable[[int, int], None]
+Watcher = Callable[[Paths, Sequence[Candidate]], None]  # paths after a step, and the candidates that they are
 Answered = tuple[Tensor, Conversation | None]
 
 
@@ -42,6 +43,7 @@ class Run:
     """One search in progress (`imagecot.contracts.Run`).
 
     progress  called with the steps of paths done, and those in all
+    watcher   sees all paths after each of their steps, for whoever looks on while they are drawn
     drawn     candidates that were drawn already, in a batch with those of other searches
     cost      spent so far, without the seconds of work in progress
     """
@@ -49,14 +51,15 @@ class Run:
     request: Request
     partial: Partial | None = None
     progress: Progress | None = None
+    watcher: Watcher | None = None
     drawn: list[Candidate] | None = None
     cost: Cost = field(default_factory=Cost)
     done: int = 0
     _start: Paths | None = None
     _at_end: bool = False  # whether a round was asked for behind those that were drawn already
     _forgotten: set[int] = field(default_factory=set)  # seeds of the paths whose images were dropped
-    _now: tuple[int, Tensor, list[Candidate]] | None = None  # the step noted last: codes (B, N) of these candidates
     _seen: int = 0  # previews that were kept as they were judged
+    _now: tuple[int, Tensor, list[Candidate]] | None = None  # the step noted last: codes (B, N) of these candidates
 
     def __post_init__(self) -> None:
         self.prompt, self.seed, self.n = self.request.prompt, self.request.seed, self.request.paths
@@ -148,15 +151,9 @@ class Run:
         self._now = (paths.step, kept(drawer, paths), candidates) if seen else None
         if seen and paths.step in self.shown_steps:
             self._keep_codes(candidates, paths.step)
+        if self.watcher and seen:
+            self.watcher(paths, candidates)
         self._report(self.done + len(paths))
-
-    def _keep_previews(self, images: Tensor, candidates: Sequence[Candidate], step: int) -> None:
-        """Keep images (B, 3, H, W) of an unfinished step that are judged, for the picture of the steps in a folder."""
-        if self.partial is None or step == self.generator.steps or self._seen + len(candidates) > KEPT_PREVIEWS:
-            return
-        self._seen += len(candidates)
-        for candidate, picture in zip(candidates, to_pictures(images), strict=True):
-            candidate.previews[step] = picture
 
     def _keep_codes(self, candidates: Sequence[Candidate], step: int) -> None:
         """Keep the codes by which these candidates can be seen after a step, if it is the one noted last."""
@@ -168,6 +165,14 @@ class Run:
             codes = self._now[1][[rows[id(one)] for one in wanted]].to("cpu", torch.int32)
             for candidate, own in zip(wanted, codes, strict=True):
                 candidate.codes[step] = own
+
+    def _keep_previews(self, images: Tensor, candidates: Sequence[Candidate], step: int) -> None:
+        """Keep images (B, 3, H, W) of an unfinished step that are judged, for the picture of the steps in a folder."""
+        if self.partial is None or step == self.generator.steps or self._seen + len(candidates) > KEPT_PREVIEWS:
+            return
+        self._seen += len(candidates)
+        for candidate, picture in zip(candidates, to_pictures(images), strict=True):
+            candidate.previews[step] = picture
 
     def resume(self, *candidates: Candidate) -> Paths:
         """Return the paths of candidates that were stopped after the same step, as they were then."""

@@ -13,7 +13,7 @@ from imagecot.strategies.chosen import choose
 from imagecot.strategies.folder import open_folder
 from imagecot.strategies.request import Request
 from imagecot.strategies.resume import Partial
-from imagecot.strategies.run import Progress, Run
+from imagecot.strategies.run import Progress, Run, Watcher
 from imagecot.strategies.trace import Trace
 
 
@@ -62,9 +62,14 @@ def search(
     return search_in(Path(folder), request, progress)
 
 
-def carry_out(request: Request, partial: Partial | None = None, progress: Progress | None = None) -> Trace:
+def carry_out(
+    request: Request,
+    partial: Partial | None = None,
+    progress: Progress | None = None,
+    watcher: Watcher | None = None,
+) -> Trace:
     """Search, and return the trace."""
-    run = Run(request, partial, progress)
+    run = Run(request, partial, progress, watcher)
     began = time.perf_counter()
     choice = choose(request.search, run)
     run.cost += Cost(seconds=time.perf_counter() - began)

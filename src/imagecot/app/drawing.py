@@ -1,0 +1,170 @@
+"""A search whose grid is seen while it is drawn: it runs in a thread of its own, and can be stopped between steps."""
+
+import queue
+import shlex
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from imagecot import last_resort
+from imagecot.app.grid import Grid
+from imagecot.contracts.paths import Paths
+from imagecot.contracts.search import Candidate
+from imagecot.errors import OUT_OF_MEMORY, ImagecotError, UsageError
+from imagecot.generation.follow import Job
+from imagecot.generation.recipe import GenerationRecipe
+from imagecot.memory import is_out_of_memory
+from imagecot.recipes import check, usable
+from imagecot.serving.shelf import Shelf, check_served
+from imagecot.strategies.defaults import completed
+from imagecot.strategies.request import Request
+from imagecot.strategies.search import carry_out
+from imagecot.strategies.trace import Trace
+from imagecot.watch import Watch
+
+MOST_LETTERS = 500  # of a prompt
+
+
+class Stop(BaseException):
+    """The search was stopped by whoever looks on; no `except Exception` catches it."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody asks for; None for what the generator's checkpoint says."""
+
+    prompt: str
+    generator: str
+    verifier: str | None
+    search: str | None
+    n: int
+    seed: int
+
+    def recipe(self, most: int) -> GenerationRecipe:
+        """The recipe; UsageError for what cannot be, or is more than `most` paths."""
+        if len(self.prompt) > MOST_LETTERS:
+            raise UsageError(f"the prompt has {len(self.prompt)} letters, but here at most {MOST_LETTERS}; shorten it.")
+        if self.n > most:
+            raise UsageError(f"{self.n} paths are more than the {most} of this server; ask for fewer.")
+        values = {
+            "prompt": self.prompt,
+            "generator": self.generator,
+            "verifier": self.verifier,
+            "search": self.search,
+            "n": self.n,
+            "seed": self.seed,
+        }
+        recipe = check(values, GenerationRecipe, "what was asked for")
+        check_served(recipe)
+        return recipe
+
+    @property
+    def command(self) -> str:
+        """The command line that gives the same result."""
+        words = ["imagecot", "generate", self.prompt, "--generator", self.generator]
+        for option, value in (("--verifier", self.verifier), ("--search", self.search)):
+            words += [option, value] if value else []
+        return shlex.join([*words, "-n", str(self.n), "--seed", str(self.seed)])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is to be seen now.
+
+    html  the grid
+    told  a sentence: what goes on, or what went wrong
+    done  the request and its trace, at the end; None where there is none
+    """
+
+    html: str = ""
+    told: str = ""
+    failed: bool = False
+    done: tuple[Request, Trace] | None = None
+
+
+@dataclass
+class Studio:
+    """The models of an app, and the one thread at a time that draws with them.
+
+    most  paths of a search at most
+    """
+
+    shelf: Shelf
+    most: int
+    _drawing: threading.Lock = field(default_factory=threading.Lock)
+
+    def draw(self, wish: Wish, stop: threading.Event) -> Iterator[Shown]:
+        """What is to be seen while a wish is drawn, the last with its trace; closing it, or `stop`, ends the search."""
+        events: queue.SimpleQueue[Shown | None] = queue.SimpleQueue()
+        thread = threading.Thread(target=self._work, args=(wish, stop, events.put), daemon=True)
+        thread.start()
+        try:
+            while (event := events.get()) is not None:
+                yield event
+        finally:
+            stop.set()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else draws meanwhile."""
+        with self._drawing:
+            yield
+
+    def _work(self, wish: Wish, stop: threading.Event, emit: Callable[[Shown | None], None]) -> None:
+        try:
+            with self._drawing:
+                emit(self._drawn(wish, stop, emit))
+        except Stop:
+            emit(Shown(told="stopped"))
+        except ImagecotError as error:
+            emit(Shown(told=str(error), failed=True))
+        except Exception as error:
+            told = OUT_OF_MEMORY if is_out_of_memory(error) else last_resort.sentence(error)
+            emit(Shown(told=told, failed=True))
+        finally:
+            emit(None)
+
+    def _drawn(self, wish: Wish, stop: threading.Event, emit: Callable[[Shown], None]) -> Shown:
+        warned: list[str] = []
+        recipe = usable(wish.recipe(self.most), Watch(warned.append))
+        named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
+        job = Job(recipe, named, named.digests(), Watch(warned.append))
+        emit(Shown(told="loading the models"))
+        request = job.load(lambda: self.shelf.load(named, recipe.precision))
+        grid = Grid(request.generator)
+        warning = " ".join(warned)
+
+        def progress(done: int, of: int) -> None:
+            if stop.is_set():
+                raise Stop
+
+        def watcher(paths: Paths, candidates: Sequence[Candidate]) -> None:
+            if grid.see(paths, candidates):
+                emit(Shown(grid.html(), f"step {paths.step} of {paths.steps} {warning}".strip()))
+
+        trace = carry_out(request, progress=progress, watcher=watcher)
+        return Shown(grid.finished(trace), f"{told_of(trace)} {warning}".strip(), done=(request, trace))
+
+
+def told_of(trace: Trace) -> str:
+    """Why the choice was made, and what it cost, in a sentence."""
+    cost = trace.cost
+    score = f", P(yes) {trace.choice.score:.2f}" if trace.choice.score is not None else ""
+    judge = f", of which {cost.judge_seconds:.1f} s for {cost.judge_calls} judge calls" if cost.judge_calls else ""
+    return (
+        f"{trace.strategy} chose path {trace.chosen + 1}{score}; {trace.kept} of {len(trace.candidates)} paths ran to "
+        f"their end; {cost.seconds:.1f} s{judge}, {cost.generator_rows} generator rows."
+    )
+
+
+def rounds_of(trace: Trace) -> str:
+    """What the verifier said in each round of reflection, a line each; empty without rounds."""
+    lines = []
+    for number, found in enumerate(trace.rounds, 1):
+        drawn = ", ".join(str(one + 1) for one in found.drawn)
+        after = f"drawn again as path {drawn}" if drawn else "nothing was drawn again"
+        said = " ".join(found.reflection.text.split()) or "nothing"
+        p_yes = found.reflection.p_yes
+        lines.append(f"Round {number}: of path {found.candidate + 1} it says “{said}”, P(yes) {p_yes:.2f}; {after}.")
+    return "\n".join(lines)
