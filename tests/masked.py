@@ -36,4 +36,6 @@ def decode_step(
         found[unknown.flatten()] = draw(weights[unknown.flatten()])
         return found
 
-    return step.decode_step(whole, codes, everywhere, drawn, mask_uniform, temperature, num_masked)
+    return step.decode_step(
+        whole, codes, everywhere, drawn, mask_uniform, temperature=temperature, num_masked=num_masked
+    )

@@ -7,12 +7,13 @@ import elsewhere
 from elsewhere import DEVICE, Away, Stops, apart, moved, there
 from given_device import note
 from imagecot import weights
+from imagecot.contracts.devices import sent
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.tree import gathered
 from imagecot.launch import use_device
-from imagecot.memory import available_bytes, sent
+from imagecot.memory import available_bytes
 from imagecot.precision import in_full, loaded_as
 from imagecot.processes import share
 from imagecot.verifiers import load_verifier

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -27,13 +26,6 @@ def half_of_free(device: "torch.device", most: int) -> int:
     """Return half of the memory in bytes that is free now; off GPUs at most so much, as more is no faster there."""
     half = available_bytes(device) // 2
     return half if device.type == "cuda" else min(half, most)
-
-
-def sent(tensor: "Tensor", device: "torch.device") -> "Tensor":
-    """Return a tensor on a device; from the CPU to a GPU it is on its way, and nobody waits for what the GPU does."""
-    if tensor.device.type != "cpu" or device.type == "cpu":
-        return tensor.to(device)
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -71,7 +71,7 @@ def load_policy(base: str, reference: str, settings: Alignment, *, output: Outpu
     model = generator.trainable()
     adapter = add_adapter(model, settings.lora, base, generator.adapted_layers) if settings.lora else None
     if settings.gradient_checkpointing:
-        _checkpoint_activations(model, base)
+        checkpoint_activations(model, base)
     module = Forward(generator, model)
     optimizer = torch.optim.AdamW(
         [p for p in module.parameters() if p.requires_grad],
@@ -115,8 +115,11 @@ class Checkpointed(Protocol):
         ...
 
 
-def _checkpoint_activations(model: nn.Module, base: str) -> None:
-    """Let every module that can compute its activations again in the backward pass do so."""
+def checkpoint_activations(model: nn.Module, base: str) -> None:
+    """Let every module that can compute its activations again in the backward pass do so.
+
+    base  what the model is called; UsageError where it has no such module
+    """
     inner = [module for module in model.modules() if isinstance(module, Checkpointed)]
     whole = [module for module in inner if module.supports_gradient_checkpointing]
     if not whole:

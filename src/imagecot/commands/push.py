@@ -21,6 +21,7 @@ def push(
     repository: Annotated[
         str, typer.Argument(metavar="REPO", help="OWNER/NAME, or OWNER/NAME:FOLDER of a model.", show_default=False)
     ],
+    *,
     private: Annotated[bool, typer.Option("--private", help="Only its owner can see the repository.")] = False,
     base: Annotated[
         str | None,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from torch import Tensor
 
+from imagecot.contracts.devices import sent
 from imagecot.contracts.tree import check_rows, gathered
-from imagecot.memory import sent
 
 if TYPE_CHECKING:
     from imagecot.contracts.generator import Generator

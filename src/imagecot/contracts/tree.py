@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
-from imagecot.memory import sent
+from imagecot.contracts.devices import sent
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from imagecot.checkpoint import few, find_weights, read_config
 from imagecot.contracts.detector import Detections
+from imagecot.contracts.devices import sent
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.foreign import foreign
@@ -31,7 +32,7 @@ from imagecot.geneval.mmdet_weights import PUBLISHED_SHA256, load_mmdet
 from imagecot.geneval.prompts import OBJECT_NAMES
 from imagecot.geneval.rules import Boxes
 from imagecot.hub import DETECTOR
-from imagecot.memory import half_of_free, sent
+from imagecot.memory import half_of_free
 from imagecot.precision import as_device
 
 LEAST = 0.3  # the lowest threshold of the benchmark: what is less sure than this can never count

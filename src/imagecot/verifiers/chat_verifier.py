@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagecot.contracts.devices import sent
 from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.generators.attention import KeysAndValues
-from imagecot.memory import half_of_free, in_parts, sent
+from imagecot.memory import half_of_free, in_parts
 from imagecot.verifiers.answers import (
     OPEN,
     check_asked,

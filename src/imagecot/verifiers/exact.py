@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.memory import sent
+from imagecot.contracts.devices import sent
 
 _SHORT = (torch.bfloat16, torch.float16)
 

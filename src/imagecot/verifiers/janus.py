@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from transformers import JanusForConditionalGeneration, JanusProcessor
 from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT
 
+from imagecot.contracts.devices import sent
 from imagecot.contracts.questions import Question
 from imagecot.errors import ImagecotError
 from imagecot.foreign import NO_LENGTH, foreign
-from imagecot.memory import sent
 from imagecot.verifiers.chat_verifier import ChatVerifier, Trainable
 from imagecot.verifiers.vision import resize
 from imagecot.verifiers.wording import Habits

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imagecot.contracts.devices import sent
 from imagecot.contracts.questions import QUESTIONS, REFLECTION, Question
 from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.values import JSON
@@ -21,7 +22,7 @@ from imagecot.generators.showo.generator import ShowoGenerator
 from imagecot.generators.showo.magvitv2 import MagvitV2
 from imagecot.generators.showo.model import Showo, understanding_attention_mask
 from imagecot.generators.showo.prompting import Prompting
-from imagecot.memory import half_of_free, in_parts, sent
+from imagecot.memory import half_of_free, in_parts
 from imagecot.verifiers.answers import (
     OPEN,
     check_asked,

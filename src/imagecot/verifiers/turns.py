@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagecot.memory import in_parts, sent
+from imagecot.contracts.devices import sent
+from imagecot.memory import in_parts
 from imagecot.verifiers.chat import ANSWER_TOKENS
 
 Layers = tuple[tuple[Tensor, Tensor], ...]

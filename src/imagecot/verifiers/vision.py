@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imagecot.memory import sent
+from imagecot.contracts.devices import sent
 
 if TYPE_CHECKING:
     from transformers import LlavaOnevisionForConditionalGeneration

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from imagecot.alignment.policy import checkpoint_activations
 from imagecot.benchmark.gpu.models import JUDGE, MODELS, judge
 from imagecot.benchmark.gpu.notes import Found, Notes
 from imagecot.benchmark.measure import PROMPT
@@ -46,7 +47,8 @@ def _pairs(name: str, again: bool, notes: Notes) -> Found:
     seeds = path_seeds(0, pairs)
     draws = Draws(torch.cat([seeds, seeds]), 1)
     with generator.bench().training() as module:
-        _compute_again(module, again)
+        if again:
+            checkpoint_activations(module.train(), name)
 
         def work() -> None:
             chosen, rejected = generator.log_likelihood([PROMPT] * len(codes), codes, draws).chunk(2)
@@ -62,7 +64,8 @@ def _answers(again: bool, notes: Notes) -> Found:
     assert isinstance(verifier, ChatVerifier)
     images = torch.rand(1 if notes.small else 4, 3, 256, 256, device=notes.device)
     answers = Answers(verifier)
-    _compute_again(answers, again)
+    if again:
+        checkpoint_activations(answers.train(), "the judge")
     ids, mask = verifier.layout([verifier.text(ORM, PROMPT)] * len(images))
     target = torch.full((len(images), 1), verifier.words[0], device=notes.device)
 
@@ -78,21 +81,6 @@ def _rate(work: Callable[[], None], images: int, module: nn.Module) -> Found:
         took = statistics.median(in_turns({"": work}, _REPEATS)[""])
     weights = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
     return {"images": images, "seconds_per_gradient": took, "images_per_second": images / took, "weights": weights}
-
-
-def _compute_again(module: nn.Module, again: bool) -> None:
-    """Let every layer that can do so compute its activations again in the backward pass."""
-    if not again:
-        return
-    module.train()
-    for part in module.modules():
-        enable = getattr(part, "activation_checkpointing_enable", None) or getattr(
-            part, "gradient_checkpointing_enable", None
-        )
-        if enable is not None:
-            enable()
-            return
-    raise RuntimeError(f"{type(module).__name__} has no layers that compute their activations again")
 
 
 def _give_up(notes: Notes) -> None:

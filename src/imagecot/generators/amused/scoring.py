@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from imagecot.checkpoint import CONFIG, PIPELINE, TRUNK, files_of, is_file, parts_of
 from imagecot.contracts.correction import Asked
+from imagecot.contracts.devices import sent
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.scorer import Draws, Terms
 from imagecot.errors import UsageError
 from imagecot.files import make_folder, write_atomically, write_whole
 from imagecot.generators.masked import likelihood
 from imagecot.generators.settings import write_defaults
-from imagecot.memory import sent
 
 if TYPE_CHECKING:
     from imagecot.generators.amused.generator import AmusedGenerator, Started

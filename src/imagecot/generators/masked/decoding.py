@@ -13,13 +13,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from imagecot.contracts.devices import sent
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.errors import UsageError
 from imagecot.generators.beginning import check_codes
 from imagecot.generators.masked.schedules import Schedule, masked_count
 from imagecot.generators.masked.step import decode_step, draw_by_inverse
-from imagecot.memory import in_parts, sent
+from imagecot.memory import in_parts
 
 # Maps codes (B, N), UNDECIDED where masked, K places (B, K) in them and the number of each path's prompt (B,), on the
 # CPU, to float32 logits (B, K, C), guided, at these places.
@@ -72,7 +73,7 @@ def advanced(paths: Paths, logits: Logits, schedule: Schedule, temperature: floa
         places = first_of(codes == UNDECIDED, most)
         found = logits(codes, places, paths.prompt_index[part])
         draw = partial(draw_by_inverse, uniform=uniform.gather(1, places).flatten())
-        return decode_step(found, codes, places, draw, mask_uniform, temperature, planned)
+        return decode_step(found, codes, places, draw, mask_uniform, temperature=temperature, num_masked=planned)
 
     parts = in_parts(predict, len(paths), at_once)
     proposed, masked = (torch.cat(tensors) for tensors in zip(*parts, strict=True))

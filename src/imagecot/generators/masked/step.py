@@ -39,6 +39,7 @@ def decode_step(
     places: Tensor,
     draw: Callable[[Tensor], Tensor],
     mask_uniform: Tensor,
+    *,
     temperature: float,
     num_masked: int,
 ) -> tuple[Tensor, Tensor]:

@@ -147,7 +147,7 @@ class ShowoBench:
             uniform = randomness.uniforms(paths.seeds, paths.step, randomness.Stream.CODES, shape).gather(1, places)
             noise = randomness.uniforms(paths.seeds, paths.step, randomness.Stream.MASKING, shape)
             draw = partial(draw_by_inverse, uniform=uniform.flatten())
-            return decode_step(logits, paths.codes, places, draw, noise, 0.5, shape // 2)
+            return decode_step(logits, paths.codes, places, draw, noise, temperature=0.5, num_masked=shape // 2)
 
         head = 2.0 * batch * most * model.config.hidden_size * model.config.codebook_size
         return {

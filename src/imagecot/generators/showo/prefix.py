@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imagecot.contracts.devices import sent
 from imagecot.generators.showo.model import Showo, omni_attention_mask
 from imagecot.generators.showo.phi import PhiAttention, PhiMLP
-from imagecot.memory import sent
 
 # The number formats in which oneDNN fuses a product with an activation here; it has bfloat16 from AVX-512 on.
 _FUSED = {torch.float32}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot import launch
+from imagecot.contracts.devices import sent
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds
@@ -27,7 +28,6 @@ from imagecot.generators.showo import MagvitV2, Prompting, Showo, ShowoConfig, S
 from imagecot.generators.showo.model import omni_attention_mask
 from imagecot.generators.showo.shared_bits import SharedBits
 from imagecot.geneval.prompts import TASKS
-from imagecot.memory import sent
 from imagecot.recipe_fields import RECIPE, Count, Few, Flag, Name, Place, Seed, Share, Sizes, Weight, sizes_of
 from imagecot.training.loop import Part
 from imagecot.training.optimization import Optimization, batch_indices, step_generator

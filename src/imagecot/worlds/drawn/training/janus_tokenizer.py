@@ -15,10 +15,10 @@ from transformers import JanusVQVAE, JanusVQVAEConfig
 
 from imagecot import launch
 from imagecot.checkpoint import read_config
+from imagecot.contracts.devices import sent
 from imagecot.contracts.values import JSON
 from imagecot.errors import first_line
 from imagecot.foreign import foreign
-from imagecot.memory import sent
 from imagecot.recipe_fields import RECIPE, Count, Few, Place, Seed, Weight
 from imagecot.training.loop import Part
 from imagecot.training.optimization import Optimization, batch_indices, step_generator

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot import launch
+from imagecot.contracts.devices import sent
 from imagecot.contracts.values import JSON
 from imagecot.generators.showo.config import MagvitV2Config
 from imagecot.generators.showo.magvitv2 import MagvitV2
-from imagecot.memory import sent
 from imagecot.recipe_fields import RECIPE, Count, Place, Seed, Sizes, Weight, sizes_of
 from imagecot.training.loop import Part
 from imagecot.training.optimization import Optimization, batch_indices, step_generator
