@@ -132,6 +132,13 @@ def test_a_push_that_fails_publishes_nothing(hub: Hub, fault: Fault, said: str) 
     assert "model.safetensors" in hub.files("me/detector")
 
 
+def test_a_hub_without_the_newer_storage_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    with pytest.raises(ImagecotError, match=r"nothing of it is published \(its Xet storage failed; .*DISABLE_XET=1"):
+        push_to_hub(DETECTOR, "me/detector")
+    assert hub.files("me/detector") == {}
+
+
 def test_what_is_transient_is_tried_again_and_a_lost_answer_is_looked_up(hub: Hub) -> None:
     hub.faults += [
         Fault("POST", "/preupload/", 429, headers={"Retry-After": "1"}),

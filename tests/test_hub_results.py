@@ -97,7 +97,7 @@ def test_datasets_reads_it(hub: Hub, curated: Path, tmp_path: Path) -> None:
         "import json, datasets\n"
         "rows = datasets.load_dataset('me/rows', split='train')\n"
         "sizes = [one.size for one in rows['image']]\n"
-        "print(json.dumps([rows['id'], rows['codes'], sizes, str(rows.features['image'])]))"
+        "print(json.dumps([[*rows['id']], [*rows['codes']], sizes, str(rows.features['image'])]))"
     )
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)

@@ -14,6 +14,7 @@ from imagecot.naming import printable
 
 _SHA1, _SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
 _CLIENTS = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}  # what versions of the library ask by
+_XET = "/xet-"  # in addresses of its newer storage, which answers in a library of its own
 _STATUS = {
     401: "the token is not known there; run hf auth login, or set HF_TOKEN",
     403: "the token may not do that; take one that has the right",
@@ -43,6 +44,8 @@ def why(error: BaseException) -> str:
             return "there is no such revision of it"
         if isinstance(one, HfHubHTTPError):
             return _of_status(one.response.status_code, one.response.headers.get("Retry-After"))
+        if _XET in str(one):
+            return "its Xet storage failed; try again, or set HF_HUB_DISABLE_XET=1 where it has none"
     if any(type(one).__module__.partition(".")[0] in _CLIENTS for one in _causes(error)):
         return "the connection failed or broke off; try again"
     return printable(first_line(error))[:200].rstrip(".")

@@ -203,7 +203,7 @@ def _compare_base(api: "HfApi", folder: Path, base: HubId) -> None:
 
 def _publish(api: "HfApi", parcel: Parcel, place: HubId, files: Mapping[str, Content], private: bool) -> str:
     """Make the repository hold the files by one commit, and return its name; ImagecotError where they are others."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub import CommitOperation, CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.hf_api import RepoFile as File
 
     api.create_repo(place.repository, repo_type=parcel.type, private=private or None, exist_ok=True)
@@ -219,7 +219,7 @@ def _publish(api: "HfApi", parcel: Parcel, place: HubId, files: Mapping[str, Con
     ]
     added = [CommitOperationAdd(name, content) for name, content in files.items()]
     api.preupload_lfs_files(place.repository, added, repo_type=parcel.type, free_memory=False)
-    operations = [*(CommitOperationDelete(path, is_folder=False) for path in gone), *added]
+    operations: list[CommitOperation] = [*(CommitOperationDelete(path, is_folder=False) for path in gone), *added]
     message = f"Push {parcel.kind} by imagecot {__version__}"
     try:
         commit = api.create_commit(

@@ -27,7 +27,7 @@ def write_card(folder: Path, kind: Literal["generator", "verifier"], base: str, 
     settings = yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True), sort_keys=False)
     tags = ["text-to-image", how.split()[0].lower()] if kind == "generator" else ["reward-model", "verifier"]
     licence = licence_of(base)
-    about = {"license": licence} if licence else {}  # of its base: nobody else's is known here
+    about: dict[str, object] = {"license": licence} if licence else {}  # of its base: nobody else's is known here
     about |= {"library_name": "peft" if adapter else "imagecot", "base_model": base, "tags": tags}
     head = yaml.safe_dump(about, sort_keys=False)
     merged = " The adapter is merged into its base when it is loaded." if adapter else ""
