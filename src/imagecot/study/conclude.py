@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Iterable
 from datetime import date
+from pathlib import Path
 
 import torch
 
@@ -57,13 +58,21 @@ def circumstances(command: str) -> dict[str, object]:
         "command": command,
         "date": date.today().isoformat(),
         "machine": {
-            "cpu": platform.processor() or platform.machine(),
+            "cpu": processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "versions": versions(),
     }
+
+
+def processor() -> str:
+    """What the processor calls itself where the system says it, else its architecture."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def busy(rows: Iterable[Spent]) -> float:
