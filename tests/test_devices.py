@@ -12,13 +12,14 @@ from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.tree import gathered
+from imagecot.generators import load_generator
 from imagecot.launch import use_device
 from imagecot.memory import available_bytes
 from imagecot.precision import in_full, loaded_as
 from imagecot.processes import share
 from imagecot.verifiers import load_verifier
 from plain_decoder import tiny_generator
-from small_models import write_showo
+from small_models import write_janus, write_showo
 
 torch.set_num_threads(1)
 PROMPTS = ["a photo of a red apple", "cat", "a photo of a dog", "cat"]
@@ -61,10 +62,8 @@ def test_what_waits_for_nothing_is_computed():
     assert x.here[:, 1].tolist() == [5.0, 5.0, 5.0]
 
 
-def test_a_masked_generator_draws_and_shows_without_a_stop_what_it_does_on_a_cpu():
-    here, away = tiny_generator(steps=6), tiny_generator(steps=6)
-    moved(away.model)
-    moved(away.image_tokenizer)
+def assert_drawn_alike(here, away, moved_own):
+    """Both draw the same, with forks, and nobody waits for the other device inside a step."""
     seeds = path_seeds(3, 4)
     with there():
         paths, expected = away.start(PROMPTS, seeds), here.start(PROMPTS, seeds)
@@ -74,13 +73,27 @@ def test_a_masked_generator_draws_and_shows_without_a_stop_what_it_does_on_a_cpu
                 images = away.preview(paths)
                 if paths.step == 2:
                     paths = paths.select([3, 0, 0, 2], fork_seeds(seeds, 1))
+                    assert {tensor.device for tensor in (paths.codes, paths.seeds, *moved_own(paths))} == {DEVICE}
             expected = here.advance(expected)
             shown = here.preview(expected)
             if expected.step == 2:
                 expected = expected.select([3, 0, 0, 2], fork_seeds(seeds, 1))
             assert torch.equal(paths.codes.here, expected.codes)
             torch.testing.assert_close(images.here, shown, atol=1e-5, rtol=1e-5)
-    assert {tensor.device for tensor in (paths.codes, paths.own, paths.seeds)} == {DEVICE}
+
+
+def test_a_masked_generator_draws_and_shows_without_a_stop_what_it_does_on_a_cpu():
+    here, away = tiny_generator(steps=6), tiny_generator(steps=6)
+    moved(away.model)
+    moved(away.image_tokenizer)
+    assert_drawn_alike(here, away, lambda paths: [paths.own])
+
+
+@pytest.mark.parametrize("fill", ["blank", "repeat", "draft"])
+def test_a_raster_generator_draws_and_shows_without_a_stop_what_it_does_on_a_cpu(tmp_path, fill):
+    here, away = (load_generator(write_janus(tmp_path)).adjusted(fill=fill) for _ in range(2))
+    moved(away.model)
+    assert_drawn_alike(here, away, lambda paths: paths.own)
 
 
 def test_rows_are_gathered_on_several_devices():

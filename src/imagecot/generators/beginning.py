@@ -12,8 +12,8 @@ from imagecot.errors import UsageError
 Asked = TypeVar("Asked")
 
 
-def numbered(asked: Sequence[Asked], seeds: Tensor, device: torch.device) -> tuple[list[Asked], Tensor]:
-    """Return what was asked for, each once, and the number of each path's own among it, (B,) int64.
+def numbered(asked: Sequence[Asked], seeds: Tensor) -> tuple[list[Asked], Tensor]:
+    """Return what was asked for, each once, and the number of each path's own among it, (B,) int64 on the CPU.
 
     asked  one prompt for all of seeds (B,), or one for each; UsageError for any other number
     """
@@ -22,7 +22,7 @@ def numbered(asked: Sequence[Asked], seeds: Tensor, device: torch.device) -> tup
     number: dict[Asked, int] = {}
     for one in asked:
         number.setdefault(one, len(number))
-    index = torch.tensor([number[one] for one in asked], device=device)
+    index = torch.tensor([number[one] for one in asked])
     return list(number), index.expand(len(seeds)).clone()
 
 

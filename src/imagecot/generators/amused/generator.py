@@ -180,7 +180,7 @@ class AmusedGenerator:
         """
         check_prompts(prompts, self)
         self._check_settings()
-        distinct, index = numbered(prompts, seeds, torch.device("cpu"))
+        distinct, index = numbered(prompts, seeds)
         shared = self.conditioned(distinct, self.guidance_scale)
         codes = torch.full((len(seeds), self.canvas.positions), UNDECIDED, device=self.model.device)
         return begun(index, seeds, codes, self.steps, shared)

@@ -22,7 +22,7 @@ class Buffer:
     """Keys and values of B paths in one batch: the conditional rows of all, then the unconditional ones.
 
     prefixes  for each prompt that of the prompt and, with guidance, that of what it goes against
-    index     (B,) int64, whose prompt is whose
+    index     (B,) int64 on the CPU, whose prompt is whose
     rows      what the paths keep
     branches  1, or 2 with guidance
     room      how many codes will be read
@@ -44,7 +44,7 @@ class Buffer:
         done = sum(row.shape[5] for row in rows)
         self.length = self.first = self.before + done
         shape = (layers, 2, branches, self.paths, heads, self.length + room, size)
-        self._memory = torch.empty(shape, dtype=transformer.cache_dtype, device=index.device)
+        self._memory = torch.empty(shape, dtype=transformer.cache_dtype, device=transformer.device)
         self._gaps: list[int] = []  # for each row by how much its prefix is shorter than the longest
         self._alike: list[tuple[slice, int]] | None = None  # neighbours of one gap, as they are read
         self._bias = self._lay_prefixes(prefixes, index)
@@ -56,7 +56,7 @@ class Buffer:
 
     def _lay_prefixes(self, prefixes: Sequence[tuple[Prefix, ...]], index: Tensor) -> Tensor | None:
         """Lay the prefixes before the codes, at their right end; what is added to scores, None where nothing is."""
-        bias = torch.zeros(self.branches, self.paths, self.before, device=index.device)
+        bias = torch.zeros(self.branches, self.paths, self.before, device=self._memory.device)
         numbers, counts = (found.tolist() for found in index.unique_consecutive(return_counts=True))
         for branch in range(self.branches):
             first = 0

@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from imagecot.contracts.devices import sent
 from imagecot.contracts.paths import UNDECIDED, Paths
 from imagecot.contracts.randomness import Stream, uniforms
 from imagecot.errors import UsageError
@@ -42,7 +43,7 @@ def start(
 ) -> Paths:
     """Return paths at step 0: one for each of seeds (B,), of the one prompt or of B prompts."""
     rows, columns = grid
-    distinct, index = numbered(prompts, seeds, transformer.device)
+    distinct, index = numbered(prompts, seeds)
     prefixes = transformer.prefixes(distinct, guided=sampling.guides(0))
     return Paths(
         codes=torch.full((len(seeds), rows * columns), UNDECIDED, device=transformer.device),
@@ -58,12 +59,12 @@ def start(
 @torch.no_grad()
 def resume(transformer: CodeTransformer, paths: Paths, codes: Tensor, step: int, at_once: int) -> Paths:
     """Enter paths of step 0 again that had codes (B, N) after `step` steps, by reading these in one pass."""
-    codes = codes.to(paths.codes)
-    columns = codes.shape[1] // paths.steps
     check_codes(codes, paths, step)
-    drawn = codes[:, : step * columns]
-    if bool((drawn < 0).any()):
+    columns = codes.shape[1] // paths.steps
+    if bool((codes[:, : step * columns] < 0).any()):
         raise UsageError(f"after step {step} all codes of {step} rows are drawn, but some of those given are not.")
+    codes = codes.to(paths.codes)
+    drawn = codes[:, : step * columns]
     codes = torch.cat([drawn, torch.full_like(codes[:, step * columns :], UNDECIDED)], 1)
     if step in (0, paths.steps):
         return replace(paths, codes=codes, step=step)
@@ -146,11 +147,11 @@ def _row(transformer: CodeTransformer, sampling: Sampling, paths: Paths) -> tupl
 
 def _first_logits(transformer: CodeTransformer, sampling: Sampling, started: Started, index: Tensor) -> Tensor:
     """Logits (B, codes) of the first code: those of equal prompts are computed once."""
-    distinct, place = index.unique(return_inverse=True)
+    distinct, place = index.unique(return_inverse=True)  # on the CPU, so that nobody waits for a GPU
     branches = 2 if sampling.guides(0) else 1
     numbers = distinct.tolist()
     states = torch.stack([started.prefixes[k][branch].state for branch in range(branches) for k in numbers])
-    return _logits(transformer, sampling, states, branches)[place]
+    return _logits(transformer, sampling, states, branches)[sent(place, states.device)]
 
 
 def _logits(transformer: CodeTransformer, sampling: Sampling, states: Tensor, branches: int) -> Tensor:

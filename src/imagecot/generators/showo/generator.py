@@ -197,7 +197,7 @@ class ShowoGenerator:
     def _start(self, asked: list[Asked], seeds: Tensor) -> Paths:
         """Paths of what was asked for: one for all, or one for each of seeds (B,)."""
         self._check_settings()
-        distinct, index = numbered(asked, seeds, torch.device("cpu"))
+        distinct, index = numbered(asked, seeds)
         texts = [self.prompting.prefix(one) for one in distinct]
         against = [self.prompting.prefix(without_words(one)) for one in distinct] if self.guidance_scale else []
         # Plain paths, and those of one rejected image, share what they are guided against.
