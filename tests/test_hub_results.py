@@ -143,7 +143,8 @@ def test_scores_on_a_card_are_of_these_weights(hub: Hub, tmp_path: Path) -> None
     values = {metric["name"]: metric["value"] for metric in metrics}
     method = "best-of-n, 4 paths judged by tiny-orm"
     assert values[f"share of right images, overall ({method})"] == round(found.score.overall, 4)
-    assert f"| {method} | {found.score.overall:.3f} (±{found.score.overall_se:.3f}) |" in card
+    overall = f"{found.score.overall:.3f} (±{found.score.overall_se:.3f})"
+    assert f"| {method} | {overall} | 0.667 | 0.667 |" in card
     (written,) = (name for name in there if name.startswith(".eval_results/"))
     entries = yaml.safe_load(there[written])
     assert entries[0] == {
@@ -179,7 +180,7 @@ def test_shipped_cards_say_what_the_hub_asks_for() -> None:
         adapter = (file.parent / "adapter_config.json").is_file()
         assert head["license"] == "apache-2.0" and head["tags"], file
         assert ("base_model" in head) == (head["library_name"] == "peft") == adapter, file
-        assert "## Limits" in card.text, file
+        assert "## Limits" in card.text and "## Training" in card.text, file
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -27,11 +27,28 @@ _LOADED = re.compile(r"(load_(?:generator|verifier|detector))\((['\"])[^'\"]*\2"
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)]*\)")
 _OURS = re.compile(r"\n*<!-- imagecot -->.*?<!-- /imagecot -->\n?", re.DOTALL)
 _USES = {
-    "generator": "```python\nfrom imagecot import load_generator\n\ngenerator = load_generator({name!r})\n```\n\n"
-    '```bash\nimagecot generate "a photo of a red apple" --generator {name}\n```',
-    "verifier": "```python\nfrom imagecot import load_verifier\n\nverifier = load_verifier({name!r})\n```",
-    "detector": "```bash\nimagecot evaluate geneval --detector {name}\n```",
-    CURATED: "```python\nfrom datasets import load_dataset\n\nrows = load_dataset({name!r}, split='train')\n```",
+    "generator": """```python
+from imagecot import load_generator
+
+generator = load_generator("{name}")
+```
+
+```bash
+imagecot generate "a photo of a red apple" --generator {name}
+```""",
+    "verifier": """```python
+from imagecot import load_verifier
+
+verifier = load_verifier("{name}")
+```""",
+    "detector": """```bash
+imagecot evaluate geneval --detector {name}
+```""",
+    CURATED: """```python
+from datasets import load_dataset
+
+rows = load_dataset("{name}", split="train")
+```""",
 }
 
 

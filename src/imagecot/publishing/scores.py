@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagecot.errors import UsageError
+from imagecot.evaluation.report import plain
 from imagecot.evaluation.state import IDENTITY as EVALUATION
 from imagecot.evaluation.summary import SUMMARY, Found
 from imagecot.evaluation.summary import read_summary as read_evaluation
@@ -136,13 +137,15 @@ def _is_about(study: Study, row: Row, own: set[str]) -> bool:
 def table(results: Results) -> str:
     """The scores as a Markdown table with standard errors, and how they came about."""
     second = any(score.second is not None for score in results.scores)
-    head = ["how it is drawn", "score", *(["second judge"] if second else [])]
+    tasks = list(dict.fromkeys(task for score in results.scores for task in score.tasks))
+    head = ["how it is drawn", "score", *(["second judge"] if second else []), *map(plain, tasks)]
     lines = [head, ["---"] * len(head)]
     for score in results.scores:
-        cells = [score.method.replace("|", "\\|"), _cell(score.overall, score.error)]
-        lines.append([*cells, *([_cell(score.second, score.second_error)] if second else [])])
+        cells = [plain(score.method), _cell(score.overall, score.error)]
+        cells += [_cell(score.second, score.second_error)] if second else []
+        lines.append([*cells, *(_cell(score.tasks.get(task), None) for task in tasks)])
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{rows}\n\nThe score is the mean over the tasks of the share of right images. {results.how}"
+    return f"{rows}\n\nThe score is the mean over the tasks of the share of right images.\n{results.how}"
 
 
 def _cell(value: float | None, error: float | None) -> str:
@@ -150,7 +153,7 @@ def _cell(value: float | None, error: float | None) -> str:
 
 
 def in_card(results: Results, benchmark: str) -> "list[EvalResult]":
-    """The scores as metadata of a card, each task and the mean.
+    """The scores as metadata of a card: of each way to draw the mean over the tasks.
 
     benchmark  what the prompts are called
     """
@@ -162,11 +165,10 @@ def in_card(results: Results, benchmark: str) -> "list[EvalResult]":
             dataset_type=benchmark,
             dataset_name=benchmark,
             metric_type="accuracy",
-            metric_name=f"{METRIC}, {task} ({score.method})",
-            metric_value=round(value, 4),
+            metric_name=f"{METRIC}, {ALL} ({score.method})",
+            metric_value=round(score.overall, 4),
         )
         for score in results.scores
-        for task, value in _values(score)
     ]
 
 
