@@ -1,7 +1,7 @@
 # make demo    install, draw one verified picture, say where the evidence is
 # make check   lint, format and types
 # make test    the tests, under 8 minutes on two cores; `make test-slow` runs the long ones
-# make test-browser   the viewer in a real Chromium, which must be there, as must what `make browser` installs to drive it
+# make test-browser   viewer and app in a real Chromium, which must be there, as must what `make browser` installs to drive it
 # make gpu-check   what a GPU is to be looked at for, into gpu-check.json; without one its rehearsal on the CPU
 # make docs    the documentation as a site, in site/; nothing is fetched
 # make test-latest   the tests with the newest versions that pyproject.toml allows, in an environment of their own
@@ -46,6 +46,8 @@ lock: setup
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --upgrade --all-extras --generate-hashes --output-file locks/versions.txt
 	$(COMPILE) --extra dev --extra docs --constraint locks/versions.txt | sed 's/==.*//' | sort -u > locks/dev.txt
+	$(COMPILE) --extra browser --constraint locks/versions.txt | sed 's/==.*//' | sort -u | comm -23 - locks/dev.txt \
+		> locks/browser.txt
 
 demo: setup
 	$(BIN)/imagecot generate "$(PROMPT)" -n 20 --out runs/demo
@@ -76,7 +78,7 @@ browser: setup
 
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 test-browser: setup
-	@$(BIN)/python -c 'import playwright, axe_playwright_python' 2>/dev/null || \
+	@$(BIN)/python -c 'import playwright, axe_playwright_python, gradio' 2>/dev/null || \
 		{ echo "error: nothing drives a browser here; run make browser first." >&2; exit 1; }
 	@test -x "$(CHROMIUM)" || { echo "error: there is no Chromium; install it (Debian: apt-get install chromium) or name it" \
 		"with CHROMIUM=/path/to/chromium." >&2; exit 1; }

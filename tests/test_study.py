@@ -345,15 +345,15 @@ def test_time_under_way_counts_once():
 
 def test_a_measurement_is_not_repeated(tmp_path, monkeypatch):
     file, ran = tmp_path / "timing.jsonl", []
-    real = timing.carry_out
+    real = timing.carry_out_many
 
-    def counted(request):
-        ran.append((request.prompt, request.name, request.n))
+    def counted(requests):
+        ran.extend((request.prompt, request.name, request.n) for request in requests)
         if len(ran) == 6:
             raise KeyboardInterrupt
-        return real(request)
+        return real(requests)
 
-    monkeypatch.setattr(timing, "carry_out", counted)
+    monkeypatch.setattr(timing, "carry_out_many", counted)
     models = Models(Flat(), {"v": Brightness()})
     searches = [timing.Timed("one", "single", None, [1]), timing.Timed("best", "best-of-n", "v", [1, 3])]
     todo = timing.missing(file, searches, ["a", "b"])
@@ -370,3 +370,23 @@ def test_a_measurement_is_not_repeated(tmp_path, monkeypatch):
     assert len(rows) == 6
     means = timing.means([TimingRow(name="x", n=2, prompt="", seconds=s, began=0.0, ended=s) for s in (1.0, 3.0)])
     assert means == {"x": {2: 2.0}}
+
+
+def test_prompts_are_timed_together(tmp_path, monkeypatch):
+    """Three prompts, two at once: each has a row of its own, whose counts are those of its search alone."""
+    file, ran = tmp_path / "timing.jsonl", []
+    real = timing.carry_out_many
+
+    def counted(requests):
+        ran.append([request.prompt for request in requests])
+        return real(requests)
+
+    monkeypatch.setattr(timing, "carry_out_many", counted)
+    models = Models(Flat(), {"v": Brightness()})
+    searches = [timing.Timed("best", "best-of-n", "v", [1, 3])]
+    todo = timing.missing(file, searches, ["a", "b", "c"])
+    timing.measure(file, todo, models, 0, lambda: None, at_once=2)
+    assert ran == [["a"], ["a", "b"], ["a", "b"], ["c"], ["c"]]  # the first is to warm up
+    rows = timing.read(file)
+    assert sorted((row.prompt, row.n) for row in rows) == [(prompt, n) for prompt in "abc" for n in (1, 3)]
+    assert {row.counts.judge_calls for row in rows if row.n == 3} == {3}

@@ -173,6 +173,7 @@ def _provenance(summary: FrontierSummary) -> list[Block]:
         "precision": summary.recipe.get("precision"),
         "orders of each pool": summary.recipe.get("orders"),
         "prompts that were timed": summary.recipe.get("timed_prompts"),
+        "of these at once": summary.recipe.get("timed_together"),
         "machine": json.dumps(summary.machine),
         "versions": json.dumps(summary.versions),
     }

@@ -57,8 +57,14 @@ def search_many(
         Request(prompt, generator, verifier, strategy, n, seed, options, corrector, of_path=of_paths)
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
+    return carry_out_many(requests, budget)
+
+
+def carry_out_many(requests: Sequence[Request], budget: int | None = None) -> list[Trace]:
+    """Search for requests of the same models, search and n, and return their traces; as of `search_many`."""
     if not requests:
         return []
+    generator = requests[0].generator
     if budget is not None:
         if not isinstance(requests[0].search, InRounds):
             raise UsageError(f"{requests[0].name} draws no rounds, so it shares no budget; search with adaptive.")

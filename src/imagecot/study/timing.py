@@ -1,11 +1,13 @@
 """What searches cost in seconds, measured on real runs of them, side by side so that all meet the same machine.
 
+Several prompts can be timed at once, as an evaluation draws them: their paths share batches, and so do rounds.
+
 Each measurement is kept on disk when it is made and not repeated. They are only true while nothing else runs.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from imagecot import interruption
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.contracts.search import Cost, Strategy
 from imagecot.contracts.values import JSON
-from imagecot.strategies.search import carry_out
+from imagecot.strategies.many import carry_out_many
 from imagecot.study.counted import counted
 from imagecot.study.models import Models, Shelf
 from imagecot.study.recipe import Compared, RowRecipe, timed_prompts
@@ -62,20 +64,26 @@ def missing(file: Path, searches: Sequence[Timed], prompts: Sequence[str]) -> li
     ]
 
 
-def measure(file: Path, todo: Sequence[Missing], models: Models, seed: int, done: Callable[[], object]) -> None:
-    """Run the searches of `todo` one after another and add a line to `file` for each."""
+def measure(
+    file: Path, todo: Sequence[Missing], models: Models, seed: int, done: Callable[[], object], at_once: int = 1
+) -> None:
+    """Run the searches of `todo` one after another and add a line to `file` for each.
+
+    at_once  how many prompts of a search and a number of paths are run together
+    """
     rows = read(file)
 
-    def run(prompt: str, n: int, one: Timed) -> Cost:
-        return carry_out(models.request(prompt, one, n, prompt_seed(seed, prompt))).cost
+    def run(prompts: Sequence[str], n: int, one: Timed) -> list[Cost]:
+        requests = [models.request(prompt, one, n, prompt_seed(seed, prompt)) for prompt in prompts]
+        return [trace.cost for trace in carry_out_many(requests)]
 
     for one in {one.name: one for _, _, one in todo}.values():
-        run(todo[0][0], min(one.sizes), one)  # the first run of a model allocates and compiles
-    for prompt, n, one in todo:
+        run([todo[0][0]], min(one.sizes), one)  # the first run of a model allocates and compiles
+    for prompts, n, one in _together(todo, at_once):
         interruption.check()
         began = time.time()
-        cost = run(prompt, n, one)
-        rows.append(
+        costs = run(prompts, n, one)
+        rows += [
             TimingRow(
                 name=one.name,
                 of=one.of,
@@ -87,15 +95,33 @@ def measure(file: Path, todo: Sequence[Missing], models: Models, seed: int, done
                 began=began,
                 ended=time.time(),
             )
-        )
+            for prompt, cost in zip(prompts, costs, strict=True)
+        ]
         write_rows(file, rows)
-        done()
+        for _ in prompts:
+            done()
 
 
-def time_rows(recipe: Compared, timed: Callable[[str, RowRecipe], Timed], shelf: Shelf, watch: Watch) -> None:
+def _together(todo: Sequence[Missing], at_once: int) -> Iterator[tuple[list[str], int, Timed]]:
+    """What is to be measured, so many prompts of a search and a number of paths at once, in the order of the first."""
+    waiting: dict[tuple[str, int], list[Missing]] = {}
+    for prompt, n, one in todo:
+        waiting.setdefault((one.name, n), []).append((prompt, n, one))
+    while waiting:
+        for key in [*waiting]:
+            part, rest = waiting[key][:at_once], waiting.pop(key)[at_once:]
+            yield [prompt for prompt, _, _ in part], part[0][1], part[0][2]
+            if rest:
+                waiting[key] = rest
+
+
+def time_rows(
+    recipe: Compared, timed: Callable[[str, RowRecipe], Timed], shelf: Shelf, watch: Watch, at_once: int = 1
+) -> None:
     """Measure what is missing of every row's seconds, the rows of one generator side by side.
 
-    timed  what is to be measured of a row with its name
+    timed    what is to be measured of a row with its name
+    at_once  how many prompts are run together
     """
     file, texts = recipe.output / TIMING, timed_prompts(recipe)
     todo = {
@@ -108,7 +134,7 @@ def time_rows(recipe: Compared, timed: Callable[[str, RowRecipe], Timed], shelf:
         done = counted(progress, sum(map(len, todo.values())))
         for key, lacking in todo.items():
             if lacking:
-                measure(file, lacking, shelf.of_rows(recipe, key), recipe.seed, done)
+                measure(file, lacking, shelf.of_rows(recipe, key), recipe.seed, done, at_once)
 
 
 def means(rows: Sequence[TimingRow]) -> Timing:

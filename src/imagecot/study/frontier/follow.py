@@ -33,7 +33,7 @@ def follow(recipe: FrontierRecipe, command: str, watch: Watch) -> FrontierSummar
     try:
         for key in plan.recipe.generators:
             search(plan, key, shelf, watch)
-        time_rows(plan.recipe, partial(_timed, plan), shelf, watch)
+        time_rows(plan.recipe, partial(_timed, plan), shelf, watch, plan.recipe.timed_together)
     finally:
         if (recipe.output / "searches").is_dir():
             with watch.waiting("summing up"):

@@ -45,6 +45,9 @@ class FrontierRecipe(BaseModel):
     precision: Precision | None = None
     prompts_per_task: Prompts = 60
     timed_prompts: NoPrompts = Field(10, description="prompts on which the searches are run for their seconds")
+    timed_together: PathCount = Field(
+        8, description="prompts that are timed at once, as an evaluation draws them; 1 for each by itself"
+    )
     seed: Seed = 0
     detector: Name = Field("pictograms", description="who judges, as in `evaluate geneval`; by default as world says")
     world: Name | None = Field(
