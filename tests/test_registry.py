@@ -481,7 +481,7 @@ def test_a_detector_of_transformers_names_colours_by_clip(here: Path, monkeypatc
 DRAWN = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm", "parm++": "tiny-parm++"}
 DRAWN |= dict.fromkeys(("adaptive", "hierarchical", "resample", "rewind"), "tiny-orm") | {"beam": "tiny-prm"}
 ROUNDS = {
-    "tiny-orm": {"threshold": 0.9, "fall": 0.675, "share": 0.2, "keep": 0.25, "first_step": 10},
+    "tiny-orm": {"threshold": 0.9, "fall": 0.675, "share": 0.2},
     "tiny-parm": {"threshold": 0.9, "fall": 0.7, "share": 0.2},
     "tiny-janus": {"threshold": 0.9998, "share": 0.2},
 }

@@ -10,8 +10,9 @@ from torch import Tensor
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM
 from imagecot.contracts.randomness import fork_seeds, path_seeds
-from imagecot.contracts.verifier import Conversation, Usage
+from imagecot.contracts.verifier import Conversation, Usage, recorded
 from imagecot.errors import UsageError
+from imagecot.images import as_saved
 from imagecot.strategies.parm import without_potential
 from imagecot.strategies.resume import Partial
 from imagecot.strategies.search import search
@@ -63,7 +64,7 @@ def brightness(n: int, seed: int) -> list[list[float]]:
         levels = []
         while not paths.finished:
             paths = generator.advance(paths)
-            levels.append(float(generator.preview(paths).mean()))
+            levels.append(float(as_saved(generator.preview(paths)).mean()))
         table.append(levels)
     return table
 
@@ -172,7 +173,7 @@ def test_a_stopped_path_costs_nothing_more():
 def test_where_none_is_left_the_least_refused_is_finished():
     table = brightness(5, 3)
     trace = run("parm", Scripted(0.0, 2.0), 5)
-    best = max(range(5), key=lambda k: table[k][0])
+    best = max(range(5), key=lambda k: recorded(0.25 + table[k][0] / 8))
     assert trace.chosen == best
     assert trace.kept == 1
     assert trace.choice.resumed_at == 1

@@ -104,7 +104,7 @@ def ask(
     verifier: Verifier, images: Tensor, prompts: list[str], question: Question, after: Conversation | None = None
 ) -> Tensor:
     """`verifier.ask`."""
-    seen = as_saved(images) if after is None else images
+    seen = as_saved(images)
     found = called(verifier, "ask", lambda: verifier.ask(seen, prompts, question, after))
     return _answers(verifier, "ask", found, len(images))
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Never, Protocol, cast
 
-from imagecot.contracts.verifier import Usage
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.imported import code_named
 from imagecot.precision import Device, Dtype
 
 if TYPE_CHECKING:
+    from imagecot.contracts.verifier import Usage
     from imagecot.families import Family
 
 SELF = "self"
@@ -40,7 +40,7 @@ class _Lent:
 class _Counting(Protocol):
     """A verifier of a checkpoint."""
 
-    usage: Usage
+    usage: "Usage"
 
 
 _LENT: ContextVar[_Lent | None] = ContextVar("lent", default=None)
@@ -128,6 +128,8 @@ def shared(name: str, device: Device, dtype: Dtype, load: Callable[[], object]) 
         return load()
     key = name, device, dtype
     if key in known:
+        from imagecot.contracts.verifier import Usage
+
         twin = copy(known[key])
         twin.usage = Usage()
         return twin
