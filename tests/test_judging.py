@@ -106,7 +106,7 @@ def test_a_part_is_quoted_where_its_name_needs_it(name):
         parts(found)
         assert name in inner and "tiny-orm" in inner
     with pytest.raises(UsageError, match="both kinds of quotes"):
-        judge_named("mean(self,tiny-orm)", "runs/it's \"it\", b")
+        judge_named("mean(self,tiny-orm)", 'runs/it\'s "it", b')
 
 
 def test_a_part_of_a_form_shares_weights(janus):
