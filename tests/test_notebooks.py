@@ -22,6 +22,8 @@ SMALL: dict[str, dict[str, int]] = {
     },
 }
 
+SLOW = {"4-curate-finetune-align"}
+
 
 def notebooks() -> list[Path]:
     return sorted(FOLDER.glob("*.ipynb"))
@@ -43,7 +45,10 @@ def test_every_notebook_is_run() -> None:
     assert [file.stem for file in notebooks()] == list(SMALL)
 
 
-@pytest.mark.parametrize("file", notebooks(), ids=lambda file: file.stem)
+RUN = [pytest.param(file, marks=[pytest.mark.slow] if file.stem in SLOW else [], id=file.stem) for file in notebooks()]
+
+
+@pytest.mark.parametrize("file", RUN)
 def test_a_notebook_runs(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
