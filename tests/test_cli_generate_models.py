@@ -153,7 +153,10 @@ def test_every_setting_of_a_search_is_an_option_with_its_help(imagecot):
         text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", out).split())
         assert code == 0 and "single, best-of-n, stepwise, parm, parm++" in text
         assert "--first-step VALUE The first step after which paths are looked at: earlier previews are" in text
-        assert "Of parm, parm++, hierarchical, resample and rewind. Default: 1 in parm and parm++, null in" in text
+        assert (
+            "Of parm, parm++, adaptive, hierarchical, resample and rewind. Default: 1 in parm and parm++, null in"
+            in text
+        )
         assert "; with tiny-janus-parm 5; with tiny-parm and tiny-parm++ 6." in text
         assert "; with tiny-janus-parm 0.5; with tiny-parm and tiny-parm++ 0.4." in text
         assert "--set NAME=VALUE" in text

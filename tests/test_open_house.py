@@ -194,7 +194,10 @@ def test_generate(imagecot, outside, search, seed):
     scores = [line["score"] for line in lines if line["kind"] == "path"]
     assert [score is None for score in scores] == [score is None for score in found.scores]
     assert [s for s in scores if s is not None] == pytest.approx([s for s in found.scores if s is not None], abs=0.01)
-    assert same_picture("run/image.png", found.codes)
+    # What is judged has 8 bits, by which a choice among nearly equal paths may be another.
+    chosen, expected = told["chosen"]["path"] - 1, best(found.scores)
+    assert found.scores[chosen] == pytest.approx(found.scores[expected], abs=0.002)
+    assert chosen != expected or same_picture("run/image.png", found.codes)
     assert (told["cost"]["generator_rows"], told["cost"]["judge_calls"]) == (found.rows, found.calls)
     assert lines[0]["settings"]["sharpness"] == 3.0
     again, second, _ = imagecot("generate", *asked)

@@ -81,7 +81,7 @@ def test_a_named_folder_becomes_a_verifier_that_tells_rows_apart(verifier: AnyVl
     assert isinstance(verifier, AnyVlm)
     p = verifier.ask(IMAGES, PROMPTS, ORM)
     assert p.shape == (3,)
-    assert p.dtype == torch.float32
+    assert p.dtype == torch.float64
     assert p.max() - p.min() > 1e-2
     other = verifier.ask(IMAGES.flip(0), PROMPTS, ORM)
     assert (other - p).abs()[[0, 2]].min() > 1e-3  # the image counts ...
@@ -110,7 +110,7 @@ def test_reflections_are_written_greedily(verifier: AnyVlm, monkeypatch: pytest.
     monkeypatch.setattr("imagecot.verifiers.any_vlm.ANSWER_TOKENS", 5)
     found = verifier.reflect(IMAGES, PROMPTS)
     p = verifier.ask(IMAGES, PROMPTS, REFLECTION)
-    torch.testing.assert_close(torch.tensor([answer.p_yes for answer in found]), p, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.tensor([answer.p_yes for answer in found]).double(), p, atol=1e-4, rtol=0)
     assert len({answer.text for answer in found}) > 1
     inputs = verifier._inputs(IMAGES[:1], PROMPTS[:1], REFLECTION)
     ids = inputs.pop("input_ids")
@@ -146,7 +146,7 @@ def test_the_answer_equals_one_put_together_by_hand(question: Question, chat: st
     ]
     yes, no = (sum(logits[i].exp() for i in ids) for ids in single)
     p = verifier.ask(IMAGES[:1], ["a cat"], question)
-    torch.testing.assert_close(p[0], yes / (yes + no), atol=1e-5, rtol=0)
+    torch.testing.assert_close(p[0].float(), yes / (yes + no), atol=1e-5, rtol=0)
     assert verifier.usage == Usage(judge_calls=1, tokens_judged=len(tokens(chat)))
 
 

@@ -68,10 +68,10 @@ def test_answers_equal_the_forward_pass_of_transformers(
     ids = {word: verifier.tokenizer.convert_tokens_to_ids(word) for word in (" yes", "yes", "Yes", " no", "no", "No")}
     logits = logits_of(folder, verifier, question).double()
     yes, no = ([logits[:, i] for word, i in ids.items() if said in word.lower()] for said in ("yes", "no"))
-    expected = torch.sigmoid(torch.stack(yes).logsumexp(0) - torch.stack(no).logsumexp(0)).float()
+    expected = torch.sigmoid(torch.stack(yes).logsumexp(0) - torch.stack(no).logsumexp(0))
     found = verifier.ask(IMAGES, PROMPTS, question)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-    assert found.dtype == torch.float32
+    assert found.dtype == torch.float64
     assert found.max() - found.min() > 1e-2
 
 
@@ -103,8 +103,8 @@ def test_half_precision_says_nearly_the_same(folder: Path, verifier: JanusVerifi
     state = torch.randn(2, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
     head = half.model.lm_head.weight.float()
     yes, no = (state.float() @ head[ids].T for ids in (half._yes, half._no))
-    expected = torch.sigmoid(yes.logsumexp(1) - no.logsumexp(1))
-    assert torch.equal(half._p_yes(state), expected)  # logits are no bfloat16 numbers
+    expected = torch.sigmoid(yes.double().logsumexp(1) - no.double().logsumexp(1))
+    torch.testing.assert_close(half._p_yes(state), expected, atol=1e-9, rtol=0)  # logits are no bfloat16 numbers
     torch.testing.assert_close(half.ask(IMAGES, PROMPTS, ORM), verifier.ask(IMAGES, PROMPTS, ORM), atol=0.2, rtol=0)
 
 
@@ -126,7 +126,10 @@ def test_reflections_are_written_greedily(
     monkeypatch.setattr(turns, "ANSWER_TOKENS", 5)
     found = verifier.reflect(IMAGES, PROMPTS)
     torch.testing.assert_close(
-        torch.tensor([one.p_yes for one in found]), verifier.ask(IMAGES, PROMPTS, REFLECTION), atol=1e-4, rtol=0
+        torch.tensor([one.p_yes for one in found]).double(),
+        verifier.ask(IMAGES, PROMPTS, REFLECTION),
+        atol=1e-4,
+        rtol=0,
     )
     inputs = JanusProcessor.from_pretrained(folder).apply_chat_template(
         messages(REFLECTION, PROMPTS[0], pictures(IMAGES)[0]), add_generation_prompt=True, tokenize=True,

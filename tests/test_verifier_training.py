@@ -124,7 +124,7 @@ def test_the_verifier_answers_what_training_reads_off(tmp_path: Path) -> None:
     yes, Yes, no, No = (logits[tokenizer.convert_tokens_to_ids(w)] for w in ("yes", "Yes", "no", "No"))
     expected = torch.sigmoid(torch.logaddexp(yes, Yes) - torch.logaddexp(no, No))
     asked = LlavaOnevisionVerifier(model, tokenizer).ask(image, ["a photo of a cup"], ORM)
-    torch.testing.assert_close(asked[0], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(asked[0].float(), expected, atol=1e-4, rtol=0)
 
 
 def test_patch_targets_of_one_object() -> None:

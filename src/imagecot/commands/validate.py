@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
-from pydantic import BaseModel
 
 from imagecot.commands.recipe import Overrides, RecipeFile, taken
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _JUDGES = ("verifier", "judge")  # the keys of recipes that name a verifier
 
@@ -32,8 +35,10 @@ def validate(recipe: RecipeFile, overrides: Overrides = None) -> None:
         typer.echo(f"about {hours:.2g} hours of one A100 for {what}")
 
 
-def _check_verifiers(part: BaseModel, place: str = "") -> None:
+def _check_verifiers(part: "BaseModel", place: str = "") -> None:
     """UsageError, naming the key, for a verifier that there cannot be, in a recipe and all its parts."""
+    from pydantic import BaseModel
+
     from imagecot.errors import UsageError
     from imagecot.judging import judge_named
 
