@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,9 @@ class Bright:
 
     def right(self, picture, metadata):
         return [picture.getpixel((0, 0))[0] / 255 > 0.4]
+
+
+BEGAN = count()  # of runs that shared no batch
 
 
 def pools(folder: Path, **identity) -> Pools:
@@ -172,7 +176,9 @@ def test_the_oracle_counts_all_choices_of_the_pool():
 
 def timed(seconds: float, judge: float, rows: int, calls: int) -> TimingRow:
     counts = Counts(generator_rows=rows, previews=0, judge_calls=calls, tokens_judged=0)
-    return TimingRow(name="x", n=2, prompt="", seconds=seconds, judge_seconds=judge, counts=counts, began=0, ended=1)
+    return TimingRow(
+        name="x", n=2, prompt="", seconds=seconds, judge_seconds=judge, counts=counts, began=next(BEGAN), ended=1
+    )
 
 
 def test_seconds_follow_what_is_counted():
@@ -184,6 +190,10 @@ def test_seconds_follow_what_is_counted():
     assert (uneven.total, uneven.standard_error, uneven.a_run) == pytest.approx((2.0, 1.0, 1.0))
     assert clock([], 1.0, 1.0) is None
     assert clock(runs[:1], 10.0, 2.0).standard_error is None
+    together = clock([run.model_copy(update={"began": 0.0}) for run in runs], 30.0, 5.0)
+    assert (together.total, together.standard_error) == (found.total, None)  # of one batch
+    together = clock([run.model_copy(update={"began": 0.0}) for run in runs], 30.0, 5.0)
+    assert (together.total, together.standard_error) == (found.total, None)  # of one batch
 
 
 def test_between_budgets_a_search_is_where_its_seconds_are():

@@ -7,6 +7,7 @@ search and budget by itself, at the batch sizes that occur in it, and multiplied
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 
 from imagecot.study.frontier.summary import Clock
 from imagecot.study.rows import TimingRow
@@ -15,7 +16,8 @@ from imagecot.study.rows import TimingRow
 def clock(runs: Sequence[TimingRow], rows: float, calls: float) -> Clock | None:
     """The mean seconds of a search with these mean counts of generator rows and judge calls; None without runs.
 
-    The standard error is that of the jackknife over the runs, whose prompts are a sample of all.
+    The standard error is that of the jackknife over the runs, whose prompts are a sample of all. Runs that shared a
+    batch are one, as its seconds were divided among them; of one batch alone there is none.
     """
     runs = [run for run in runs if run.counts is not None and run.judge_seconds is not None]
     if not runs:
@@ -23,13 +25,15 @@ def clock(runs: Sequence[TimingRow], rows: float, calls: float) -> Clock | None:
     generator, judge = _predicted(runs, rows, calls)
     mean = sum(run.seconds for run in runs) / len(runs)
     found = Clock(generator=generator, judge=judge, total=generator + judge, timed=len(runs), timed_mean=mean)
-    if len(runs) < 2:
+    batches = [[*group] for _, group in groupby(sorted(runs, key=lambda run: run.began), lambda run: run.began)]
+    if len(batches) < 2:
         return found
-    others = [[*runs[:k], *runs[k + 1 :]] for k in range(len(runs))]
+    others = [[run for batch in (*batches[:k], *batches[k + 1 :]) for run in batch] for k in range(len(batches))]
     totals = [sum(_predicted(rest, rows, calls)) for rest in others]
     centre = sum(totals) / len(totals)
-    error = math.sqrt((len(runs) - 1) / len(runs) * sum((total - centre) ** 2 for total in totals))
-    missed = [sum(_predicted(rest, *_counts(run))) - run.seconds for rest, run in zip(others, runs, strict=True)]
+    error = math.sqrt((len(batches) - 1) / len(batches) * sum((total - centre) ** 2 for total in totals))
+    alike = [(rest, run) for rest, batch in zip(others, batches, strict=True) for run in batch]
+    missed = [sum(_predicted(rest, *_counts(run))) - run.seconds for rest, run in alike]
     a_run = math.sqrt(sum(miss**2 for miss in missed) / len(missed)) / mean if mean else None
     return found.model_copy(update={"standard_error": error, "a_run": a_run})
 
