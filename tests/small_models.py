@@ -285,3 +285,9 @@ class Flat:
 
     def decode(self, codes: Tensor) -> Tensor:
         return (codes / 255.0)[:, :, None, None].expand(-1, 3, 4, 4)
+
+
+def models_named(folder: Path) -> list[str]:
+    """Write a small generator and a verifier, and return the options of a command that name them."""
+    generator, verifier = write_generator(folder / "generator"), write_verifier(folder / "verifier")
+    return ["--generator", str(generator), "--verifier", str(verifier), "--search", "best-of-n"]

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from imagecot.alignment.dpo import DpoRecipe
+from imagecot.alignment.dpo import DpoRecipe, train_dpo
 from imagecot.images import to_pictures
 
 SETTINGS = {
@@ -37,6 +37,12 @@ def lines(folder, *rows):
 def recipe(base, data, output, **more) -> DpoRecipe:
     top = {key: more.pop(key) for key in ("reference",) if key in more}
     return DpoRecipe(output=output, base=str(base), data=data, training=SETTINGS | more, **top)
+
+
+def undisturbed(base, folder):
+    """What a training of two steps leaves that nobody disturbs; its data are beside it."""
+    train_dpo(recipe(base, pairs_in(folder), folder / "out"))
+    return folder / "out"
 
 
 def weights(folder) -> dict[str, torch.Tensor]:

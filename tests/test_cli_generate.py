@@ -15,7 +15,7 @@ import torch
 from imagecot.generation.words import slug, unknown_words
 from imagecot.images import open_picture
 from imagecot.strategies.trace import Trace
-from small_models import STEPS, write_generator, write_verifier
+from small_models import STEPS, models_named
 
 torch.set_num_threads(1)
 PROMPT = "a photo of a red apple"
@@ -26,9 +26,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COL
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("models")
-    generator, verifier = write_generator(folder / "generator"), write_verifier(folder / "verifier")
-    return ["--generator", str(generator), "--verifier", str(verifier), "--search", "best-of-n"]
+    return models_named(tmp_path_factory.mktemp("models"))
 
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen:

@@ -10,7 +10,7 @@ import torch
 
 from imagecot.interruption import Stopped
 from imagecot.strategies.trace import Trace
-from small_models import write_generator, write_verifier
+from small_models import models_named, write_generator
 
 torch.set_num_threads(1)
 PROMPT = "a photo of a red apple"
@@ -18,9 +18,7 @@ PROMPT = "a photo of a red apple"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("models")
-    generator, verifier = write_generator(folder / "generator"), write_verifier(folder / "verifier")
-    return ["--generator", str(generator), "--verifier", str(verifier), "--search", "best-of-n"]
+    return models_named(tmp_path_factory.mktemp("models"))
 
 
 @pytest.mark.parametrize(

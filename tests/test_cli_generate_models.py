@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from small_models import write_generator, write_verifier
+from small_models import models_named
 
 torch.set_num_threads(1)
 PROMPT = "a photo of a red apple"
@@ -16,9 +16,7 @@ PROMPT = "a photo of a red apple"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("models")
-    generator, verifier = write_generator(folder / "generator"), write_verifier(folder / "verifier")
-    return ["--generator", str(generator), "--verifier", str(verifier), "--search", "best-of-n"]
+    return models_named(tmp_path_factory.mktemp("models"))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Caches of the hub, folders and prompts that no model can be loaded from or asked about: one sentence each."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,28 +13,8 @@ from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.generators.showo import ShowoGenerator
 from plain_decoder import tiny_generator
-from small_models import write_generator, write_verifier
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generator and a verifier, as they would be copied from somewhere."""
-    folder = tmp_path_factory.mktemp("small")
-    write_generator(folder / "generator")
-    write_verifier(folder / "verifier")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def copied(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """Copy a folder to a fresh place."""
-
-    def copy(source: Path) -> Path:
-        return Path(shutil.copytree(source, tmp_path_factory.mktemp("copy") / source.name))
-
-    return copy
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.weights import load_state_dict
 from imagecot.worlds.drawn.detector import PictogramDetector
 from plain_decoder import tiny_generator
-from small_models import write_generator, write_verifier
 
 torch.set_num_threads(1)
 ODD = st.one_of(
@@ -31,25 +30,6 @@ ODD = st.one_of(
     st.sampled_from([math.nan, math.inf, [], [1], [256, "x"], {}, {"a": [None]}]),
     st.integers(-3, 200),
 )
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generator and a verifier, as they would be copied from somewhere."""
-    folder = tmp_path_factory.mktemp("small")
-    write_generator(folder / "generator")
-    write_verifier(folder / "verifier")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def copied(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """Copy a folder to a fresh place."""
-
-    def copy(source: Path) -> Path:
-        return Path(shutil.copytree(source, tmp_path_factory.mktemp("copy") / source.name))
-
-    return copy
 
 
 def draw(folder: Path) -> None:

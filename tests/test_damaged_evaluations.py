@@ -6,30 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from imagecot.errors import ImagecotError
-from imagecot.evaluation.folder import read_folder, write_entry
-from imagecot.worlds.drawn.captions import held_out_prompts
+from imagecot.evaluation.folder import read_folder
 from imagecot.worlds.drawn.scenes import KINDS
-from scored import rendered, score
-
-
-@pytest.fixture(scope="session")
-def six(tmp_path_factory) -> Path:
-    """A prompt of each task, two images each."""
-    folder = tmp_path_factory.mktemp("six") / "im"
-    folder.mkdir()
-    for k, metadata in enumerate(held_out_prompts(1)):
-        image = rendered(metadata)
-        write_entry(folder / f"{k:05d}", metadata, torch.stack([image, image.flip(2)]))
-    return folder
-
-
-@pytest.fixture
-def images(six, tmp_path) -> Path:
-    shutil.copytree(six, tmp_path / "im")
-    return tmp_path / "im"
+from scored import score
 
 
 @pytest.fixture(scope="session")

@@ -9,27 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from imagecot.evaluation.folder import read_folder, read_image, write_entry
+from imagecot.evaluation.folder import read_folder, read_image
 from imagecot.worlds.drawn.captions import held_out_prompts
 from imagecot.worlds.drawn.scenes import KINDS
-from scored import rendered, score
-
-
-@pytest.fixture(scope="session")
-def six(tmp_path_factory) -> Path:
-    """A prompt of each task, two images each."""
-    folder = tmp_path_factory.mktemp("six") / "im"
-    folder.mkdir()
-    for k, metadata in enumerate(held_out_prompts(1)):
-        image = rendered(metadata)
-        write_entry(folder / f"{k:05d}", metadata, torch.stack([image, image.flip(2)]))
-    return folder
-
-
-@pytest.fixture
-def images(six, tmp_path) -> Path:
-    shutil.copytree(six, tmp_path / "im")
-    return tmp_path / "im"
+from scored import score
 
 
 def problems(folder: Path, samples: int = 2, **more) -> list[str]:

@@ -26,7 +26,7 @@ from imagecot.training.scratch import train_from_scratch
 from imagecot.training.state import read_state, seed_all, write_state
 from imagecot.worlds.drawn import dataset
 from small_models import write_generator
-from small_trainings import pairs_in, recipe, same
+from small_trainings import pairs_in, recipe, same, undisturbed
 from stopping import Toy, stopped_behind_state
 
 torch.set_num_threads(1)
@@ -45,9 +45,7 @@ def drawer(base):
 @pytest.fixture(scope="module")
 def straight(base, tmp_path_factory):
     """What an undisturbed training of two steps leaves."""
-    folder = tmp_path_factory.mktemp("straight")
-    train_dpo(recipe(base, pairs_in(folder), folder / "out"))
-    return folder / "out"
+    return undisturbed(base, tmp_path_factory.mktemp("straight"))
 
 
 @pytest.fixture

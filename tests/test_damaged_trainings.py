@@ -16,7 +16,7 @@ from imagecot.generators import load_generator
 from imagecot.training.output import is_finished
 from imagecot.watch import Watch
 from small_models import Brightness, write_generator, write_verifier
-from small_trainings import lines, pairs_in, picture, recipe, same
+from small_trainings import lines, pairs_in, picture, recipe, same, undisturbed
 
 torch.set_num_threads(1)
 
@@ -34,9 +34,7 @@ def drawer(base):
 @pytest.fixture(scope="module")
 def straight(base, tmp_path_factory):
     """What an undisturbed training of two steps leaves."""
-    folder = tmp_path_factory.mktemp("straight")
-    train_dpo(recipe(base, pairs_in(folder), folder / "out"))
-    return folder / "out"
+    return undisturbed(base, tmp_path_factory.mktemp("straight"))
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 import json
 import os
 import random
-import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from imagecot.contracts.metadata import Metadata
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.evaluation.folder import write_entry
 from imagecot.evaluation.report import table
 from imagecot.evaluation.summary import Found, Record
 from imagecot.geneval import judge_detections, make_prompts, summarize
@@ -21,25 +18,7 @@ from imagecot.geneval.summary import compare
 from imagecot.processes import share
 from imagecot.reflection.discrepancies import from_reason, parse, to_text
 from imagecot.worlds.drawn.captions import held_out_prompts
-from scored import APPLE, GOOD, TWO, needing, rendered, score
-
-
-@pytest.fixture(scope="session")
-def six(tmp_path_factory) -> Path:
-    """A prompt of each task, two images each."""
-    folder = tmp_path_factory.mktemp("six") / "im"
-    folder.mkdir()
-    for k, metadata in enumerate(held_out_prompts(1)):
-        image = rendered(metadata)
-        write_entry(folder / f"{k:05d}", metadata, torch.stack([image, image.flip(2)]))
-    return folder
-
-
-@pytest.fixture
-def images(six, tmp_path) -> Path:
-    shutil.copytree(six, tmp_path / "im")
-    return tmp_path / "im"
-
+from scored import APPLE, GOOD, TWO, needing, score
 
 HUGE = str(10**30)
 

@@ -5,7 +5,6 @@ test in which it happens.
 """
 
 import json
-import os
 import re
 import shutil
 import threading
@@ -20,21 +19,6 @@ from viewed import HOSTILE, PARM_WRONG, curation_folder, evaluation_folder, run_
 pytestmark = pytest.mark.browser
 MANY = 2000
 PATIENCE = 60_000  # milliseconds: other work may share the machine
-FLAGS = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
-ALONE = ("--no-sandbox", "--disable-gpu", "--disable-quic", *FLAGS)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if not program:
-        pytest.fail("there is no Chromium; install it, or name it with CHROMIUM (make test-browser)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=list(ALONE))
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

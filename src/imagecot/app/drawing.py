@@ -7,17 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from imagecot import last_resort
 from imagecot.app.grid import Grid
 from imagecot.contracts.paths import Paths
 from imagecot.contracts.search import Candidate
-from imagecot.errors import OUT_OF_MEMORY, ImagecotError, UsageError
-from imagecot.generation.follow import Job
-from imagecot.generation.recipe import GenerationRecipe
-from imagecot.memory import is_out_of_memory
-from imagecot.recipes import check, usable
-from imagecot.serving.shelf import Shelf, check_served
-from imagecot.strategies.defaults import completed
+from imagecot.errors import UsageError
+from imagecot.serving.draw import opened, told
+from imagecot.serving.shelf import Shelf
 from imagecot.strategies.request import Request
 from imagecot.strategies.search import carry_out
 from imagecot.strategies.trace import Trace
@@ -41,13 +36,13 @@ class Wish:
     n: int
     seed: int
 
-    def recipe(self, most: int) -> GenerationRecipe:
-        """The recipe; UsageError for what cannot be, or is more than `most` paths."""
+    def asked(self, most: int) -> dict[str, object]:
+        """The values of a recipe; UsageError for a prompt that is too long, and for more than `most` paths."""
         if len(self.prompt) > MOST_LETTERS:
             raise UsageError(f"the prompt has {len(self.prompt)} letters, but here at most {MOST_LETTERS}; shorten it.")
         if self.n > most:
             raise UsageError(f"{self.n} paths are more than the {most} of this server; ask for fewer.")
-        values = {
+        return {
             "prompt": self.prompt,
             "generator": self.generator,
             "verifier": self.verifier,
@@ -55,9 +50,6 @@ class Wish:
             "n": self.n,
             "seed": self.seed,
         }
-        recipe = check(values, GenerationRecipe, "what was asked for")
-        check_served(recipe)
-        return recipe
 
     @property
     def command(self) -> str:
@@ -117,21 +109,20 @@ class Studio:
                 emit(self._drawn(wish, stop, emit))
         except Stop:
             emit(Shown(told="stopped"))
-        except ImagecotError as error:
-            emit(Shown(told=str(error), failed=True))
         except Exception as error:
-            told = OUT_OF_MEMORY if is_out_of_memory(error) else last_resort.sentence(error)
-            emit(Shown(told=told, failed=True))
+            emit(Shown(told=told(error), failed=True))
         finally:
             emit(None)
 
     def _drawn(self, wish: Wish, stop: threading.Event, emit: Callable[[Shown], None]) -> Shown:
         warned: list[str] = []
-        recipe = usable(wish.recipe(self.most), Watch(warned.append))
-        named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
-        job = Job(recipe, named, named.digests(), Watch(warned.append))
-        emit(Shown(told="loading the models"))
-        request = job.load(lambda: self.shelf.load(named, recipe.precision))
+
+        @contextmanager
+        def waiting(text: str) -> Iterator[None]:
+            emit(Shown(told=text))
+            yield
+
+        request = opened(wish.asked(self.most), self.shelf, Watch(warned.append, waiting))
         grid = Grid(request.generator)
         warning = " ".join(warned)
 

@@ -39,20 +39,20 @@ class Result:
 
 
 class Visits:
-    """Who draws now, by session, so that their search can be stopped."""
+    """Who draws now, by what Gradio calls a visit, so that their search can be stopped."""
 
     def __init__(self) -> None:
         self._stops: dict[str, threading.Event] = {}
 
-    def begin(self, session: str) -> threading.Event:
-        """A new event, which stops this session's search; one in progress is stopped."""
-        self.stop(session)
-        self._stops[session] = threading.Event()
-        return self._stops[session]
+    def begin(self, visitor: str) -> threading.Event:
+        """A new event, which stops the search of this visitor; one in progress is stopped."""
+        self.stop(visitor)
+        self._stops[visitor] = threading.Event()
+        return self._stops[visitor]
 
-    def stop(self, session: str) -> None:
-        """Stop the search of a session, if there is one."""
-        if (event := self._stops.pop(session, None)) is not None:
+    def stop(self, visitor: str) -> None:
+        """Stop the search of a visitor, if there is one."""
+        if (event := self._stops.pop(visitor, None)) is not None:
             event.set()
 
 

@@ -29,7 +29,7 @@ from imagecot.geneval.prompts import refuse_overlap
 from imagecot.identity import Identity, claim, refuse_occupied
 from imagecot.judging import judge_named
 from imagecot.reading import Schema, read_lines
-from imagecot.study.audit import answers_about
+from imagecot.study.audit import answers_about, rounded
 from imagecot.study.kinds import Count, Seconds, Share
 from imagecot.study.known import Known
 from imagecot.study.models import Judges
@@ -84,7 +84,7 @@ class Judging:
         if self.detectors is not None:
             return [[float(one.correct) for one in found] for found in self.detectors.look(images, prompt)]
         assert self.verifier is not None
-        return [_rounded(guard.ask(self.verifier, images, [prompt.prompt], ORM))]
+        return [rounded(guard.ask(self.verifier, images, [prompt.prompt], ORM))]
 
 
 @dataclass(frozen=True)
@@ -211,13 +211,9 @@ def observe(pools: Pools, generator: Generator, verifier: Verifier, judging: Jud
         number=number,
         prompt=prompt,
         steps=generator.steps,
-        final=_rounded(guard.ask(verifier, images, [prompt], ORM)),
+        final=rounded(guard.ask(verifier, images, [prompt], ORM)),
         seen=seen,
         right=judging.look(images, metadata),
         began=began,
         ended=time.time(),
     )
-
-
-def _rounded(answers: Tensor) -> list[float]:
-    return [round(p, 6) for p in answers.tolist()]

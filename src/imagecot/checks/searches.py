@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from imagecot.checks.toys import CorrectingToy, ReflectingToy, RemaskingToy, Toy
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import path_seeds
 from imagecot.contracts.search import Candidate, Choice, Cost, PathRecord, Strategy
-from imagecot.contracts.values import JSON
+from imagecot.contracts.values import JSON, rounded
 from imagecot.strategies.lines import as_line
 from imagecot.strategies.many import search_many
 from imagecot.strategies.request import Request
@@ -26,6 +26,7 @@ from imagecot.strategies.run import Run
 NEEDS = frozenset({"verifier", "reflector", "corrector", "remasker"})
 _N, _SEED = 7, 5
 _ALL_AT_ONCE = 64  # paths a pass, so that a search has one group of paths
+_PLACES = 5  # of numbers that must be the same: products of another batch size round otherwise
 
 
 def check_search(strategy: Strategy) -> list[Outcome]:
@@ -65,7 +66,7 @@ class Trial:
     def found(self) -> Found:
         """All that must be the same when the same is searched for again."""
         image = self.candidates[self.choice.index].image
-        lines = [_rounded(as_line(one)) for one in self.candidates]
+        lines = [rounded(as_line(one), _PLACES) for one in self.candidates]
         return Found(self.choice.index, lines, None if image is None else image.tobytes())
 
 
@@ -271,7 +272,7 @@ def together_it_finds_what_it_finds_alone(subject: Subject) -> str | None:
             strategy=copy.deepcopy(subject.strategy),
             n=_N,
         )
-        return [Found(trace.chosen, [_rounded(as_line(one)) for one in trace.candidates]) for trace in traces]
+        return [Found(trace.chosen, [rounded(as_line(one), _PLACES) for one in trace.candidates]) for trace in traces]
 
     together = both(prompts, seeds)
     for k, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
@@ -333,15 +334,6 @@ def _records(trial: Trial, seeds: Sequence[int]) -> list[PathRecord]:
 
 def _counts(cost: Cost) -> dict[str, int]:
     return {name: value for name, value in asdict(cost).items() if "seconds" not in name}
-
-
-def _rounded(value: JSON) -> JSON:
-    """The same with numbers of five places, for products of another batch size round otherwise."""
-    if isinstance(value, Mapping):
-        return {name: _rounded(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_rounded(one) for one in value]
-    return round(value, 5) if isinstance(value, float) else value
 
 
 _CHOOSES = (it_has_everything, its_settings_have_defaults, it_chooses_a_finished_path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagecot.benchmark.bounds import LARGEST_BATCH, MOST_PATHS, MOST_REPEATS, MOST_STEPS
-from imagecot.commands.options import between
+from imagecot.commands.options import AsJson, between
 from imagecot.commands.output import completion, terminal
 from imagecot.errors import UsageError
 from imagecot.interruption import continuing
@@ -50,7 +50,6 @@ Precision = Annotated[
     typer.Option(help=f"Of both models: {', '.join(PRECISIONS)}. Default: float32.", show_default=False),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def benchmark(

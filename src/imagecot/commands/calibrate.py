@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagecot.commands import options
+from imagecot.commands.options import AsJson
 from imagecot.commands.output import completion, terminal
 from imagecot.interruption import continuing
 from imagecot.naming import printable
@@ -91,7 +92,6 @@ Write = Annotated[
     bool, typer.Option("--write", help="Write the advice into the verifier's search_config.json, which searches read.")
 ]
 Advice = Annotated[Path | None, typer.Option(help="Write the advice to a file of its own.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def calibrate(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from imagecot.commands.options import AsJson
 from imagecot.commands.output import waiting
 from imagecot.errors import ImagecotError
 
@@ -26,7 +27,6 @@ Prompt = Annotated[
     list[str] | None,
     typer.Option(help="What to draw or to ask about, twice: two prompts that it can read.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def check(kind: Kind, name: Name, *, prompt: Prompt = None, as_json: AsJson = False) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from imagecot.commands import options, searches
+from imagecot.commands.options import AsJson
 from imagecot.commands.output import completion, say, terminal
 from imagecot.commands.recipe import output_of
 from imagecot.geneval.published import CLIP as PUBLISHED_CLIP
@@ -90,7 +91,6 @@ Against = Annotated[
     Path | None, typer.Option(help="A finished evaluation of the same prompts to compare with.", show_default=False)
 ]
 Out = Annotated[Path | None, typer.Option(help="Where to write. Default: runs/geneval-<time>.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 @app.callback()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imagecot.commands import options, searches
+from imagecot.commands.options import AsJson
 from imagecot.commands.output import completion, terminal
 from imagecot.interruption import continuing
 from imagecot.precision import PRECISIONS, check_precision
@@ -58,7 +59,6 @@ Server = Annotated[
         help="Let `imagecot serve` draw, which has its models loaded: auto, or its address.", show_default=False
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def generate(

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imagecot.commands.logged import LoggedCommand
+from imagecot.commands.options import AsJson
 from imagecot.commands.output import completion, terminal
 from imagecot.naming import printable
 from imagecot.precision import PRECISIONS
@@ -64,7 +65,6 @@ Against = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 @app.callback()

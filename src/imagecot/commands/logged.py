@@ -1,5 +1,6 @@
 """`--log FILE`: an option of every command that may take long."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,13 @@ def _asked(
     """Nothing is done: only the parameter is wanted."""  # fmt: skip
 
 
+def parameters(function: Callable[..., None]) -> list[TyperOption]:
+    """The options that typer makes of a function's parameters."""
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    return [param for param in typer.main.get_command(app).params if isinstance(param, TyperOption)]
+
+
 class LoggedCommand(TyperCommand):
     """A command with the option `--log`, before help."""
 
@@ -41,7 +49,5 @@ class LoggedCommand(TyperCommand):
         """The command's own parameters, and `--log`."""
         own = super().get_params(ctx)
         if self._log is None:
-            app = typer.Typer(add_completion=False)
-            app.command()(_asked)
-            self._log = [param for param in typer.main.get_command(app).params if isinstance(param, TyperOption)]
+            self._log = parameters(_asked)
         return [*own[: len(self.params)], *self._log, *own[len(self.params) :]]

@@ -4,12 +4,14 @@
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
 from imagecot import forms
 from imagecot.bounds import MAX_SEED, MIN_SEED, MOST_IMAGES, MOST_PATHS, MOST_PROMPTS, MOST_WORKERS, check_whole
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Check = Callable[[typer.Context, typer.CallbackParam, int | None], int | None]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imagecot.commands.options import AsJson
 from imagecot.commands.output import say, terminal
 from imagecot.interruption import continuing
 
@@ -39,7 +40,7 @@ def push(
             metavar="OWNER/NAME", help="The data set on whose leaderboard the scores shall stand.", show_default=False
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Publish a checkpoint, curated data, an evaluation or a study on the Hugging Face hub, in one commit.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from imagecot.commands.options import AsJson
 from imagecot.commands.output import waiting
 from imagecot.interruption import continuing
 
@@ -22,7 +23,7 @@ def report(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write what a study found: a page (report.html), and the same as Markdown with figures (report.md).
 

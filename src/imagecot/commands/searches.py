@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperOption
 
-from imagecot.commands.logged import LoggedCommand
+from imagecot.commands.logged import LoggedCommand, parameters
 from imagecot.commands.output import completion
 from imagecot.errors import ImagecotError, UsageError
 
@@ -145,9 +145,7 @@ def _parameters(names: Iterable[str]) -> list[TyperOption]:
             for name in kinds
         ]
     )
-    app = typer.Typer(add_completion=False)
-    app.command()(settings)
-    return [param for param in typer.main.get_command(app).params if isinstance(param, TyperOption)]
+    return parameters(settings)
 
 
 def _advice() -> "dict[str, dict[str, list[str]]]":

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from imagecot.commands.options import AsJson
 from imagecot.commands.output import say, terminal
 from imagecot.interruption import continuing
 
@@ -27,7 +28,7 @@ def view(
     ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the page to this machine until interrupted.")] = False,
     port: Annotated[int, typer.Option(help="Where to serve it; 0 is any free port.", min=0, max=65535)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a page that shows every path, verdict and choice; it opens from disk and asks no other host.
 

@@ -2,8 +2,9 @@
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
+from typing import TYPE_CHECKING
 
 from imagecot import last_resort
 from imagecot.errors import OUT_OF_MEMORY, ImagecotError, UsageError, said
@@ -17,6 +18,9 @@ from imagecot.serving.worker import Task
 from imagecot.strategies.defaults import completed
 from imagecot.watch import Progress, Watch
 
+if TYPE_CHECKING:
+    from imagecot.strategies.request import Request
+
 
 def draw(task: Task, shelf: Shelf) -> Done | Failed:
     """Draw what a task asks for, and tell its client how far it is; the files, or in one sentence what failed.
@@ -26,23 +30,31 @@ def draw(task: Task, shelf: Shelf) -> Done | Failed:
     try:
         with _inside(task.ask.folder):
             return _drawn(task, shelf)
-    except ImagecotError as error:
-        return Failed(message=str(error), exit_code=error.exit_code)
     except Exception as error:
-        told = OUT_OF_MEMORY if is_out_of_memory(error) else last_resort.sentence(error)
-        return Failed(message=told, exit_code=1)
+        return Failed(message=told(error), exit_code=error.exit_code if isinstance(error, ImagecotError) else 1)
+
+
+def told(error: Exception) -> str:
+    """What whoever asked is told of a failure, in one sentence."""
+    if isinstance(error, ImagecotError):
+        return str(error)
+    return OUT_OF_MEMORY if is_out_of_memory(error) else last_resort.sentence(error)
+
+
+def opened(asked: Mapping[str, object], shelf: Shelf, watch: Watch) -> "Request":
+    """What is asked for by the values of a recipe, with its models loaded; UsageError for what a server does not do."""
+    recipe = usable(check(asked, GenerationRecipe, "what was asked for"), watch)
+    if recipe.output is not None:
+        raise UsageError("a server writes no folder; leave out the output.")
+    check_served(recipe)
+    named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
+    return Job(recipe, named, named.digests(), watch).load(lambda: shelf.load(named, recipe.precision))
 
 
 def _drawn(task: Task, shelf: Shelf) -> Done:
     from imagecot.strategies.search import carry_out
 
-    recipe = usable(check(task.ask.recipe, GenerationRecipe, "what was asked for"), _watch(task))
-    if recipe.output is not None:
-        raise UsageError("a server writes no folder; leave out the output.")
-    check_served(recipe)
-    named = completed(recipe.generator, recipe.search, recipe.verifier, recipe.corrector, recipe.settings)
-    job = Job(recipe, named, named.digests(), _watch(task))
-    request = job.load(lambda: shelf.load(named, recipe.precision))
+    request = opened(task.ask.recipe, shelf, _watch(task))
 
     def progress(done: int, of: int) -> None:
         task.check()

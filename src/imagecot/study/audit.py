@@ -203,7 +203,7 @@ def observe(recipe: AuditRecipe, number: int, metadata: Metadata, models: Models
             seen += [_seen(recipe, prompt, paths, view, models) for view in models.views]
     images = guard.decode(generator, paths.codes)
     verdicts = models.judges.look(images, metadata)
-    final = {name: _rounded(guard.ask(verifier, images, [prompt], ORM)) for name, verifier in models.verifiers.items()}
+    final = {name: rounded(guard.ask(verifier, images, [prompt], ORM)) for name, verifier in models.verifiers.items()}
     return AuditRow(
         number=number,
         metadata=metadata,
@@ -236,8 +236,9 @@ def answers_about(verifier: Verifier, images: Tensor, prompt: str, names: Sequen
     for question in asked:
         if question.name not in found:
             found[question.name] = guard.ask(verifier, images, [prompt], question)
-    return {name: _rounded(found[name]) for name in names}
+    return {name: rounded(found[name]) for name in names}
 
 
-def _rounded(answers: Tensor) -> list[float]:
+def rounded(answers: Tensor) -> list[float]:
+    """Answers (B,) as a study keeps them: six digits behind the point."""
     return [round(p, 6) for p in answers.tolist()]

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar, overload
 
-from imagecot import registry
 from imagecot.bounds import MOST_WORKERS, check_whole
 from imagecot.errors import UsageError
 from imagecot.files import write_text, write_whole
@@ -167,20 +166,11 @@ def _came_about(
 
 def weights_used(recipe: StudyRecipe, known: Known) -> Weights:
     """SHA-256 of all that draws, verifies or searches, each read once, but for our own searches."""
-    rows = recipe.rows.values()
-    names: dict[str, set[str | None]] = {
-        "generator": {*recipe.generators.values(), *(row.corrector for row in rows)},
-        "verifier": {row.verifier for row in rows},
-        "search": {row.search for row in rows if registry.is_code("search", row.search)},
-    }
-    if recipe.self_correction:
-        names["generator"].add(recipe.self_correction.correcting_generator)
-        names["verifier"] |= self_correction.verifiers_of(recipe.self_correction)
-    found = {
-        role: {name: known.digests(role, name) for name in sorted(filter(None, asked))} for role, asked in names.items()
-    }
-    used = {"generators": found["generator"], "verifiers": found["verifier"]}
-    return used | ({"searches": found["search"]} if found["search"] else {})
+    part = recipe.self_correction
+    correcting = [part.correcting_generator] if part else []
+    verifiers = self_correction.verifiers_of(part) if part else ()
+    used = known.of_rows(recipe.rows.values(), [*recipe.generators.values(), *correcting], verifiers)
+    return used if used["searches"] else {role: found for role, found in used.items() if role != "searches"}
 
 
 def check_models(recipe: StudyRecipe, weights: Weights, shelf: Shelf) -> None:

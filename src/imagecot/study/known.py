@@ -4,13 +4,13 @@ Of a checkpoint its files say it. Other people's code is loaded once for that, s
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from imagecot import registry
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Advised
 from imagecot.errors import UsageError
-from imagecot.study.recipe import Advice
+from imagecot.study.recipe import Advice, RowRecipe
 
 Weights = dict[str, dict[str, dict[str, JSON]]]
 """SHA-256 of what models and searches consist of, with their settings: by the plural of the role, name and part."""
@@ -30,6 +30,19 @@ class Known:
         """
         found = registry.digests(role, registry.check(role, name))
         return found | self._of_code(role, name)[0]
+
+    def of_rows(self, rows: Collection[RowRecipe], generators: Iterable[str], verifiers: Iterable[str] = ()) -> Weights:
+        """The digests of all that rows name and of further models, but of our own searches: those of code alone."""
+        named: Mapping[str, set[str | None]] = {
+            "generator": {*generators, *(row.corrector for row in rows)},
+            "verifier": {*verifiers, *(row.verifier for row in rows)},
+            "search": {row.search for row in rows if registry.is_code("search", row.search)},
+        }
+        plural = {"generator": "generators", "verifier": "verifiers", "search": "searches"}
+        return {
+            plural[role]: {name: self.digests(role, name) for name in sorted(filter(None, asked))}
+            for role, asked in named.items()
+        }
 
     def advice(self, verifier: str) -> Advice:
         """The settings that a verifier likes to be searched with, by the names of searches."""

@@ -2,7 +2,7 @@
 
 import json
 
-from imagecot.contracts.values import JSON
+from imagecot.contracts.values import rounded
 from imagecot.files import write_text
 from imagecot.study import timing
 from imagecot.study.conclude import circumstances
@@ -22,18 +22,10 @@ def conclude(plan: Plan, command: str) -> FrontierSummary:
         recipe=plan.recipe.model_dump(mode="json", exclude={"kind"}),
         weights=plan.weights,
     ).model_copy(update=circumstances(command))
-    text = json.dumps(_rounded(summary.model_dump(mode="json", exclude_unset=True)), indent=1)
+    # Errors are much larger than the sixth digit.
+    text = json.dumps(rounded(summary.model_dump(mode="json", exclude_unset=True), 6), indent=1)
     write_text(plan.recipe.output / FRONTIER, text + "\n")
     return summary
-
-
-def _rounded(value: JSON) -> JSON:
-    """The same with six digits behind the point of every number: errors are much larger."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return round(value, 6) if isinstance(value, float) else value
 
 
 def _of_generator(plan: Plan, key: str) -> OfGenerator | None:

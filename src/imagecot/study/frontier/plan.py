@@ -6,11 +6,10 @@ else is kept (other settings, other weights) is carried out again.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from imagecot import registry
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.values import JSON
 from imagecot.identity import claim, refuse_occupied
@@ -114,17 +113,6 @@ def _made(plan: Plan) -> None:
 
 
 def _weights(recipe: FrontierRecipe, known: Known) -> Weights:
-    rows = recipe.rows.values()
-    names: Mapping[str, set[str | None]] = {
-        "generator": {*recipe.generators.values(), *(row.corrector for row in rows)},
-        "verifier": {row.verifier for row in rows},
-        "search": {row.search for row in rows if registry.is_code("search", row.search)},
-    }
-    found: Weights = {
-        f"{role}s" if role != "search" else "searches": {
-            name: known.digests(role, name) for name in sorted(filter(None, asked))
-        }
-        for role, asked in names.items()
-    }
+    found = known.of_rows(recipe.rows.values(), recipe.generators.values())
     found["judges"] = {name: dict(find.digests(name)) for name in find.judges_of(recipe.detector, recipe.world)}
     return found

@@ -90,3 +90,23 @@ function facts(values) {
   ]);
   return rows.length ? el("dl", { class: "facts" }, rows) : null;
 }
+
+// A table of numbers: a heading a column, and of each row what its cells hold.
+function numberTable(headings, rows) {
+  const line = (tag, attributes, cells) =>
+    el(
+      "tr",
+      {},
+      cells.map((cell) => el(tag, attributes, cell)),
+    );
+  return el(
+    "table",
+    { class: "numbers" },
+    el("thead", {}, line("th", { scope: "col" }, headings)),
+    el(
+      "tbody",
+      {},
+      rows.map((cells) => line("td", {}, cells)),
+    ),
+  );
+}

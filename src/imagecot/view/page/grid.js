@@ -193,37 +193,14 @@ function inspect(search, k, step) {
   const where = step === END ? "at its end" : `after step ${step}${search.steps ? ` of ${search.steps}` : ""}`;
   const drawnSteps = step === END ? null : step - (path.forked_at || 0);
   const table = answers.length
-    ? el(
-        "table",
-        { class: "numbers" },
-        el(
-          "thead",
-          {},
-          el(
-            "tr",
-            {},
-            ["question", "P(yes)", "answer", "fill"].map((name) => el("th", { scope: "col" }, name)),
-          ),
-        ),
-        el(
-          "tbody",
-          {},
-          answers.map((one) =>
-            el(
-              "tr",
-              {},
-              el(
-                "td",
-                {},
-                one.question,
-                MEANINGS[one.question] ? el("div", { class: "soft" }, MEANINGS[one.question]) : null,
-              ),
-              el("td", {}, one.p_yes.toFixed(4)),
-              el("td", {}, one.p_yes >= 0.5 ? "✓ yes" : "✗ no"),
-              el("td", {}, one.fill || "none"),
-            ),
-          ),
-        ),
+    ? numberTable(
+        ["question", "P(yes)", "answer", "fill"],
+        answers.map((one) => [
+          [one.question, MEANINGS[one.question] ? el("div", { class: "soft" }, MEANINGS[one.question]) : null],
+          one.p_yes.toFixed(4),
+          one.p_yes >= 0.5 ? "✓ yes" : "✗ no",
+          one.fill || "none",
+        ]),
       )
     : el("p", { class: "soft" }, "Nothing was asked here.");
   const cost = [

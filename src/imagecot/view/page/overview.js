@@ -98,35 +98,18 @@ function scores(number) {
       ? el("button", { type: "button", on: { click: () => set({ view: "prompts", a: String(k) }) } }, method.label)
       : method.label;
     const given = (key) => (score[key] === null ? undefined : score[key]);
-    return el(
-      "tr",
-      {},
-      el("td", {}, name),
-      el("td", {}, tally(k)),
-      el("td", {}, share(given("overall"), given("se"))),
-      el("td", {}, share(given("second"), given("second_se"))),
-      el("td", {}, given("seconds") === undefined ? "–" : given("seconds").toFixed(2)),
-    );
+    return [
+      name,
+      tally(k),
+      share(given("overall"), given("se")),
+      share(given("second"), given("second_se")),
+      given("seconds") === undefined ? "–" : given("seconds").toFixed(2),
+    ];
   };
   return el(
     "div",
     { class: "scroll", tabindex: "0", role: "group", "aria-label": "Scores" },
-    el(
-      "table",
-      { class: "numbers" },
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          ["method", "right", "score", "second judge", "seconds an image"].map((name) =>
-            el("th", { scope: "col" }, name),
-          ),
-        ),
-      ),
-      el("tbody", {}, methods.map(row)),
-    ),
+    numberTable(["method", "right", "score", "second judge", "seconds an image"], methods.map(row)),
   );
 }
 
@@ -252,34 +235,16 @@ function numbers(curves) {
   return el(
     "div",
     { class: "scroll", tabindex: "0", role: "group", "aria-label": "Numbers of the figure" },
-    el(
-      "table",
-      { class: "numbers" },
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          ["method", "paths", "seconds", "score", "standard error"].map((name) => el("th", { scope: "col" }, name)),
-        ),
-      ),
-      el(
-        "tbody",
-        {},
-        curves.flatMap((curve) =>
-          curve.points.map((one) =>
-            el(
-              "tr",
-              {},
-              el("td", {}, curve.label),
-              el("td", {}, one.n ?? "–"),
-              el("td", {}, one.seconds.toFixed(2)),
-              el("td", {}, one.overall.toFixed(3)),
-              el("td", {}, one.se === undefined ? "–" : one.se.toFixed(3)),
-            ),
-          ),
-        ),
+    numberTable(
+      ["method", "paths", "seconds", "score", "standard error"],
+      curves.flatMap((curve) =>
+        curve.points.map((one) => [
+          curve.label,
+          one.n ?? "–",
+          one.seconds.toFixed(2),
+          one.overall.toFixed(3),
+          one.se === undefined ? "–" : one.se.toFixed(3),
+        ]),
       ),
     ),
   );
