@@ -26,7 +26,8 @@ from imagecot.watch import Watch
 from stopping import Toy, stopped_behind_state
 
 OPT = dict(steps=12, batch_size=4, learning_rate=1e-2, warmup=2, bf16=False, save_every=3, evaluate_every=6)
-EVERY = Course("toy", 6, 4, warmup=1, clip=1.0, record_every=1, evaluate_every=100, save_every=2)
+SIZES = {"batch_size": 4}
+EVERY = Course("toy", 6, SIZES, warmup=1, clip=1.0, record_every=1, evaluate_every=100, save_every=2)
 
 
 def net() -> nn.Module:
@@ -84,7 +85,7 @@ class Terms:
 
 
 def follow(output: Path, course: Course, change=None) -> Terms:
-    accelerator = launch.accelerator("no", course.accumulate)
+    accelerator = launch.accelerator("no")
     seed_all(0)
     model = net()
     groups = [{"params": [p], "lr": rate} for p, rate in zip(model.parameters(), (1e-2, 1e-2, 1e-3, 0.0), strict=True)]
@@ -132,7 +133,7 @@ def test_every_group_has_a_peak_of_its_own_also_behind_a_stop(tmp_path):
 
 
 def test_a_term_is_asked_for_when_the_one_before_is_back_propagated(tmp_path):
-    course = Course("toy", 1, 4, warmup=1, clip=1.0, record_every=1, evaluate_every=9, save_every=9)
+    course = Course("toy", 1, SIZES, warmup=1, clip=1.0, record_every=1, evaluate_every=9, save_every=9)
     asked = follow(tmp_path, course).asked
     assert asked == [(0, "a", False), (0, "b", True)]
 
@@ -146,7 +147,7 @@ def test_weights_of_terms_scale_their_gradients(tmp_path):
 
     ends = []
     for name, weights in (("a", (1.0, 0.5)), ("b", (0.5, 1.0)), ("c", (1.5, 0.0)), ("d", (1.0, 0.0))):
-        course = Course("toy", 3, 4, warmup=1, clip=1e6, record_every=1, evaluate_every=9, save_every=9)
+        course = Course("toy", 3, SIZES, warmup=1, clip=1e6, record_every=1, evaluate_every=9, save_every=9)
         objective = follow(tmp_path / name, course, only(*weights))
         ends.append(torch.cat([p.detach().flatten() for p in objective.module.parameters()]))
     torch.testing.assert_close(ends[0], ends[1])
@@ -155,7 +156,7 @@ def test_weights_of_terms_scale_their_gradients(tmp_path):
 
 
 def test_parts_are_numbered_and_their_values_averaged(tmp_path):
-    course = Course("toy", 2, 4, accumulate=3, warmup=1, clip=1.0, record_every=1, evaluate_every=9, save_every=9)
+    course = Course("toy", 2, SIZES, accumulate=3, warmup=1, clip=1.0, record_every=1, evaluate_every=9, save_every=9)
     objective = follow(tmp_path, course)
     assert [number for number, name, _ in objective.asked if name == "a"] == [0, 1, 2, 3, 4, 5]
     x = [examples(k) for k in range(3)]
@@ -182,7 +183,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence_with_its_batch(tmp_path):
 
 def test_it_may_be_scored_before_the_first_step_but_not_again(tmp_path):
     course = Course(
-        "toy", 4, 4, warmup=1, clip=1.0, record_every=1, evaluate_every=3, save_every=2, scores_untrained=True
+        "toy", 4, SIZES, warmup=1, clip=1.0, record_every=1, evaluate_every=3, save_every=2, scores_untrained=True
     )
     with stopped_behind_state():
         follow(tmp_path, course)

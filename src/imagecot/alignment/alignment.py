@@ -23,18 +23,20 @@ from imagecot.recipe_fields import (
     Whole,
 )
 from imagecot.training.lora import Lora
+from imagecot.training.precision import check_shares
 
 MOST_PAIRS = 100_000_000  # that a training visits
 
 
 class Alignment(BaseModel):
-    """How a generator is aligned. A step sees `batch_size` pairs a process, `accumulate` times.
+    """How a generator is aligned. A step sees `batch_size` pairs `accumulate` times, which all processes share.
 
     beta, loss, label_smoothing  see `preference.dpo_loss`
     likelihood                   weight of the chosen images' negative log-likelihood in nats a code, which keeps a
                                  round from making chosen and rejected images both less likely (Pang et al., 2024)
     draws                        masks by which the log-probability of an image is estimated, where it is
     steps                        instead of `epochs` over the pairs
+    shard                        whether processes hold a share of the weights each, where they do not fit one card
     held_out                     share of the prompts whose pairs are for evaluation only
     pictures                     how many fixed prompts are drawn at each evaluation
     """
@@ -59,6 +61,7 @@ class Alignment(BaseModel):
     lora: Lora | None = None
     gradient_checkpointing: Flag = False
     precision: MixedPrecision = "no"
+    shard: Flag = False
     held_out: ShareBelowOne = 0.05
     pictures: Whole = Field(8, le=1000)
     evaluate_every: Count = 100
@@ -69,6 +72,11 @@ class Alignment(BaseModel):
     def _holdable(self) -> Self:
         if self.steps and self.steps * self.batch_size * self.accumulate > MOST_PAIRS:
             raise ValueError(f"steps x batch_size x accumulate is over {MOST_PAIRS:,}, which no list of pairs holds")
+        return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        check_shares(self.shard, self.precision)
         return self
 
     @model_validator(mode="after")

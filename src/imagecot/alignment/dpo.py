@@ -3,9 +3,9 @@
     loss = dpo_weight * DPO + online.weight * guidance by rewards
 
 With `dpo_weight: 0` it is plain online reinforcement (GRPO). Log-probabilities of the reference are computed once and
-kept. Runs under `accelerate`: one process, DDP, FSDP or DeepSpeed by its own configuration. Departures from the paper's
-code: both images of a pair see the same masks, a pair's prompt is never dropped, the codes alone are scored, and the
-guidance has a gradient.
+kept. Runs as one process, or as several of `torchrun` that hold whole weights (DDP) or, with `shard`, shares of them
+(FSDP2). Departures from the paper's code: both images of a pair see the same masks, a pair's prompt is never dropped,
+the codes alone are scored, and the guidance has a gradient.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,13 @@ import torch
 from pydantic import BaseModel, model_validator
 from torch import Tensor
 
+from imagecot import peers
 from imagecot.alignment.aligned import write_aligned
 from imagecot.alignment.alignment import Alignment
 from imagecot.alignment.online import Online, draw, judged_by, online_loss, read_prompt_texts, rewards
 from imagecot.alignment.pair_data import content_of
 from imagecot.alignment.pair_term import PairTerm, pair_terms
-from imagecot.alignment.policy import Policy, load_policy
+from imagecot.alignment.policy import Policy, load_policy, written
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.contracts.scorer import Draws
@@ -78,12 +79,12 @@ class _Guidance:
 
     def at(self, part: Part) -> Term:
         """The term of a part, from a draw of its own."""
-        some = _some_prompts(self.prompts, self.online.prompts_a_step, part.number, self.seed)
+        some = _some_prompts(self.prompts, part.places(self.online.prompts_a_step), self.seed)
         batch = f"the prompts {', '.join(repr(p) for p in some)}"
-        generator = self.policy.drawer()
-        states = draw(generator, some, self.online.group, prompt_seed(self.seed, f"draw {part.number}"))
+        with self.policy.drawer() as generator:
+            states = draw(generator, some, self.online.group, prompt_seed(self.seed, f"draw {part.number}"))
+            images, named = generator.preview(states[-1]), f"step {part.step} ({batch})"
         texts = [prompt for prompt in some for _ in range(self.online.group)]
-        images, named = generator.preview(states[-1]), f"step {part.step} ({batch})"
         reward = rewards(self.verifier, images, texts, self.online.reward, named)
         found = online_loss(self.online, self.policy.scores, self.policy.reference, texts, states, reward)
         return Term(found["loss"], _called("online", found), self.online.weight, batch)
@@ -106,8 +107,7 @@ class _Alignment:
     def terms(self, part: Part) -> Iterable[Term]:
         """Pairs, then guidance."""
         if self.pairs:
-            size = self.settings.batch_size
-            places = range(part.number * size, (part.number + 1) * size)
+            places = part.places(self.settings.batch_size)
             found = self.pairs.at(places)
             loss, batch = found["loss"].mean(), self.pairs.named(places)
             yield Term(loss, _called("pairs", found), self.settings.dpo_weight, batch)
@@ -126,7 +126,8 @@ class _Alignment:
     def _pictures(self, done: int) -> dict[str, float]:
         """How far the policy is from the reference on pictures of its own (nats), and their reward, if there is any."""
         settings, policy, online = self.settings, self.policy, self.settings.online
-        paths = draw(policy.drawer(), self.shown, _PER_PROMPT, settings.seed)[-1]
+        with policy.drawer() as generator:
+            paths = draw(generator, self.shown, _PER_PROMPT, settings.seed)[-1]
         texts = [prompt for prompt in self.shown for _ in range(_PER_PROMPT)]
         draws = Draws(paths.seeds, settings.draws)
         ours, theirs = (by.log_likelihood(texts, paths.codes, draws) for by in (policy.plain, policy.reference))
@@ -152,7 +153,7 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None, *, watch: Wat
     if output.finished:
         return None
     alignment = _start(recipe, output, verifier, watch)
-    policy, generator = alignment.policy, alignment.policy.generator
+    policy = alignment.policy
     fit(
         Trained(policy.accelerator, policy.module, [policy.optimizer]),
         alignment,
@@ -160,22 +161,26 @@ def train_dpo(recipe: DpoRecipe, verifier: Verifier | None = None, *, watch: Wat
         output,
         watch=watch,
     )
-    if policy.accelerator.is_main_process:
-        how = "DPO" if settings.dpo_weight else "GRPO"
-        guided_by = f" guided by the rewards of `{online.verifier}`" if online and alignment.guidance else ""
-        write_aligned(generator, policy.adapter, recipe.base, recipe.output, how + guided_by, recipe)
-        output.finish()
-    policy.accelerator.wait_for_everyone()
+    generator, adapter = written(policy, recipe.base, settings)
+    with peers.first():
+        if policy.accelerator.is_main_process:
+            how = "DPO" if settings.dpo_weight else "GRPO"
+            guided_by = f" guided by the rewards of `{online.verifier}`" if online and alignment.guidance else ""
+            write_aligned(generator, adapter, recipe.base, recipe.output, how + guided_by, recipe)
+            output.finish()
     return generator
 
 
 def _course(recipe: DpoRecipe, alignment: _Alignment) -> Course:
     settings, online = recipe.training, recipe.training.online
-    drawn = online.prompts_a_step * online.group if online else 0
+    sizes = {"training.batch_size": settings.batch_size} if alignment.pairs else {}
+    if alignment.guidance and online:
+        sizes["training.online.prompts_a_step"] = online.prompts_a_step
     return Course(
         title=recipe.kind,
         steps=alignment.steps,
-        examples=settings.batch_size if alignment.pairs else drawn,
+        sizes=sizes,
+        seed=settings.seed,
         accumulate=settings.accumulate,
         warmup=warmup_steps(alignment.steps, settings.warmup_ratio),
         clip=settings.clip,
@@ -206,7 +211,7 @@ def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None, watch: 
     """Load the models and the data of a recipe."""
     settings, online = recipe.training, recipe.training.online
     policy = load_policy(recipe.base, recipe.reference or recipe.base, settings, output=output)
-    per_step = settings.batch_size * settings.accumulate * policy.accelerator.num_processes
+    per_step = settings.batch_size * settings.accumulate
     pairs = held_out = guidance = None
     if online and online.weight > 0:
         if verifier is None:
@@ -216,8 +221,7 @@ def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None, watch: 
         prompts = read_prompt_texts(online.prompts, policy.generator, verifier)
         guidance = _Guidance(online, settings.seed, prompts, verifier, policy)
     if settings.dpo_weight and recipe.data:
-        with policy.accelerator.main_process_first():
-            pairs, held_out = pair_terms(recipe.data, settings, policy, per_step, output.prepare(), watch=watch)
+        pairs, held_out = pair_terms(recipe.data, settings, policy, per_step, output.prepare(), watch=watch)
     return _Alignment(
         settings=settings,
         policy=policy,
@@ -231,10 +235,10 @@ def _start(recipe: DpoRecipe, output: Output, verifier: Verifier | None, watch: 
     )
 
 
-def _some_prompts(prompts: list[str], count: int, number: int, seed: int) -> list[str]:
-    """The prompts of the draw `number`: every prompt once before any a second time."""
+def _some_prompts(prompts: list[str], places: Iterable[int], seed: int) -> list[str]:
+    """The prompts at some places of the endless order: every prompt once before any a second time."""
     found = []
-    for place in range(number * count, (number + 1) * count):
+    for place in places:
         epoch, at = divmod(place, len(prompts))
         found.append(prompts[epoch_order([1.0] * len(prompts), seed, epoch)[at]])
     return found

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from imagecot import launch
+from imagecot import launch, peers
 from imagecot.alignment.alignment import Alignment
 from imagecot.alignment.dpo import DpoRecipe, train_dpo
 from imagecot.alignment.online import judged_by, read_prompt_texts
@@ -20,7 +20,8 @@ from imagecot.contracts.generator import Adjustable, Generator
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Verifier
-from imagecot.curation.dataset import RankingData, curate, read_rows
+from imagecot.curation.dataset import read_rows
+from imagecot.curation.job import Job, fill
 from imagecot.curation.label import Labeller
 from imagecot.curation.pairs import make_pairs, write_pairs
 from imagecot.errors import UsageError
@@ -36,8 +37,6 @@ from imagecot.training.output import FILE, TRAINING, Output, digest_of, is_finis
 from imagecot.training.tracking import ReportTo, keep_trackio_in
 from imagecot.watch import SILENT, Watch
 from imagecot.worlds.find import classes_of, held_out_of, load_judges
-
-_PATHS_A_UNIT = 160
 
 
 class IterativeRecipe(BaseModel):
@@ -98,9 +97,9 @@ def train_iteratively(recipe: IterativeRecipe, verifier: Verifier | None = None,
     for number in range(1, recipe.rounds + 1):
         folder = recipe.output / f"round-{number}"
         if not is_finished(folder / "weights"):
-            if process.is_main_process and not (folder / "pairs" / "README.md").is_file():
-                _draw_pairs(recipe, current, requirements, output, number, watch)
-            process.wait_for_everyone()
+            with peers.first():
+                if process.is_main_process and not (folder / "pairs" / "README.md").is_file():
+                    _draw_pairs(recipe, current, requirements, output, number, watch)
             train_dpo(
                 DpoRecipe(
                     output=folder / "weights",
@@ -114,7 +113,6 @@ def train_iteratively(recipe: IterativeRecipe, verifier: Verifier | None = None,
                 watch=watch,
             )
         current = str(folder / "weights")
-        process.wait_for_everyone()
     if process.is_main_process:
         _copy_checkpoint(Path(current), recipe.output)
         output.finish()
@@ -145,8 +143,6 @@ def _draw_pairs(
 ) -> None:
     """Draw and label images by `generator` for the round `number`, and pair them."""
     folder, seed = recipe.output / f"round-{number}", recipe.seed + number
-    size = max(1, _PATHS_A_UNIT // recipe.paths)
-    units = [requirements[first : first + size] for first in range(0, len(requirements), size)]
     identity: dict[str, JSON] = {
         "kind": "orm",
         "generator": generator,
@@ -161,12 +157,17 @@ def _draw_pairs(
     model = _at_temperature(load_generator(generator, dtype=recipe.precision), generator, recipe.temperature)
     check_prompts([m.prompt for m in requirements], model)
     output.claim()
-    data = RankingData(folder / "data", identity, len(units))
-    if data.missing():
-        labeller = Labeller(model, load_judges(recipe.detector)[0], recipe.paths, recipe.paths, seed)
-        with watch.progress(f"drawing ({folder.name})") as progress:
-            curate(data, units, labeller.orm, lambda done: progress(done, len(units)))
-    data.finish("ORM ranking data", f"Drawn by {generator} (seed {seed}) and labelled by {recipe.detector}.")
+    job = Job(
+        out=folder / "data",
+        identity=identity,
+        work=requirements,
+        load=lambda _: Labeller(model, load_judges(recipe.detector)[0], recipe.paths, recipe.paths, seed).orm,
+        doing=f"drawing ({folder.name})",
+        title="ORM ranking data",
+        how=f"Drawn by {generator} (seed {seed}) and labelled by {recipe.detector}.",
+        each=recipe.paths,
+    )
+    fill(lambda: job, watch)
     pairs = make_pairs(read_rows(folder / "data"), seed, recipe.per_prompt, recipe.pairs)
     write_pairs(folder / "pairs", pairs, {"kind": "pairs", "seed": seed, "per_prompt": recipe.per_prompt})
 

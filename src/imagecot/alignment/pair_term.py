@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imagecot import interruption
+from imagecot import interruption, peers
 from imagecot.alignment.alignment import MOST_PAIRS, Alignment
 from imagecot.alignment.pair_data import Pairs, load_pairs
 from imagecot.alignment.policy import Policy
@@ -18,9 +18,11 @@ from imagecot.contracts.randomness import prompt_seed
 from imagecot.contracts.scorer import Draws
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.training.order import epoch_order, is_held_out
-from imagecot.training.parts import digest, fingerprint, in_parts
+from imagecot.training.parts import digest, in_parts
+from imagecot.training.sharding import gathered
 from imagecot.watch import SILENT, Watch
 
+_SCORING = "scoring by the reference"
 _HELD_OUT_VISIT = -1  # the visit whose masks the pairs of the evaluation have
 
 Visit = tuple[int, int]  # epoch and pair
@@ -81,7 +83,8 @@ def pair_terms(
     ImagecotError where every pair is held out.
     """
     device = policy.accelerator.device
-    pairs = load_pairs(data, policy.generator, folder, known_as=policy.known_as, device=device, watch=watch)
+    with gathered(policy.module), peers.first():
+        pairs = load_pairs(data, policy.generator, folder, known_as=policy.known_as, device=device, watch=watch)
     _tell_of_alike(data, pairs, watch)
     held_out = [is_held_out(prompt, settings.held_out) for prompt in pairs.prompts]
     own = [k for k, held in enumerate(held_out) if not held]
@@ -114,11 +117,14 @@ def _reference_table(
 
     def compute(first: int, last: int) -> Tensor:
         batches = _batches(first, last, settings.batch_size)
-        return torch.cat([_both_sides(policy.reference, pairs, [visits[k] for k in b], settings) for b in batches])
+        return torch.cat(peers.spread(batches, score))
 
-    key = digest(fingerprint(policy.fixed), repr(policy.reference.scorer.settings), _fingerprint_of(pairs))
+    def score(batch: range) -> Tensor:
+        return _both_sides(policy.reference, pairs, [visits[k] for k in batch], settings).cpu()
+
+    key = digest(policy.compared_to, _fingerprint_of(pairs))
     key = digest(key, repr(settings.draws), settings.precision, repr(visits), repr(settings.seed))
-    table = in_parts(folder / f"reference-{key}", len(visits), compute, "scoring by the reference", watch=watch)
+    table = in_parts(folder / f"reference-{key}", len(visits), compute, _SCORING, shared=True, watch=watch)
     if table.shape != (len(visits), 2) or not bool(torch.isfinite(table).all()):
         raise ImagecotError(
             "the reference gives the pairs no finite log-probabilities; its weights are damaged, or delete "

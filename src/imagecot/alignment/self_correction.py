@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot import launch
+from imagecot import launch, peers
 from imagecot.alignment.aligned import write_aligned
 from imagecot.alignment.pair_data import codes_of
 from imagecot.contracts.correction import Asked, Correction
@@ -105,7 +105,7 @@ def train_self_correction(
     groups = _read_groups(recipe, generator)
     plain: Plain = groups.plain
     if pictures and recipe.plain:
-        with processes.main_process_first():
+        with peers.first():
             plain = pictures(generator, recipe.plain, output.prepare(), watch)
     model.requires_grad_(True)
     seed_all(recipe.optimization.seed)
@@ -129,10 +129,10 @@ def train_self_correction(
         watch=watch,
     )
     result = replace(generator, model=model.eval() if adapter else trained.folded())
-    if processes.is_main_process:
-        write_aligned(result, adapter, recipe.base, recipe.output, "training of self-correction", recipe)
-        output.finish()
-    processes.wait_for_everyone()
+    with peers.first():
+        if processes.is_main_process:
+            write_aligned(result, adapter, recipe.base, recipe.output, "training of self-correction", recipe)
+            output.finish()
     return result
 
 

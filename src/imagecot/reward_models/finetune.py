@@ -1,8 +1,8 @@
 """Fine-tuning of a verifier on ranking data: the same questions, loss on the answer only (paper, section 2.2, 3.3).
 
 It trains what answers: the forward pass is the verifier's own, and the target is the token yes or no at its last
-position; of reflections, the written reasons too. Runs under `accelerate`: one process, DDP, FSDP or DeepSpeed by its
-own configuration.
+position; of reflections, the written reasons too. Runs as one process, or as several of `torchrun` that hold whole
+weights (DDP) or, with `shard`, shares of them (FSDP2).
 """
 
 import copy
@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from imagecot import launch
+from imagecot import launch, peers
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Verifier
 from imagecot.curation.schema import RankingRow
 from imagecot.errors import UsageError
 from imagecot.files import write_folder
+from imagecot.peers import rank_and_world
 from imagecot.prompts import check_prompts
 from imagecot.reward_models.recipe import FineTuneRecipe
 from imagecot.reward_models.rows import IGNORED, mix, moved, read_batch
@@ -35,6 +36,7 @@ from imagecot.training.lora import Lora, add_adapter, save_adapter
 from imagecot.training.order import epoch_order
 from imagecot.training.output import Output, open_output, shards_of
 from imagecot.training.schedule import warmup_steps
+from imagecot.training.sharding import Forward, is_shared, prepared, take, whole_weights
 from imagecot.training.state import seed_all
 from imagecot.verifiers import load_verifier
 from imagecot.verifiers.chat_verifier import ChatVerifier, Trainable
@@ -48,19 +50,11 @@ __all__ = ["FineTuneRecipe", "train_answers"]
 _RECORD_EVERY = 10  # steps
 
 
-class Answers(nn.Module):
-    """Logits of the answer's tokens for images, ids (B, L) and their mask; the unit that accelerate wraps."""
-
-    def __init__(self, verifier: ChatVerifier) -> None:
-        super().__init__()
-        self.verifier = verifier
-        self.model = verifier.model
-
-    def forward(self, images: Tensor, ids: Tensor, mask: Tensor, last: int) -> Tensor:
-        """Read images (B, 3, H, W) in [0, 1] and texts once; logits (B, last, V) at the last positions."""
-        states = self.verifier.states(self.verifier.embed(images, ids), mask)
-        logits: Tensor = self.model.lm_head(states[:, -last:])
-        return logits
+def answer_logits(verifier: ChatVerifier, images: Tensor, ids: Tensor, mask: Tensor, last: int) -> Tensor:
+    """Read images (B, 3, H, W) in [0, 1] and texts (B, L) once; logits (B, last, V) at the last positions."""
+    states = verifier.states(verifier.embed(images, ids), mask)
+    logits: Tensor = verifier.model.lm_head(states[:, -last:])
+    return logits
 
 
 def answer_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -75,20 +69,28 @@ def answer_loss(logits: Tensor, target: Tensor) -> Tensor:
     return (each.where(first, 0).sum(1) + each.where(rest, 0).sum(1) / rest.sum(1).clamp_min(1)).mean()
 
 
-def parameter_groups(model: nn.Module, recipe: FineTuneRecipe, parts: Trainable) -> list[dict[str, object]]:
+@dataclass(frozen=True)
+class Group:
+    """Weights, by their names in the model, that are trained at one rate."""
+
+    names: list[str]
+    rate: float
+
+
+def parameter_groups(model: nn.Module, recipe: FineTuneRecipe, parts: Trainable) -> list[Group]:
     """What is trained at which rate; the vision tower has its own, and stays as it is at rate 0."""
-    vision: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+    vision: list[str] = []
+    rest: list[str] = []
     for name, parameter in model.named_parameters():
         seeing = parts.eye in name
         if recipe.lora is None and (seeing or parts.is_idle(name)):
             parameter.requires_grad_(recipe.vision_learning_rate > 0 and not parts.is_idle(name))
         if seeing:
-            vision += [parameter] if parameter.requires_grad else []
+            vision += [name] if parameter.requires_grad else []
         elif parameter.requires_grad:
-            rest.append(parameter)
-    groups = [(rest, recipe.learning_rate), (vision, recipe.vision_learning_rate)]
-    return [{"params": params, "lr": rate} for params, rate in groups if params]
+            rest.append(name)
+    groups = [Group(rest, recipe.learning_rate), Group(vision, recipe.vision_learning_rate)]
+    return [group for group in groups if group.names]
 
 
 @dataclass
@@ -125,12 +127,21 @@ class _FineTuning:
 
     def terms(self, part: Part) -> Iterable[Term]:
         """The loss of the answers to a batch of rows."""
-        recipe, first = self.recipe, part.number * self.recipe.batch_size
-        rows = [self.examples.at(first + k) for k in range(recipe.batch_size)]
+        recipe = self.recipe
+        places = part.places(recipe.batch_size)
+        rows = [self.examples.at(place) for place in places]
         images, ids, mask, target = read_batch(self.verifier, rows, recipe.clarity_label)
-        images = moved(images, recipe.shift, torch.Generator().manual_seed(((recipe.seed << 32) + first) % 2**64))
-        loss = answer_loss(self.answers(images, ids, mask, target.shape[1]), target)
+        images = moved(images, recipe.shift, self._corners(part, places))
+        asked = partial(answer_logits, images=images, ids=ids, mask=mask, last=target.shape[1])
+        loss = answer_loss(self.answers(lambda verifier: (asked(verifier),))[0], target)
         yield Term(loss, {"loss": loss})
+
+    def _corners(self, part: Part, places: range) -> list[list[int]]:
+        """Where each image is cut out, drawn for the whole part, whoever sees which piece of it."""
+        first, size = part.number * self.recipe.batch_size, self.recipe.batch_size
+        draw = torch.Generator().manual_seed(((self.recipe.seed << 32) + first) % 2**64)
+        corners: list[list[int]] = torch.randint(2 * self.recipe.shift + 1, (size, 2), generator=draw).tolist()
+        return corners[places.start - first : places.stop - first]
 
     def evaluate(self, done: int) -> Mapping[str, float]:
         """Scores on the rows held out."""
@@ -143,32 +154,53 @@ def train_answers(recipe: FineTuneRecipe, *, watch: Watch = SILENT) -> Verifier:
     if output.finished:
         return load_verifier(recipe.output)
     train, held, weights = mix(recipe)
-    accelerator = launch.accelerator(recipe.precision, recipe.accumulate, report_to=output.report_to, logs=output.logs)
+    accelerator = launch.accelerator(recipe.precision, report_to=output.report_to, logs=output.logs)
     seed_all(recipe.seed)
-    verifier, adapter = _load(recipe)
+    verifier, adapter = _load(recipe, accelerator.device)
     check_prompts(dict.fromkeys(row.prompt for row in (*train, *held)), verifier)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(verifier.model, recipe, verifier.chat.trainable), weight_decay=recipe.weight_decay
-    )
-    answers, optimizer = accelerator.prepare(Answers(verifier), optimizer)
+    groups = parameter_groups(verifier.model, recipe, verifier.chat.trainable)
+    answers = prepared(accelerator, Forward(verifier, verifier.model), shard=recipe.shard)
+    optimizer = torch.optim.AdamW(_named(groups, verifier.model), weight_decay=recipe.weight_decay)
     tuning = _FineTuning(recipe, verifier, answers, _Examples(train, weights, recipe.seed), held)
     fit(
-        Trained(accelerator, answers, [optimizer]),
+        Trained(accelerator, answers, [accelerator.prepare_optimizer(optimizer)]),
         tuning,
-        _course(tuning, accelerator.num_processes),
+        _course(tuning),
         output,
         watch=watch,
     )
-    if accelerator.is_main_process:
-        _write(verifier, adapter, recipe)
-        output.finish()
-    accelerator.wait_for_everyone()
+    verifier, adapter = _written(verifier, adapter, answers, recipe)
+    with peers.first():
+        if accelerator.is_main_process:
+            _write(verifier, adapter, recipe)
+            output.finish()
     return verifier
 
 
-def _load(recipe: FineTuneRecipe) -> "tuple[ChatVerifier, PeftModel | None]":
+def _named(groups: Sequence[Group], model: nn.Module) -> list[dict[str, object]]:
+    """What is trained at which rate, as torch's optimizers take it; by name, since shares are other tensors."""
+    own = dict(model.named_parameters())
+    return [{"params": [own[name] for name in group.names], "lr": group.rate} for group in groups]
+
+
+def _written(
+    verifier: ChatVerifier, adapter: "PeftModel | None", answers: nn.Module, recipe: FineTuneRecipe
+) -> "tuple[ChatVerifier, PeftModel | None]":
+    """The verifier, and peft's model, as the main process writes them; all processes take part."""
+    if not is_shared(answers):
+        return verifier, adapter
+    weights = whole_weights(answers)
+    if rank_and_world()[0]:
+        return verifier, adapter
+    verifier, adapter = _load(recipe, torch.device("cpu"))
+    parameter_groups(verifier.model, recipe, verifier.chat.trainable)
+    take(Forward(verifier, verifier.model), weights)
+    return verifier, adapter
+
+
+def _load(recipe: FineTuneRecipe, device: torch.device) -> "tuple[ChatVerifier, PeftModel | None]":
     """Load the verifier that is trained, and peft's model where low-rank updates alone are."""
-    verifier = load_verifier(recipe.base, dtype=torch.float32)
+    verifier = load_verifier(recipe.base, device=device, dtype=torch.float32)
     if not isinstance(verifier, ChatVerifier):
         raise UsageError(
             f"{recipe.base} is neither LLaVA-OneVision nor Janus; fine-tuning knows these architectures only."
@@ -181,14 +213,15 @@ def _load(recipe: FineTuneRecipe) -> "tuple[ChatVerifier, PeftModel | None]":
     return verifier, adapter
 
 
-def _course(tuning: _FineTuning, processes: int) -> Course:
+def _course(tuning: _FineTuning) -> Course:
     recipe = tuning.recipe
-    per_step = recipe.batch_size * processes * recipe.accumulate
+    per_step = recipe.batch_size * recipe.accumulate
     steps = max(1, math.ceil(recipe.epochs * tuning.examples.per_epoch / per_step))
     return Course(
         title=recipe.kind,
         steps=steps,
-        examples=recipe.batch_size,
+        sizes={"batch_size": recipe.batch_size},
+        seed=recipe.seed,
         accumulate=recipe.accumulate,
         warmup=warmup_steps(steps, recipe.warmup_ratio),
         clip=recipe.clip,

@@ -1,8 +1,8 @@
 """The recipe of a verifier's fine-tuning on ranking data."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from imagecot.recipe_fields import (
     RECIPE,
@@ -24,6 +24,7 @@ from imagecot.recipe_fields import (
     Whole,
 )
 from imagecot.training.lora import Lora
+from imagecot.training.precision import check_shares
 from imagecot.training.tracking import ReportTo
 
 
@@ -43,9 +44,12 @@ ClarityLabel = Literal["static", "agreement"] | Few
 class FineTuneRecipe(BaseModel):
     """A recipe of `imagecot train verifier` that starts from another verifier.
 
+    A step sees `batch_size` rows `accumulate` times, which all processes share.
+
     lora           low-rank updates of the language model and, where it has a rate, of the vision tower
     clarity_label  which previews count as clear: `static`, those of the paper's steps; `agreement`, those in which the
                    scorer sees what it sees in the final image; or those from a step of the generator's own on
+    shard          whether processes hold a share of the weights each, where they do not fit one card
     shift          pixels by which a training image is moved at most, at random: what it shows stays the same
     """
 
@@ -69,7 +73,13 @@ class FineTuneRecipe(BaseModel):
     lora: Lora | None = None
     gradient_checkpointing: Flag = False
     precision: MixedPrecision = "no"
+    shard: Flag = False
     held_out: ShareBelowOne = Field(0.1, gt=0, description="share of the prompts that is kept for evaluation")
     evaluate_every: Count = 100
     save_every: Count = 100
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        check_shares(self.shard, self.precision)
+        return self

@@ -68,13 +68,15 @@ def images_of(rows: Sequence[RankingRow], verifier: ChatVerifier) -> Tensor:
     return torch.cat(found)
 
 
-def moved(images: Tensor, most: int, draw: torch.Generator) -> Tensor:
-    """Images (B, 3, H, W), each moved by up to `most` pixels along both axes; what came in repeats the border."""
+def moved(images: Tensor, most: int, corners: Sequence[Sequence[int]]) -> Tensor:
+    """Images (B, 3, H, W), each moved by up to `most` pixels along both axes; what came in repeats the border.
+
+    corners  for each the row and column, from 0 to 2 * most, at which it is cut out of the wider one
+    """
     if not most:
         return images
     height, width = images.shape[2:]
     wide = F.pad(images, (most,) * 4, mode="replicate")
-    corners = torch.randint(2 * most + 1, (len(images), 2), generator=draw).tolist()
     return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(wide, corners, strict=True)])
 
 

@@ -1,8 +1,9 @@
 """The loop of every training, on accelerate: steps, evaluations, curves, states, and where to stop.
 
 A training says what it is made of: the terms of its loss (`Objective`), what moves (`Trained`), and how long and how
-often (`Course`). A part of a training depends on its number alone, so one that was killed and resumed computes the
-losses of one that was not.
+often (`Course`). A step is parts of fixed examples, which processes share. A part depends on its number alone, and so
+does what is drawn from global randomness, so a training computes the same losses whoever takes part, and whether it was
+killed and resumed or not.
 """
 
 import math
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from imagecot import interruption
-from imagecot.errors import ImagecotError
+from imagecot import interruption, peers
+from imagecot.errors import ImagecotError, UsageError
 from imagecot.training.average import Average
 from imagecot.training.curves import Curves, Sums
 from imagecot.training.output import Output
 from imagecot.training.schedule import learning_rate
-from imagecot.training.state import resume, save_state
+from imagecot.training.sharding import gathered
+from imagecot.training.state import Kept, resume, save_state, seed_all
 from imagecot.training.tracking import tracking
 from imagecot.watch import SILENT, Watch
 
@@ -31,14 +33,63 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """What one process sees between two moves of the weights, or a share of it.
+    """What is seen between two moves of the weights, or a share of it.
 
     step    of the training, from 0
-    number  counts the parts of all steps and processes
+    number  counts the parts of all steps
+    piece   which of so many `pieces` of the part this process sees
     """
 
     step: int
     number: int
+    piece: int = 0
+    pieces: int = 1
+
+    def places(self, size: int) -> range:
+        """Which examples of the training these are, where a part has so many."""
+        own = size // self.pieces
+        first = self.number * size + self.piece * own
+        return range(first, first + own)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How processes share the parts of a step: one of `columns` groups takes every such part, in pieces.
+
+    rank  of this process
+    """
+
+    parts: int
+    columns: int
+    pieces: int
+    rank: int
+
+    @classmethod
+    def of(cls, parts: int, sizes: Mapping[str, int], rank: int, world: int) -> "Shares":
+        """The shares of a step of so many parts; UsageError where they would not be equal.
+
+        sizes  of a part, by the keys of the recipe
+        """
+        columns = math.gcd(parts, world)
+        pieces = world // columns
+        for name, size in sizes.items():
+            if size % pieces:
+                raise UsageError(
+                    f"{world} processes cannot share {name}={size} times {parts} evenly; start another number of "
+                    f"processes, or make {name} a multiple of {pieces}."
+                )
+        return cls(parts, columns, pieces, rank)
+
+    @property
+    def each(self) -> int:
+        """Parts that a process sees of a step."""
+        return self.parts // self.columns
+
+    def at(self, step: int) -> "Iterable[Part]":
+        """What this process sees of a step."""
+        column, piece = divmod(self.rank, self.pieces)
+        for k in range(column, self.parts, self.columns):
+            yield Part(step, step * self.parts + k, piece, self.pieces)
 
 
 @dataclass(frozen=True)
@@ -75,7 +126,7 @@ class Trained:
 
     module      computes the losses
     optimizers  with the peak rate of each of their groups
-    average     of the weights, which is scored and left in the end, where there is one
+    average     of the weights, which is scored and left in the end, where there is one; of whole weights alone
     """
 
     accelerator: "Accelerator"
@@ -89,17 +140,18 @@ class Course:
     """How a training goes, in steps.
 
     title       what is trained
-    examples    of a part
-    accumulate  parts a step
+    sizes       of a part, by the keys of the recipe; the first counts examples
+    accumulate  parts a step, whatever the number of processes
     warmup      steps
     least       the learning rate of the end
     scores_untrained  whether it is also scored before the first step
     stage       a folder of its own inside that of the training, where that has several stages
+    seed        of global randomness, which begins anew with each part
     """
 
     title: str
     steps: int
-    examples: int
+    sizes: Mapping[str, int]
     warmup: int
     clip: float
     record_every: int
@@ -109,18 +161,27 @@ class Course:
     least: float = 0.0
     scores_untrained: bool = False
     stage: str = ""
+    seed: int = 0
 
 
 def fit(trained: Trained, objective: Objective, course: Course, output: Output, *, watch: Watch = SILENT) -> None:
     """Do the steps that are left, keep state and curves in `output`, and leave the module as it is used.
 
-    ImagecotError where a loss is not finite, the folder cannot be written, or the earlier state is damaged.
+    UsageError where the processes cannot share a step evenly; ImagecotError where a loss is not finite, the folder
+    cannot be written, the earlier state is damaged, or another process is lost.
     """
+    with peers.telling_losses():
+        _fit(trained, objective, course, output, watch)
+
+
+def _fit(trained: Trained, objective: Objective, course: Course, output: Output, watch: Watch) -> None:
     accelerator, folder = trained.accelerator, output.stage(course.stage)
+    shares = Shares.of(course.accumulate, course.sizes, accelerator.process_index, accelerator.num_processes)
+    accelerator.gradient_accumulation_steps = shares.each
     peaks = [float(group["lr"]) for group in _groups(trained)]
-    sums, pace = Sums(), _Pace(course.examples * course.accumulate * accelerator.num_processes)
-    accelerator.register_for_checkpointing(sums, *([trained.average] if trained.average else []))
-    start = resume(accelerator, folder)
+    sums, pace = Sums(), _Pace(next(iter(course.sizes.values())) * course.accumulate)
+    kept = Kept(accelerator, trained.module, trained.optimizers, [sums, *filter(None, [trained.average])])
+    start = resume(kept, folder)
     curves = Curves(folder, start)
 
     def record(done: int, values: Mapping[str, float]) -> None:
@@ -134,7 +195,7 @@ def fit(trained: Trained, objective: Objective, course: Course, output: Output, 
         trained.module.train()
         for step in range(start, course.steps):
             interruption.check()
-            loss, values = _move(trained, objective, course, peaks, step)
+            loss, values = _move(trained, objective, course, shares, peaks, step)
             sums.add(values)
             pace.add(loss)
             done, last = step + 1, step + 1 == course.steps
@@ -149,7 +210,7 @@ def fit(trained: Trained, objective: Objective, course: Course, output: Output, 
                 output.claim(accelerator.is_main_process)
                 if accelerator.is_main_process:
                     curves.save()
-                save_state(accelerator, folder, done)
+                save_state(kept, folder, done)
     if trained.average:
         trained.average.settle()
     trained.module.eval()
@@ -161,7 +222,7 @@ def _groups(trained: Trained) -> list[dict[str, float]]:
 
 
 def _move(
-    trained: Trained, objective: Objective, course: Course, peaks: Sequence[float], step: int
+    trained: Trained, objective: Objective, course: Course, shares: Shares, peaks: Sequence[float], step: int
 ) -> tuple[float, dict[str, float]]:
     """Move the weights once; the loss of this process, and what is recorded, on average over parts and processes."""
     accelerator, module = trained.accelerator, trained.module
@@ -169,10 +230,10 @@ def _move(
         group["lr"] = learning_rate(step, course.steps, peak, warmup=course.warmup, least=course.least)
     noted: dict[str, list[Tensor]] = {}
     terms: list[Term] = []
-    for k in range(course.accumulate):
-        number = (step * course.accumulate + k) * accelerator.num_processes + accelerator.process_index
+    for part in shares.at(step):
+        seed_all((course.seed * 1_000_003 + part.number * part.pieces + part.piece) % 2**63)
         with accelerator.accumulate(module):
-            for term in objective.terms(Part(step, number)):
+            for term in objective.terms(part):
                 accelerator.backward(term.weight * term.loss)
                 terms.append(replace(term, loss=term.loss.detach(), values={}))  # no graph is kept
                 for name, value in term.values.items():
@@ -193,7 +254,7 @@ def _move(
     told: list[float] = torch.cat(found).tolist()
     each, recorded = told[: len(terms)], told[len(terms) :]
     _check_finite(terms, each, step)
-    loss = sum(term.weight * own / course.accumulate for term, own in zip(terms, each, strict=True))
+    loss = sum(term.weight * own / shares.each for term, own in zip(terms, each, strict=True))
     return loss, dict(zip(noted, recorded, strict=True))
 
 
@@ -208,7 +269,7 @@ def _check_finite(terms: Sequence[Term], losses: Sequence[float], step: int) -> 
 def _scores(trained: Trained, objective: Objective, done: int) -> dict[str, float]:
     """The scores after so many steps, of the average where there is one, as they are recorded."""
     trained.module.eval()
-    with trained.average.shown() if trained.average else nullcontext():
+    with gathered(trained.module), trained.average.shown() if trained.average else nullcontext():
         found = objective.evaluate(done)
     trained.module.train()
     return {f"score/{name}": value for name, value in found.items()}

@@ -1,6 +1,8 @@
 """Low-rank updates of linear layers, which peft adds to a model in place and writes as an adapter of its base."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,3 +48,22 @@ def add_adapter(model: nn.Module, lora: Lora, base: str, targets: str) -> "PeftM
 def save_adapter(adapter: "PeftModel", folder: Path) -> None:
     """Write peft's files; embeddings, which are never trained here, are not looked for in the base or on the hub."""
     adapter.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+@contextmanager
+def without(adapter: "PeftModel") -> Iterator[None]:
+    """Let the model compute as its base does inside.
+
+    peft's own `disable_adapter` also says that the updates require no gradient, which those who share weights are not
+    told, so what it tells the layers is told here.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [layer for layer in adapter.modules() if isinstance(layer, BaseTunerLayer)]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False

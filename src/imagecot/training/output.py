@@ -32,6 +32,7 @@ _ASIDE = {
     "evaluate_every",
     "pictures",
     "gradient_checkpointing",
+    "shard",
     "prompts_per_task",
     "test_examples",
     "test_seed",

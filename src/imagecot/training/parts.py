@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from imagecot import interruption
 from imagecot.errors import ImagecotError
 from imagecot.files import make_folder, make_own_folder
+from imagecot.peers import rank_and_world, said_by_main
 from imagecot.training.state import read_state, refusing_damage, write_state
 from imagecot.watch import SILENT, Watch
 
@@ -24,24 +25,29 @@ def in_parts(
     what: str,
     *,
     size: int = _A_PART,
+    shared: bool = False,
     watch: Watch = SILENT,
 ) -> Tensor:
     """Compute a tensor of `count` rows by `compute(first, last)`, `size` rows at a time, each kept in `folder`.
 
-    what  is done, for `watch`
+    what    is done, for `watch`
+    shared  whether all processes compute a part together, of which one keeps it; else this process is alone
 
     ImagecotError for a part that is damaged.
     """
-    make_folder(folder.parent)
-    make_own_folder(folder)
+    writes = not shared or rank_and_world()[0] == 0
+    if writes:
+        make_folder(folder.parent)
+        make_own_folder(folder)
     parts: list[Tensor] = []
     with watch.progress(what) as progress:
         for first in range(0, count, size):
             interruption.check()
             file, last = folder / f"{first:07d}.pt", min(first + size, count)
-            if not file.exists():
-                write_state(file, compute(first, last).cpu())
-            part = read_state(file, _AGAIN)
+            there = said_by_main(file.exists()) if shared else file.exists()
+            part: object = read_state(file, _AGAIN) if there else compute(first, last).cpu()
+            if writes and not there:
+                write_state(file, part)
             with refusing_damage(file, _AGAIN):
                 parts.append(_rows(part, last - first, parts))
             progress(last, count)

@@ -1,7 +1,7 @@
 """How every recipe with an `Optimization` is followed: a module that computes named losses, and the average of a model.
 
-Several processes share a step: each computes the losses of parts of its own, and gradients are averaged. What wraps the
-module is data parallelism alone, since the average is of whole weights.
+Several processes add up: each computes the losses of a part of its own in every step, and gradients are averaged, so a
+step sees a batch a process. What wraps the module is data parallelism alone, since the average is of whole weights.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from imagecot import launch
-from imagecot.errors import UsageError
 from imagecot.training.average import Average
 from imagecot.training.loop import Course, Part, Term, Trained, fit
 from imagecot.training.optimization import Optimization, optimizers
@@ -19,7 +18,6 @@ from imagecot.watch import SILENT, Watch
 
 Losses = dict[str, Tensor]
 _RECORD_EVERY = 50
-_SHARED = ("NO", "MULTI_CPU", "MULTI_GPU")  # kinds of accelerate whose processes hold whole weights
 
 
 @dataclass(frozen=True)
@@ -67,20 +65,19 @@ def train_from_scratch(
 
     Raises:
         ImagecotError: the loss is not finite, the folder cannot be written, or the earlier state is damaged.
-        UsageError: processes that hold shares of the weights.
     """
     accelerator = launch.accelerator(
         "bf16" if opt.bf16 else "no", on_cpu=on_cpu, report_to=output.report_to, logs=output.logs
     )
-    if accelerator.distributed_type.value not in _SHARED:
-        raise UsageError("this training runs as one process, or as several that hold whole weights (DDP).")
     losses.to(accelerator.device)  # before the average is made of what it holds
     average = Average(model, opt.ema)
     prepared = accelerator.prepare(losses, *optimizers(model, opt))
     course = Course(
         title=title,
         steps=opt.steps,
-        examples=opt.batch_size,
+        sizes={"batch_size": opt.batch_size},
+        accumulate=accelerator.num_processes,
+        seed=opt.seed,
         warmup=opt.warmup,
         least=opt.min_learning_rate,
         clip=opt.clip,

@@ -1,42 +1,74 @@
 """What a training keeps on disk to go on from: whole or not at all, and read back by one sentence where it is damaged.
 
-A state is accelerate's: weights, optimizers, random states, and what was registered for checkpointing. Torch files are
-read with `weights_only`: nothing in them is run. accelerate reads what was registered without that, and passes over a
-random state that it cannot read, with which a resumed training is no longer the one that was interrupted, so all files
-are looked at before it loads them.
+A state is what moves: weights that are trained, optimizers, and sums and averages, all of them whole, so that any
+number of processes goes on from it, with whole weights or with shares. There is no randomness in it: that begins anew
+with each part. Torch files are read with `weights_only`: nothing in them is run.
 """
 
-import logging
 import os
 import pickle
 import random
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from imagecot import interruption
 from imagecot.errors import ImagecotError, first_line
 from imagecot.files import clear_write_errors, make_own_folder, write_atomically
 from imagecot.memory import is_out_of_memory
+from imagecot.peers import said_by_main
 from imagecot.reading import check_regular
+from imagecot.training.sharding import full, moving, shared_like, whole_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 FROM_START = "delete it to train from the start"
 _NAME = re.compile(r"state-(\d{7,12})")
+_WEIGHTS = "model.safetensors"
+_SCALER = "scaler.pt"  # of float16
+
+
+class Keepable(Protocol):
+    """What else a training goes on from, such as sums of its losses."""
+
+    def state_dict(self) -> Mapping[str, object]:
+        """What `load_state_dict` reads."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Go on with what was kept; ValueError for what is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a state holds; `others` are kept beside weights and optimizers."""
+
+    accelerator: "Accelerator"
+    module: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer]
+    others: Sequence[Keepable]
+
+    @property
+    def weights(self) -> nn.Module:
+        """What holds the weights, without what accelerate wraps around it."""
+        inner: nn.Module = self.accelerator.unwrap_model(self.module, keep_torch_compile=False)
+        return inner
 
 
 def seed_all(seed: int) -> None:
-    """Let every source of randomness that a state keeps begin with the seed, so that states are equal, too."""
+    """Let every source of global randomness begin with the seed."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -91,91 +123,130 @@ def _refuse_not_finite(value: object) -> None:
             _refuse_not_finite(part)
 
 
-def save_state(accelerator: "Accelerator", folder: Path, step: int) -> None:
-    """Keep optimizer, weights and random states; an older state goes only when the new one is whole."""
-    from accelerate.utils import broadcast_object_list
-
-    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)  # it warns that tied weights are saved once
-    new = folder / f"state-{step:07d}"
-    [name] = broadcast_object_list([f".{new.name}.{secrets.token_hex(8)}.partial"])
-    partial = folder / name
-    with clear_write_errors(new):
-        try:
-            if accelerator.is_main_process:
+def save_state(kept: Kept, folder: Path, step: int) -> None:
+    """Keep what moves; an older state goes only when the new one is whole. All processes take part, one writes."""
+    weights = whole_weights(kept.weights)
+    optimizers = [_tensors(full, optimizer.state_dict()) for optimizer in kept.optimizers]
+    if kept.accelerator.is_main_process:
+        new = folder / f"state-{step:07d}"
+        partial = folder / f".{new.name}.{secrets.token_hex(8)}.partial"
+        with clear_write_errors(new):
+            try:
                 make_own_folder(folder)
                 partial.mkdir()
-            accelerator.wait_for_everyone()
-            accelerator.save_state(str(partial), safe_serialization=True)
-            accelerator.wait_for_everyone()
-            if accelerator.is_main_process:
+                _write(kept, partial, weights, optimizers)
                 os.replace(partial, new)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    if accelerator.is_main_process:
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
         for old in folder.glob("state-*"):
             if old != new:
                 shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()
     interruption.check()
 
 
-def resume(accelerator: "Accelerator", folder: Path) -> int:
+def _write(kept: Kept, folder: Path, weights: Mapping[str, Tensor], optimizers: Sequence[object]) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / _WEIGHTS, {"format": "pt"})
+    for name, state in zip(_optimizer_files(kept), optimizers, strict=True):
+        write_state(folder / name, state)
+    for name, other in zip(_other_files(kept), kept.others, strict=True):
+        write_state(folder / name, other.state_dict())
+    if kept.accelerator.scaler is not None:
+        write_state(folder / _SCALER, kept.accelerator.scaler.state_dict())
+
+
+def _optimizer_files(kept: Kept) -> list[str]:
+    return [f"optimizer_{k}.bin" if k else "optimizer.bin" for k in range(len(kept.optimizers))]
+
+
+def _other_files(kept: Kept) -> list[str]:
+    return [f"custom_checkpoint_{k}.pkl" for k in range(len(kept.others))]
+
+
+def _tensors(change: Callable[[Tensor], Tensor], value: object) -> object:
+    """The same with every tensor changed, however deep."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _tensors(change, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_tensors(change, inner) for inner in value)
+    return value
+
+
+def resume(kept: Kept, folder: Path) -> int:
     """Load the last whole state; returns the steps it has done. ImagecotError where that is damaged or another's."""
-    if accelerator.is_main_process:
+    if kept.accelerator.is_main_process:
         for partial in folder.glob(".state-*.partial"):  # of a process that was killed while it wrote
             shutil.rmtree(partial, ignore_errors=True)
-    steps = {int(found[1]): path for path in folder.glob("state-*") if (found := _NAME.fullmatch(path.name))}
-    if not steps:
-        return 0
-    step = max(steps)
-    state = steps[step]
-    randomness = state / f"random_states_{accelerator.process_index}.pkl"
-    _check_random_states(randomness, state)
-    advice = f"delete {state} to train from the start"
-    for file in [*sorted(state.glob("*.bin")), *_registered(accelerator, state)]:
-        read_state(file, advice)
-    with refusing_damage(state, advice):
-        accelerator.load_state(str(state))
-        _check_loaded(accelerator)
+    steps = [int(found[1]) for path in folder.glob("state-*") if (found := _NAME.fullmatch(path.name))]
+    step = said_by_main(max(steps, default=0))
+    if step:
+        state = folder / f"state-{step:07d}"
+        with refusing_damage(state, f"delete {state} to train from the start"):
+            _load(kept, state)
     return step
 
 
-def _registered(accelerator: "Accelerator", state: Path) -> list[Path]:
-    """The files of what was registered for checkpointing; ImagecotError for a state of a version that kept less."""
-    files = [state / f"custom_checkpoint_{k}.pkl" for k in range(len(accelerator._custom_objects))]
-    if not any(file.exists() for file in files):
-        raise ImagecotError(f"{state} is of an earlier version; delete it to train from the start.")
-    return files
-
-
-def _check_random_states(file: Path, state: Path) -> None:
-    """Raise ImagecotError where a file of random states would be passed over by accelerate."""
+def _load(kept: Kept, state: Path) -> None:
+    """Load a state; errors as of `resume`, or ValueError where it is none of this training."""
     advice = f"delete {state} to train from the start"
-    states = read_state(file, advice)
-    with refusing_damage(file, advice):
-        if not isinstance(states, Mapping):
-            raise ValueError("it holds no random states")
-        random.Random().setstate(states["random_state"])
-        np.random.RandomState().set_state(states["numpy_random_seed"])
-        torch.Generator().set_state(states["torch_manual_seed"])
-        if torch.cuda.is_available():
-            states["torch_cuda_manual_seed"][0]
+    others = [state / name for name in _other_files(kept)]
+    if not any(file.exists() for file in others):
+        raise ImagecotError(f"{state} is of an earlier version; {FROM_START}.")
+    check_regular(state / _WEIGHTS, advice=advice)
+    with refusing_damage(state / _WEIGHTS, advice):
+        weights = load_file(state / _WEIGHTS)
+        _refuse_not_finite(weights)
+    _load_weights(kept.weights, weights)
+    for name, optimizer in zip(_optimizer_files(kept), kept.optimizers, strict=True):
+        _load_optimizer(optimizer, read_state(state / name, advice))
+    for file, other in zip(others, kept.others, strict=True):
+        found = read_state(file, advice)
+        with refusing_damage(file, advice):
+            if not isinstance(found, Mapping):
+                raise ValueError("it holds no names")
+            other.load_state_dict(found)
+    scaler = kept.accelerator.scaler
+    if scaler is not None:
+        found = read_state(state / _SCALER, advice)
+        with refusing_damage(state / _SCALER, advice):
+            scaler.load_state_dict(found)
 
 
-def _check_loaded(accelerator: "Accelerator") -> None:
-    """Raise ValueError where what was loaded is no state of this model, which accelerate does not look at."""
-    for model in accelerator._models:
-        for name, parameter in model.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise ValueError(f"the weight {name} is not finite")
-    for optimizer in accelerator._optimizers:
-        check_optimizer(optimizer)
+@torch.no_grad()
+def _load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Let what moves of a module have these values; ValueError where they are another's.
+
+    States of earlier versions hold weights that stay as they are, too.
+    """
+    own, every = moving(module), module.state_dict().keys()
+    if missing := [name for name in own if name not in weights]:
+        raise ValueError(f"the weight {missing[0]} is missing")
+    if foreign := [name for name in weights if name not in every]:
+        raise ValueError(f"the model has no weight {foreign[0]}")
+    for name, value in own.items():
+        if value.shape != weights[name].shape:
+            raise ValueError(f"the weight {name} has the shape {tuple(weights[name].shape)}")
+        value.copy_(shared_like(weights[name], value))
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError where what an optimizer has loaded does not fit its parameters, which torch does not compare."""
-    for parameter, own in optimizer.state.items():
-        for name, value in own.items():
-            if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
-                raise ValueError(f"{name} of the optimizer has the shape {tuple(value.shape)}")
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: object) -> None:
+    """Let an optimizer go on with a whole state; ValueError where it is another's, which torch does not compare."""
+    if not isinstance(state, dict):
+        raise ValueError("the optimizer has no state")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    own = {
+        key: {name: _of(parameters[key], name, value) for name, value in values.items()}
+        for key, values in state["state"].items()
+    }
+    optimizer.load_state_dict({**state, "state": own})
+
+
+def _of(parameter: Tensor, name: str, value: object) -> object:
+    """What an optimizer keeps of a parameter, as the parameter is: whole, or the own share of it."""
+    if not isinstance(value, Tensor) or not value.ndim:
+        return value
+    if value.shape != parameter.shape:
+        raise ValueError(f"{name} of the optimizer has the shape {tuple(value.shape)}")
+    return shared_like(value, parameter)

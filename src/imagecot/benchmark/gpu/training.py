@@ -18,7 +18,7 @@ from imagecot.contracts.questions import ORM
 from imagecot.contracts.randomness import path_seeds
 from imagecot.contracts.scorer import Draws, Scorer
 from imagecot.generators.bench import Benched
-from imagecot.reward_models.finetune import Answers, answer_loss
+from imagecot.reward_models.finetune import answer_logits, answer_loss
 from imagecot.verifiers.chat_verifier import ChatVerifier
 
 _TRAINED = ("Show-o 1.45B", "Janus-Pro 1B")
@@ -63,17 +63,17 @@ def _answers(again: bool, notes: Notes) -> Found:
     verifier = judge(notes.device, notes.small)
     assert isinstance(verifier, ChatVerifier)
     images = torch.rand(1 if notes.small else 4, 3, 256, 256, device=notes.device)
-    answers = Answers(verifier)
+    model: nn.Module = verifier.model
     if again:
-        checkpoint_activations(answers.train(), "the judge")
+        checkpoint_activations(model.train(), "the judge")
     ids, mask = verifier.layout([verifier.text(ORM, PROMPT)] * len(images))
     target = torch.full((len(images), 1), verifier.words[0], device=notes.device)
 
     def work() -> None:
-        answer_loss(answers(images, ids, mask, 1), target).backward()
-        answers.zero_grad(set_to_none=True)
+        answer_loss(answer_logits(verifier, images, ids, mask, 1), target).backward()
+        model.zero_grad(set_to_none=True)
 
-    return _rate(work, len(images), answers)
+    return _rate(work, len(images), model)
 
 
 def _rate(work: Callable[[], None], images: int, module: nn.Module) -> Found:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot import launch, registry
+from imagecot import launch, peers, registry
 from imagecot.contracts.values import JSON
 from imagecot.errors import UsageError
 from imagecot.generators.showo import MagvitV2
@@ -196,7 +196,7 @@ def train_detector(recipe: DetectorRecipe, *, watch: Watch = SILENT) -> Pictogra
     if output.finished:
         return PictogramDetector.from_pretrained(recipe.output)
     processes = launch.processes(on_cpu=True)
-    with processes.main_process_first():
+    with peers.first():
         scenes = _scenes(recipe, annotated, output, watch)
         held_out = Pool(recipe.data, recipe.test_examples, recipe.test_seed, watch=watch)
     seed_all(recipe.optimization.seed)
@@ -213,10 +213,10 @@ def train_detector(recipe: DetectorRecipe, *, watch: Watch = SILENT) -> Pictogra
         watch=watch,
     )
     sharpen(model, recipe.scale, recipe.shift)
-    if processes.is_main_process:
-        model.save_pretrained(recipe.output)
-        output.finish()
-    processes.wait_for_everyone()
+    with peers.first():
+        if processes.is_main_process:
+            model.save_pretrained(recipe.output)
+            output.finish()
     return model
 
 

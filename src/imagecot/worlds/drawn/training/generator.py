@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot import launch
+from imagecot import launch, peers
 from imagecot.contracts.devices import sent
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.paths import finish
@@ -173,7 +173,7 @@ def train_generator(recipe: GeneratorRecipe, *, watch: Watch = SILENT) -> Showo:
         return Showo.from_pretrained(recipe.output)
     image_tokenizer = MagvitV2.from_pretrained(recipe.tokenizer, dtype=torch.float32)
     processes = launch.processes()
-    with processes.main_process_first():
+    with peers.first():
         pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
         codes = encode_pool(image_tokenizer, pool, output.prepare(), watch=watch)
     prompting = _prompting(recipe, image_tokenizer)
@@ -190,10 +190,10 @@ def train_generator(recipe: GeneratorRecipe, *, watch: Watch = SILENT) -> Showo:
         watch=watch,
     )
     model = trained.folded()
-    if processes.is_main_process:
-        save_generator(model, prompting, recipe, recipe.output)
-        output.finish()
-    processes.wait_for_everyone()
+    with peers.first():
+        if processes.is_main_process:
+            save_generator(model, prompting, recipe, recipe.output)
+            output.finish()
     return model
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import JanusForConditionalGeneration, JanusVQVAE, PreTrainedTokenizerFast
 
-from imagecot import launch
+from imagecot import launch, peers
 from imagecot.contracts.values import JSON
 from imagecot.files import write_folder, write_text
 from imagecot.generators.janus.config import JanusParts
@@ -142,7 +142,7 @@ class _Drawing(nn.Module):
     def forward(self, part: Part) -> Losses:
         """The losses of a part."""
         captions, blank, codes = self.scenes.at(part)
-        rows: list[list[int]] = self.prompting.tokenizer([self.frame.replace(_HERE, c) for c in captions])["input_ids"]
+        rows = [[*self.prompting.tokenizer(self.frame.replace(_HERE, c)).input_ids] for c in captions]
         rows = [self.prompting.against(ids) if drop else ids for ids, drop in zip(rows, blank, strict=True)]
         states = self.transformer.states_of(rows, codes)
         logits = self.trained.code_logits(states).float()
@@ -184,7 +184,7 @@ def train_janus_generator(recipe: JanusGeneratorRecipe, *, watch: Watch = SILENT
         return JanusForConditionalGeneration.from_pretrained(recipe.output, dtype=torch.float32)
     image_tokenizer = load_image_tokenizer(recipe.tokenizer)
     processes = launch.processes(on_cpu=True)
-    with processes.main_process_first():
+    with peers.first():
         pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
         codes = encode_pool(image_tokenizer, pool, output.prepare(), watch=watch)
     seed_all(recipe.optimization.seed)
@@ -212,16 +212,19 @@ def train_janus_generator(recipe: JanusGeneratorRecipe, *, watch: Watch = SILENT
 
     train_from_scratch(losses, losses, recipe.optimization, output, title=recipe.kind, score=score, watch=watch)
     generator = drawer()
-    if processes.is_main_process:
-        save(generator, text, recipe.output)
-        output.finish()
-    processes.wait_for_everyone()
-    return generator.model
+    with peers.first():
+        if processes.is_main_process:
+            save(generator, text, recipe.output)
+            output.finish()
+    drawn = generator.model
+    assert isinstance(drawn, JanusForConditionalGeneration)  # as `trained` has it
+    return drawn
 
 
 def save(generator: JanusGenerator, text: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write a checkpoint folder: weights, the words that it knows, tokenizer, processor, decoding defaults."""
     processor = janus_processor(text, SIZE, SIZE // JanusParts.of(generator.model.config).vq.num_patches)
+    assert isinstance(generator.model, JanusForConditionalGeneration)  # which is trained
     generator.model.config.known_words = known_words()
     write_folder(folder, processor.save_pretrained)
     generator.save(folder)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from transformers import JanusVQVAE, JanusVQVAEConfig
 
-from imagecot import launch
+from imagecot import launch, peers
 from imagecot.checkpoint import read_config
 from imagecot.contracts.devices import sent
 from imagecot.contracts.values import JSON
@@ -169,15 +169,15 @@ def train_janus_tokenizer(recipe: JanusTokenizerRecipe, *, watch: Watch = SILENT
     if output.finished:
         return load_image_tokenizer(recipe.output)
     processes = launch.processes()
-    with processes.main_process_first():
+    with peers.first():
         pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
     seed_all(recipe.optimization.seed)
     start = recipe.start_from
     model = load_image_tokenizer(start) if start else new_image_tokenizer(recipe.model)
     losses = _Reconstruction(model, pool, recipe)
     train_from_scratch(losses, model, recipe.optimization, output, title=recipe.kind, on_cpu=False, watch=watch)
-    if processes.is_main_process:
-        save_checkpoint(recipe.output, model.config.to_dict(), model.state_dict())
-        output.finish()
-    processes.wait_for_everyone()
+    with peers.first():
+        if processes.is_main_process:
+            save_checkpoint(recipe.output, model.config.to_dict(), model.state_dict())
+            output.finish()
     return model.eval()

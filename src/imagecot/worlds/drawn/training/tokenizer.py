@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot import launch
+from imagecot import launch, peers
 from imagecot.contracts.devices import sent
 from imagecot.contracts.values import JSON
 from imagecot.generators.showo.config import MagvitV2Config
@@ -111,7 +111,7 @@ def train_tokenizer(recipe: TokenizerRecipe, *, watch: Watch = SILENT) -> Magvit
     if output.finished:
         return MagvitV2.from_pretrained(recipe.output, dtype=torch.float32)
     processes = launch.processes()
-    with processes.main_process_first():
+    with peers.first():
         pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
     seed_all(recipe.optimization.seed)
     if recipe.start_from is None:
@@ -120,8 +120,8 @@ def train_tokenizer(recipe: TokenizerRecipe, *, watch: Watch = SILENT) -> Magvit
         tokenizer = MagvitV2.from_pretrained(recipe.start_from, dtype=torch.float32)
     losses = _Reconstruction(tokenizer, pool, recipe)
     train_from_scratch(losses, tokenizer, recipe.optimization, output, title=recipe.kind, on_cpu=False, watch=watch)
-    if processes.is_main_process:
-        tokenizer.save_pretrained(recipe.output)
-        output.finish()
-    processes.wait_for_everyone()
+    with peers.first():
+        if processes.is_main_process:
+            tokenizer.save_pretrained(recipe.output)
+            output.finish()
     return tokenizer

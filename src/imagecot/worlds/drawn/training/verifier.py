@@ -10,7 +10,7 @@ language model in front of an untrained eye would look at noise for its first te
 import torch
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from imagecot import launch
+from imagecot import launch, peers
 from imagecot.training.output import open_output
 from imagecot.training.scratch import train_from_scratch
 from imagecot.training.state import seed_all
@@ -39,7 +39,7 @@ def train_verifier(recipe: VerifierRecipe, *, watch: Watch = SILENT) -> LlavaOne
         assert isinstance(model, LlavaOnevisionForConditionalGeneration)
         return model
     processes = launch.processes(on_cpu=True)
-    with processes.main_process_first():
+    with peers.first():
         pool = Pool(recipe.data, recipe.examples, recipe.data_seed, watch=watch)
         held_out = Pool(recipe.data, recipe.held_out, recipe.held_out_seed, watch=watch)
     tokenizer = new_tokenizer()
@@ -61,8 +61,8 @@ def train_verifier(recipe: VerifierRecipe, *, watch: Watch = SILENT) -> LlavaOne
         score=lambda: accuracy(student, student.reader(packer), packer, held_out, recipe.held_out),
         watch=watch,
     )
-    if processes.is_main_process:
-        save(student.model, tokenizer, recipe.output)
-        output.finish()
-    processes.wait_for_everyone()
+    with peers.first():
+        if processes.is_main_process:
+            save(student.model, tokenizer, recipe.output)
+            output.finish()
     return student.model
