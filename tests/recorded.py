@@ -9,7 +9,9 @@ import lzma
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load
 from torch import Tensor
 
@@ -19,6 +21,11 @@ DATA = Path(__file__).parent / "data"
 def read(name: str) -> dict[str, Tensor]:
     """The tensors of `tests/data/NAME.safetensors.xz`."""
     return load(lzma.decompress((DATA / f"{name}.safetensors.xz").read_bytes()))
+
+
+def picture(name: str) -> Tensor:
+    """The picture `tests/data/NAME` (3, H, W), uint8."""
+    return torch.from_numpy(np.array(Image.open(DATA / name))).permute(2, 0, 1)
 
 
 def drawn(shapes: Iterable[tuple[str, torch.Size]], seed: int, gain: float, bias: float, others: Mapping[str, float]):

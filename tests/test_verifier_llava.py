@@ -88,13 +88,11 @@ PROMPTS = ["a photo of a cat", "a photo of four red apples and a chair", "two do
 
 
 @pytest.mark.parametrize("case", RECORDED["questions"], ids=lambda case: case["name"])
-def test_the_answer_equals_the_recorded_one(
-    case: dict, recorded: LlavaOnevisionVerifier, tensors: dict[str, torch.Tensor]
-) -> None:
+def test_the_answer_equals_the_recorded_one(case: dict, recorded: LlavaOnevisionVerifier) -> None:
     question = ASKED[case["name"]]
     text = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>"
     assert text + conversation(question, PROMPT) == case["rendered_prompt"]
-    images = tensors["resized_384_uint8_chw"][None] / 255
+    images = recordings.picture("llava/resized_384.webp")[None] / 255
     before = recorded.usage
     p = recorded.ask(images, [PROMPT], question)
     assert p.item() == pytest.approx(case["yes_prob_two_way"], abs=1e-5)
@@ -108,7 +106,7 @@ def test_the_two_logits_equal_the_recorded_ones(
     seen = []
     language = recorded.model.model.language_model
     handle = language.register_forward_hook(lambda *_args: seen.append(_args[-1].last_hidden_state[:, -1]))
-    recorded.ask(tensors["resized_384_uint8_chw"][None] / 255, [PROMPT], ORM)
+    recorded.ask(recordings.picture("llava/resized_384.webp")[None] / 255, [PROMPT], ORM)
     handle.remove()
     with torch.no_grad():
         logits = recorded.model.lm_head(seen[0])[0]
@@ -123,14 +121,14 @@ def test_image_rows_equal_the_recorded_features(
     recorded: LlavaOnevisionVerifier, tensors: dict[str, torch.Tensor]
 ) -> None:
     with torch.no_grad():
-        rows = encode(recorded.model, prepare(tensors["resized_384_uint8_chw"][None] / 255, 384))
+        rows = encode(recorded.model, prepare(recordings.picture("llava/resized_384.webp")[None] / 255, 384))
     torch.testing.assert_close(rows[:, :-1], tensors["projected_features"], atol=1e-4, rtol=0)
     torch.testing.assert_close(rows[0, -1], tensors["weights.image_newline"])
 
 
-def test_resizing_equals_the_recorded_one_up_to_rounding(tensors: dict[str, torch.Tensor]) -> None:
-    image = tensors["image_256_uint8_hwc"].permute(2, 0, 1)[None] / 255
-    difference = (prepare(image, 384) - (tensors["resized_384_uint8_chw"] / 255 * 2 - 1)).abs()
+def test_resizing_equals_the_recorded_one_up_to_rounding() -> None:
+    image = recordings.picture("llava/image_256.webp")[None] / 255
+    difference = (prepare(image, 384) - (recordings.picture("llava/resized_384.webp") / 255 * 2 - 1)).abs()
     assert difference.max() < 2.5 / 255 * 2
     assert difference.mean() < 0.5 / 255 * 2
 

@@ -99,11 +99,11 @@ def write(folder: Path, state: State, config: dict, kind: str = "safetensors") -
     return folder
 
 
-def answer(verifier: LlavaOnevisionVerifier, tensors: State, name: str = "orm") -> tuple[float, float]:
+def answer(verifier: LlavaOnevisionVerifier, name: str = "orm") -> tuple[float, float]:
     """P(yes) of a recorded question, and what was recorded."""
     case = next(case for case in RECORDED["questions"] if case["name"] == name)
     question = {"orm": ORM, "clarity": CLARITY, "potential": POTENTIAL}[name]
-    image = tensors["image_256_uint8_hwc"].permute(2, 0, 1)[None] / 255
+    image = recordings.picture("llava/image_256.webp")[None] / 255
     return verifier.ask(image, [PROMPT], question).item(), case["yes_prob_two_way"]
 
 
@@ -124,17 +124,17 @@ def test_released_names_and_shapes_are_those_of_transformers() -> None:
 def test_the_answer_equals_the_recorded_one(layout: str, kind: str, tensors: State, tmp_path: Path) -> None:
     verifier = load_verifier(write(tmp_path / "released", in_layout(tensors, layout), TINY, kind))
     assert isinstance(verifier, LlavaOnevisionVerifier)
-    p, recorded = answer(verifier, tensors)
+    p, recorded = answer(verifier)
     assert p == pytest.approx(recorded, abs=1e-5)
 
 
 def test_released_checkpoints_are_asked_in_the_words_of_the_released_code(tensors: State, tmp_path: Path) -> None:
     verifier = load_verifier(write(tmp_path / "parm", in_layout(tensors, "llava-next"), TINY))
-    potential, recorded = answer(verifier, tensors, "potential")
+    potential, recorded = answer(verifier, "potential")
     assert potential == pytest.approx(recorded, abs=1e-5)
-    image = tensors["image_256_uint8_hwc"].permute(2, 0, 1)[None] / 255
+    image = recordings.picture("llava/image_256.webp")[None] / 255
     first, conversation = verifier.begin(image, [PROMPT], CLARITY)
-    assert first.item() == pytest.approx(answer(verifier, tensors, "clarity")[1], abs=1e-5)
+    assert first.item() == pytest.approx(answer(verifier, "clarity")[1], abs=1e-5)
     assert conversation.question == RELEASED_CLARITY
     assert verifier.ask(image, [PROMPT], POTENTIAL, conversation).item() == pytest.approx(recorded, abs=1e-5)
     with pytest.raises(UsageError, match="no follow-up"):
@@ -153,7 +153,7 @@ def test_the_number_of_vocabulary_rows_changes_nothing(
     if image is None:
         del config["image_token_index"]
     verifier = load_verifier(write(tmp_path / "rows", state, config))
-    p, recorded = answer(verifier, tensors)
+    p, recorded = answer(verifier)
     assert p == pytest.approx(recorded, abs=1e-5)
 
 
@@ -233,7 +233,7 @@ def test_a_tokenizer_in_two_files_is_read_like_one(tensors: State, tmp_path: Pat
     added = {str(token.pop("id")): token for token in whole["added_tokens"]}
     (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
     verifier = load_verifier(folder)
-    p, recorded = answer(verifier, tensors, "clarity")
+    p, recorded = answer(verifier, "clarity")
     assert p == pytest.approx(recorded, abs=1e-5)
     with pytest.raises(UsageError, match="<\\|im_end\\|>"):
         verifier.ask(torch.zeros(1, 3, 8, 8), ["a cat<|im_end|>"], ORM)
@@ -267,11 +267,8 @@ def test_a_hub_id_may_name_a_folder(tensors: State, tmp_path: Path, monkeypatch:
 
 
 def test_images_that_are_not_square_are_padded_like_the_reference() -> None:
-    def read(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.array(Image.open(DATA / name))).permute(2, 0, 1)[None] / 255
-
-    recorded = read("pixels_300x200.png") * 2 - 1
-    torch.testing.assert_close(prepare(read("image_300x200.png"), 384), recorded, atol=1e-6, rtol=0)
+    image, padded = (recordings.picture(f"llava/{name}_300x200.webp")[None] / 255 for name in ("image", "pixels"))
+    torch.testing.assert_close(prepare(image, 384), padded * 2 - 1, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Figures of matplotlib: written as files, with other people's words as they are, as far as the font has them."""
 
+import io
 import textwrap
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagecot.files import write_atomically
+from PIL import Image
+
+from imagecot.files import write_whole
 from imagecot.naming import printable
 
 if TYPE_CHECKING:
@@ -13,12 +16,31 @@ if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
 
 _NO_GLYPH = "□"
+_LEVELS = 32  # of a colour; white stays white
+_COLORS = 256
 
 
 def save(figure: "Figure", file: Path, dpi: int) -> None:
     """Lay a finished figure out and write it as a PNG file; ImagecotError where that fails."""
     figure.tight_layout()
-    write_atomically(file, lambda place: figure.savefig(place, format="png", dpi=dpi))
+    write_whole(file, png(figure, dpi))
+
+
+def png(figure: "Figure", dpi: int) -> bytes:
+    """A finished figure as PNG."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def packed(drawn: bytes) -> bytes:
+    """A PNG of lines and areas in few colours: half the bytes, and no difference that is seen."""
+    steps = [round(round(level * (_LEVELS - 1) / 255) * 255 / (_LEVELS - 1)) for level in range(256)]
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(drawn)) as picture:
+        few = picture.convert("RGB").point(steps * 3).quantize(_COLORS, dither=Image.Dither.NONE)
+    few.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
 
 
 def literal(text: str) -> str:

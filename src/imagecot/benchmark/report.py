@@ -4,7 +4,8 @@ import textwrap
 from pathlib import Path
 
 from imagecot.benchmark.result import Result, Training
-from imagecot.files import write_atomically
+from imagecot.figures import packed, png
+from imagecot.files import write_whole
 
 _WIDTH = 120  # columns of text
 # What was done in both ways.
@@ -90,5 +91,5 @@ def plot(result: Result, file: Path) -> None:
     right.barh(list(result.breakdown), [1e3 * part.seconds for part in result.breakdown.values()])
     right.invert_yaxis()
     right.set(xlabel=f"ms, {result.breakdown_paths} paths")
-    write_atomically(file, lambda p: figure.savefig(p, format="png", dpi=110))
+    write_whole(file, packed(png(figure, dpi=110)))
     pyplot.close(figure)

@@ -1,6 +1,5 @@
 """The figures of a study, each from its summary alone, as PNG bytes."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from imagecot import interruption
-from imagecot.figures import wrapped
+from imagecot.figures import packed, png, wrapped
 from imagecot.geneval.prompts import TASKS
 from imagecot.report.paper import paper, printed
 from imagecot.study.summary import Point, Row, Steps, Summary
@@ -24,11 +23,9 @@ MOST = 60  # methods or diagrams on a figure: more would make a picture of unusu
 
 
 def png_of(figure: Figure) -> bytes:
-    """A finished figure as PNG."""
+    """A finished diagram as PNG."""
     interruption.check()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    return buffer.getvalue()
+    return packed(png(figure, dpi=120))
 
 
 def _label(text: str) -> str:

@@ -8,10 +8,9 @@ from PIL import Image
 
 from imagecot import interruption
 from imagecot.errors import ImagecotError
-from imagecot.figures import wrapped
+from imagecot.figures import png, wrapped
 from imagecot.images import open_picture
 from imagecot.report.blocks import Card, Gallery, Line, Picture, Strong
-from imagecot.report.figures import png_of
 from imagecot.study.summary import Exhibit, Summary
 
 COARSE = 128  # an image smaller than this is enlarged with its pixels visible
@@ -111,4 +110,5 @@ def _sheet(prompts: list[tuple[Line, list[Card]]]) -> bytes:
     plot.set_xlim(0, width)
     plot.set_ylim(height, 0)
     plot.set_aspect("auto")
-    return png_of(figure)
+    interruption.check()
+    return png(figure, dpi=120)
