@@ -6,10 +6,11 @@ of them sees is noticed; both are independent of the verifiers.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.detection import judge
 from imagecot.geneval.prompts import COLORS
-from imagecot.geneval.rules import Judgment
+from imagecot.geneval.rules import Judgment, kept_indices
 from imagecot.reading import Foreign, read_record
 from imagecot.weights import load_into, load_state_dict, save_checkpoint
 from imagecot.worlds.drawn.scenes import KINDS, SIZE
@@ -31,6 +32,7 @@ from imagecot.worlds.drawn.scenes import KINDS, SIZE
 STRIDE = 4
 GRID = SIZE // STRIDE
 _FLOOR = 0.05  # detections below this score are not reported; the lowest threshold of the rules is 0.3
+_SAME = 0.5  # boxes of one kind that overlap by half are one object (docs/experiments/detectors.md)
 _AT_ONCE = 256
 
 Trunk = Literal["convolutional", "transformer"]
@@ -128,6 +130,7 @@ class PictogramDetector(nn.Module):
             "dtype": "float32",
             "image_size": SIZE,
             "floor": _FLOOR,
+            "overlap": _SAME,
             "torch": torch.__version__,
         }
 
@@ -144,7 +147,7 @@ class PictogramDetector(nn.Module):
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
         """Find the objects of images (3, H, W) in [0, 1]: the peaks of the centre maps, boxes in pixels of the image.
 
-        Images of other sizes than 64 x 64 are looked at in this one. ImagecotError for what is no image.
+        Of two boxes of one kind that overlap by half the surer is the object, the other one is left out. Images of other sizes than 64 x 64 are looked at in this one. ImagecotError for what is no image.
         """
         if any(image.ndim != 3 or len(image) != 3 or not image.numel() for image in images):
             raise ImagecotError("a detector looks at images (3, H, W); give it such.")
@@ -169,7 +172,7 @@ class PictogramDetector(nn.Module):
             row = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2, float(scores[b, y, x])]
             rows[b].setdefault(kind, []).append(row)
             tints[b].setdefault(kind, []).append(COLORS[int(names[b, y, x])])
-        return [Detections(boxes, colors) for boxes, colors in zip(rows, tints, strict=True)]
+        return [_told_once(boxes, colors) for boxes, colors in zip(rows, tints, strict=True)]
 
     def judge(self, images: Tensor | Sequence[Tensor], metadata: Sequence[Metadata]) -> list[Judgment]:
         """GenEval's verdict on images (3, 64, 64) in [0, 1], one requirement each."""
@@ -197,6 +200,18 @@ def _fitted(image: Tensor) -> Tensor:
     if image.shape[1:] == (SIZE, SIZE):
         return image
     return F.adaptive_avg_pool2d(image[None].float(), SIZE)[0]
+
+
+def _told_once(boxes: Mapping[str, list[list[float]]], colors: Mapping[str, list[str]]) -> Detections:
+    """Detections without those of an object that is seen twice, the others in their order."""
+    kept = {
+        kind: sorted(kept_indices(np.array(rows, np.float32), threshold=0, max_objects=len(rows), max_overlap=_SAME))
+        for kind, rows in boxes.items()
+    }
+    return Detections(
+        {kind: [boxes[kind][k] for k in places] for kind, places in kept.items()},
+        {kind: [colors[kind][k] for k in places] for kind, places in kept.items()},
+    )
 
 
 def _scaled(found: Detections, shape: torch.Size) -> Detections:
