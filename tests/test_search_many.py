@@ -1,12 +1,15 @@
 """Many searches in common batches find what each finds alone, at the same cost; and the first step of judging."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from imagecot.checks.toys import ToyGenerator, ToyVerifier
 from imagecot.contracts.paths import finish, states
 from imagecot.errors import UsageError
+from imagecot.strategies.lines import as_line
 from imagecot.strategies.many import search_many
 from imagecot.strategies.search import search
 from plain_decoder import tiny_generator
@@ -57,6 +60,68 @@ def test_survivors_of_all_prompts_share_the_batch() -> None:
     stopped = [c.truncated_at or c.resumed_at or STEPS for t in traces for c in t.candidates]
     assert batches[:STEPS] == [sum(at >= step for at in stopped) for step in range(1, STEPS + 1)]
     assert batches[0] == 12 > batches[STEPS - 1]
+
+
+class Counting(ToyGenerator):
+    """Notes how many paths each step has; `batches` are those of first steps."""
+
+    def start(self, prompts, seeds):
+        vars(self).setdefault("batches", []).append(len(seeds))
+        return super().start(prompts, seeds)
+
+
+def test_batches_stay_full_until_no_prompt_waits() -> None:
+    """A place that an easy prompt leaves is taken by the first round of the next, whatever rounds others are in."""
+    prompts, seeds = [f"{k} cups" for k in range(2, 32)], [*range(30)]
+    models = {"verifier": ToyVerifier(), "strategy": "adaptive", "n": 8, "share": 0.25, "threshold": 0.6}
+    alone = [
+        search(prompt, seed=seed, generator=ToyGenerator(), **models)
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    drawn = [len(one.candidates) for one in alone]
+    assert {*drawn} == {2, 4, 6, 8}  # the case has prompts of all kinds
+    generator = Counting(paths_per_pass=10)
+    together = search_many(prompts, seeds, generator=generator, **models)
+    assert sum(generator.batches) == sum(drawn)
+    full = sum(size == 10 for size in generator.batches)
+    assert generator.batches[:full] == [10] * full
+    assert len(generator.batches) - full < 4  # the rounds that the last to begin still have, one behind the other
+    for ours, theirs in zip(together, alone, strict=True):
+        assert [as_line(one) for one in ours.candidates] == [as_line(one) for one in theirs.candidates]
+        assert (ours.chosen, ours.image.tobytes()) == (theirs.chosen, theirs.image.tobytes())
+        counts = [replace(one.cost, seconds=0, judge_seconds=0) for one in (ours, theirs)]
+        assert counts[0] == counts[1]
+
+
+def test_a_batch_is_no_larger_than_a_pass() -> None:
+    generator = Counting(paths_per_pass=9)
+    search_many(PROMPTS, SEEDS, generator=generator, verifier=ToyVerifier(), n=4)
+    assert generator.batches == [8, 4]
+    generator = Counting(paths_per_pass=2)
+    search_many(PROMPTS, SEEDS, generator=generator, verifier=ToyVerifier(), n=4)
+    assert generator.batches == [4, 4, 4]  # a search that may compare its paths is not taken apart
+
+
+def test_seconds_of_a_batch_are_those_of_its_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt pays for the batches that it is in, by its rows: not for those that others need after it."""
+    import imagecot.strategies.many as module
+
+    generator, passes = Counting(paths_per_pass=8), [0]
+    advance = generator.advance
+
+    def counted(paths):
+        passes[0] += 1
+        return advance(paths)
+
+    generator.advance = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(passes[0]))
+    models = {"generator": generator, "verifier": ToyVerifier(), "strategy": "adaptive", "n": 8, "share": 0.25}
+    traces = search_many(["a cup", "two cups"], [1, 2], threshold=0.65, **models)
+    few, many = sorted(traces, key=lambda trace: len(trace.candidates))
+    rounds = len(many.candidates) // 2
+    assert len(few.candidates) == 2 < len(many.candidates)  # the case has one that ends at once
+    assert few.cost.seconds == generator.steps / 2
+    assert many.cost.seconds == generator.steps / 2 + generator.steps * (rounds - 1)
 
 
 def test_batches_of_a_few_prompts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

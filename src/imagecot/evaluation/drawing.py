@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from imagecot.strategies.defaults import Named
 
 _PROMPTS_A_UNIT = 8
+_PROMPTS_IN_ROUNDS = 64  # whose late rounds are small, and share a batch
 _PROMPTS_A_BUDGET = 32
 
 
@@ -53,7 +54,8 @@ class Drawing:
             return spread_pieces(count, _PROMPTS_A_BUDGET)
         if self.named.paths(self.n) == 1:
             return pieces(count, _PROMPTS_A_UNIT)
-        return spread_pieces(count, _PROMPTS_A_UNIT) if isinstance(self.named.search, InRounds) else pieces(count, 1)
+        in_rounds = isinstance(self.named.search, InRounds)
+        return spread_pieces(count, _PROMPTS_IN_ROUNDS) if in_rounds else pieces(count, 1)
 
     def load(self, precision: str | None) -> "Drawers":
         """Load who draws, and who verifies where the search needs anybody."""

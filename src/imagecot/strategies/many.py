@@ -1,6 +1,7 @@
 """Many searches at once: their paths share batches, and each search finds what it finds alone."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -21,6 +22,8 @@ from imagecot.strategies.search import carry_out
 from imagecot.strategies.together import draw_together
 from imagecot.strategies.trace import Trace
 
+Wave = list[tuple[Run, range]]  # searches that draw, with the numbers of the paths of their rounds
+
 
 def search_many(
     prompts: Sequence[str],
@@ -40,10 +43,10 @@ def search_many(
     of_paths  whether the seeds are those of the paths themselves, where a search draws only one
     budget    paths a search on average, which all of them share (`budget.py`), where n is the most; None for n each
 
-    Paths of different prompts advance in one batch, and stopped paths leave it. The verifier judges one prompt at a
-    time, so that no text is padded. The seconds of a batch are divided by generator rows. A strategy whose paths
-    depend on each other at every step (stepwise) runs prompt by prompt; of one in rounds (adaptive) each round shares a
-    batch.
+    Paths of different prompts advance in one batch, and stopped paths leave it. Of a search in rounds (adaptive) the
+    rounds that are due share a batch, whichever they are, and further searches begin where it has room. The verifier
+    judges one prompt at a time, so that no text is padded. The seconds of a batch are divided by generator rows. A
+    strategy whose paths depend on each other at every step (stepwise) runs prompt by prompt.
 
     UsageError as of `search`, where there are not as many seeds as prompts, and for a budget of a search that draws no
     rounds, or less than one of them.
@@ -64,21 +67,18 @@ def carry_out_many(requests: Sequence[Request], budget: int | None = None) -> li
     """Search for requests of the same models, search and n, and return their traces; as of `search_many`."""
     if not requests:
         return []
-    generator = requests[0].generator
+    generator, search = requests[0].generator, requests[0].search
     if budget is not None:
-        if not isinstance(requests[0].search, InRounds):
+        if not isinstance(search, InRounds):
             raise UsageError(f"{requests[0].name} draws no rounds, so it shares no budget; search with adaptive.")
-        return _together(requests, generator, budget)
-    each = _at_first(requests[0])
-    together = isinstance(requests[0].search, Batched | InRounds)
-    if not together or each > LARGEST_GROUP // 2:
+        check_budget(budget, _at_first(requests[0]), requests[0].paths)
+    elif not isinstance(search, Batched | InRounds) or _at_first(requests[0]) > LARGEST_GROUP // 2:
         return [carry_out(request) for request in requests]
-    at_once = LARGEST_GROUP // each
-    return [
-        trace
-        for first in range(0, len(requests), at_once)
-        for trace in _together(requests[first : first + at_once], generator)
-    ]
+    runs = [Run(request, drawn=[]) for request in requests]
+    for wave in _waves(runs, generator) if budget is None else _granted(runs, budget):
+        for group in _groups(wave, generator):
+            _draw(group, generator)
+    return [_concluded(run) for run in runs]
 
 
 def _at_first(request: Request) -> int:
@@ -86,47 +86,56 @@ def _at_first(request: Request) -> int:
     return len(_next_round(Run(request, drawn=[]))) if isinstance(request.search, InRounds) else request.paths
 
 
-def _together(requests: Sequence[Request], generator: Generator, budget: int | None = None) -> list[Trace]:
-    """Search for all of these in common batches, and within a budget of so many paths each where there is one."""
-    runs = [Run(request) for request in requests]
-    began = time.perf_counter()
-    for run in runs:
-        run.drawn = []
-    if budget is not None:
-        check_budget(budget, _at_first(requests[0]), requests[0].paths)
-    while any(rounds := _rounds(runs, budget)):
-        for group in _groups(rounds):
-            _draw([runs[k] for k in group], [rounds[k] for k in group], generator)
-    _share(runs, time.perf_counter() - began)
-    traces = []
-    for request, run in zip(requests, runs, strict=True):
-        began = time.perf_counter()
-        choice = choose(request.search, run)
-        run.cost += Cost(seconds=time.perf_counter() - began)
-        traces.append(request.trace(run, choice))
-    return traces
+def _waves(runs: Sequence[Run], generator: Generator) -> Iterator[Wave]:
+    """All rounds that are due, again and again: those of searches that go on, and first ones in the places left.
+
+    So batches stay full until no search waits, and no more searches are open than it takes.
+    """
+    going, waiting = list[Run](), deque(runs)
+    while True:
+        wave = _due(going)
+        room = _largest(generator) - sum(len(among) for _, among in wave)
+        while waiting and (not wave or len(_next_round(waiting[0])) <= room):
+            wave += (first := _due([waiting.popleft()]))
+            room -= sum(len(among) for _, among in first)
+        if not wave:
+            return
+        yield wave
+        going = [run for run, _ in wave]
 
 
-def _rounds(runs: Sequence[Run], budget: int | None) -> list[range]:
-    """The paths that each run draws next, within what is left of a budget; empty where none is."""
-    rounds = [_next_round(run) for run in runs]
-    if budget is None:
-        return rounds
-    drawn = [run.drawn or [] for run in runs]
-    left = budget * len(runs) - sum(map(len, drawn))
-    best = [max((one.score or 0.0 for one in found), default=0.0) for found in drawn]
-    may = granted(rounds, best, left, runs[0].n)
-    return [among if yes else range(0) for among, yes in zip(rounds, may, strict=True)]
+def _granted(runs: Sequence[Run], budget: int) -> Iterator[Wave]:
+    """The same of searches that share a budget: a first round of all, and then what they are granted."""
+    while True:
+        rounds = [_next_round(run) for run in runs]
+        drawn = [run.drawn or [] for run in runs]
+        left = budget * len(runs) - sum(map(len, drawn))
+        best = [max((one.score or 0.0 for one in found), default=0.0) for found in drawn]
+        may = granted(rounds, best, left, runs[0].n)
+        wave = [(run, among) for run, among, yes in zip(runs, rounds, may, strict=True) if yes]
+        if not wave:
+            return
+        yield wave
 
 
-def _groups(rounds: Sequence[range]) -> Iterator[list[int]]:
-    """The runs that draw, as many at once as a batch takes."""
-    group: list[int] = []
-    for k, among in enumerate(rounds):
-        if group and sum(len(rounds[one]) for one in group) + len(among) > LARGEST_GROUP:
+def _due(runs: Sequence[Run]) -> Wave:
+    """The next round of each of these searches that has one."""
+    return [(run, among) for run in runs if (among := _next_round(run))]
+
+
+def _largest(generator: Generator) -> int:
+    """How many paths are drawn at once: more than one pass takes brings nothing, and what they keep takes memory."""
+    return min(LARGEST_GROUP, generator.paths_per_pass)
+
+
+def _groups(wave: Wave, generator: Generator) -> Iterator[Wave]:
+    """The rounds that are drawn in one batch; prompts of like length are neighbours, as they are read together."""
+    group: Wave = []
+    for run, among in sorted(wave, key=lambda one: len(one[0].prompt)):
+        if group and sum(len(other) for _, other in group) + len(among) > _largest(generator):
             yield group
             group = []
-        group += [k] if among else []
+        group.append((run, among))
     if group:
         yield group
 
@@ -139,14 +148,20 @@ def _next_round(run: Run) -> range:
     return range(len(drawn), run.n)
 
 
-def _draw(runs: Sequence[Run], rounds: Sequence[range], generator: Generator) -> None:
-    """Draw a round of each run in one batch."""
-    owners = [k for k, among in enumerate(rounds) for _ in among]
-    seeds = torch.cat([run.seeds[among.start : among.stop] for run, among in zip(runs, rounds, strict=True)])
+def _draw(group: Wave, generator: Generator) -> None:
+    """Draw a round of each run in one batch, whose seconds are divided by generator rows."""
+    began, runs = time.perf_counter(), [run for run, _ in group]
+    before = [run.cost.generator_rows for run in runs]
+    owners = [k for k, (_, among) in enumerate(group) for _ in among]
+    seeds = torch.cat([run.seeds[among.start : among.stop] for run, among in group])
     starts = guard.start(generator, [runs[k].prompt for k in owners], seeds)
     assess = _assess if isinstance(runs[0].request.search, Batched) else None
     for run, drawn in zip(runs, draw_together(generator, runs, starts, owners, assess), strict=True):
         run.drawn = [*(run.drawn or []), *drawn]
+    seconds = time.perf_counter() - began
+    rows = [run.cost.generator_rows - earlier for run, earlier in zip(runs, before, strict=True)]
+    for run, own in zip(runs, rows, strict=True):
+        run.cost += Cost(seconds=seconds * own / sum(rows))
 
 
 def _assess(run: contract.Run, paths: Paths, candidates: list[Candidate]) -> list[int]:
@@ -155,7 +170,9 @@ def _assess(run: contract.Run, paths: Paths, candidates: list[Candidate]) -> lis
     return run.request.search.assess(run, paths, candidates)
 
 
-def _share(runs: list[Run], seconds: float) -> None:
-    rows = sum(run.cost.generator_rows for run in runs)
-    for run in runs:
-        run.cost += Cost(seconds=seconds * run.cost.generator_rows / rows)
+def _concluded(run: Run) -> Trace:
+    """The trace of a search whose paths are all drawn, after its choice."""
+    began = time.perf_counter()
+    choice = choose(run.request.search, run)
+    run.cost += Cost(seconds=time.perf_counter() - began)
+    return run.request.trace(run, choice)
