@@ -82,7 +82,11 @@ ROLES: dict[str, Role] = {
         "World",
         "wrong_world",
         "imagecot.worlds",
-        classes={"drawn": "imagecot.worlds.drawn.world:Drawn", "geneval": "imagecot.worlds.geneval:GenEval"},
+        classes={
+            "drawn": "imagecot.worlds.drawn.world:Drawn",
+            "drawn-harder": "imagecot.worlds.drawn.world:Harder",
+            "geneval": "imagecot.worlds.geneval:GenEval",
+        },
         older={"tiny": "drawn"},
     ),
 }

@@ -21,30 +21,33 @@ _ONE = re.compile(rf"(?:an?|one|the) (?:(?P<color>{_any(COLORS)}) )?(?P<name>{_a
 _MANY = re.compile(
     rf"(?P<count>{_any(NUMBER_WORDS[2:])}|[0-9]{{1,4}}) (?:(?P<color>{_any(COLORS)}) )?(?P<names>{_any(_BY_PLURAL)})"
 )
-_JOINED = re.compile(rf"(?P<a>.+?) (?:(?P<relation>{_any((*RELATIONS, *_SAME))})|and|with) (?P<b>.+)")
+_RELATION = re.compile(rf" ({_any((*RELATIONS, *_SAME))}) ")
+_AND = re.compile(r" (?:and|with) ")
 
 
 def read_prompt(prompt: str) -> Metadata | None:
     """Return GenEval's requirement of a prompt, of no task; None where it says more or something else.
 
-    Objects are those of the benchmark. As there, a relation's target comes first.
+    It asks for any number of kinds of objects, of which the first may stand in a relation to the second. Objects are
+    those of the benchmark. As there, a relation's target comes first.
     """
     words = _OPENING.sub("", normalise(prompt).removesuffix("."))
+    first, *others = _RELATION.split(words, maxsplit=1)
+    relation, rest = others or ("", "")
+    needs = [_need(part) for part in [*([first] if relation else []), *_AND.split(rest or first)]]
+    known = [need for need in needs if need]
+    if len(known) < len(needs):
+        return None
+    if relation:
+        subject, target, *more = known
+        known = [target, replace(subject, relation=_SAME.get(relation, relation), target=0), *more]
+    return Metadata("", prompt, tuple(known))
+
+
+def _need(words: str) -> Need | None:
+    """What a noun phrase asks for: "a red cup", "two cups"; None where it is no such phrase."""
     if match := _MANY.fullmatch(words):
         count = NUMBER_WORDS.index(match["count"]) if match["count"] in NUMBER_WORDS else int(match["count"])
-        return Metadata("", prompt, (_need(_BY_PLURAL[match["names"]], match["color"], count),))
-    if match := _ONE.fullmatch(words):
-        return Metadata("", prompt, (_need(match["name"], match["color"]),))
-    match = _JOINED.fullmatch(words)
-    both = match and [_ONE.fullmatch(match[side]) for side in "ab"]
-    if not match or not both or not all(both):
-        return None
-    a, b = (_need(one["name"], one["color"]) for one in both if one)
-    if not match["relation"]:
-        return Metadata("", prompt, (a, b))
-    relation = _SAME.get(match["relation"], match["relation"])
-    return Metadata("", prompt, (b, replace(a, relation=relation, target=0)))
-
-
-def _need(name: str, color: str | None, count: int = 1) -> Need:
-    return Need(name, count, color or "")
+        return Need(_BY_PLURAL[match["names"]], count, match["color"] or "")
+    match = _ONE.fullmatch(words)
+    return Need(match["name"], 1, match["color"] or "") if match else None

@@ -133,5 +133,7 @@ def benchmark_of(detector: str, first: str | None = None) -> list[Metadata]:
 
 
 def held_out_of(detector: str) -> list[str]:
-    """The texts of these prompts, which no training may see."""
-    return [metadata.prompt for metadata in benchmark_of(detector)]
+    """The texts of the prompts that any world of a detector is tested by, which no training may see."""
+    homes = {name: world(name) for name in registry.names("world")}
+    tested = [prompts_of(home, name) for name, home in homes.items() if detector in home.judges]
+    return [metadata.prompt for prompts in tested or [benchmark_of(detector)] for metadata in prompts]

@@ -147,7 +147,8 @@ class PictogramDetector(nn.Module):
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
         """Find the objects of images (3, H, W) in [0, 1]: the peaks of the centre maps, boxes in pixels of the image.
 
-        Of two boxes of one kind that overlap by half the surer is the object, the other one is left out. Images of other sizes than 64 x 64 are looked at in this one. ImagecotError for what is no image.
+        Of two boxes of one kind that overlap by half the surer is the object, the other one is left out. Images of
+        other sizes than 64 x 64 are looked at in this one. ImagecotError for what is no image.
         """
         if any(image.ndim != 3 or len(image) != 3 or not image.numel() for image in images):
             raise ImagecotError("a detector looks at images (3, H, W); give it such.")

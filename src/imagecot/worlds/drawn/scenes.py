@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate, product
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -167,6 +168,18 @@ def fulfils_relation(items: Sequence[Item], relation: str) -> bool:
     return relations(subject, target) == [relation]
 
 
+def fulfils_relations(items: Sequence[Item], metadata: Metadata) -> bool:
+    """Whether all items lie to each other as a requirement says, which asks for them in this order."""
+    ends = list(accumulate(need.count for need in metadata.include))
+    groups = [items[end - need.count : end] for end, need in zip(ends, metadata.include, strict=True)]
+    return all(
+        fulfils_relation((target, subject), need.relation)
+        for need, group in zip(metadata.include, groups, strict=True)
+        if need.relation
+        for subject, target in product(group, groups[need.target])
+    )
+
+
 def compose(metadata: Metadata, rng: random.Random) -> Scene:
     """A random scene that fulfils a GenEval requirement (its `include` list), by rejection.
 
@@ -174,10 +187,9 @@ def compose(metadata: Metadata, rng: random.Random) -> Scene:
     """
     objects = wanted(metadata, rng)
     background = rng.choice(list(BACKGROUNDS))
-    relation = next((need.relation for need in metadata.include if need.relation), None)
     for _ in range(5000):
         items = [place(kind, color, rng.choice(SIDES[len(objects)]), rng) for kind, color in objects]
-        if not apart(items) or (relation and not fulfils_relation(items, relation)):
+        if not apart(items) or not fulfils_relations(items, metadata):
             continue
         order = list(items)
         rng.shuffle(order)

@@ -48,3 +48,37 @@ class Drawn:
         from imagecot.worlds.drawn.detector import load_detector
 
         return [load_detector(name), *(load_detector(other) for other in self.judges if other != name)]
+
+
+class Harder:
+    """The drawn world with harder prompts: three to seven parts each, which no generator was trained on."""
+
+    name = "drawn-harder"
+    judges: tuple[str, ...] = Drawn.judges
+
+    def __init__(self) -> None:
+        self._drawn = Drawn()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The twelve kinds of pictograms."""
+        return self._drawn.classes
+
+    @property
+    def words(self) -> frozenset[str] | None:
+        """Every word that a caption can contain."""
+        return self._drawn.words
+
+    def prompts(self) -> list[Metadata]:
+        """The 200 prompts, 40 of each number of parts."""
+        from imagecot.worlds.drawn.harder import harder_prompts
+
+        return list(harder_prompts())
+
+    def training_prompts(self, per_task: int, seed: int) -> list[Metadata]:
+        """Those of the drawn world: there are none of this kind to train on."""
+        return self._drawn.training_prompts(per_task, seed)
+
+    def load_judges(self, name: str, colors: str | None = None) -> "Sequence[Detector]":
+        """As of the drawn world."""
+        return self._drawn.load_judges(name, colors)
