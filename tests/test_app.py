@@ -11,11 +11,14 @@ import pytest
 from imagecot.app import launch
 from imagecot.app.drawing import Shown, Studio, Wish, rounds_of
 from imagecot.app.grid import verdict
-from imagecot.app.others import completed, others
 from imagecot.contracts.search import Candidate, Verdict
 from imagecot.errors import UsageError
+from imagecot.serving.draw import opened
+from imagecot.serving.others import completed
 from imagecot.serving.shelf import Shelf
+from imagecot.strategies.request import Request
 from imagecot.strategies.search import carry_out
+from imagecot.watch import SILENT
 
 WISH = Wish("a photo of a red apple", "tiny", "tiny-parm", "parm", 6, 3)
 
@@ -30,6 +33,12 @@ def seen(studio: Studio) -> list[Shown]:
     return [*studio.draw(WISH, threading.Event())]
 
 
+@pytest.fixture(scope="module")
+def request_here(studio: Studio) -> Request:
+    """What was drawn, to be drawn again without anybody who looks on."""
+    return opened(WISH.asked(8), studio.shelf, SILENT)
+
+
 def test_the_grid_fills_while_paths_are_drawn(seen: list[Shown]) -> None:
     filled = [len(re.findall("<img ", shown.html)) for shown in seen if shown.html]
     assert filled[0] == 6  # after the first step
@@ -39,10 +48,10 @@ def test_the_grid_fills_while_paths_are_drawn(seen: list[Shown]) -> None:
     assert not any(shown.failed for shown in seen)
 
 
-def test_what_is_drawn_is_what_the_search_draws_unseen(seen: list[Shown]) -> None:
+def test_what_is_drawn_is_what_the_search_draws_unseen(seen: list[Shown], request_here: Request) -> None:
     assert seen[-1].done is not None
-    request, trace = seen[-1].done
-    alone = carry_out(request)
+    trace = seen[-1].done.trace
+    alone = carry_out(request_here)
     assert (alone.chosen, alone.choice.score) == (trace.chosen, trace.choice.score)
     assert [one.verdicts for one in alone.candidates] == [one.verdicts for one in trace.candidates]
     assert replace(alone.cost, seconds=0, judge_seconds=0) == replace(trace.cost, seconds=0, judge_seconds=0)
@@ -50,7 +59,7 @@ def test_what_is_drawn_is_what_the_search_draws_unseen(seen: list[Shown]) -> Non
 
 def test_the_choice_is_marked_and_stopped_paths_are_crossed_out(seen: list[Shown]) -> None:
     assert seen[-1].done is not None
-    _, trace = seen[-1].done
+    trace = seen[-1].done.trace
     html = seen[-1].html
     assert f"path {trace.chosen + 1} ✓ chosen" in html
     stopped = [one for one in trace.candidates if one.truncated_at is not None]
@@ -58,23 +67,23 @@ def test_the_choice_is_marked_and_stopped_paths_are_crossed_out(seen: list[Shown
     assert html.count("✕ stopped after step") == len(stopped)
 
 
-def test_other_searches_choose_as_they_do_when_they_draw(seen: list[Shown]) -> None:
+def test_other_searches_choose_as_they_do_when_they_draw(seen: list[Shown], request_here: Request) -> None:
     assert seen[-1].done is not None
-    request, trace = seen[-1].done
-    found = {other.search: other for other in others(request, trace)}
+    trace = seen[-1].done.trace
+    found = {other.search: other for other in seen[-1].done.others()}
     assert found["parm"].path == trace.chosen
-    drawn = carry_out(replace(request, strategy="best-of-n", options={}))
+    drawn = carry_out(replace(request_here, strategy="best-of-n", options={}))
     assert found["best-of-n"].path == drawn.chosen
     assert found["best-of-n"].score == pytest.approx(drawn.choice.score, abs=1e-5)
     assert "hierarchical" not in found  # it asks what nobody asked here
     assert any(one.truncated_at is not None and one.score is None for one in trace.candidates)  # as they were
 
 
-def test_stopped_paths_become_what_they_would_have_become(seen: list[Shown]) -> None:
+def test_stopped_paths_become_what_they_would_have_become(seen: list[Shown], request_here: Request) -> None:
     assert seen[-1].done is not None
-    request, trace = seen[-1].done
-    whole = carry_out(replace(request, strategy="best-of-n", options={})).candidates
-    for one, other in zip(completed(request, trace.candidates), whole, strict=True):
+    trace = seen[-1].done.trace
+    whole = carry_out(replace(request_here, strategy="best-of-n", options={})).candidates
+    for one, other in zip(completed(request_here, trace.candidates), whole, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-5)
 
 
@@ -82,7 +91,7 @@ def test_a_search_without_a_verifier_is_compared_with_none(studio: Studio) -> No
     *_, last = studio.draw(Wish("a photo of a red apple", "tiny", None, "single", 1, 0), threading.Event())
     assert last.done is not None
     with pytest.raises(UsageError, match="nobody judged"):
-        others(*last.done)
+        last.done.others()
 
 
 def test_a_search_can_be_stopped(studio: Studio) -> None:
@@ -144,7 +153,7 @@ def test_words_of_a_verdict() -> None:
 
 def test_rounds_of_a_search_without_reflection_are_empty(seen: list[Shown]) -> None:
     assert seen[-1].done is not None
-    assert rounds_of(seen[-1].done[1]) == ""
+    assert rounds_of(seen[-1].done.trace) == ""
 
 
 def test_files_of_visitors_go_with_the_app_and_with_one_that_was_killed(

@@ -200,8 +200,8 @@ def test_a_study_of_many_rows_and_prompts_has_figures_of_bounded_size(study, tmp
         sizes.append(max(figure.get_size_inches()) * 120)
         return b""
 
-    for module in (figures, gallery):
-        monkeypatch.setattr(module, "png_of", unpainted)
+    monkeypatch.setattr(figures, "png_of", unpainted)
+    monkeypatch.setattr(gallery, "png", lambda figure, dpi: unpainted(figure))
     (tmp_path / "gallery").mkdir()
     Image.new("RGB", (8, 8), "red").save(tmp_path / "gallery" / "a.png")
     row, summary = study[1]["rows"]["baseline"], copy.deepcopy(study[1])

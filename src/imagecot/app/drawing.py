@@ -3,17 +3,18 @@
 import queue
 import shlex
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from imagecot.app.grid import Grid
-from imagecot.contracts.paths import Paths
-from imagecot.contracts.search import Candidate
 from imagecot.errors import UsageError
 from imagecot.serving.draw import opened, told
+from imagecot.serving.looking import Look, Onlooker
+from imagecot.serving.messages import Other
+from imagecot.serving.others import others
 from imagecot.serving.shelf import Shelf
-from imagecot.strategies.request import Request
 from imagecot.strategies.search import carry_out
 from imagecot.strategies.trace import Trace
 from imagecot.watch import Watch
@@ -61,23 +62,49 @@ class Wish:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A search that is over.
+
+    files   of its trace
+    others  what other searches would have chosen of its paths; ImagecotError where that cannot be said
+    """
+
+    trace: Trace
+    files: Mapping[str, bytes]
+    others: Callable[[], list[Other]]
+
+
+@dataclass(frozen=True)
 class Shown:
     """What is to be seen now.
 
     html  the grid
     told  a sentence: what goes on, or what went wrong
-    done  the request and its trace, at the end; None where there is none
+    done  what was drawn, at the end; None where there is none
     """
 
     html: str = ""
     told: str = ""
     failed: bool = False
-    done: tuple[Request, Trace] | None = None
+    done: Drawn | None = None
+
+
+class Easel(Protocol):
+    """Who draws for the page."""
+
+    @property
+    def most(self) -> int:
+        """Paths of a search at most."""
+        ...
+
+    def draw(self, wish: Wish, stop: threading.Event) -> Iterator[Shown]:
+        """What is to be seen while a wish is drawn, the last with what was drawn; closing it, or `stop`, ends it."""
+        ...
 
 
 @dataclass
 class Studio:
-    """The models of an app, and the one thread at a time that draws with them.
+    """An easel of its own: the models of an app, and the one thread at a time that draws with them.
 
     most  paths of a search at most
     """
@@ -96,12 +123,6 @@ class Studio:
                 yield event
         finally:
             stop.set()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Nobody else draws meanwhile."""
-        with self._drawing:
-            yield
 
     def _work(self, wish: Wish, stop: threading.Event, emit: Callable[[Shown | None], None]) -> None:
         try:
@@ -123,19 +144,29 @@ class Studio:
             yield
 
         request = opened(wish.asked(self.most), self.shelf, Watch(warned.append, waiting))
-        grid = Grid(request.generator)
-        warning = " ".join(warned)
+        grid, warning = Grid(), " ".join(warned)
 
         def progress(done: int, of: int) -> None:
             if stop.is_set():
                 raise Stop
 
-        def watcher(paths: Paths, candidates: Sequence[Candidate]) -> None:
-            if grid.see(paths, candidates):
-                emit(Shown(grid.html(), f"step {paths.step} of {paths.steps} {warning}".strip()))
+        def compare() -> list[Other]:
+            with self._drawing:
+                return others(request, trace)
 
-        trace = carry_out(request, progress=progress, watcher=watcher)
-        return Shown(grid.finished(trace), f"{told_of(trace)} {warning}".strip(), done=(request, trace))
+        onlooker = Onlooker(request.generator, lambda look: emit(seen(grid, look, warning)))
+        trace = carry_out(request, progress=progress, watcher=onlooker)
+        return finished(grid, Drawn(trace, trace.files(), compare), warning)
+
+
+def seen(grid: Grid, look: Look, warning: str) -> Shown:
+    """What is to be seen after a step."""
+    return Shown(grid.add(look), f"step {look.step} of {look.steps} {warning}".strip())
+
+
+def finished(grid: Grid, drawn: Drawn, warning: str) -> Shown:
+    """What is to be seen in the end."""
+    return Shown(grid.finished(drawn.trace), f"{told_of(drawn.trace)} {warning}".strip(), done=drawn)
 
 
 def told_of(trace: Trace) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imagecot import registry
 from imagecot.errors import ImagecotError, UsageError
+from imagecot.serving.place import find
 from imagecot.serving.shelf import Shelf
 
 _PREFIX = "imagecot-app-"
@@ -52,6 +53,7 @@ def serve(
     queue: int,
     models: int,
     ready: Callable[[str], None],
+    server: str | None = None,
 ) -> None:
     """Show the page until a signal ends it.
 
@@ -60,17 +62,21 @@ def serve(
     queue       visitors that may wait
     models      that stay loaded
     ready       is told the address
+    server      that draws, as of `imagecot.serving.place.find`; None for this process
 
-    UsageError for a generator that there is not; ImagecotError where the port is taken.
+    UsageError for a generator that there is not; ImagecotError where the port is taken, or there is no server.
     """
     generators = check_generators(generators)
+    place = find(server) if server is not None else None
     with own_folder() as folder:
         os.environ.update(_QUIET | {"GRADIO_TEMP_DIR": str(folder)})
+        from imagecot.app.away import Away
         from imagecot.app.drawing import Studio
         from imagecot.app.grid import STYLE
         from imagecot.app.page import page
 
-        blocks = page(Studio(Shelf(models), most), folder, generators, queue=queue)
+        easel = Away(place, folder, most) if place is not None else Studio(Shelf(models), most)
+        blocks = page(easel, folder, generators, queue=queue)
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())

@@ -12,11 +12,8 @@ import gradio as gr
 from PIL import Image
 
 from imagecot import registry
-from imagecot.app.drawing import MOST_LETTERS, Studio, Wish, rounds_of
-from imagecot.app.others import others
+from imagecot.app.drawing import MOST_LETTERS, Drawn, Easel, Wish, rounds_of
 from imagecot.errors import ImagecotError
-from imagecot.strategies.request import Request
-from imagecot.strategies.trace import Trace
 
 TITLE = "imagecot: verify image generation, step by step"
 AUTO = "as the generator's checkpoint says"
@@ -32,8 +29,7 @@ class Result:
     """A finished search of a visitor."""
 
     wish: Wish
-    request: Request
-    trace: Trace
+    drawn: Drawn
     html: str
     told: str
 
@@ -99,7 +95,7 @@ class Seen:
 class Desk:
     """What happens when a visitor does something; each returns new values by what shows them."""
 
-    studio: Studio
+    easel: Easel
     folder: Path
     seen: Seen
     history: gr.State
@@ -109,12 +105,12 @@ class Desk:
         """Fill the grid while a wish is drawn, then show the choice."""
         wish, seen = _wish(*asked), self.seen
         yield {seen.told: _text("waiting"), seen.table: gr.update(visible=False)}
-        for shown in self.studio.draw(wish, self.visits.begin(said.session_hash or "")):
+        for shown in self.easel.draw(wish, self.visits.begin(said.session_hash or "")):
             update: dict[Any, Any] = {seen.told: _text(shown.told, failed=shown.failed)}
             if shown.html:
                 update[seen.grid] = shown.html
             if shown.done is not None:
-                result = Result(wish, *shown.done, shown.html, shown.told)
+                result = Result(wish, shown.done, shown.html, shown.told)
                 kept = [result, *kept][:_KEPT]
                 update |= {self.history: kept, seen.before: _choices(kept), **self._look(result)}
             yield update
@@ -131,11 +127,10 @@ class Desk:
         if not kept:
             return {self.seen.told: _text("nothing was drawn yet; draw first.", failed=True)}
         try:
-            with self.studio.alone():
-                found = others(kept[0].request, kept[0].trace)
+            found = kept[0].drawn.others()
         except ImagecotError as error:
             return {self.seen.told: _text(str(error), failed=True)}
-        chosen = kept[0].trace.chosen
+        chosen = kept[0].drawn.trace.chosen
         rows = [
             [one.search, one.path + 1, round(one.score, 2), "the same" if one.path == chosen else "another path"]
             for one in found
@@ -147,18 +142,18 @@ class Desk:
         self.visits.stop(said.session_hash or "")
 
     def _look(self, result: Result) -> dict[Any, Any]:
-        seen = self.seen
+        seen, trace = self.seen, result.drawn.trace
         return {
             seen.told: _text(result.told),
             seen.grid: result.html,
-            seen.image: _enlarged(result.trace.image),
-            seen.reasons: _text(rounds_of(result.trace)),
+            seen.image: _enlarged(trace.image),
+            seen.reasons: _text(rounds_of(trace)),
             seen.command: result.wish.command,
-            seen.download: gr.update(value=str(_zipped(result.trace, self.folder)), interactive=True),
+            seen.download: gr.update(value=str(_zipped(result.drawn, self.folder)), interactive=True),
         }
 
 
-def page(studio: Studio, folder: Path, generators: Sequence[str], *, queue: int) -> gr.Blocks:
+def page(easel: Easel, folder: Path, generators: Sequence[str], *, queue: int) -> gr.Blocks:
     """The page of an app.
 
     folder      where the files of traces are put together
@@ -170,10 +165,10 @@ def page(studio: Studio, folder: Path, generators: Sequence[str], *, queue: int)
         gr.Markdown(f"# {TITLE}\nDraw a prompt many times, and let a reward model choose.")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                asked = _asked(generators, studio.most)
+                asked = _asked(generators, easel.most)
             with gr.Column(scale=3, min_width=320):
                 seen = _seen()
-        desk = Desk(studio, folder, seen, history, Visits())
+        desk = Desk(easel, folder, seen, history, Visits())
         outputs = [history, *seen.outputs]
         asked.draw.click(
             desk.draw, [history, *asked.values], outputs, api_name="draw", show_progress="hidden",
@@ -231,7 +226,7 @@ def _wish(prompt: str, generator: str, search: str, verifier: str, n: float, see
 
 
 def _choices(kept: Sequence[Result]) -> Any:
-    named = [f"{one.wish.prompt} · {one.trace.strategy} · seed {one.wish.seed}" for one in kept]
+    named = [f"{one.wish.prompt} · {one.drawn.trace.strategy} · seed {one.wish.seed}" for one in kept]
     return gr.update(choices=named, value=None)
 
 
@@ -247,12 +242,12 @@ def _text(text: str, *, failed: bool = False) -> str:
     return f'<p class="{kind}" role="status">{escape(text)}</p>' if text else ""
 
 
-def _zipped(trace: Trace, folder: Path) -> Path:
+def _zipped(drawn: Drawn, folder: Path) -> Path:
     """The files of a trace in one file."""
     import tempfile
 
     place = Path(tempfile.mkdtemp(dir=folder)) / "trace.zip"
     with ZipFile(place, "w") as archive:
-        for name, data in trace.files().items():
+        for name, data in drawn.files.items():
             archive.writestr(name, data)
     return place

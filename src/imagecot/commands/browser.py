@@ -22,6 +22,12 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 for one that is fre
 Most = Annotated[int, typer.Option(min=1, max=256, help="Paths of a search at most.")]
 Queue = Annotated[int, typer.Option(min=1, max=1000, help="How many visitors may wait; one draws at a time.")]
 Models = Annotated[int, typer.Option("--models", min=1, max=100, help="How many models stay loaded.")]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        help="Let `imagecot serve` draw, which has its models loaded: auto, or its address.", show_default=False
+    ),
+]
 
 
 def app(
@@ -32,6 +38,7 @@ def app(
     most: Most = 32,
     queue: Queue = 20,
     models: Models = 6,
+    server: Server = None,
 ) -> None:
     """Open the method in a browser: the grid of paths fills while it is drawn.
 
@@ -42,6 +49,8 @@ def app(
       imagecot app
 
       imagecot app --generator tiny-janus --generator tiny-dpo --most 20
+
+      imagecot app --server auto
     """
     if find_spec("gradio") is None:
         raise UsageError("app needs gradio, which is not installed; run pip install 'imagecot[app]'.")
@@ -50,6 +59,6 @@ def app(
 
     serve(
         generator or ["tiny-dpo", *shipped("generator")],
-        host=host, port=port, most=most, queue=queue, models=models,
+        host=host, port=port, most=most, queue=queue, models=models, server=server,
         ready=lambda address: say(f"open {address} in a browser; Ctrl-C ends it."),
     )  # fmt: skip

@@ -5,8 +5,10 @@ import http.client
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -16,11 +18,14 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import check_writable, make_folder, write_whole
 from imagecot.generation.follow import Opened
 from imagecot.generation.recipe import GenerationRecipe
-from imagecot.serving.messages import EVENT, Ask, Done, Drawing, Event, Failed, Tell, Waiting
+from imagecot.serving.messages import EVENT, Ask, Done, Drawing, Event, Failed, Seen, Tell, Waiting
 from imagecot.serving.place import START, Place, find
 from imagecot.strategies.folder import PARTIAL
 from imagecot.strategies.trace import TRACE, Trace
 from imagecot.watch import Watch
+
+if TYPE_CHECKING:
+    from imagecot.serving.looking import Look
 
 _CONNECTING = 5.0  # seconds
 _LONGEST_LINE = 1 << 30  # bytes
@@ -52,11 +57,11 @@ def draw_there(opened: Opened, server: str, watch: Watch) -> Trace:
 
 def _files(place: Place, recipe: GenerationRecipe, watch: Watch) -> dict[str, bytes]:
     """Ask, show what goes on, and return the files of the trace."""
-    ask = Ask(version=__version__, folder=os.getcwd(), recipe=recipe.model_dump(mode="json", exclude={"output"}))
+    exchange = Exchange(place, recipe.model_dump(mode="json", exclude={"output"}))
     with ExitStack() as shown, ExitStack() as bar:
         shown.enter_context(watch.waiting("waiting for the server"))
         move = None
-        for event in _events(place, ask):
+        for event in exchange.events():
             if isinstance(event, Tell):
                 watch.tell(event.text)
                 continue
@@ -66,37 +71,81 @@ def _files(place: Place, recipe: GenerationRecipe, watch: Watch) -> dict[str, by
             elif isinstance(event, Drawing):
                 move = move or bar.enter_context(watch.progress("drawing"))
                 move(event.done, event.of)
-            elif isinstance(event, Failed):
-                raise _error(event)
             elif isinstance(event, Done):
-                return {name: base64.b64decode(data) for name, data in event.files.items()}
-    raise _ended(place)
+                return files_of(event)
+    raise AssertionError  # the last event is Done
 
 
-def _events(place: Place, ask: Ask) -> Iterator[Event]:
-    """What a server answers, as it comes; a client that takes no more of it leaves."""
-    parts = urlsplit(place.address)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_CONNECTING)
-    headers = {"Authorization": f"Bearer {place.token}", "Content-Type": "application/json"}
-    try:
-        connection.connect()
-        connection.sock.settimeout(None)  # a model may take minutes to load
-    except OSError:
-        connection.close()
-        raise ImagecotError(f"no server answers at {place.address}; {START}.") from None
-    try:
-        connection.request("POST", "/generate", ask.model_dump_json().encode(), headers)
-        answer = connection.getresponse()
-        if answer.status != http.client.OK:
-            raise _refusal(place, answer)
-        while line := answer.readline(_LONGEST_LINE):
-            yield EVENT.validate_json(line)
-    except (OSError, http.client.HTTPException):
-        raise _ended(place) from None
-    except ValidationError:
-        raise _strange(place) from None
-    finally:
-        connection.close()
+def files_of(done: Done) -> dict[str, bytes]:
+    """The files of a trace that was drawn."""
+    return {name: base64.b64decode(data) for name, data in done.files.items()}
+
+
+def look_of(seen: Seen) -> "Look":
+    """A look that was sent."""
+    from imagecot.serving.looking import Look
+
+    pictures = {int(seed): base64.b64decode(data) for seed, data in seen.pictures.items()}
+    return Look(seen.step, seen.steps, [line.candidate() for line in seen.paths], pictures)
+
+
+class Exchange:
+    """A request and what a server answers to it.
+
+    recipe         the values of a `GenerationRecipe` without its output
+    steps, others  as of `Ask`
+    """
+
+    def __init__(
+        self, place: Place, recipe: Mapping[str, object], *, steps: bool = False, others: bool = False
+    ) -> None:
+        asked = {"version": __version__, "folder": os.getcwd(), "recipe": dict(recipe)}
+        self._ask = Ask.model_validate({**asked, "steps": steps, "others": others})
+        self._place = place
+        self._socket: socket.socket | None = None
+        self._left = False
+
+    def leave(self) -> None:
+        """End it, from any thread: the server draws no further, and `events` says that it ended."""
+        self._left = True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def events(self) -> Iterator[Event]:
+        """What a server answers, as it comes; the last is `Done`. A client that takes no more of it leaves.
+
+        ImagecotError where there is no server, it ends, or it says what failed; UsageError for a wrong request.
+        """
+        place, parts = self._place, urlsplit(self._place.address)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_CONNECTING)
+        headers = {"Authorization": f"Bearer {place.token}", "Content-Type": "application/json"}
+        try:
+            connection.connect()
+        except OSError:
+            connection.close()
+            raise ImagecotError(f"no server answers at {place.address}; {START}.") from None
+        try:
+            self._socket = connection.sock
+            self._socket.settimeout(None)  # a model may take minutes to load
+            connection.request("POST", "/generate", self._ask.model_dump_json().encode(), headers)
+            answer = connection.getresponse()
+            if answer.status != http.client.OK:
+                raise _refusal(place, answer)
+            while not self._left and (line := answer.readline(_LONGEST_LINE)):
+                event = EVENT.validate_json(line)
+                if isinstance(event, Failed):
+                    raise _error(event)
+                yield event
+                if isinstance(event, Done):
+                    return
+            raise _ended(place)
+        except (OSError, http.client.HTTPException):
+            raise _ended(place) from None
+        except ValidationError:
+            raise _strange(place) from None
+        finally:
+            connection.close()
 
 
 def _refusal(place: Place, answer: http.client.HTTPResponse) -> ImagecotError:

@@ -12,13 +12,14 @@ from imagecot.generation.follow import Job
 from imagecot.generation.recipe import GenerationRecipe
 from imagecot.memory import is_out_of_memory
 from imagecot.recipes import check, usable
-from imagecot.serving.messages import Done, Drawing, Failed, Tell, Waiting
+from imagecot.serving.messages import Done, Drawing, Failed, Seen, Tell, Waiting
 from imagecot.serving.shelf import Shelf, check_served
 from imagecot.serving.worker import Task
 from imagecot.strategies.defaults import completed
 from imagecot.watch import Progress, Watch
 
 if TYPE_CHECKING:
+    from imagecot.serving.looking import Look
     from imagecot.strategies.request import Request
 
 
@@ -52,6 +53,8 @@ def opened(asked: Mapping[str, object], shelf: Shelf, watch: Watch) -> "Request"
 
 
 def _drawn(task: Task, shelf: Shelf) -> Done:
+    from imagecot.serving.looking import Onlooker
+    from imagecot.serving.others import others
     from imagecot.strategies.search import carry_out
 
     request = opened(task.ask.recipe, shelf, _watch(task))
@@ -61,10 +64,21 @@ def _drawn(task: Task, shelf: Shelf) -> Done:
         task.emit(Drawing(done=done, of=of))
 
     task.check()
-    trace = carry_out(request, progress=progress)
+    watcher = Onlooker(request.generator, lambda look: task.emit(_seen(look))) if task.ask.steps else None
+    trace = carry_out(request, progress=progress, watcher=watcher)
     task.check()
+    found = others(request, trace) if task.ask.others else []
     files = {name: base64.b64encode(data).decode() for name, data in trace.files().items()}
-    return Done.model_validate({"files": files})
+    return Done.model_validate({"files": files, "others": found})
+
+
+def _seen(look: "Look") -> Seen:
+    """A look as it is sent."""
+    from imagecot.strategies.lines import CandidateLine, as_line
+
+    pictures = {str(seed): base64.b64encode(picture).decode() for seed, picture in look.pictures.items()}
+    paths = [CandidateLine.model_validate(as_line(path)) for path in look.paths]
+    return Seen(step=look.step, steps=look.steps, paths=paths, pictures=pictures)
 
 
 def _watch(task: Task) -> Watch:

@@ -6,7 +6,7 @@ that it asks was asked of these paths; one that draws paths of its own is left o
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 from imagecot import guard, registry
@@ -15,22 +15,10 @@ from imagecot.contracts.paths import finish
 from imagecot.contracts.questions import POTENTIAL
 from imagecot.contracts.search import Candidate, PathRecord
 from imagecot.errors import UsageError
+from imagecot.serving.messages import Other
 from imagecot.strategies.request import Request
 from imagecot.strategies.run import Run
 from imagecot.strategies.trace import Trace
-
-
-@dataclass(frozen=True)
-class Other:
-    """What a search takes of paths that are there.
-
-    path   its index among the candidates
-    score  P(yes) of its final image
-    """
-
-    search: str
-    path: int
-    score: float
 
 
 def others(request: Request, trace: Trace) -> list[Other]:
@@ -56,7 +44,7 @@ def others(request: Request, trace: Trace) -> list[Other]:
             continue  # it needs what these models cannot do
         choice = search.replay(records, settings)
         if choice is not None:
-            found.append(Other(name, choice.index, paths[choice.index].score or 0.0))
+            found.append(Other(search=name, path=choice.index, score=paths[choice.index].score or 0.0))
     return found
 
 
