@@ -139,7 +139,7 @@ def test_a_name_that_is_none_is_refused(tmp_path, model):
 @pytest.fixture
 def curate(tmp_path, imagecot, monkeypatch):
     monkeypatch.setenv(KEY, SECRET)
-    RankingData(tmp_path / "orm", {}, 1).keep(0, ROWS)
+    RankingData(tmp_path / "orm", {}).keep(0, ROWS)
 
     def call(url: str, *more: str):
         return imagecot("curate", "reflection", "--data", "orm", "--out", "r", "--endpoint", url, "--model", "m", *more)
@@ -226,7 +226,7 @@ def test_answers_that_were_paid_for_survive_a_failure(curate, tmp_path):
     ],
 )
 def test_requests_that_make_no_sense_claim_no_folder(imagecot, tmp_path, options, told):
-    RankingData(tmp_path / "orm", {}, 1).keep(0, ROWS)
+    RankingData(tmp_path / "orm", {}).keep(0, ROWS)
     code, _, err = imagecot("curate", "reflection", "--data", "orm", "--out", "r", *options)
     assert code == 2
     assert told in err

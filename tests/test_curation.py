@@ -12,7 +12,8 @@ from imagecot.contracts.detector import Detections
 from imagecot.contracts.paths import finish
 from imagecot.contracts.randomness import fork_seeds, path_seeds, prompt_seed
 from imagecot.curation.corrections import write_corrections
-from imagecot.curation.dataset import RankingData, curate, read_rows
+from imagecot.curation.dataset import RankingData, read_rows
+from imagecot.curation.job import Filling, Job, fill
 from imagecot.curation.label import Labeller, balanced, scaled
 from imagecot.curation.pairs import make_pairs
 from imagecot.curation.prompts import everyday_objects, prompts_of
@@ -20,6 +21,7 @@ from imagecot.curation.schema import CorrectionRow
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.geneval.prompts import TASKS, load_benchmark_prompts, single_object_metadata, training_prompts
 from imagecot.images import from_png
+from imagecot.watch import SILENT
 from imagecot.worlds.drawn.captions import held_out_texts
 from plain_decoder import tiny_generator
 
@@ -193,38 +195,42 @@ def test_pictogram_prompts_are_new_and_of_every_task():
     assert prompts_of("tiny", 20, 3) == prompts
 
 
-def test_interrupted_twice_equals_undisturbed(tmp_path):
-    made = labeller()
-    units = [[metadata] for metadata in PROMPTS]
-    whole = RankingData(tmp_path / "whole", {"seed": 1}, 3)
-    curate(whole, units, made.orm, lambda done: None)
+def test_interrupted_twice_equals_undisturbed(tmp_path, monkeypatch):
+    monkeypatch.setattr("imagecot.curation.job.UNIT", 4)  # a prompt
+    made, drawn = labeller(), []
 
-    class Killed(Exception):
-        pass
+    def job(name: str, most: int = 3) -> Job:
+        def orm(prompts):
+            if len(drawn) >= most:
+                raise KeyboardInterrupt
+            drawn.append(prompts)
+            return made.orm(prompts)
 
-    def kill(done: int) -> None:
-        raise Killed
+        out = tmp_path / name
+        return Job(out, {"seed": 1}, PROMPTS, lambda data: orm, "drawing", "ORM ranking data", "Drawn for a test.", 4)
 
-    for _ in range(2):
-        with pytest.raises(Killed):
-            curate(RankingData(tmp_path / "parts", {"seed": 1}, 3), units, made.orm, kill)
-    rest = RankingData(tmp_path / "parts", {"seed": 1}, 3)
-    assert rest.missing() == [2]
-    curate(rest, units, made.orm, lambda done: None)
+    counts = fill(lambda: job("whole"), SILENT)
+    drawn.clear()
+    for most in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            fill(lambda most=most: job("parts", most), SILENT)
+    assert [unit.name for unit in Filling(lambda: job("parts")).missing()] == ["00002"]
+    assert fill(lambda: job("parts"), SILENT) == counts
+    assert drawn == [[prompt] for prompt in PROMPTS]
     assert list(read_rows(tmp_path / "parts")) == list(read_rows(tmp_path / "whole"))
-    counts = rest.finish("ORM ranking data", "Drawn for a test.")
     assert sum(counts.values()) == 12
     assert "12 labelled images" in (tmp_path / "parts/README.md").read_text()
     assert (tmp_path / "parts/samples.png").is_file()
+    assert not (tmp_path / "parts/.work").exists()
     with pytest.raises(UsageError, match="holds another curation"):
-        RankingData(tmp_path / "parts", {"seed": 2}, 3)
+        RankingData(tmp_path / "parts", {"seed": 2})
 
 
 def test_the_hub_reads_it(tmp_path):
     import datasets
 
-    data = RankingData(tmp_path / "d", {}, 1)
-    curate(data, [PROMPTS], labeller().orm, lambda done: None)
+    data = RankingData(tmp_path / "d", {})
+    data.keep(0, [*labeller().orm(PROMPTS)])
     table = datasets.Dataset.from_parquet(str(data.shard(0)), cache_dir=str(tmp_path / "cache"))
     assert table[0]["image"].size == (16, 16)
     assert table[0]["prompt"] == "a photo of an apple"
@@ -245,8 +251,8 @@ def test_bad_rows_are_named(tmp_path, column, value, told):
     import pyarrow
     import pyarrow.parquet
 
-    data = RankingData(tmp_path / "d", {}, 1)
-    curate(data, [PROMPTS[:1]], labeller().orm, lambda done: None)
+    data = RankingData(tmp_path / "d", {})
+    data.keep(0, [*labeller().orm(PROMPTS[:1])])
     table = pyarrow.parquet.read_table(data.shard(0))
     rows = table.to_pylist()
     rows[2][column] = rows[0]["id"] if column == "id" else value
@@ -260,7 +266,7 @@ def test_no_data_is_said(tmp_path):
     with pytest.raises(UsageError, match="holds no curated data"):
         list(read_rows(tmp_path))
     (tmp_path / "d/data").mkdir(parents=True)
-    RankingData(tmp_path / "e", {}, 1)
+    RankingData(tmp_path / "e", {})
     assert not (tmp_path / "e").exists()
     (tmp_path / "d/data/00000.parquet").write_bytes(b"no parquet")
     with pytest.raises(ImagecotError, match="is damaged"):
@@ -287,8 +293,8 @@ def test_llava_conversations_there_and_back(tmp_path):
     from imagecot.curation.llava import export_llava, import_llava
 
     made = labeller()
-    data = RankingData(tmp_path / "d", {}, 1)
-    curate(data, [PROMPTS], lambda prompts: [*made.parm(prompts), *made.prm(prompts)], lambda done: None)
+    data = RankingData(tmp_path / "d", {})
+    data.keep(0, [*made.parm(PROMPTS), *made.prm(PROMPTS)])
     count = export_llava(tmp_path / "d", tmp_path / "out")
     rows = {row.id: row for row in read_rows(tmp_path / "d")}
     assert count == len(rows)
@@ -323,8 +329,8 @@ def test_llava_conversations_there_and_back(tmp_path):
 def test_strange_conversations_are_named(tmp_path, change, told):
     from imagecot.curation.llava import export_llava, import_llava
 
-    data = RankingData(tmp_path / "d", {}, 1)
-    curate(data, [PROMPTS[:1]], labeller().orm, lambda done: None)
+    data = RankingData(tmp_path / "d", {})
+    data.keep(0, [*labeller().orm(PROMPTS[:1])])
     export_llava(tmp_path / "d", tmp_path / "out")
     file = tmp_path / "out/data.json"
     records = json.loads(file.read_text())
@@ -346,10 +352,10 @@ def test_the_released_wording_is_read():
 
 def test_a_damaged_identity_is_refused_in_one_sentence(tmp_path):
     out = tmp_path / "data"
-    RankingData(out, {"kind": "orm"}, 1).claim()
+    RankingData(out, {"kind": "orm"}).claim()
     (out / "curation.json").write_text('{"kind": ')
     with pytest.raises(UsageError, match=r"curation\.json is damaged: .*; delete"):
-        RankingData(out, {"kind": "orm"}, 1)
+        RankingData(out, {"kind": "orm"})
 
 
 def test_the_command_draws_rejected_images_again(tmp_path, imagecot):

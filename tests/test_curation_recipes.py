@@ -116,7 +116,7 @@ def test_a_watch_sees_the_models_and_the_units_and_nobody_else_is_told(folder, q
 
     recipe = CurateOrm(prompts=folder / "two.jsonl", output=tmp_path / "orm", paths=2, keep=1, generator=quick)
     run(recipe, watch=Watch(progress=progress, waiting=waiting))
-    assert seen == ["loading the models", *(("curating", k, 2) for k in (1, 2))]
+    assert seen == [("curating", 0, 2), "loading the models", ("curating", 1, 2), ("curating", 2, 2)]
     run(CuratePairs(data=[folder / "orm"], output=tmp_path / "pairs"))
     assert capfd.readouterr() == ("", "")
 

@@ -77,7 +77,7 @@ def test_rejected_images_without_reasons_are_left_out():
 
 
 def save(folder, rows):
-    RankingData(folder, {}, 1).keep(0, rows)
+    RankingData(folder, {}).keep(0, rows)
     return folder
 
 
@@ -86,7 +86,7 @@ def test_rows_keep_their_reasons_on_disk_and_as_conversations(tmp_path):
     back = list(read_rows(tmp_path / "d"))
     assert [r.reasons for r in back] == [r.reasons for r in made()]
     assert back[0].codes == [1, 2, 3, 4]
-    RankingData(tmp_path / "d", {}, 1).finish("T", "how")
+    RankingData(tmp_path / "d", {}).finish("T", "how")
     assert export_llava(tmp_path / "d", tmp_path / "out") == 5
     records = json.loads((tmp_path / "out/data.json").read_text())
     assert records[0]["conversations"][1]["value"] == back[0].answer

@@ -23,7 +23,7 @@ from imagecot.images import png
 torch.set_num_threads(1)
 PAIRS = make_pairs(ROWS, 0, 2)
 KINDS = {
-    "rows": (ROWS, RANKING, lambda folder: RankingData(folder, {}, 1).keep(0, ROWS), read_rows),
+    "rows": (ROWS, RANKING, lambda folder: RankingData(folder, {}).keep(0, ROWS), read_rows),
     "pairs": (PAIRS, schema.PAIRS, lambda folder: write_pairs(folder, PAIRS, {}), read_pairs),
     "groups": (GROUPS, CORRECTIONS, lambda folder: write_corrections(folder, GROUPS, {}), read_corrections),
 }
@@ -134,7 +134,7 @@ def test_damaged_shards_are_one_sentence(tmp_path, kind):
 def test_a_shard_with_other_bytes_is_read_or_refused(tmp_path, position, other):
     folder = tmp_path / "d"
     if not folder.exists():
-        RankingData(folder, {}, 1).keep(0, ROWS)
+        RankingData(folder, {}).keep(0, ROWS)
         shutil.copy(folder / "data/00000.parquet", tmp_path / "whole")
     data = bytearray((tmp_path / "whole").read_bytes())
     position %= len(data)
@@ -147,7 +147,7 @@ def test_a_shard_with_other_bytes_is_read_or_refused(tmp_path, position, other):
 
 
 def test_a_shard_that_is_not_there_is_missed(tmp_path):
-    data = RankingData(tmp_path / "d", {}, 3)
+    data = RankingData(tmp_path / "d", {})
     for unit in range(3):
         data.keep(unit, ROWS[unit : unit + 1])
     data.shard(1).unlink()

@@ -23,8 +23,8 @@ ASKED = replace(APPLE, prompt="one apple, please", text="")
 
 @pytest.fixture
 def orm(tmp_path):
-    RankingData(tmp_path / "orm", {}, 1).keep(0, ROWS)
-    RankingData(tmp_path / "reflection", {}, 1).keep(0, REFLECTED)
+    RankingData(tmp_path / "orm", {}).keep(0, ROWS)
+    RankingData(tmp_path / "reflection", {}).keep(0, REFLECTED)
     return tmp_path / "orm"
 
 
@@ -51,14 +51,14 @@ def drawn(tmp_path):
         )
         for seed, need in enumerate([colors_metadata("cup", "red")] * 5)
     ]
-    RankingData(tmp_path / "orm", {}, 1).keep(0, rows)
+    RankingData(tmp_path / "orm", {}).keep(0, rows)
     return rows
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_changed_data_under_the_same_path_are_another_curation(drawn, tmp_path, imagecot, name):
     rejected = [replace(r, id=f"x-{r.id}", question="reflection", reasons="no.") for r in drawn[:3]]
-    RankingData(tmp_path / "reflection", {}, 1).keep(0, rejected)
+    RankingData(tmp_path / "reflection", {}).keep(0, rejected)
     command = ("curate", *COMMANDS[name])
     assert imagecot(*command, "--out", "out")[0] == 0
     before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
@@ -66,7 +66,7 @@ def test_changed_data_under_the_same_path_are_another_curation(drawn, tmp_path, 
     shutil.copytree("orm", "elsewhere")
     moved = tuple("elsewhere" if word == "orm" else word for word in command)
     assert imagecot(*moved, "--out", "out")[0] == 0
-    RankingData(tmp_path / "orm", {}, 1).keep(0, drawn[1:])
+    RankingData(tmp_path / "orm", {}).keep(0, drawn[1:])
     code, _, err = imagecot(*command, "--out", "out")
     assert code == 2
     assert "sha256" in err and "holds another curation" in err
@@ -87,7 +87,7 @@ def test_the_same_data_twice_are_refused(orm, imagecot, tmp_path):
 
 
 def test_all_right_images_have_no_reasons(tmp_path, imagecot):
-    RankingData(tmp_path / "orm", {}, 1).keep(0, ROWS[3:])
+    RankingData(tmp_path / "orm", {}).keep(0, ROWS[3:])
     code, _, err = imagecot("curate", "reflection", "--data", "orm", "--out", "out")
     assert code == 2
     assert "has no rejected images" in err
@@ -97,7 +97,7 @@ def test_all_right_images_have_no_reasons(tmp_path, imagecot):
 @pytest.mark.parametrize("command", ["reflection", "repairs"])
 def test_metadata_that_no_detector_can_judge_name_their_row(tmp_path, imagecot, command):
     for metadata in ("{}", '{"include": 3}', replace(APPLE, include=(Need("unicorn"),), text="").text):
-        RankingData(tmp_path / "orm", {}, 1).keep(0, [replace(r, metadata=metadata) for r in ROWS])
+        RankingData(tmp_path / "orm", {}).keep(0, [replace(r, metadata=metadata) for r in ROWS])
         code, _, err = imagecot("curate", command, "--data", "orm", "--out", "out")
         assert code == 1
         assert "orm-0-6" in err
@@ -106,7 +106,7 @@ def test_metadata_that_no_detector_can_judge_name_their_row(tmp_path, imagecot, 
 
 def test_what_the_drawn_world_has_no_room_for_is_not_put_right(tmp_path, imagecot):
     many = replace(APPLE, include=(Need("apple", 9),), text="")
-    RankingData(tmp_path / "orm", {}, 1).keep(0, [row(many, 1, False)])
+    RankingData(tmp_path / "orm", {}).keep(0, [row(many, 1, False)])
     code, _, err = imagecot("curate", "repairs", "--data", "orm", "--out", "out")
     assert code == 1
     assert "asks for 9 objects" in err

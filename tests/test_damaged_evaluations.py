@@ -17,7 +17,7 @@ from scored import score
 def finished(six, tmp_path_factory) -> Path:
     """A finished evaluation of the set, beside it, and one with all of its parts."""
     from imagecot.evaluation import EvaluationRecipe
-    from imagecot.evaluation.evaluate import Models, work
+    from imagecot.evaluation.evaluate import Models, Scoring
     from imagecot.evaluation.follow import follow
     from imagecot.evaluation.job import Job
     from imagecot.evaluation.state import Evaluation, pieces_of
@@ -34,7 +34,8 @@ def finished(six, tmp_path_factory) -> Path:
         follow(job)
         state = Evaluation(Path("begun"), job.identity)
         models = Models(load_detector("pictograms"), load_detector("pictograms-2"))
-        work(source, pieces_of(source.entries, 2), models, state)
+        for piece in pieces_of(source.entries, 2):
+            Scoring(source, models).work(piece, state)()
     finally:
         os.chdir(before)
     return folder
@@ -171,7 +172,7 @@ def test_damaged_parts(finished, tmp_path, name, content):
     todo = pieces_of(entries, 2)
     identity = json.loads((tmp_path / "begun/evaluation.json").read_text())
     state = Evaluation(tmp_path / "begun", identity)
-    assert not state.missing(todo)
+    assert all(state.file(piece).is_file() for piece in todo)
     file = tmp_path / "begun/parts" / (name if name != "unit" else f"{todo[1].name}.json")
     file.write_bytes(content)
     try:

@@ -5,18 +5,17 @@ import torch
 
 import elsewhere
 from elsewhere import DEVICE, Away, Stops, apart, moved, there
-from given_device import note
 from imagecot import weights
 from imagecot.contracts.devices import sent
 from imagecot.contracts.paths import UNDECIDED
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.contracts.randomness import fork_seeds, path_seeds
 from imagecot.contracts.tree import gathered
+from imagecot.execution import machine
 from imagecot.generators import load_generator
 from imagecot.launch import use_device
 from imagecot.memory import available_bytes
 from imagecot.precision import in_full, loaded_as
-from imagecot.processes import share
 from imagecot.verifiers import load_verifier
 from plain_decoder import tiny_generator
 from small_models import write_janus, write_showo
@@ -175,12 +174,29 @@ def test_processes_of_one_machine_take_its_gpus_in_turn(monkeypatch):
     assert chosen == [0, 1, 2, 0]
 
 
-def test_every_worker_is_given_a_device(tmp_path):
-    """The workers of evaluations and studies, which are other processes."""
-    share(note, (str(tmp_path),), 2, lambda: None)
-    count = torch.cuda.device_count()
-    expected = [f"{rank} of 2, {rank % count if count else None}" for rank in range(2)]
-    assert sorted(file.read_text() for file in tmp_path.iterdir()) == expected
+def test_a_worker_takes_its_share_of_the_machine(monkeypatch):
+    """The workers of evaluations, curations and studies, which are processes of one machine."""
+    chosen, threads = [], []
+    monkeypatch.setattr(machine, "use_device", chosen.append)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "_share", None)
+    machine.settle()
+    assert (chosen, threads) == ([], [])
+    machine.share(1, 3)
+    machine.settle()
+    assert (chosen, threads) == ([1], [2])
+    monkeypatch.setattr(machine, "_share", None)
+    for name, value in {
+        "RANK": "5",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "2",
+        "MASTER_ADDR": "a",
+        "MASTER_PORT": "9",
+    }.items():
+        monkeypatch.setenv(name, value)
+    machine.settle()
+    assert (chosen, threads) == ([1, 2], [2])
 
 
 def by_lean(tmp_path):

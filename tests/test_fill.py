@@ -98,7 +98,7 @@ def test_curated_previews_say_their_fill_and_older_data_have_none(tmp_path):
         assert {row.fill for row in rows if row.step < row.steps} == {fill}
         assert {row.fill for row in rows if row.step == row.steps} == {None}
         folder = tmp_path / str(fill)
-        data = RankingData(folder, {"kind": "test"}, 1)
+        data = RankingData(folder, {"kind": "test"})
         data.keep(0, rows)
         assert [row.fill for row in read_rows(folder)] == [row.fill for row in rows]
     table = pyarrow.parquet.read_table(data.shard(0)).drop_columns(["fill"])

@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             image = image + 0.02 * torch.rand(image.shape, generator=draw)
             place = {"step": 3, "steps": 3, "seed": 2 * k + right}
             rows.append(ranking_row(single_object_metadata(name), "orm", image, **place, label=right))
-    RankingData(folder, {}, 1).keep(0, rows)
+    RankingData(folder, {}).keep(0, rows)
     return folder
 
 

@@ -39,7 +39,7 @@ def data(tmp_path_factory):
                 place = {"step": 18, "steps": 18, "seed": 2 * k + right}
                 row = ranking_row(single_object_metadata(name), question, image, **place, label=right)
                 rows.append(replace(row, reasons="" if right or question == "orm" else REASON))
-    RankingData(folder, {}, 1).keep(0, rows)
+    RankingData(folder, {}).keep(0, rows)
     return folder
 
 

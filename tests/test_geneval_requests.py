@@ -1,7 +1,6 @@
 """Requests of evaluations that make no sense, and words that would harm a page: refused or shown as they are."""
 
 import json
-import os
 import random
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from imagecot.evaluation.summary import Found, Record
 from imagecot.geneval import judge_detections, make_prompts, summarize
 from imagecot.geneval.reading import read_prompt
 from imagecot.geneval.summary import compare
-from imagecot.processes import share
 from imagecot.reflection.discrepancies import from_reason, parse, to_text
 from imagecot.worlds.drawn.captions import held_out_prompts
 from scored import APPLE, GOOD, TWO, needing, score
@@ -109,21 +107,6 @@ def test_ranks_left_in_the_environment_are_told_and_ignored(imagecot, images, mo
     code, _, err = score(imagecot, out="p")
     assert code == 2
     assert "RANK is 'x'" in err
-
-
-def refuse(rank: int, workers: int) -> None:
-    raise UsageError("this cannot be drawn.")
-
-
-def die(rank: int, workers: int) -> None:
-    os.kill(os.getpid(), 9)
-
-
-def test_how_a_worker_fails_is_told():
-    with pytest.raises(UsageError, match="cannot be drawn"):
-        share(refuse, (), 1, lambda: None)
-    with pytest.raises(ImagecotError, match="was killed by signal 9"):
-        share(die, (), 1, lambda: None)
 
 
 ANYTHING = [None, True, -1, 1.5, float("nan"), 10**30, 10**5000, "x", "\ud800", [], [[]], {}, {"a": 1}, b"x", object()]

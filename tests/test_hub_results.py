@@ -47,7 +47,7 @@ def curated(tmp_path: Path) -> Path:
         )
         for number, name in enumerate(("apple", "cup", "chair"))
     ]
-    data = RankingData(tmp_path / "data", {"kind": "test", "prompts": str(tmp_path / "prompts.jsonl")}, 1)
+    data = RankingData(tmp_path / "data", {"kind": "test", "prompts": str(tmp_path / "prompts.jsonl")})
     data.keep(0, rows)
     data.finish("rows", f"They were made from {Path.home()}/secret/prompts.jsonl.")
     return tmp_path / "data"

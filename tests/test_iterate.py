@@ -67,19 +67,19 @@ def test_rounds_draw_from_the_model_before_and_go_on_after_a_kill(base, prompts,
     assert load_generator(tmp_path / "whole").steps == 4
 
     # Killed while the second round draws: the first is not touched again, and the end is the same.
-    curate = iterate.curate
+    fill = iterate.fill
 
-    def stopping(data, *rest):
-        if "round-2" in str(data.out):
+    def stopping(source, *rest):
+        if "round-2" in str(source().out):
             raise KeyboardInterrupt
-        curate(data, *rest)
+        fill(source, *rest)
 
-    monkeypatch.setattr(iterate, "curate", stopping)
+    monkeypatch.setattr(iterate, "fill", stopping)
     with pytest.raises(KeyboardInterrupt):
         train_iteratively(recipe(base, prompts, tmp_path / "parts"))
     first = tmp_path / "parts/round-1/weights/model.safetensors"
     written = first.stat().st_mtime_ns
-    monkeypatch.setattr(iterate, "curate", curate)
+    monkeypatch.setattr(iterate, "fill", fill)
     train_iteratively(recipe(base, prompts, tmp_path / "parts"))
     assert first.stat().st_mtime_ns == written
     assert (tmp_path / "parts/model.safetensors").read_bytes() == last

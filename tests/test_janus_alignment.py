@@ -54,7 +54,7 @@ def test_parm_gives_paths_up_and_takes_them_up_again(folder, tmp_path):
 def pairs(folder, tmp_path_factory) -> Path:
     """Pairs of what a Janus drew, where bright images are right."""
     place = tmp_path_factory.mktemp("data")
-    janus, data = load_generator(folder), RankingData(place / "orm", {}, 1)
+    janus, data = load_generator(folder), RankingData(place / "orm", {})
     for number, name in enumerate(("apple", "cup")):
         need = single_object_metadata(name)
         seeds = torch.arange(8) + 10 * number

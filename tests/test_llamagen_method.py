@@ -55,7 +55,7 @@ def pairs(folder, tmp_path_factory):
             seed = 6 * number + k
             rows.append(ranking_row(need, "orm", images[k], step=3, steps=3, seed=seed, label=right, codes=codes[k]))
     place = tmp_path_factory.mktemp("data")
-    RankingData(place / "orm", {}, 1).keep(0, rows)
+    RankingData(place / "orm", {}).keep(0, rows)
     return place / "orm"
 
 

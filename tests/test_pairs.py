@@ -22,7 +22,7 @@ def data(tmp_path):
             seed = 100 * len(rows) + k
             image, codes = torch.full((3, 8, 8), 0.9 if right else 0.1), torch.full((4,), 4000 + len(rows))
             rows.append(ranking_row(need, "orm", image, step=18, steps=18, seed=seed, label=right, codes=codes))
-    RankingData(tmp_path / "orm", {}, 1).keep(0, rows)
+    RankingData(tmp_path / "orm", {}).keep(0, rows)
     return tmp_path / "orm"
 
 

@@ -24,6 +24,7 @@ from imagecot.commands import (
     report,
     run,
     serve,
+    status,
     study,
     train,
     validate,
@@ -51,6 +52,7 @@ app.command(cls=LoggedCommand)(train.train)
 app.command(cls=LoggedCommand)(study.study)
 app.command()(report.report)
 app.command()(view.view)
+app.command()(status.status)
 app.command(cls=LoggedCommand)(calibrate.calibrate)
 app.command(cls=LoggedCommand)(run.run)
 app.command()(serve.serve)

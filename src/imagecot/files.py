@@ -24,6 +24,7 @@ _ADVICE = {
     errno.EPERM: "there is no permission to write there; choose another folder",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of a file system without
 _TEMPORARY = ".partial"
 # What torch and safetensors say of a file that they cannot write; the first with an error number, the second without.
 _NUMBERED = re.compile(r"os error (\d+)")
@@ -64,17 +65,65 @@ def _as_os_error(error: BaseException | None) -> OSError | None:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary neighbour, then move it to `path`; ImagecotError where that fails."""
-    partial = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}{_TEMPORARY}")
-    with clear_write_errors(path):
-        partial.touch(exist_ok=False)
+    with clear_write_errors(path), _filled(path, write) as partial:
+        os.replace(partial, path)
+
+
+def publish(path: Path, write: Callable[[Path], object]) -> bool:
+    """As `write_atomically`, but never over what is there: of several that write the first counts.
+
+    Returns whether this one did. Where the file system has no links, two that write at the same moment may both.
+    """
+    with clear_write_errors(path), _filled(path, write) as partial:
         try:
-            mode = partial.lstat().st_mode & 0o777
-            write(partial)
-            partial.chmod(mode)  # safetensors writes files that only their owner may read
+            return _link(partial, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if path.exists():
+                return False
             os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+            return True
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Make a file that is not there, whole; returns whether it was not. OSError where that cannot be written."""
+    with _filled(path, lambda partial: partial.write_bytes(data)) as partial:
+        try:
+            return _link(partial, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _link(partial: Path, path: Path) -> bool:
+    """Give a file another name, which must be new; whether it was."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        # A server's answer may be lost and the call repeated: then the name is there, and it is ours.
+        return partial.stat().st_nlink == 2
+    return True
+
+
+@contextmanager
+def _filled(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
+    """A temporary neighbour of a file, filled by `write`; what is left of it in the end is removed."""
+    partial = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}{_TEMPORARY}")
+    partial.touch(exist_ok=False)
+    try:
+        mode = partial.lstat().st_mode & 0o777
+        write(partial)
+        partial.chmod(mode)  # safetensors writes files that only their owner may read
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:

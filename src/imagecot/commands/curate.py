@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from imagecot.commands.logged import LoggedCommand
-from imagecot.commands.options import PATHS, SEED, between
+from imagecot.commands.options import PATHS, SEED, On, Workers, between
 from imagecot.commands.output import completion, terminal
 from imagecot.errors import nearest
+from imagecot.execution.executors import LOCAL
 from imagecot.interruption import continuing
+from imagecot.launch import launched
 from imagecot.precision import PRECISIONS, check_precision
 
 if TYPE_CHECKING:
@@ -118,6 +120,8 @@ def orm(
     temperature: Temperature = None,
     seed: Seed = 0,
     precision: Precision = None,
+    workers: Workers = 1,
+    on: On = LOCAL,
 ) -> None:
     """Label final images: yes where GenEval's scorer finds all that the prompt asks.
 
@@ -139,6 +143,8 @@ def orm(
         temperature=temperature,
         seed=seed,
         precision=precision,
+        workers=workers,
+        on=on,
     )
 
 
@@ -152,6 +158,8 @@ def prm(
     temperature: Temperature = None,
     seed: Seed = 0,
     precision: Precision = None,
+    workers: Workers = 1,
+    on: On = LOCAL,
 ) -> None:
     """Label the previews of every step: yes where one of four continuations ends right.
 
@@ -171,6 +179,8 @@ def prm(
         temperature=temperature,
         seed=seed,
         precision=precision,
+        workers=workers,
+        on=on,
     )
 
 
@@ -186,6 +196,8 @@ def parm(
     temperature: Temperature = None,
     seed: Seed = 0,
     precision: Precision = None,
+    workers: Workers = 1,
+    on: On = LOCAL,
 ) -> None:
     """Label previews for clarity and potential, and final images for selection, as 120 : 80 : 200.
 
@@ -207,6 +219,8 @@ def parm(
         temperature=temperature,
         seed=seed,
         precision=precision,
+        workers=workers,
+        on=on,
     )
 
 
@@ -236,6 +250,8 @@ def reflection(
     endpoint: Endpoint = None,
     model: Model = None,
     seed: Seed = 0,
+    workers: Workers = 1,
+    on: On = LOCAL,
 ) -> None:
     """Say in words what is wrong with the rejected images; about one in five rows is an accepted image.
 
@@ -249,12 +265,20 @@ def reflection(
     """
     from imagecot.curation.recipes import CurateReflection
 
-    _curate(CurateReflection, data=data, output=out, detector=detector, endpoint=endpoint, model=model, seed=seed)
+    asked = {"data": data, "output": out, "detector": detector, "endpoint": endpoint, "model": model, "seed": seed}
+    _curate(CurateReflection, **asked, workers=workers, on=on)
 
 
 @app.command(cls=LoggedCommand)
 def repairs(
-    *, out: Out, data: Rejected = None, scenes: Scenes = 0, generator: Generator = "tiny", seed: Seed = 0
+    *,
+    out: Out,
+    data: Rejected = None,
+    scenes: Scenes = 0,
+    generator: Generator = "tiny",
+    seed: Seed = 0,
+    workers: Workers = 1,
+    on: On = LOCAL,
 ) -> None:
     """Draw accepted images that differ from rejected ones only in what is wrong (drawn world only).
 
@@ -266,7 +290,8 @@ def repairs(
     """
     from imagecot.curation.recipes import CurateRepairs
 
-    _curate(CurateRepairs, output=out, data=data, scenes=scenes, generator=generator, seed=seed)
+    asked = {"output": out, "data": data, "scenes": scenes, "generator": generator, "seed": seed}
+    _curate(CurateRepairs, **asked, workers=workers, on=on)
 
 
 @app.command(cls=LoggedCommand)
@@ -303,6 +328,8 @@ def redraws(
     temperature: Temperature = None,
     seed: Seed = 0,
     precision: Precision = None,
+    workers: Workers = 1,
+    on: On = LOCAL,
 ) -> None:
     """Draw rejected images again from prompt, image and reasons, and label the results: pairs for a better correction.
 
@@ -325,6 +352,8 @@ def redraws(
         temperature=temperature,
         seed=seed,
         precision=precision,
+        workers=workers,
+        on=on,
     )
 
 
@@ -372,4 +401,5 @@ def follow(recipe: "Recipe", command: str = "") -> None:
     goes_on = "the same command continues where this run was"
     with continuing("run the same command again" if isinstance(recipe, Whole) else goes_on):
         found = run(recipe, watch=terminal())
-    typer.echo(f"{found.told}: {found.place}")
+    if launched()[0] == 0:
+        typer.echo(f"{found.told}: {found.place}")

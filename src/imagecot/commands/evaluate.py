@@ -12,6 +12,7 @@ from imagecot.commands import options, searches
 from imagecot.commands.options import AsJson
 from imagecot.commands.output import completion, say, terminal
 from imagecot.commands.recipe import output_of
+from imagecot.execution.executors import LOCAL
 from imagecot.geneval.published import CLIP as PUBLISHED_CLIP
 from imagecot.geneval.published import DETECTOR
 from imagecot.interruption import continuing
@@ -84,9 +85,6 @@ Detector = Annotated[
 ]
 Clip = Annotated[str, typer.Option(help="The CLIP that names colours beside a Mask2Former.")]
 Precision = Annotated[str | None, typer.Option(help=f"Of all models: {', '.join(PRECISIONS)}.", show_default=False)]
-Workers = Annotated[
-    int, typer.Option(help="Processes; `accelerate launch` shares the work among its own.", callback=options.WORKERS)
-]
 Against = Annotated[
     Path | None, typer.Option(help="A finished evaluation of the same prompts to compare with.", show_default=False)
 ]
@@ -117,7 +115,8 @@ def geneval(
     detector: Detector = "",
     clip: Clip = PUBLISHED_CLIP,
     precision: Precision = None,
-    workers: Workers = 1,
+    workers: options.Workers = 1,
+    on: options.On = LOCAL,
     against: Against = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -155,6 +154,7 @@ def geneval(
         "clip": clip,
         "precision": precision,
         "workers": workers,
+        "on": on,
         "against": against,
     }
     asked |= {"samples": samples, "seed": seed}

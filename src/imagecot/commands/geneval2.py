@@ -8,6 +8,7 @@ import typer
 from imagecot.commands import evaluate, options, searches
 from imagecot.commands.output import completion, terminal
 from imagecot.commands.recipe import output_of
+from imagecot.execution.executors import LOCAL
 from imagecot.geneval2.published import JUDGE
 from imagecot.precision import check_precision
 
@@ -59,7 +60,8 @@ def geneval2(
     samples: evaluate.Samples = 1,
     seed: evaluate.Seed = 0,
     precision: evaluate.Precision = None,
-    workers: evaluate.Workers = 1,
+    workers: options.Workers = 1,
+    on: options.On = LOCAL,
     out: Out = None,
     as_json: evaluate.AsJson = False,
 ) -> None:
@@ -95,6 +97,7 @@ def geneval2(
         "judge": judge,
         "precision": precision,
         "workers": workers,
+        "on": on,
     }
     follow(check(asked, Geneval2Recipe, "what was asked for"), as_json=as_json)
 

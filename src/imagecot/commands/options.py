@@ -10,6 +10,8 @@ import typer
 
 from imagecot import forms
 from imagecot.bounds import MAX_SEED, MIN_SEED, MOST_IMAGES, MOST_PATHS, MOST_PROMPTS, MOST_WORKERS, check_whole
+from imagecot.errors import nearest
+from imagecot.execution.executors import EXECUTORS
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Check = Callable[[typer.Context, typer.CallbackParam, int | None], int | None]
@@ -31,6 +33,23 @@ IMAGES = between(1, MOST_IMAGES)
 PROMPTS = between(1, MOST_PROMPTS)
 WORKERS = between(1, MOST_WORKERS)
 SEED = between(MIN_SEED, MAX_SEED)
+
+
+def _on(value: str) -> str:
+    if value not in EXECUTORS:
+        raise nearest("way to start workers", value, [*EXECUTORS])
+    return value
+
+
+Workers = Annotated[int, typer.Option(help="How many share the work, each with a GPU of its own.", callback=WORKERS)]
+On = Annotated[
+    str,
+    typer.Option(
+        help=f"How these are started: {', '.join(EXECUTORS)}. Processes of a launcher (torchrun, accelerate, MPI) "
+        "share the work as they are.",
+        callback=_on,
+    ),
+]
 
 
 def written(role: str = "verifier") -> str:

@@ -4,21 +4,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imagecot.commands.options import On, Workers
 from imagecot.commands.output import terminal
 from imagecot.commands.recipe import Overrides, RecipeFile, taken
+from imagecot.execution.executors import LOCAL
 from imagecot.interruption import continuing
 from imagecot.kinds import STUDY
+from imagecot.launch import launched
 
 if TYPE_CHECKING:
     from imagecot.study.follow import AnyStudy
 
-Workers = Annotated[int, typer.Option(help="Processes that draw and judge.", min=1)]
 Rows = Annotated[
     str, typer.Option(help="Only these rows, with commas between; give another output.", show_default=False)
 ]
 
 
-def study(recipe: RecipeFile, overrides: Overrides = None, *, workers: Workers = 1, rows: Rows = "") -> None:
+def study(
+    recipe: RecipeFile, overrides: Overrides = None, *, workers: Workers = 1, on: On = LOCAL, rows: Rows = ""
+) -> None:
     """Compare searches and generators on held-out prompts; an interrupted study is resumed by the same command.
 
     Writes summary.json, and what it is made of, into the recipe's output; `imagecot report` makes a page of it. A
@@ -44,10 +48,10 @@ def study(recipe: RecipeFile, overrides: Overrides = None, *, workers: Workers =
 
     assert isinstance(checked, AnyStudy)  # there is no other recipe of this command
     command = typed(recipe, overrides or (), rows=rows, workers=workers)
-    follow(chosen(checked, rows), command, workers)
+    follow(chosen(checked, rows), command, workers, on)
 
 
-def follow(recipe: "AnyStudy", command: str, workers: int = 1) -> None:
+def follow(recipe: "AnyStudy", command: str, workers: int = 1, on: str = LOCAL) -> None:
     """Do what is missing of a study, and say where its results are.
 
     command  what the user typed, for the summary
@@ -61,8 +65,9 @@ def follow(recipe: "AnyStudy", command: str, workers: int = 1) -> None:
         from imagecot.study.names import SUMMARY
 
     with continuing("the same command continues from what was saved last"):
-        run(recipe, workers=workers, command=command, watch=terminal())
+        run(recipe, workers=workers, on=on, command=command, watch=terminal())
     output = recipe.output
     tabled = isinstance(recipe, CorrectionsRecipe | AuditRecipe)
     following = f"{output}/table.md" if tabled else f"next: imagecot report {output}"
-    typer.echo(f"{output}/{FRONTIER if isinstance(recipe, FrontierRecipe) else SUMMARY}; {following}")
+    if launched()[0] == 0:
+        typer.echo(f"{output}/{FRONTIER if isinstance(recipe, FrontierRecipe) else SUMMARY}; {following}")

@@ -5,7 +5,7 @@ the rows of one that was not.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,9 +15,9 @@ from imagecot.curation.page import SAMPLES, Sample, card, write_samples
 from imagecot.curation.schema import RANKING, Question, RankingRow
 from imagecot.curation.shards import IDENTITY, KIND, claim_shards, read_shards, write_card, write_shard
 from imagecot.errors import ImagecotError
+from imagecot.files import publish
 from imagecot.identity import Identity, read_identity, refuse_occupied
 from imagecot.images import open_picture, png
-from imagecot.interruption import check
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,19 +70,15 @@ def read_rows(folder: str | Path) -> Iterator[RankingRow]:
 class RankingData:
     """A folder of shards under way: `data/00000.parquet` and so on. It is claimed when the first of them is written."""
 
-    def __init__(self, out: Path, identity: Identity, units: int) -> None:
+    def __init__(self, out: Path, identity: Identity) -> None:
         """Open or resume; UsageError where the folder holds something else."""
-        self.out, self.units = out, units
+        self.out = out
         self.identity: dict[str, JSON] = dict(identity)
         refuse_occupied(out / IDENTITY, identity, KIND)
 
     def shard(self, unit: int) -> Path:
         """The file of a unit."""
         return self.out / "data" / f"{unit:05d}.parquet"
-
-    def missing(self) -> list[int]:
-        """Units that are still to be done."""
-        return [unit for unit in range(self.units) if not self.shard(unit).is_file()]
 
     @property
     def claimed(self) -> bool:
@@ -104,9 +100,10 @@ class RankingData:
         claim_shards(self.out, self.identity)
 
     def keep(self, unit: int, rows: Sequence[RankingRow]) -> None:
-        """Write the rows of a unit."""
+        """Write the rows of a unit, unless they are there: of several that make them the first count."""
         self.claim()
-        write_shard(self.shard(unit), rows, RANKING)
+        if not self.shard(unit).is_file():
+            write_shard(self.shard(unit), rows, RANKING, write=publish)
 
     def finish(self, title: str, how: str) -> dict[str, int]:
         """Write the card and the page of samples; returns the counts by question and label.
@@ -125,27 +122,3 @@ class RankingData:
         write_card(self.out, "image-to-text", card(title, how, counts))
         write_samples(samples, self.out / "samples.png")
         return {f"{question}/{label}": count for (question, label), count in sorted(counts.items())}
-
-
-def curate(
-    data: RankingData,
-    units: Sequence[Sequence[Work]],
-    make: Callable[[Sequence[Work]], Iterable[RankingRow]],
-    done: Callable[[int], None],
-) -> None:
-    """Do the missing units: `make` maps the prompts (rows, numbers) of a unit to its rows and depends on them alone.
-
-    Units without rows are written with the first one that has some: a curation without any row claims no folder.
-    """
-    empty: list[int] = []
-    for unit in data.missing():
-        check()
-        rows = list(make(units[unit]))
-        if rows or data.claimed:
-            for earlier in empty:
-                data.keep(earlier, [])
-            data.keep(unit, rows)
-            empty = []
-        else:
-            empty.append(unit)
-        done(unit + 1)

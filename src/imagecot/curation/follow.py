@@ -1,7 +1,8 @@
 """`run`: a whole curation, from its recipe to what was written."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from imagecot import registry
@@ -24,10 +25,14 @@ from imagecot.curation.recipes import (
     CurateRedraws,
     CurateReflection,
     CurateRepairs,
+    InUnits,
     Recipe,
 )
 from imagecot.curation.reflection import chat_model, reflection_job
 from imagecot.curation.repairs import image_job, scene_job
+from imagecot.curation.schema import RankingRow
+from imagecot.execution.executors import LOCAL
+from imagecot.execution.team import Team
 from imagecot.recipes import usable
 from imagecot.watch import SILENT, Watch
 
@@ -57,17 +62,17 @@ def run(recipe: Recipe, *, watch: Watch = SILENT) -> Curated:
     match recipe:
         case CurateOrm() | CuratePrm() | CurateParm():
             _check(recipe)
-            return _filled(label_job(recipe), watch)
+            return _filled(partial(label_job, recipe), recipe, watch)
         case CurateRedraws():
             _check(recipe)
-            return _filled(redraw_job(recipe), watch)
+            return _filled(partial(redraw_job, recipe), recipe, watch)
         case CurateReflection():
             return _reflect(recipe, watch)
         case CurateRepairs():
             registry.check("generator", recipe.generator)
             if recipe.data is None:
-                return _filled(scene_job(recipe), watch)
-            return _filled(image_job(recipe, recipe.data), watch)
+                return _filled(partial(scene_job, recipe), recipe, watch)
+            return _filled(partial(image_job, recipe, recipe.data), recipe, watch)
         case CurateImport():
             return _labelled(recipe.output, curate_import(recipe))
         case CuratePrompts():
@@ -94,14 +99,24 @@ def _reflect(recipe: CurateReflection, watch: Watch) -> Curated:
     chat = chat_model(recipe)
     if chat is None:
         registry.check("detector", recipe.detector)
-        return _filled(reflection_job(recipe, None), watch)
-    found = fill(reflection_job(recipe, chat), watch)
+    if chat is None or recipe.workers > 1:
+        return _filled(partial(_reflection, recipe), recipe, watch)
+    found = fill(lambda: reflection_job(recipe, chat), watch, _team(recipe))
     left_out = f"; {chat.left_out} gave no reasons" if chat.left_out else ""
     return _labelled(recipe.output, found, f"; {chat.cost}{left_out}")
 
 
-def _filled(job: Job[Work], watch: Watch) -> Curated:
-    return _labelled(job.out, fill(job, watch))
+def _reflection(recipe: CurateReflection) -> Job[RankingRow]:
+    """With a chat model of this process, whose costs nobody tells."""
+    return reflection_job(recipe, chat_model(recipe))
+
+
+def _filled(source: Callable[[], Job[Work]], recipe: InUnits, watch: Watch) -> Curated:
+    return _labelled(recipe.output, fill(source, watch, _team(recipe)))
+
+
+def _team(recipe: InUnits) -> Team:
+    return Team(recipe.workers, recipe.on, recipe.model_copy(update={"workers": 1, "on": LOCAL}))
 
 
 def _labelled(out: Path, counts: Mapping[str, int], cost: str = "") -> Curated:

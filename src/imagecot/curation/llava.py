@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, PRM, QUESTIONS, REFLECTION, Question
 from imagecot.contracts.reflection import without_answer
 from imagecot.contracts.values import JSON
-from imagecot.curation.dataset import RankingData, curate, read_rows
+from imagecot.curation.dataset import RankingData, read_rows
 from imagecot.curation.recipes import CurateImport
 from imagecot.curation.schema import Id, Label, Object, RankingRow, Step
 from imagecot.curation.schema import Question as Name
@@ -145,9 +145,10 @@ def curate_import(recipe: CurateImport) -> dict[str, int]:
     Errors as of `import_llava`; UsageError where the output holds something else.
     """
     rows = list(import_llava(recipe.file, recipe.images))
-    units = [rows[first : first + _A_SHARD] for first in range(0, len(rows), _A_SHARD)]
-    data = RankingData(recipe.output, {"kind": "import", "rows_sha256": _digest(rows)}, len(units))
-    curate(data, units, lambda unit: unit, lambda done: None)
+    data = RankingData(recipe.output, {"kind": "import", "rows_sha256": _digest(rows)})
+    for number, first in enumerate(range(0, len(rows), _A_SHARD)):
+        check()
+        data.keep(number, rows[first : first + _A_SHARD])
     return data.finish("Imported ranking data", f"From {recipe.file.name}.")
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from imagecot.bounds import MOST_IMAGES, MOST_PATHS
+from imagecot.execution.executors import LOCAL
+from imagecot.execution.fields import On, Workers
 from imagecot.precision import Precision
 from imagecot.recipe_fields import RECIPE, Count, Name, Place, Seed
 
@@ -53,6 +55,8 @@ class CuratePrm(BaseModel):
     temperature: Temperature | None = None
     seed: Seed = 0
     precision: Precision | None = None
+    workers: Workers = 1
+    on: On = LOCAL
 
 
 class CurateOrm(BaseModel):
@@ -74,6 +78,8 @@ class CurateOrm(BaseModel):
     temperature: Temperature | None = None
     seed: Seed = 0
     precision: Precision | None = None
+    workers: Workers = 1
+    on: On = LOCAL
 
 
 class CurateParm(BaseModel):
@@ -91,6 +97,8 @@ class CurateParm(BaseModel):
     temperature: Temperature | None = None
     seed: Seed = 0
     precision: Precision | None = None
+    workers: Workers = 1
+    on: On = LOCAL
 
 
 class CurateRedraws(BaseModel):
@@ -114,6 +122,8 @@ class CurateRedraws(BaseModel):
     temperature: Temperature | None = None
     seed: Seed = 0
     precision: Precision | None = None
+    workers: Workers = 1
+    on: On = LOCAL
 
 
 class CuratePairs(BaseModel):
@@ -150,6 +160,8 @@ class CurateReflection(BaseModel):
     endpoint: str | None = Field(None, strict=True, repr=False)
     model: str | None = Field(None, strict=True)
     seed: Seed = 0
+    workers: Workers = 1
+    on: On = LOCAL
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
@@ -173,6 +185,8 @@ class CurateRepairs(BaseModel):
     scenes: Annotated[int, Field(strict=True, ge=0, le=MOST_SCENES)] = 0
     generator: Name = "tiny"
     seed: Seed = 0
+    workers: Workers = 1
+    on: On = LOCAL
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -227,7 +241,8 @@ class CurateImport(BaseModel):
 
 
 InUnits = CurateOrm | CuratePrm | CurateParm | CurateReflection | CurateRepairs | CurateRedraws
-"""What goes on where it was."""
+"""What goes on where it was, done by so many `workers`, which are started `on` one of the ways of
+`imagecot.execution.executors`."""
 Whole = CuratePrompts | CuratePairs | CurateCorrections | CurateExport | CurateImport
 """What is done at once."""
 Recipe = InUnits | Whole

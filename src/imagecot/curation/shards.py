@@ -6,7 +6,7 @@ Every row that is read is checked by its class (`schema.py`), which also says wh
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +39,14 @@ def features(columns: Mapping[str, Stored]) -> "Features":
     return Features(found)
 
 
-def write_shard(file: Path, rows: Sequence[Row], form: Form[Row]) -> None:
-    """Write rows as one Parquet file."""
+def write_shard(
+    file: Path,
+    rows: Sequence[Row],
+    form: Form[Row],
+    *,
+    write: Callable[[Path, Callable[[Path], object]], object] = write_atomically,
+) -> None:
+    """Write rows as one Parquet file; `write` as `write_atomically`, or `publish`."""
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
 
@@ -48,7 +54,7 @@ def write_shard(file: Path, rows: Sequence[Row], form: Form[Row]) -> None:
     written = [form.adapter.dump_python(row) for row in rows]
     columns = {name: [values[name] for values in written] for name in form.columns}
     table = Dataset.from_dict(columns, features=features(form.columns))
-    write_atomically(file, lambda path: table.to_parquet(str(path)))
+    write(file, lambda path: table.to_parquet(str(path)))
 
 
 def read_shards(folder: str | Path, form: Form[Row]) -> Iterator[tuple[str, Row]]:

@@ -5,14 +5,14 @@ of a run that was not, and several processes share the units among them.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from imagecot import guard, interruption
+from imagecot import guard
 from imagecot.contracts.detector import Detections, Detector
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.values import JSON
@@ -21,6 +21,7 @@ from imagecot.evaluation.drawing import Drawing, check_drawing, draw, settings_o
 from imagecot.evaluation.folder import Entry, ImageSet, read_image
 from imagecot.evaluation.state import Evaluation, Piece, Row, Unit, pieces_of
 from imagecot.evaluation.summary import Judges
+from imagecot.execution.work import Keep
 from imagecot.geneval.rules import COUNTING_THRESHOLD, THRESHOLD, judge_detections, kept_indices
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def plan(source: ImageSet | Drawing) -> list[Piece]:
 
 @dataclass(frozen=True)
 class Scoring:
-    """A process of an evaluation by GenEval, as a `Worker`."""
+    """A process of an evaluation by GenEval, as a `Scorer`."""
 
     source: ImageSet | Drawing
     models: Models
@@ -70,30 +71,13 @@ class Scoring:
             assert self.models.drawers is not None
             check_drawing(self.source, self.models.drawers)
 
-    def work(self, todo: Sequence[Piece], state: Evaluation, done: Callable[[], None]) -> None:
-        """Do these units."""
-        work(self.source, todo, self.models, state, done)
-
-
-def work(
-    source: ImageSet | Drawing,
-    todo: Sequence[Piece],
-    models: Models,
-    state: Evaluation,
-    done: Callable[[], None] = lambda: None,
-) -> None:
-    """Do these units one after another. The folder is claimed when the first of them can be written."""
-    for number, piece in enumerate(todo):
-        interruption.check()
-        if isinstance(source, ImageSet):
-            unit = judge_entries(source.entries[piece.first : piece.last], models)
-            state.begin()
+    def work(self, piece: Piece, state: Evaluation) -> Keep:
+        """Do a unit. The folder is claimed when there is something to write."""
+        if isinstance(self.source, ImageSet):
+            unit = judge_entries(self.source.entries[piece.first : piece.last], self.models)
         else:
-            unit = draw_prompts(source, piece, models, state)
-        if number == 0:
-            state.keep_judges(models.judges)
-        state.keep(piece, unit)
-        done()
+            unit = draw_prompts(self.source, piece, self.models, state)
+        return lambda: state.keep(piece, unit, self.models.judges)
 
 
 def result_row(file: str, metadata: Metadata, found: Detections) -> Row:

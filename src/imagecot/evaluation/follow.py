@@ -14,11 +14,12 @@ from imagecot.evaluation.folder import ImageSet
 from imagecot.evaluation.job import Job
 from imagecot.evaluation.recipe import EvaluationRecipe
 from imagecot.evaluation.report import failures_page, summarise_run, table
-from imagecot.evaluation.sharing import do, place
+from imagecot.evaluation.sharing import share
 from imagecot.evaluation.state import FAILURES, IDENTITY, TABLE, Evaluation, Piece, read_rows
 from imagecot.evaluation.summary import Found, Record, read_summary
 from imagecot.files import write_text
 from imagecot.identity import read_identity
+from imagecot.launch import launched
 from imagecot.recipes import usable
 from imagecot.watch import SILENT, Watch
 
@@ -35,19 +36,17 @@ def run(recipe: EvaluationRecipe, *, watch: Watch = SILENT) -> Found | None:
 
 def follow(job: Job, watch: Watch = SILENT) -> Found | None:
     """Do what is missing of a job; as of `run`."""
-    where = place(watch)
     state, against = Evaluation(job.out, job.identity), job.recipe.against
     other = Other.read(against, job.out) if against is not None else None
     if other and isinstance(job.source, Drawing):
         other.check({(m.tag, m.text): job.recipe.samples for m in job.source.prompts})
-    if not state.finished:
+    if state.finished:
+        summary = _finished(job, state)
+    else:
         todo = plan(job.source)
-        do(job, state, todo, watch, where)
-        if where[0] == 0:
-            _conclude(job, state, todo)
-    if where[0]:
+        summary = share(job, state, todo, watch, lambda: _conclude(job, state, todo), lambda: _finished(job, state))
+    if launched()[0]:
         return None
-    summary = _finished(job, state)
     if other:
         compared = other.compare(read_rows(state.out), summary.record)
         summary = summary.model_copy(update={"against": compared})

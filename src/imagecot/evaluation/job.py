@@ -1,7 +1,6 @@
 """An evaluation that is asked for, with all that its recipe leaves open: its source, its judges and its identity."""
 
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +17,10 @@ from imagecot.evaluation.evaluate import Models, Scoring
 from imagecot.evaluation.folder import ImageSet, read_folder
 from imagecot.evaluation.recipe import EvaluationRecipe
 from imagecot.evaluation.state import CONTENT
+from imagecot.execution import machine
+from imagecot.execution.executors import LOCAL
+from imagecot.execution.team import Team
 from imagecot.geneval.metadata import read_prompts
-from imagecot.launch import launched, use_device
 from imagecot.naming import printable
 from imagecot.strategies.defaults import completed
 from imagecot.worlds.find import benchmark_of, classes_of, is_world, load_judges, prompts_of, world, world_of
@@ -38,12 +39,6 @@ def check_paths(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and any(0xD800 <= ord(character) <= 0xDFFF for character in str(path)):
             raise UsageError(f"{printable(str(path))} is not a name in UTF-8; rename it.")
-
-
-def use_own_device() -> None:
-    """Under a launcher let this process use a GPU of its own."""
-    if launched()[1] > 1:
-        use_device(int(os.environ["LOCAL_RANK"]))
 
 
 @dataclass(frozen=True)
@@ -91,13 +86,13 @@ class Job:
             check_budget(self.source)
 
     @property
-    def workers(self) -> int:
-        """Processes, where no launcher started this one."""
-        return self.recipe.workers
+    def team(self) -> Team:
+        """Who takes part."""
+        return Team(self.recipe.workers, self.recipe.on, self.recipe.model_copy(update={"workers": 1, "on": LOCAL}))
 
     def worker(self) -> Scoring:
         """Load who judges, and who draws where anybody does."""
-        use_own_device()
+        machine.settle()
         models = self.load_judges()
         if isinstance(self.source, Drawing):
             models = replace(models, drawers=self.source.load(self.recipe.precision))

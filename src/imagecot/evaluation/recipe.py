@@ -5,7 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from imagecot.bounds import MOST_IMAGES, MOST_PATHS, MOST_PROMPTS, MOST_WORKERS
+from imagecot.bounds import MOST_IMAGES, MOST_PATHS, MOST_PROMPTS
+from imagecot.execution.executors import LOCAL
+from imagecot.execution.fields import On, Workers
 from imagecot.geneval.published import CLIP
 from imagecot.precision import Precision
 from imagecot.recipe_fields import RECIPE, Seed
@@ -40,7 +42,8 @@ class EvaluationRecipe(BaseModel):
     detector   who judges the images; None for the one of the prompts' world
     clip       who names colours beside a Mask2Former
     precision  of the models that draw
-    workers    processes, where no launcher started this one
+    workers    how many do units, where no launcher started this process
+    on         how these are started (`imagecot.execution.executors`)
     against    a finished evaluation of the same prompts to compare with
     """
 
@@ -63,7 +66,8 @@ class EvaluationRecipe(BaseModel):
     detector: Name | None = None
     clip: Name = CLIP
     precision: Precision | None = None
-    workers: Annotated[int, Field(strict=True, ge=1, le=MOST_WORKERS)] = 1
+    workers: Workers = 1
+    on: On = LOCAL
     against: Folder | None = None
 
     @model_validator(mode="after")

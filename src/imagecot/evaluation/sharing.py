@@ -1,22 +1,20 @@
-"""The units of an evaluation shared out: in this process, in several of this machine, or under a launcher."""
+"""The units of an evaluation as a work that is shared out: which are missing, and who does them."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-import torch
-
-from imagecot.errors import ImagecotError
 from imagecot.evaluation.state import Evaluation, Piece
-from imagecot.files import check_writable
+from imagecot.execution.team import Team, carry_out
+from imagecot.execution.work import Keep, Unit, Worker, absent
 from imagecot.identity import Identity
-from imagecot.launch import launched, leftovers
-from imagecot.processes import share
-from imagecot.watch import SILENT, Watch
+from imagecot.watch import Watch
 
-Done = Callable[[], None]
+Found = TypeVar("Found")
 
 
-class Worker(Protocol):
+class Scorer(Protocol):
     """Who does units, with all models loaded."""
 
     @property
@@ -28,8 +26,8 @@ class Worker(Protocol):
         """Raise UsageError for what the models cannot do."""
         ...
 
-    def work(self, todo: Sequence[Piece], state: Evaluation, done: Done) -> None:
-        """Do these units one after another, and call `done` behind each."""
+    def work(self, piece: Piece, state: Evaluation) -> Keep:
+        """Do a unit, and return what keeps it."""
         ...
 
 
@@ -37,77 +35,79 @@ class Shared(Protocol):
     """An evaluation whose units can be shared; it can be sent to another process."""
 
     @property
-    def workers(self) -> int:
-        """Processes, where no launcher started this one."""
+    def team(self) -> Team:
+        """Who takes part."""
         ...
 
-    def worker(self) -> Worker:
+    def worker(self) -> Scorer:
         """Load the models."""
         ...
 
 
-def place(watch: Watch) -> tuple[int, int]:
-    """Which process of how many this is, by its launcher; people are told where that is not obvious."""
-    rank, world = launched()
-    if world > 1:
-        watch.tell(f"this is process {rank + 1} of {world} by RANK and WORLD_SIZE of its launcher.")
-    elif leftovers():
-        watch.tell(
-            f"{' and '.join(leftovers())} in the environment are ignored, since no launcher such as accelerate "
-            "started this process: it does all of the work."
-        )
-    return rank, world
+@dataclass(frozen=True)
+class Units:
+    """The work of an evaluation, as a `Work`."""
+
+    job: Shared
+    state: Evaluation
+    pieces: Sequence[Piece]
+    doing: str = "evaluating"
+    units: list[Unit] = field(init=False)
+
+    def __post_init__(self) -> None:
+        units = [Unit(piece.name, str(self.state.file(piece).relative_to(self.state.out))) for piece in self.pieces]
+        object.__setattr__(self, "units", units)
+
+    @property
+    def folder(self) -> Path:
+        """That of the evaluation."""
+        return self.state.out
+
+    def missing(self) -> list[Unit]:
+        """The units that are still to be done; the parts go behind the results."""
+        return [] if self.state.finished else absent(self.folder, self.units)
+
+    def done(self, unit: Unit) -> bool:
+        """As of `Work.done`."""
+        return (self.folder / unit.marker).is_file() or self.state.finished
+
+    def load(self) -> Worker:
+        """Load the models; UsageError for what they cannot do."""
+        scorer = self.job.worker()
+        scorer.check()
+        self.state.settle(scorer.settings)
+        return _Pieces(scorer, self.state, {piece.name: piece for piece in self.pieces})
 
 
-def do(job: Shared, state: Evaluation, todo: Sequence[Piece], watch: Watch, where: tuple[int, int]) -> None:
-    """Do what is missing: in this process, in several of this machine, or this one's part under a launcher.
+@dataclass(frozen=True)
+class _Pieces:
+    scorer: Scorer
+    state: Evaluation
+    pieces: dict[str, Piece]
 
-    where  which process of how many this is
+    def do(self, unit: Unit) -> Keep:
+        return self.scorer.work(self.pieces[unit.name], self.state)
+
+
+def share(
+    job: Shared,
+    state: Evaluation,
+    pieces: Sequence[Piece],
+    watch: Watch,
+    conclude: Callable[[], None],
+    read: Callable[[], Found],
+) -> Found:
+    """Do what is missing together with whoever does so too, and return what was found; as of `carry_out`.
+
+    conclude  writes the results
+    read      reads them back
     """
     if state.changed:
         watch.tell(f"the images have changed since {state.out} was written; they are scored again.")
-    check_writable(state.out)
-    rank, world = where
-    if world > 1:
-        _work_on(job, state, todo[rank::world], watch)
-        from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
-        return
-    missing = state.missing(todo)
-    workers = min(job.workers, len(missing))
-    if workers <= 1:
-        _work_on(job, state, todo, watch)
-        return
-    with watch.progress("evaluating") as progress:
-        share(
-            _worker, (job, state, missing), workers,
-            lambda: progress(len(todo) - len(state.missing(todo)), len(todo)),
-        )  # fmt: skip
-    if state.missing(todo):
-        raise ImagecotError("a worker process died; run the same command again to go on, or use fewer --workers.")
+    def concluded() -> Found:
+        if not state.finished:
+            conclude()
+        return read()
 
-
-def _worker(job: Shared, state: Evaluation, missing: Sequence[Piece], rank: int, workers: int) -> None:
-    """One process's share of the units."""
-    _work_on(job, Evaluation(state.out, state.identity), missing[rank::workers], SILENT)
-
-
-def _work_on(job: Shared, state: Evaluation, todo: Sequence[Piece], watch: Watch) -> None:
-    """Do those units that are missing, in this process."""
-    missing = state.missing(todo)
-    if not missing:
-        return
-    with watch.waiting("loading the models"):
-        worker = job.worker()
-    worker.check()
-    state.settle(worker.settings)
-    left = len(missing)
-    with watch.progress("evaluating") as progress:
-
-        def done() -> None:
-            nonlocal left
-            left -= 1
-            progress(len(todo) - left, len(todo))
-
-        worker.work(missing, state, done)
+    return carry_out(Units(job, state, pieces), job.team, watch, concluded, read)

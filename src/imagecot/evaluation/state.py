@@ -9,13 +9,14 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
 from imagecot.evaluation.folder import Entry
 from imagecot.evaluation.summary import AGAIN, SUMMARY, Judges
-from imagecot.files import make_own_folder, write_whole
+from imagecot.files import make_own_folder, publish, write_whole
 from imagecot.geneval.summary import Verdict
 from imagecot.identity import Identity, claim, read_identity, refuse_occupied, refuse_other
 from imagecot.reading import Model, Schema, read_record, read_records
@@ -101,17 +102,22 @@ class Evaluation:
         """Open or resume, and write nothing; UsageError where the folder holds something else."""
         self.out, self.parts, self.identity = out, out / PARTS, identity
         file = out / IDENTITY
-        there = read_identity(file) if file.is_file() else identity
-        self.changed = there.get(CONTENT) != identity.get(CONTENT)
         if self.changed:
+            there = read_identity(file)
             refuse_other(out, there, {k: v for k, v in identity.items() if k != CONTENT}, "evaluation")
         else:
             refuse_occupied(file, identity, "evaluation")
 
     @property
+    def changed(self) -> bool:
+        """Whether what is in the folder is of other images."""
+        file = self.out / IDENTITY
+        return file.is_file() and read_identity(file).get(CONTENT) != self.identity.get(CONTENT)
+
+    @property
     def finished(self) -> bool:
         """Whether the results are complete, and those of the images as they are now."""
-        return not self.changed and all((self.out / name).is_file() for name in (RESULTS, SUMMARY))
+        return all((self.out / name).is_file() for name in (RESULTS, SUMMARY)) and not self.changed
 
     def settle(self, settings: Identity) -> None:
         """Make the settings of the loaded models entries of the identity, as far as the folder has them too.
@@ -124,41 +130,35 @@ class Evaluation:
         refuse_other(self.out, there, known, "evaluation")
         self.identity = {**self.identity, **known}
 
-    def missing(self, todo: Iterable[Piece]) -> list[Piece]:
-        """The units that are still to be done."""
-        return [piece for piece in todo if not self._file(piece).is_file()]
-
     def begin(self) -> None:
         """Make the folder this evaluation's, when the first result is there; the results of other images go."""
         if self.changed:
             for name in (SUMMARY, RESULTS, SECOND, TABLE, FAILURES, SCORES):
                 (self.out / name).unlink(missing_ok=True)
             write_whole(self.out / IDENTITY, (json.dumps(self.identity, ensure_ascii=False) + "\n").encode())
-            self.changed = False
         claim(self.out / IDENTITY, self.identity, "evaluation")
+
+    def keep(self, piece: Piece, unit: Schema, judges: Schema) -> None:
+        """Write a finished unit, unless there is one; and what the judges' answers depend on, for the summary."""
+        self.begin()
         make_own_folder(self.parts)
-
-    def keep(self, piece: Piece, unit: Schema) -> None:
-        """Write a finished unit."""
-        write_whole(self._file(piece), json.dumps(unit.model_dump()).encode())
-
-    def keep_judges(self, judges: Schema) -> None:
-        """Write what the judges' answers depend on, for the summary."""
-        write_whole(self.parts / _JUDGES, json.dumps(judges.model_dump()).encode())
+        for file, record in ((self.parts / _JUDGES, judges), (self.file(piece), unit)):
+            if not file.is_file():
+                publish(file, partial(_write, json.dumps(record.model_dump()).encode()))
 
     def judges(self) -> Judges | None:
-        """What `keep_judges` wrote of GenEval's judges; as of `kept_judges`."""
+        """What `keep` wrote of GenEval's judges; as of `kept_judges`."""
         return self.kept_judges(Judges)
 
     def kept_judges(self, form: type[Model]) -> Model | None:
-        """What `keep_judges` wrote; None where that is gone, as after a kill while the parts were deleted."""
+        """What `keep` wrote of judges; None where that is gone, as after a kill while the parts were deleted."""
         file = self.parts / _JUDGES
         return read_record(file, form, advice=AGAIN) if file.is_file() else None
 
     def units(self, done: Iterable[Piece], form: type[Model]) -> Iterator[Model]:
         """Read finished units in order; ImagecotError for a damaged one."""
         for piece in done:
-            yield read_record(self._file(piece), form, advice=AGAIN)
+            yield read_record(self.file(piece), form, advice=AGAIN)
 
     def whole(self, done: Iterable[Piece]) -> Unit:
         """All units of GenEval joined."""
@@ -190,8 +190,13 @@ class Evaluation:
         self.clean()
         (self.out / IDENTITY).unlink(missing_ok=True)
 
-    def _file(self, piece: Piece) -> Path:
+    def file(self, piece: Piece) -> Path:
+        """Where a finished unit is kept."""
         return self.parts / f"{piece.name}.json"
+
+
+def _write(data: bytes, file: Path) -> None:
+    file.write_bytes(data)
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 
+from imagecot.reading import read_record
 from imagecot.strategies.trace import versions
 from imagecot.study import table_five, timing
 from imagecot.study.analysis import analyse
 from imagecot.study.folder import correction_store, stores
 from imagecot.study.known import Weights
+from imagecot.study.names import SUMMARY
 from imagecot.study.recipe import StudyRecipe, prompts
 from imagecot.study.rows import Spent
 from imagecot.study.summary import Summary, write_summary
@@ -45,6 +47,11 @@ def conclude(recipe: StudyRecipe, weights: Weights, command: str) -> Summary:
     )
     write_summary(recipe.output, summary)
     return summary
+
+
+def concluded(recipe: StudyRecipe) -> Summary:
+    """Read what another process has summed up; ImagecotError where it is damaged."""
+    return read_record(recipe.output / SUMMARY, Summary, advice="run the same command again")
 
 
 def judges_used(recipe: StudyRecipe) -> dict[str, dict[str, str]]:

@@ -16,15 +16,18 @@ from typing import TypeVar, overload
 
 from imagecot.bounds import MOST_WORKERS, check_whole
 from imagecot.errors import UsageError
+from imagecot.execution.camp import Camp
+from imagecot.execution.executors import LOCAL
+from imagecot.execution.team import Team, carry_out, only_one
 from imagecot.files import write_text, write_whole
 from imagecot.prompts import check_prompts
 from imagecot.recipes import usable
 from imagecot.study import audit, audit_table, corrections, corrections_table, self_correction, timing
 from imagecot.study.audit import AuditRecipe
-from imagecot.study.conclude import circumstances, conclude
+from imagecot.study.conclude import circumstances, conclude, concluded
 from imagecot.study.corrections import CorrectionsRecipe
 from imagecot.study.counted import counted
-from imagecot.study.draw import draw
+from imagecot.study.draw import Left, Pools
 from imagecot.study.folder import STUDY, check_folder, correction_store, is_claimed, stores
 from imagecot.study.frontier import follow as frontier
 from imagecot.study.frontier.recipe import FrontierRecipe
@@ -43,21 +46,28 @@ AnyStudy = StudyRecipe | CorrectionsRecipe | AuditRecipe | FrontierRecipe
 
 
 @overload
-def run(recipe: StudyRecipe, *, workers: int = 1, command: str = "", watch: Watch = SILENT) -> Summary: ...
+def run(
+    recipe: StudyRecipe, *, workers: int = 1, on: str = LOCAL, command: str = "", watch: Watch = SILENT
+) -> Summary: ...
 @overload
 def run(
-    recipe: CorrectionsRecipe, *, workers: int = 1, command: str = "", watch: Watch = SILENT
+    recipe: CorrectionsRecipe, *, workers: int = 1, on: str = LOCAL, command: str = "", watch: Watch = SILENT
 ) -> CorrectionsSummary: ...
 @overload
-def run(recipe: AuditRecipe, *, workers: int = 1, command: str = "", watch: Watch = SILENT) -> AuditSummary: ...
-@overload
-def run(recipe: FrontierRecipe, *, workers: int = 1, command: str = "", watch: Watch = SILENT) -> FrontierSummary: ...
 def run(
-    recipe: AnyStudy, *, workers: int = 1, command: str = "", watch: Watch = SILENT
+    recipe: AuditRecipe, *, workers: int = 1, on: str = LOCAL, command: str = "", watch: Watch = SILENT
+) -> AuditSummary: ...
+@overload
+def run(
+    recipe: FrontierRecipe, *, workers: int = 1, on: str = LOCAL, command: str = "", watch: Watch = SILENT
+) -> FrontierSummary: ...
+def run(
+    recipe: AnyStudy, *, workers: int = 1, on: str = LOCAL, command: str = "", watch: Watch = SILENT
 ) -> Summary | CorrectionsSummary | AuditSummary | FrontierSummary:
     """Do what is missing of a study and return its summary, which is also written where the study is interrupted.
 
-    workers  processes that draw and judge; seconds are measured by this one after they have ended
+    workers  how many draw and judge; seconds are measured by one process after they have ended
+    on       how they are started (`imagecot.execution.executors`)
     command  what the user typed, for the summary (`typed`)
 
     UsageError where `recipe.output` holds another study, a model cannot read a prompt, or a row asks for what its
@@ -68,30 +78,55 @@ def run(
     check_whole(workers, "--workers", 1, MOST_WORKERS)
     recipe = usable(recipe, watch)
     if isinstance(recipe, CorrectionsRecipe):
-        return _follow_corrections(recipe, workers, command, watch)
+        _alone("a study of corrections", workers, on)
+        return _follow_corrections(recipe, command, watch)
     if isinstance(recipe, AuditRecipe):
-        return _follow_audit(recipe, workers, command, watch)
+        _alone("an audit", workers, on)
+        return _follow_audit(recipe, command, watch)
     if isinstance(recipe, FrontierRecipe):
-        if workers > 1:
-            raise UsageError("a frontier runs in one process; leave out --workers.")
+        _alone("a frontier", workers, on)
         return frontier.follow(recipe, command, watch)
     known = Known(recipe.precision)
     recipe = recipe.resolved(known.advice)
     weights = weights_used(recipe, known)
     check_folder(recipe, weights)
     shelf = Shelf(recipe.precision)
+    pools = Pools(recipe, weights, shelf)
     try:
         check_models(recipe, weights, shelf)
-        draw(recipe, weights, workers, shelf, watch)
-        judge_again(recipe, stores(recipe, weights), watch)
+        return _drawn(pools, Team(workers, on, recipe), command, watch)
+    except BaseException:
+        if is_claimed(recipe):
+            with only_one(pools) as mine, watch.waiting("summing up"):
+                if mine:
+                    conclude(recipe, weights, command)
+                    Camp(recipe.output).renew(pools)
+        raise
+
+
+def _drawn(pools: Pools, team: Team, command: str, watch: Watch) -> Summary:
+    """Draw what is missing together with whoever does so too; one of all does the rest and sums up."""
+    recipe, weights, shelf = pools.recipe, pools.weights, pools.shelf
+    missing = pools.missing()
+    workers = min(team.workers, len(missing))
+    if workers > 1:
+        shelf.clear()
+
+    def rest() -> Summary:
+        judge_again(recipe, pools.places, watch)
         timing.time_rows(recipe, lambda name, row: _timed(name, row, recipe.n), shelf, watch)
         if recipe.self_correction:
             correct(recipe, recipe.self_correction, weights, shelf, watch)
-    finally:
-        if is_claimed(recipe):
-            with watch.waiting("summing up"):
-                summary = conclude(recipe, weights, command)
-    return summary
+        with watch.waiting("summing up"):
+            return conclude(recipe, weights, command)
+
+    look = Left(pools, missing, workers, watch.tell).look
+    return carry_out(pools, team, watch, rest, lambda: concluded(recipe), look=look)
+
+
+def _alone(what: str, workers: int, on: str) -> None:
+    if (workers, on) != (1, LOCAL):
+        raise UsageError(f"{what} runs in one process; leave out --workers and --on.")
 
 
 def typed(file: Path, overrides: Sequence[str] = (), *, rows: str = "", workers: int = 1) -> str:
@@ -110,10 +145,8 @@ def chosen(recipe: AnyStudy, rows: str) -> AnyStudy:
     return recipe.only([name.strip() for name in rows.split(",")]) if rows else recipe
 
 
-def _follow_corrections(recipe: CorrectionsRecipe, workers: int, command: str, watch: Watch) -> CorrectionsSummary:
+def _follow_corrections(recipe: CorrectionsRecipe, command: str, watch: Watch) -> CorrectionsSummary:
     """Do what is missing, prompt by prompt, and sum up."""
-    if workers > 1:
-        raise UsageError("a study of corrections runs in one process; leave out --workers.")
     study = corrections.begin(recipe)
     corrections.correct(study, watch)
     study.store.fold()
@@ -124,10 +157,8 @@ def _follow_corrections(recipe: CorrectionsRecipe, workers: int, command: str, w
     return summary
 
 
-def _follow_audit(recipe: AuditRecipe, workers: int, command: str, watch: Watch) -> AuditSummary:
+def _follow_audit(recipe: AuditRecipe, command: str, watch: Watch) -> AuditSummary:
     """Do what is missing, prompt by prompt, and sum up whatever is there."""
-    if workers > 1:
-        raise UsageError("an audit runs in one process; leave out --workers.")
     study = audit.begin(recipe)
     try:
         audit.look(study, watch)

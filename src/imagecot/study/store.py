@@ -1,7 +1,7 @@
 """Rows of JSON that several processes make, each written whole: nothing is lost or done twice when they are killed."""
 
+import contextlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from imagecot import interruption
 from imagecot.errors import ImagecotError
-from imagecot.files import make_own_folder, write_text
+from imagecot.files import is_temporary, make_own_folder, publish, write_text
 from imagecot.reading import read_records
 from imagecot.study.rows import Numbered, Row
 
@@ -46,38 +46,56 @@ class Store(Generic[Kept]):
         """The numbers of the rows that are there; ImagecotError where a file is damaged."""
         return {row.number for row in self.rows()}
 
-    def holds_new(self, number: int) -> bool:
-        """Whether a row was kept since the last fold; cheap."""
-        return self._part(number).is_file()
+    def part(self, number: int) -> Path:
+        """Where a row is kept until the next fold."""
+        return self._parts / f"{number:05d}.json"
 
     def rows(self) -> list[Kept]:
-        """All rows that are there, in order; ImagecotError where a file is damaged."""
+        """All rows that are there, in order; ImagecotError where a file is damaged.
+
+        New ones are read first: a row that is folded meanwhile is found in the one file.
+        """
+        new = [row for part in sorted(self._parts.glob("*.json")) for row in self._of_part(part)]
         found: dict[int, Kept] = {}
         for line, row in self._read(self.file):
             if row.number in found:
                 raise ImagecotError(f"line {line} of {self.file} repeats the number {row.number}; {ADVICE}.")
             found[row.number] = row
-        for part in sorted(self._parts.glob("*.json")):
-            rows = [row for _, row in self._read(part)]
-            if len(rows) != 1 or part != self._part(rows[0].number):
-                raise ImagecotError(f"{part} does not hold the one row of its number; {ADVICE}.")
-            found[rows[0].number] = rows[0]
+        found |= {row.number: row for row in new}
         return [found[number] for number in sorted(found)]
 
+    def _of_part(self, part: Path) -> list[Kept]:
+        rows = [row for _, row in self._read(part)]
+        if part.exists() and (len(rows) != 1 or part != self.part(rows[0].number)):
+            raise ImagecotError(f"{part} does not hold the one row of its number; {ADVICE}.")
+        return rows
+
     def keep(self, row: Kept) -> None:
-        """Write a row."""
+        """Write a row, over one of its number that is there."""
+        self._begin()
+        write_text(self.part(row.number), json.dumps(row.as_json()))
+
+    def offer(self, row: Kept) -> None:
+        """Write a row, unless one of its number is there: of several that make it the first counts."""
+        self._begin()
+        text = json.dumps(row.as_json())
+        publish(self.part(row.number), lambda partial: partial.write_text(text, encoding="utf-8"))
+
+    def _begin(self) -> None:
         self.claim()
         make_own_folder(self._parts)
-        write_text(self._part(row.number), json.dumps(row.as_json()))
 
     def fold(self) -> None:
-        """Move all rows into the one file; only while nobody writes."""
+        """Move all rows into the one file; others may write meanwhile, but not fold."""
         if self._parts.is_dir():
+            parts = sorted(self._parts.glob("*.json"))
             write_rows(self.file, self.rows())
-            shutil.rmtree(self._parts, ignore_errors=True)
-
-    def _part(self, number: int) -> Path:
-        return self._parts / f"{number:05d}.json"
+            for part in parts:
+                part.unlink()
+            for partial in filter(lambda file: is_temporary(file.name), self._parts.iterdir()):
+                partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody wrote a row since
+                self._parts.rmdir()
 
     def _read(self, file: Path) -> Iterator[tuple[int, Kept]]:
         for line, row in read_rows(file, self.schema):

@@ -11,11 +11,12 @@ from imagecot.evaluation.geneval2.judging import Unit, plan
 from imagecot.evaluation.geneval2.recipe import Geneval2Recipe
 from imagecot.evaluation.geneval2.report import score_lists, table
 from imagecot.evaluation.geneval2.summary import Found, Judged, Record, read_summary
-from imagecot.evaluation.sharing import do, place
+from imagecot.evaluation.sharing import share
 from imagecot.evaluation.state import IDENTITY, RESULTS, SCORES, TABLE, Evaluation, Piece
 from imagecot.files import write_text
 from imagecot.geneval2.summary import summarize
 from imagecot.identity import read_identity
+from imagecot.launch import launched
 from imagecot.recipes import usable
 from imagecot.watch import SILENT, Watch
 
@@ -28,14 +29,13 @@ def run(recipe: Geneval2Recipe, *, watch: Watch = SILENT) -> Found | None:
     prompt that cannot be drawn; ImagecotError where not one image could be scored, or a file of it is damaged.
     """
     job = Job.of(usable(recipe, watch))
-    where = place(watch)
     state = Evaluation(job.out, job.identity)
-    if not state.finished:
+    if state.finished:
+        found = _finished(state)
+    else:
         todo = plan(job.source)
-        do(job, state, todo, watch, where)
-        if where[0] == 0:
-            _conclude(job, state, todo)
-    return None if where[0] else _finished(state)
+        found = share(job, state, todo, watch, lambda: _conclude(job, state, todo), lambda: _finished(state))
+    return None if launched()[0] else found
 
 
 def _conclude(job: Job, state: Evaluation, todo: Sequence[Piece]) -> None:

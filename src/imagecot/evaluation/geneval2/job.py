@@ -13,8 +13,11 @@ from imagecot.evaluation.folder import ImageSet
 from imagecot.evaluation.geneval2.images import read_images
 from imagecot.evaluation.geneval2.judging import Asking, judge_of
 from imagecot.evaluation.geneval2.recipe import Geneval2Recipe
-from imagecot.evaluation.job import check_paths, use_own_device
+from imagecot.evaluation.job import check_paths
 from imagecot.evaluation.state import CONTENT, settings_of
+from imagecot.execution import machine
+from imagecot.execution.executors import LOCAL
+from imagecot.execution.team import Team
 from imagecot.geneval2.answers import TEMPLATE
 from imagecot.geneval2.data import Benchmark
 from imagecot.judging import beside, judge_named
@@ -62,13 +65,13 @@ class Job:
         return cls(recipe, benchmark, source, recipe.output)
 
     @property
-    def workers(self) -> int:
-        """Processes, where no launcher started this one."""
-        return self.recipe.workers
+    def team(self) -> Team:
+        """Who takes part."""
+        return Team(self.recipe.workers, self.recipe.on, self.recipe.model_copy(update={"workers": 1, "on": LOCAL}))
 
     def worker(self) -> Asking:
         """Load the judge, and who draws where anybody does; UsageError for a verifier that cannot judge."""
-        use_own_device()
+        machine.settle()
         name, precision = self.recipe.judge, self.recipe.precision
         weights: dict[str, JSON] = {**registry.digests(_JUDGE, name)}
         if isinstance(self.source, ImageSet):

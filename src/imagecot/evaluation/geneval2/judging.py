@@ -1,6 +1,6 @@
 """The work of an evaluation by GenEval 2: every question is asked about every image, and its right answer weighed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,7 @@ from imagecot.evaluation.drawing import Drawing, check_drawing, draw, settings_o
 from imagecot.evaluation.folder import Entry, ImageSet, read_image
 from imagecot.evaluation.geneval2.summary import Judged
 from imagecot.evaluation.state import Evaluation, Piece, pieces_of, settings_of
+from imagecot.execution.work import Keep
 from imagecot.geneval2.answers import TEMPLATE, asked, spelled
 from imagecot.geneval2.data import Benchmark, Row
 from imagecot.geneval2.summary import Scored, arithmetic, geometric
@@ -72,7 +73,7 @@ def score_image(judge: Judge, image: Tensor, row: Row, file: str) -> Scored:
 
 @dataclass(frozen=True)
 class Asking:
-    """A process of an evaluation by GenEval 2, as a `Worker`.
+    """A process of an evaluation by GenEval 2, as a `Scorer`.
 
     name  of the judge
     said  what else is recorded of the judge
@@ -108,22 +109,17 @@ class Asking:
             assert self.drawers is not None
             check_drawing(self.source, self.drawers)
 
-    def work(self, todo: Sequence[Piece], state: Evaluation, done: Callable[[], None]) -> None:
-        """Do these units. The folder is claimed when the first of them can be written."""
-        for number, piece in enumerate(todo):
-            interruption.check()
-            before = self.judge.usage
-            if isinstance(self.source, ImageSet):
-                unit = self._entries(self.source.entries[piece.first : piece.last])
-                state.begin()
-            else:
-                unit = self._drawn(self.source, piece, state)
-            used = guard.usage(self.judge, before)
-            spent = {"questions": used.judge_calls, "question_tokens": used.tokens_judged}
-            if number == 0:
-                state.keep_judges(self.judged)
-            state.keep(piece, unit.model_copy(update={"cost": {**unit.cost, **spent}}))
-            done()
+    def work(self, piece: Piece, state: Evaluation) -> Keep:
+        """Do a unit. The folder is claimed when there is something to write."""
+        before = self.judge.usage
+        if isinstance(self.source, ImageSet):
+            found = self._entries(self.source.entries[piece.first : piece.last])
+        else:
+            found = self._drawn(self.source, piece, state)
+        used = guard.usage(self.judge, before)
+        spent = {"questions": used.judge_calls, "question_tokens": used.tokens_judged}
+        unit = found.model_copy(update={"cost": {**found.cost, **spent}})
+        return lambda: state.keep(piece, unit, self.judged)
 
     def _drawn(self, drawing: Drawing, piece: Piece, state: Evaluation) -> Unit:
         assert self.drawers is not None

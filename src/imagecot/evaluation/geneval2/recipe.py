@@ -4,8 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from imagecot.bounds import MOST_IMAGES, MOST_PATHS, MOST_PROMPTS, MOST_WORKERS
+from imagecot.bounds import MOST_IMAGES, MOST_PATHS, MOST_PROMPTS
 from imagecot.evaluation.recipe import Folder, Name
+from imagecot.execution.executors import LOCAL
+from imagecot.execution.fields import On, Workers
 from imagecot.geneval2.published import JUDGE
 from imagecot.precision import Precision
 from imagecot.recipe_fields import RECIPE, Seed
@@ -26,7 +28,8 @@ class Geneval2Recipe(BaseModel):
     samples    images a prompt
     judge      who answers the questions about the images, a verifier that answers in words
     precision  of all models
-    workers    processes, where no launcher started this one
+    workers    how many do units, where no launcher started this process
+    on         how these are started (`imagecot.execution.executors`)
     """
 
     model_config = ConfigDict(**RECIPE, frozen=True)
@@ -46,7 +49,8 @@ class Geneval2Recipe(BaseModel):
     seed: Seed = 0
     judge: Name = JUDGE
     precision: Precision | None = None
-    workers: Annotated[int, Field(strict=True, ge=1, le=MOST_WORKERS)] = 1
+    workers: Workers = 1
+    on: On = LOCAL
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
