@@ -40,8 +40,8 @@ def study(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
 @pytest.fixture
 def unpainted(monkeypatch):
     """Figures are drawn, but not painted, which takes seconds."""
-    for module in (figures, gallery):
-        monkeypatch.setattr(module, "png_of", lambda figure: figure.get_size_inches().tobytes())
+    monkeypatch.setattr(figures, "png_of", lambda figure: figure.get_size_inches().tobytes())
+    monkeypatch.setattr(gallery, "png", lambda figure, dpi: figure.get_size_inches().tobytes())
 
 
 def placed(folder: Path, summary: Any) -> Path:
@@ -66,8 +66,8 @@ def test_any_field_of_a_summary(study, tmp_path_factory, data):
 def test_what_is_read_is_written(study, tmp_path_factory, data):
     folder = placed(tmp_path_factory.mktemp("damaged"), damaged(data, study[1]))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (figures, gallery):
-            patch.setattr(module, "png_of", lambda figure: figure.get_size_inches().tobytes())
+        patch.setattr(figures, "png_of", lambda figure: figure.get_size_inches().tobytes())
+        patch.setattr(gallery, "png", lambda figure, dpi: figure.get_size_inches().tobytes())
         try:
             read(folder)
         except ImagecotError:

@@ -40,8 +40,8 @@ def study(tmp_path_factory):
 @pytest.fixture
 def unpainted(monkeypatch):
     """Figures are drawn, but not painted, which takes seconds."""
-    for module in (figures, gallery):
-        monkeypatch.setattr(module, "png_of", lambda figure: figure.get_size_inches().tobytes())
+    monkeypatch.setattr(figures, "png_of", lambda figure: figure.get_size_inches().tobytes())
+    monkeypatch.setattr(gallery, "png", lambda figure, dpi: figure.get_size_inches().tobytes())
 
 
 class Page(HTMLParser):

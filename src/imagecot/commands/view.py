@@ -26,6 +26,15 @@ def view(
             show_default=False,
         ),
     ] = None,
+    animate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of a page: the paths of one run as a moving picture, .webp or .gif; .png is its last frame.",
+            show_default=False,
+        ),
+    ] = None,
+    dark: Annotated[bool, typer.Option("--dark", help="A dark ground for the moving picture.")] = False,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the page to this machine until interrupted.")] = False,
     port: Annotated[int, typer.Option(help="Where to serve it; 0 is any free port.", min=0, max=65535)] = 0,
     as_json: AsJson = False,
@@ -41,7 +50,12 @@ def view(
       imagecot view runs/eval-orm runs/eval-parm
 
       imagecot view runs/study/tiny --bundle site/tiny
+
+      imagecot view runs/demo --animate demo.webp
     """
+    if animate is not None:
+        _animate(folders, animate, dark, as_json)
+        return
     from imagecot.view import view as write
 
     with continuing("the same command writes the page again"):
@@ -52,6 +66,17 @@ def view(
         typer.echo(f"{index}: open it in a browser")
     if serve:
         _serve(index.parent, port, told=not as_json)
+
+
+def _animate(folders: list[Path], file: Path, dark: bool, as_json: bool) -> None:
+    """Write the moving picture of a run."""
+    from imagecot.errors import UsageError
+    from imagecot.view.animation import animate
+
+    if len(folders) != 1:
+        raise UsageError("a moving picture is of one run; name one folder.")
+    animate(folders[0], file, dark=dark)
+    typer.echo(json.dumps({"picture": str(file)}) if as_json else f"{file}: the paths of {folders[0]}")
 
 
 def _serve(folder: Path, port: int, told: bool) -> None:

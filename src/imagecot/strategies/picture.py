@@ -34,14 +34,15 @@ SCALE: tuple[Color, ...] = ((200, 66, 56), (226, 168, 62), (46, 146, 92))  # P(y
 
 
 @lru_cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The font of pictures."""
     package = find_spec("matplotlib")  # which is not imported for its fonts: that takes longer than the picture
     assert package is not None and package.origin is not None
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / name, size)
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
     """Break text into at most `lines` lines of `width` pixels; what does not fit ends in an ellipsis."""
     result, line = [], ""
     for word in text[: 200 * lines].split():  # more never fits, and measuring it takes time
@@ -166,17 +167,17 @@ def draw_steps(trace: "Trace") -> Image.Image:
     paths.sort(key=lambda index: trace.candidates[index].round if notes else index != trace.chosen)
     right = _right(steps)
     width = max(right + (VERDICT if trace.verifier is not None else GAP) + MARGIN, 720)
-    title = _wrap(f"“{' '.join(trace.prompt.split())}”", _font(26, True), width - 2 * MARGIN, 2)
-    lead = _wrap(_explanation(trace), _font(15), width - 2 * MARGIN, 4)
+    title = wrap(f"“{' '.join(trace.prompt.split())}”", font(26, True), width - 2 * MARGIN, 2)
+    lead = wrap(_explanation(trace), font(15), width - 2 * MARGIN, 4)
     top = MARGIN + 36 * len(title) + 6 + 22 * len(lead) + 46
-    said = [_wrap(note, _font(14), width - 2 * MARGIN, 3) for note in notes]
+    said = [wrap(note, font(14), width - 2 * MARGIN, 3) for note in notes]
     below = [NOTE * len(lines) + GAP for lines in said]  # a note stands below the last row of its round
     rows: list[Row] = []
     for index in paths:
         candidate, chosen = trace.candidates[index], index == trace.chosen and len(trace.candidates) > 1
         y = top + len(rows) * PITCH + sum(below[: candidate.round])
         rows.append(Row(candidate, index + 1, chosen, steps, y, width))
-    footer = _wrap(_footer(trace, len(rows)), _font(13), width - 2 * MARGIN, 3)
+    footer = wrap(_footer(trace, len(rows)), font(13), width - 2 * MARGIN, 3)
     height = top + len(rows) * PITCH + sum(below) + 8 + 18 * len(footer) + MARGIN
 
     # Shapes are drawn at twice the size and reduced, so that their edges are smooth; text and images are not.
@@ -187,25 +188,25 @@ def draw_steps(trace: "Trace") -> Image.Image:
     draw = ImageDraw.Draw(image)
     y = MARGIN
     for line in title:
-        draw.text((MARGIN, y), line, INK, _font(26, True))
+        draw.text((MARGIN, y), line, INK, font(26, True))
         y += 36
     y += 6
     for line in lead:
-        draw.text((MARGIN, y), line, SOFT, _font(15))
+        draw.text((MARGIN, y), line, SOFT, font(15))
         y += 22
     for column, step in enumerate(steps):
         x = LEFT + column * (CELL + GAP) + CELL / 2
         last = step == trace.steps
-        draw.text((x, top - 12), f"step {step}" + (" · done" if last else ""), INK, _font(14, last), "ms")
+        draw.text((x, top - 12), f"step {step}" + (" · done" if last else ""), INK, font(14, last), "ms")
     for row in rows:
         _draw_row(image, row)
     for number, lines in enumerate(said):
         y = PITCH + max(row.top for row in rows if row.candidate.round == number)
         for line in lines:
-            draw.text((MARGIN, y + GAP / 2), line, INK, _font(14))
+            draw.text((MARGIN, y + GAP / 2), line, INK, font(14))
             y += NOTE
     for number, line in enumerate(reversed(footer)):
-        draw.text((MARGIN, height - MARGIN - 18 * number), line, SOFT, _font(13), "ls")
+        draw.text((MARGIN, height - MARGIN - 18 * number), line, SOFT, font(13), "ls")
     return image
 
 
@@ -256,10 +257,10 @@ def _draw_row(image: Image.Image, row: Row) -> None:
     label_y = middle - 4 if row.chosen else middle + 5
     if candidate.forks is not None:
         text = f"fork of {candidate.forks + 1} at {candidate.forked_at}"
-        draw.text((MARGIN, label_y + (46 if row.chosen else 18)), text, SOFT, _font(11), "ls")
-    draw.text((MARGIN, label_y), f"path {row.number}", INK, _font(15, row.chosen), "ls")
+        draw.text((MARGIN, label_y + (46 if row.chosen else 18)), text, SOFT, font(11), "ls")
+    draw.text((MARGIN, label_y), f"path {row.number}", INK, font(15, row.chosen), "ls")
     if row.chosen:
-        draw.text((MARGIN + 36, middle + 22), "chosen", (255, 255, 255), _font(13, True), "ms")
+        draw.text((MARGIN + 36, middle + 22), "chosen", (255, 255, 255), font(13, True), "ms")
     for column, step in enumerate(row.reached):
         preview = candidate.image if step == row.steps[-1] else candidate.previews.get(step)
         if preview is not None:
@@ -273,13 +274,13 @@ def _draw_row(image: Image.Image, row: Row) -> None:
         last = candidate.verdicts[-1] if candidate.verdicts else None
         reason = {"potential": "little potential"}.get(last.question, "rejected") if last else "rejected"
         for y, line, bold in ((20, f"stopped at step {candidate.truncated_at}", True), (40, reason, False)):
-            size = 13 if _font(13, bold).getlength(line) <= x1 - x0 else 11
-            draw.text(((x0 + x1) / 2, middle + y - 4), line, STOPPED, _font(size, bold), "ms")
+            size = 13 if font(13, bold).getlength(line) <= x1 - x0 else 11
+            draw.text(((x0 + x1) / 2, middle + y - 4), line, STOPPED, font(size, bold), "ms")
         if last is not None:
-            draw.text((right + 14, middle), f"P(yes) {last.p_yes:.2f}", STOPPED, _font(18), "ls")
-            draw.text((right + 14, middle + 20), f"asked for {last.question}", SOFT, _font(13), "ls")
+            draw.text((right + 14, middle), f"P(yes) {last.p_yes:.2f}", STOPPED, font(18), "ls")
+            draw.text((right + 14, middle + 20), f"asked for {last.question}", SOFT, font(13), "ls")
     elif candidate.score is not None:
-        draw.text((right + 14, middle - 4), f"P(yes) {candidate.score:.2f}", INK, _font(18, row.chosen), "ls")
+        draw.text((right + 14, middle - 4), f"P(yes) {candidate.score:.2f}", INK, font(18, row.chosen), "ls")
 
 
 def _fit(picture: Image.Image) -> Image.Image:
