@@ -324,5 +324,5 @@ class AuditSummary(Foreign):
 
 def write_summary(folder: Path, summary: Summary | CorrectionsSummary | AuditSummary) -> None:
     """Write the summary of a study into its folder: what was set, in the order of the fields."""
-    text = json.dumps(summary.model_dump(mode="json", exclude_unset=True), indent=1)
+    text = json.dumps(summary.model_dump(mode="json", exclude_unset=True), separators=(",", ":"))
     write_text(folder / SUMMARY, text + "\n")
