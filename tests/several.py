@@ -2,9 +2,12 @@
 
 import csv
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,11 +41,35 @@ def torchrun(world: int, *arguments: str) -> list[str]:
     return [*start, "imagecot", *arguments]
 
 
-def train(recipe: Path, world: int, *changes: str, **more: str) -> "subprocess.CompletedProcess[str]":
-    """Follow a recipe by so many processes; one is not started by torchrun."""
-    arguments = ("train", str(recipe), *changes)
-    command = [sys.executable, "-m", "imagecot", *arguments] if world == 1 else torchrun(world, *arguments)
-    return subprocess.run(command, env=environment(**more), capture_output=True, text=True, timeout=600)
+def forked(world: int, work: Callable[[], object]) -> None:
+    """Let so many copies of this process do `work`, as if a launcher had started them."""
+    port, context = free_port(), multiprocessing.get_context("fork")
+    members = [context.Process(target=_do, args=(rank, world, port, work)) for rank in range(world)]
+    for one in members:
+        one.start()
+    for one in members:
+        one.join(timeout=300)
+    for one in members:
+        one.kill()
+        one.join()
+    assert [one.exitcode for one in members] == [0] * world
+
+
+def told(rank: int, world: int, port: int) -> dict[str, str]:
+    """What a launcher tells."""
+    who = {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world)}
+    return who | {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+
+
+def _do(rank: int, world: int, port: int, work: Callable[[], object]) -> None:
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()  # of the process that this one is a copy of
+    torch.set_num_threads(1)
+    if world > 1:
+        os.environ.update(told(rank, world, port), OMP_NUM_THREADS="1")
+    work()
 
 
 def pairs_in(folder: Path) -> Path:
@@ -85,3 +112,17 @@ def write_recipe(file: Path, values: dict[str, object]) -> Path:
 def curve(folder: Path, name: str) -> list[float]:
     with (folder / "training/curves.csv").open() as file:
         return [float(value) for _, n, value in list(csv.reader(file))[1:] if n == name]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def member(rank: int, world: int, port: int, recipe: Path, *changes: str, first: str = "") -> "subprocess.Popen[str]":
+    """One of so many processes of a training, as a launcher starts it that ends nobody; `first` is run before."""
+    begin = f"import sys; from imagecot import peers; {first or 'pass'}; from imagecot.cli import main; main()"
+    command = [sys.executable, "-c", begin, "train", str(recipe), *changes]
+    return subprocess.Popen(command, env=environment(**told(rank, world, port)), stderr=subprocess.PIPE, text=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from imagecot.errors import UsageError
-from imagecot.launch import forget_leftovers, launched, leftovers
+from imagecot.launch import expect, forget_leftovers, launched, leftovers
 
 LAUNCHED = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
@@ -41,3 +41,47 @@ def test_garbage_is_refused(name, value):
 def test_numbers_that_do_not_go_together_are_refused(changed):
     with pytest.raises(UsageError, match="do not go together"):
         launched(LAUNCHED | changed)
+
+
+def test_mpi_tells_as_well():
+    there = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    assert launched(there | {"PMI_RANK": "1", "PMI_SIZE": "4"}) == (1, 4)
+    assert launched(there | {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3"}) == (2, 3)
+    assert launched(LAUNCHED | {"PMI_RANK": "3", "PMI_SIZE": "4"}) == (1, 2)  # torchrun is nearer
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    for name in (*LAUNCHED, "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_FSDP"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_as_many_as_were_asked_for_or_a_sentence(alone):
+    expect(None)
+    expect(1)
+    with pytest.raises(
+        UsageError, match=r"^4 processes were asked for and 1 started; start them by torchrun .*-node 4 "
+    ):
+        expect(4)
+    for name, value in LAUNCHED.items():
+        alone.setenv(name, value)
+    expect(2)
+    with pytest.raises(UsageError, match=r"^4 processes were asked for and 2 started"):
+        expect(4)
+
+
+def test_accelerate_that_starts_one_of_several_is_found_out(alone):
+    """What `accelerate launch --cpu --num_processes 2` leaves in the environment of its one process."""
+    alone.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    expect(None)  # of one process
+    alone.setenv("MASTER_ADDR", "127.0.0.1")
+    alone.setenv("MASTER_PORT", "29500")
+    with pytest.raises(UsageError, match="asked for several processes and started one"):
+        expect(None)
+
+
+def test_plugins_of_accelerate_are_refused(alone):
+    alone.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UsageError, match=r"ACCELERATE_USE_FSDP is set, .* set shard=true"):
+        expect(None)

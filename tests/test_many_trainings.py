@@ -1,6 +1,7 @@
 """Trainings by several processes: the same losses and weights as one, in whole weights and in shares, and resumed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from imagecot import recipes
+from imagecot import recipes, training
 from imagecot.errors import UsageError
 from imagecot.training.loop import Part, Shares
 from imagecot.training.output import is_finished
@@ -21,11 +22,13 @@ from several import (
     ROWS,
     curve,
     environment,
+    forked,
+    free_port,
+    member,
     pairs_in,
     prompts_in,
     rows_in,
     torchrun,
-    train,
     write_recipe,
 )
 from small_models import write_generator, write_janus, write_llamagen, write_verifier
@@ -65,13 +68,8 @@ def made(tmp_path_factory) -> Path:
     return here
 
 
-def values_of(recipe: Path) -> object:
-    return recipes.read(recipe, [])
-
-
 def followed(made: Path, name: str, world: int, output: Path, *changes: str) -> Path:
-    found = train(made / f"{name}.yaml", world, f"output={output}", *changes)
-    assert found.returncode == 0, found.stderr
+    forked(world, lambda: training.run(recipes.read(made / f"{name}.yaml", [f"output={output}", *changes])))
     return output
 
 
@@ -98,11 +96,20 @@ def loss_of(name: str) -> str:
     return "online/loss" if name == "grpo" else LOSS[kind_of(name)]
 
 
-@pytest.mark.parametrize(("name", "shard"), [("lora", False), ("reward-model", True)])
-def test_two_processes_are_as_one(made, tmp_path, name, shard):
-    one = followed(made, name, 1, tmp_path / "one")
-    changes = [SHARD[kind_of(name)]] if shard else []
-    same(one, followed(made, name, 2, tmp_path / "two", *changes), loss_of(name))
+def test_torchrun_starts_them(made, tmp_path):
+    few = ["training.steps=4"]
+    one = followed(made, "lora", 1, tmp_path / "one", *few)
+    command = torchrun(2, "train", str(made / "lora.yaml"), f"output={tmp_path / 'two'}", *few, "--processes=2")
+    found = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    assert not found.stderr.replace("*", "").strip()
+    same(one, tmp_path / "two", "pairs/loss")
+
+
+@pytest.mark.parametrize(("name", "few"), [("guided", "training.steps=4"), ("reward-model", "epochs=0.8")])
+def test_two_processes_with_shares_are_as_one(made, tmp_path, name, few):
+    one = followed(made, name, 1, tmp_path / "one", few)
+    same(one, followed(made, name, 2, tmp_path / "two", few, SHARD[kind_of(name)]), loss_of(name))
 
 
 @pytest.mark.slow
@@ -166,6 +173,62 @@ def test_a_killed_training_goes_on_with_other_processes(made, tmp_path, name, tu
         step = killed_behind_state(made, name, world, changed, step, *slow, *shard)
     followed(made, name, 1, changed, *slow)
     same(one, changed, loss_of(name))
+
+
+@pytest.mark.parametrize("dead", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_who_loses_another_one_says_so_and_leaves_nothing_half_written(made, tmp_path, dead):
+    """Without torchrun, which ends all of them."""
+    slow, port = ["training.save_every=1", "training.steps=60"], free_port()
+    changes = [f"output={tmp_path / 'out'}", *slow]
+    both = [member(rank, 2, port, made / "lora.yaml", *changes) for rank in range(2)]
+    end = time.monotonic() + 200
+    try:
+        while not list(tmp_path.glob("out/training/state-*")):
+            assert all(one.poll() is None for one in both) and time.monotonic() < end
+            time.sleep(0.05)
+    except AssertionError:
+        for one in both:
+            one.kill()
+        raise
+    both[dead].kill()
+    told = both[1 - dead].communicate(timeout=60)[1]
+    both[dead].communicate()
+    assert both[1 - dead].returncode == 1
+    assert re.fullmatch(
+        rf"error: process {1 - dead} of 2 has lost another one, which ended or was silent for 600 seconds; the same "
+        r"command goes on from the last state, with as many processes as there are\.\n", told,
+    ), told  # fmt: skip
+    assert len(list(tmp_path.glob("out/training/state-*"))) == 1
+    if dead:
+        assert not list(tmp_path.rglob("*.partial"))
+    assert not is_finished(tmp_path / "out")
+
+
+def test_peers_that_never_come_are_waited_for_in_bounded_time(made, tmp_path):
+    began = time.monotonic()
+    alone = member(0, 3, free_port(), made / "lora.yaml", f"output={tmp_path}", first="peers.COMING = 3.0")
+    other = member(1, 2, free_port(), made / "lora.yaml", f"output={tmp_path}", first="peers.COMING = 3.0")
+    for one, which in ((alone, "0 of 3"), (other, "1 of 2")):
+        told = one.communicate(timeout=100)[1]
+        assert one.returncode == 1 and len(told.splitlines()) == 1, told
+        assert re.match(
+            f"error: process {which} waited 3 seconds at localhost:.* for the others, who did not come", told
+        )
+    assert time.monotonic() - began < 90 and not list(tmp_path.iterdir())
+
+
+def test_a_first_process_that_fails_ends_those_who_wait(made, tmp_path):
+    """What it says is its own."""
+    port, full = free_port(), "import imagecot.alignment.pair_term as t; from imagecot.errors import ImagecotError"
+    fail = "t.load_pairs = lambda *_, **__: (_ for _ in ()).throw(ImagecotError('no pairs.'))"
+    changes = [f"output={tmp_path / 'out'}"]
+    both = [
+        member(rank, 2, port, made / "lora.yaml", *changes, first=f"{full}; {fail}" if rank == 0 else "")
+        for rank in range(2)
+    ]
+    told = [one.communicate(timeout=120)[1] for one in both]
+    assert [one.returncode for one in both] == [1, 1]
+    assert told == ["error: no pairs.\n", "error: process 1 ends because process 0, which works first, failed.\n"]
 
 
 # --- shares of a step

@@ -43,6 +43,8 @@ def expect(processes: int | None) -> None:
     """
     told = "torchrun --nproc-per-node {} -m imagecot train RECIPE"
     found = launched()[1]
+    if found > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # whoever is lost is told in a sentence, not in addresses
     if processes is not None and processes != found:
         raise UsageError(
             f"{processes} processes were asked for and {found} started; start them by {told.format(processes)}."

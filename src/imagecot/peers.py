@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 COMING, APART, QUIET = 120.0, 600.0, 60.0
 _BEAT = 5.0  # seconds between signs of life
 _LOOK = 0.2  # seconds between two looks at what the main process has done
-_LEAVING = 10.0  # seconds that the first process stays for the others, as it may keep what they look at
 _OF_PEERS = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe", "socket timeout")
-_losses: list[str] = []  # what was said of processes that are lost
 _turns = itertools.count()  # a number for each wait, the same in all processes
 
 Item = TypeVar("Item")
@@ -51,12 +49,11 @@ def join(rank: int, world: int, *, on_cpu: bool) -> None:
 
     if world == 1 or dist.is_initialized():
         return
-    patience, came = timedelta(seconds=COMING), "imagecot/came/{}"
-    store: Store | None = None
+    patience = timedelta(seconds=COMING)
     try:
         store, _, _ = next(iter(rendezvous("env://", rank, world, timeout=patience)))
-        store.set(came.format(rank), "")
-        store.wait([came.format(k) for k in range(world)], patience)
+        store.set(f"imagecot/came/{rank}", "")
+        store.wait([f"imagecot/came/{k}" for k in range(world)], patience)
         dist.init_process_group(
             "gloo" if on_cpu else "cpu:gloo,cuda:nccl",
             store=dist.PrefixStore("imagecot/group", store),
@@ -64,41 +61,21 @@ def join(rank: int, world: int, *, on_cpu: bool) -> None:
             world_size=world,
             timeout=timedelta(seconds=APART),
         )
-        atexit.register(_leave, store, rank, world)
+        atexit.register(_leave)
     except (RuntimeError, ValueError, OSError) as error:
         interruption.check()
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        there = _came(store, came, world)
-        what = "nobody" if not there else f"only {len(there)} ({', '.join(map(str, there))})"
         raise ImagecotError(
-            f"{world} processes were to meet at {place} within {COMING:g} seconds, but {what} came to process {rank}; "
-            f"start as many, or unset WORLD_SIZE ({first_line(error)})."
+            f"process {rank} of {world} waited {COMING:g} seconds at {place} for the others, who did not come; start "
+            f"{world}, or unset WORLD_SIZE ({first_line(error)})."
         ) from error
 
 
-def _leave(store: "Store", rank: int, world: int) -> None:
-    """End this process's part; the first one stays until the others have gone, unless some are lost."""
+def _leave() -> None:
     import torch.distributed as dist
 
     with suppress(Exception):  # the others may be gone
-        store.set(f"imagecot/left/{rank}", "")
-        if rank == 0 and not _losses:
-            store.wait([f"imagecot/left/{k}" for k in range(world)], timedelta(seconds=_LEAVING))
-    with suppress(Exception):
         dist.destroy_process_group()
-
-
-def _lost(message: str) -> ImagecotError:
-    _losses.append(message)
-    return ImagecotError(message)
-
-
-def _came(store: "Store | None", key: str, world: int) -> list[int]:
-    """The processes that have come, as far as the store can be asked."""
-    try:
-        return [k for k in range(world) if store is not None and store.check([key.format(k)])]
-    except RuntimeError:
-        return []
 
 
 @contextmanager
@@ -113,7 +90,7 @@ def telling_losses() -> Iterator[None]:
         if world == 1 or not _is_of_peers(error):
             raise
         interruption.check()
-        raise _lost(
+        raise ImagecotError(
             f"process {rank} of {world} has lost another one, which ended or was silent for {APART:g} seconds; the "
             "same command goes on from the last state, with as many processes as there are."
         ) from error
@@ -142,13 +119,22 @@ def first() -> Iterator[None]:
         _wait(store, turn, rank)
         yield
         return
-    how = "failed"
     with _living(store, f"{turn}/alive"):
         try:
             yield
-            how = "done"
-        finally:
-            store.set(turn, how)
+        except BaseException:
+            store.set(turn, "failed")
+            raise
+        store.set(turn, "done")
+    _see_off(store, turn, world)
+
+
+def _see_off(store: "Store", turn: str, world: int) -> None:
+    """Wait until the others have seen that it is their turn, as they look at what ends with the main process."""
+    try:
+        store.wait([f"{turn}/{rank}" for rank in range(1, world)], timedelta(seconds=APART))
+    except RuntimeError:
+        raise ImagecotError(f"the {world - 1} other processes are lost, or silent for {APART:g} seconds.") from None
 
 
 def _wait(store: "Store", turn: str, rank: int) -> None:
@@ -160,16 +146,20 @@ def _wait(store: "Store", turn: str, rank: int) -> None:
                 break
             sign = store.get(alive) if store.check([alive]) else b""
         except RuntimeError:
-            raise _lost(f"process {rank} has lost process 0, which was to work first; start again.") from None
+            raise ImagecotError(f"process {rank} has lost process 0, which was to work first; start again.") from None
         if sign != seen:
             seen, since = sign, time.monotonic()
         limit = QUIET if seen else APART
         if time.monotonic() - since > limit:
-            raise _lost(f"process 0, for which process {rank} waits, gave no sign of life for {limit:g} seconds.")
+            raise ImagecotError(
+                f"process 0, for which process {rank} waits, gave no sign of life for {limit:g} seconds."
+            )
         time.sleep(_LOOK)
         interruption.check()
-    if store.get(turn) != b"done":
-        raise _lost(f"process {rank} ends because process 0, which works first, failed.")
+    how = store.get(turn)
+    store.set(f"{turn}/{rank}", "")
+    if how != b"done":
+        raise ImagecotError(f"process {rank} ends because process 0, which works first, failed.")
 
 
 @contextmanager

@@ -39,7 +39,8 @@ class Trained:
 
     def log_likelihood(self, asked: Sequence[Asked], codes: Tensor, draws: Draws) -> Tensor:
         """Log p(image | asked) (B,) of complete codes (B, N)."""
-        found: Tensor = self.module(lambda scorer: (scorer.log_likelihood(asked, codes, draws),))[0]
+        # No view: who puts shares together hangs a hook on what comes out, which a view can lose.
+        found: Tensor = self.module(lambda scorer: (scorer.log_likelihood(asked, codes, draws).clone(),))[0]
         return found
 
     def step_terms(self, states: Sequence[Paths], draws: int) -> Terms:
@@ -47,7 +48,7 @@ class Trained:
 
         def score(scorer: Scorer) -> tuple[Tensor, ...]:
             terms = scorer.step_terms(states, draws)
-            return terms.log_probs, terms.weights
+            return terms.log_probs.clone(), terms.weights
 
         return Terms(*self.module(score))
 

@@ -27,12 +27,16 @@ def taken(file: Path, overrides: Sequence[str] | None, kind: str = "", command: 
         return read(file, overrides or (), kind, command=command, watch=watch)
 
 
-def followed(recipe: "BaseModel") -> object:
-    """Do what a recipe says, and return what its function returns; errors as of the function."""
+def followed(recipe: "BaseModel", *, quiet: bool = False) -> object:
+    """Do what a recipe says, and return what its function returns; errors as of the function.
+
+    quiet  whether another process tells how far it is
+    """
     from imagecot.recipes import follow
+    from imagecot.watch import SILENT
 
     with continuing("the same command continues from what was saved last"):
-        return follow(recipe, watch=terminal())
+        return follow(recipe, watch=SILENT if quiet else terminal())
 
 
 def output_of(recipe: "BaseModel") -> Path:

@@ -133,7 +133,7 @@ class _FineTuning:
         images, ids, mask, target = read_batch(self.verifier, rows, recipe.clarity_label)
         images = moved(images, recipe.shift, self._corners(part, places))
         asked = partial(answer_logits, images=images, ids=ids, mask=mask, last=target.shape[1])
-        loss = answer_loss(self.answers(lambda verifier: (asked(verifier),))[0], target)
+        loss = answer_loss(self.answers(lambda verifier: (asked(verifier).clone(),))[0], target)
         yield Term(loss, {"loss": loss})
 
     def _corners(self, part: Part, places: range) -> list[list[int]]:

@@ -6,6 +6,7 @@ Weights, gradients and moments are float32. In `precision: bf16` weights are put
 under autocast, and gradients are added up in float32.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,11 @@ def prepared(accelerator: "Accelerator", module: Forward, *, shard: bool, in_blo
     """
     if not shard or accelerator.num_processes == 1:
         frozen = not any(parameter.requires_grad for parameter in module.parameters())
-        whole: nn.Module = accelerator.prepare_model(module, evaluation_mode=frozen)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "`broadcast_buffers`", FutureWarning
+            )  # of torch, about accelerate's words
+            whole: nn.Module = accelerator.prepare_model(module, evaluation_mode=frozen)
         return whole
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
