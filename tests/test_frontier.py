@@ -12,7 +12,7 @@ import torch
 
 from imagecot import registry
 from imagecot.contracts.metadata import Metadata
-from imagecot.contracts.questions import CLARITY, POTENTIAL
+from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.contracts.randomness import prompt_seed
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.recipes import check
@@ -30,6 +30,7 @@ from imagecot.study.frontier.summary import Clock, Level, Line, Point
 from imagecot.study.models import Models
 from imagecot.study.recipe import RowRecipe
 from imagecot.study.rows import Counts, TimingRow
+from imagecot.verifiers.combined import ensemble
 from plain_decoder import tiny_generator
 from test_study_of_others import others  # noqa: F401
 from test_study_recorded import Moody, Rows, Strict
@@ -83,6 +84,35 @@ def test_a_search_on_a_kept_pool_is_the_real_one(tmp_path, kind, name, options, 
         assert mean.right == Bright().right(real.image, ABOUT)
 
 
+@pytest.mark.parametrize("kind", GENERATORS)
+@pytest.mark.parametrize(("name", "options"), [("best-of-n", {}), ("adaptive", {"share": 0.4, "threshold": 0.5})])
+def test_what_asks_about_final_images_alone_is_replayed_on_numbers(tmp_path, monkeypatch, kind, name, options):
+    """Order by order and count by count as on the codes; with the codes nothing is done then."""
+    generator = GENERATORS[kind]()
+    pool = drawn(generator, Bright(), ABOUT, N, SEED)
+    row = RowRecipe(generator="g", search=name, verifier="v", **options)
+    assert row.how.asks_of_images_alone
+    quick = Desk(ABOUT, pool, Models(generator, {"v": Moody()}), Bright(), SEED)
+    slow = Desk(ABOUT, pool, Models(generator, {"v": Moody()}), Bright(), SEED)
+    for n in (1, 3, N):
+        whole = slow._mean(row, n, 7)
+        with monkeypatch.context() as no:
+            no.setattr(Desk, "_mean", None)
+            assert quick.outcomes(0, "", row, [n], 7).by_n[str(n)] == whole
+    other = [("parm", {}), ("adaptive", {"keep": 0.5, "first_step": 2}), ("hierarchical", {}), ("resample", {})]
+    for search_name, more in other:
+        assert not RowRecipe(generator="g", search=search_name, verifier="v", **more).how.asks_of_images_alone
+
+
+def test_a_verifier_that_is_made_of_two_counts_twice():
+    both = ensemble("mean", [Moody(), Moody()])
+    remembered = Remembered(both)
+    images = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    for rows in (slice(0, 2), slice(0, 3)):
+        assert torch.equal(remembered.ask(images[rows], [PROMPT], ORM), both.ask(images[rows], [PROMPT], ORM))
+    assert remembered.usage.judge_calls == 2 * (2 + 3)
+
+
 def test_orders_take_other_paths_and_only_forks_are_drawn(tmp_path, known):
     generator = Rows()
     there = pools(tmp_path / "pools")
@@ -101,7 +131,7 @@ def test_orders_take_other_paths_and_only_forks_are_drawn(tmp_path, known):
     once = recipe()
     assert {name: once.orders_of(row) for name, row in once.rows.items()} == {
         "one": 3,
-        "best": 3,
+        "best": 40,
         "parm": 3,
         "forks": 1,
     }

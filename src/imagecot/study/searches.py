@@ -8,6 +8,8 @@ from pydantic import BaseModel, ValidationError
 
 from imagecot import registry
 from imagecot.bounds import MOST_PATHS, shown
+from imagecot.calibration import replay
+from imagecot.contracts.questions import ORM
 from imagecot.contracts.search import Choice, PathRecord, Strategy
 from imagecot.errors import ImagecotError
 from imagecot.imported import calling
@@ -15,6 +17,7 @@ from imagecot.promises import number_of_paths
 from imagecot.strategies.options import validated
 
 SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)
+_PROBED_PATHS, _PROBED_STEPS = 20, 64
 _FINISHED = PathRecord(score=0.5, first_clear=1, potential=0.5)
 _HOPEFUL = PathRecord(score=0.9, first_clear=1, potential=0.9)
 _HOPELESS = PathRecord(score=0.9, stopped=1, first_clear=1, potential=0.1)
@@ -68,6 +71,17 @@ class How:
     def stops(self) -> bool:
         """Whether it matters what was said of a path before its end; else final images are all that it looks at."""
         return self.chooses and self.choice([_HOPELESS, _FINISHED]) != self.choice([_HOPEFUL, _FINISHED])
+
+    @cached_property
+    def asks_of_images_alone(self) -> bool:
+        """Whether it asks the ORM question about final images and nothing else, so that P(yes) of these is enough."""
+        paths = self.paths(_PROBED_PATHS)
+        told = replay.Recorded(_PROBED_STEPS, [0.5] * paths, {})
+        try:
+            _, spent = replay.replay(self.strategy, self.settings, told, range(paths))
+        except ImagecotError:
+            return False
+        return set(spent.items) == {replay.STEP, replay.DECODE, ORM.name}
 
     def choice(self, recorded: Sequence[PathRecord]) -> int:
         """Which of recorded paths it takes; ImagecotError where it takes none of them."""

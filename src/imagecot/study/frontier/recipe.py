@@ -42,6 +42,9 @@ class FrontierRecipe(BaseModel):
     orders: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(
         4, description="orders of a pool's paths in which a search takes them; one of rows with prompts_per_task"
     )
+    image_orders: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(
+        40, description="the same of searches that ask about final images alone, which is quick"
+    )
     precision: Precision | None = None
     prompts_per_task: Prompts = 60
     timed_prompts: NoPrompts = Field(10, description="prompts on which the searches are run for their seconds")
@@ -81,7 +84,9 @@ class FrontierRecipe(BaseModel):
         return sorted({row.how.paths(size): size for size in reversed(self.budgets)}.values())
 
     def orders_of(self, row: RowRecipe) -> int:
-        """How many orders of a pool's paths a row takes: one where it is seen on fewer prompts."""
+        """How many orders of a pool's paths a row takes: many where that is quick, one where prompts are fewer."""
+        if row.verifier and row.how.asks_of_images_alone:
+            return self.image_orders
         return self.orders if row.prompts_per_task is None else 1
 
     def only(self, names: Sequence[str]) -> Self:

@@ -20,7 +20,8 @@ from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Advised, Conversation, Usage, Verifier
 
 Key = tuple[bytes, str, Question, Question | None]  # image, prompt, question, and what it follows
-Answer = tuple[float, int]  # P(yes), and the tokens that were read for it
+Answer = tuple[float, Usage]  # P(yes), and what it took
+Said = tuple[Tensor, Usage]  # the same of several images (B,), and what it took in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +64,10 @@ class Remembered:
             return self._followed(after, question)
         about = _each(prompts, len(images))
 
-        def asked(rows: list[int]) -> Tensor:
-            return guard.ask(self.verifier, images[rows], [about[k] for k in rows], question)
+        def asked(rows: list[int]) -> Said:
+            before = self.verifier.usage
+            found = guard.ask(self.verifier, images[rows], [about[k] for k in rows], question)
+            return found, guard.usage(self.verifier, before)
 
         return self._answers(_keys(images, about, question), asked)
 
@@ -72,11 +75,12 @@ class Remembered:
         """P(yes) (B,), and what a follow-up question continues: the rows of this turn."""
         about, kept = _each(prompts, len(images)), list[Conversation]()
 
-        def begun(rows: list[int]) -> Tensor:
+        def begun(rows: list[int]) -> Said:
+            before = self.verifier.usage
             found, conversation = guard.begin(self.verifier, images[rows], [about[k] for k in rows], question)
             if len(rows) == len(images):
                 kept.append(conversation)
-            return found
+            return found, guard.usage(self.verifier, before)
 
         answers = self._answers(_keys(images, about, question), begun)
         turn = Turn(images, about, question, kept[0] if kept else None)
@@ -88,27 +92,28 @@ class Remembered:
         of_turn = after.own.tolist()
         about = [turn.prompts[k] for k in of_turn]
 
-        def followed(rows: list[int]) -> Tensor:
+        def followed(rows: list[int]) -> Said:
             chosen = [of_turn[k] for k in rows]
             images, prompts = turn.images[chosen], [about[k] for k in rows]
             if turn.conversation is None:
                 _, conversation = guard.begin(self.verifier, images, prompts, turn.question)
             else:
                 conversation = turn.conversation.select(torch.tensor(chosen))
-            return guard.ask(self.verifier, images, prompts, question, conversation)
+            before = self.verifier.usage
+            found = guard.ask(self.verifier, images, prompts, question, conversation)
+            return found, guard.usage(self.verifier, before)
 
         return self._answers(_keys(turn.images[of_turn], about, question, turn.question), followed)
 
-    def _answers(self, keys: Sequence[Key], ask: Callable[[list[int]], Tensor]) -> Tensor:
+    def _answers(self, keys: Sequence[Key], ask: Callable[[list[int]], Said]) -> Tensor:
         """What is remembered; `ask` says the rest, by rows."""
         new = [row for row, key in enumerate(keys) if key not in self._said and keys.index(key) == row]
         if new:
-            before = self.verifier.usage
-            found = ask(new).tolist()
-            tokens = guard.usage(self.verifier, before).tokens_judged // len(new)
-            self._said.update({keys[row]: (p, tokens) for row, p in zip(new, found, strict=True)})
+            found, used = ask(new)
+            each = Usage(judge_calls=used.judge_calls // len(new), tokens_judged=used.tokens_judged // len(new))
+            self._said.update({keys[row]: (p, each) for row, p in zip(new, found.tolist(), strict=True)})
         answers = [self._said[key] for key in keys]
-        self.usage += Usage(judge_calls=len(answers), tokens_judged=sum(tokens for _, tokens in answers))
+        self.usage = sum((used for _, used in answers), self.usage)
         return torch.tensor([p for p, _ in answers], dtype=torch.float64)
 
 

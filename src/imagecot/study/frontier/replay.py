@@ -4,6 +4,9 @@ A search is carried out as ever; its generator looks the pool's paths up instead
 asked each thing once. So what it chooses, and the rows, previews and judge calls that it takes, are its own. What a
 search draws beyond the pool, such as forks, the generator draws. As that takes its time, a row that is seen on fewer
 prompts than others takes the paths in one order.
+
+A search that asks about final images alone needs neither codes nor images: it is carried out on what was said of each
+(`calibration/replay.py`), so that it can take the paths in many orders.
 """
 
 import random
@@ -13,9 +16,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from imagecot import guard
+from imagecot.calibration import replay as numbers
 from imagecot.contracts.metadata import Metadata
+from imagecot.contracts.questions import ORM
 from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.contracts.search import Cost
+from imagecot.contracts.verifier import recorded
 from imagecot.strategies.search import carry_out
 from imagecot.strategies.trace import Trace
 from imagecot.study.frontier.pools import Pool
@@ -48,7 +55,11 @@ class Desk:
     def outcomes(self, number: int, of: str, row: RowRecipe, sizes: Sequence[int], orders: int) -> Replayed:
         """What a row makes of the prompt with each number of paths, on average over so many orders of them."""
         began = time.time()
-        found = {str(n): self._mean(row, n, orders) for n in sizes}
+        if row.verifier and row.how.asks_of_images_alone:
+            final, calls = self._final(row.verifier)
+            found = {str(n): self._of_numbers(row, n, orders, final, calls) for n in sizes}
+        else:
+            found = {str(n): self._mean(row, n, orders) for n in sizes}
         return Replayed(number=number, of=of, by_n=found, began=began, ended=time.time())
 
     def _mean(self, row: RowRecipe, n: int, orders: int) -> Mean:
@@ -61,6 +72,26 @@ class Desk:
             costs.append(trace.cost)
             drew = recorded.drew
             right.append(self.judges.right(trace.image, self.metadata) if drew else self._verdicts(trace, order))
+        return Mean.of(right, costs)
+
+    def _final(self, verifier: str) -> tuple[list[float], int]:
+        """P(yes) of the final image of each path, and how many answers of a verifier, or of its parts, make one."""
+        judge, images = self.models.verifiers[verifier], self.recorded.images
+        before = judge.usage
+        said = guard.ask(judge, images, [self.metadata.prompt], ORM)
+        return [recorded(p) for p in said.tolist()], guard.usage(judge, before).judge_calls // len(images)
+
+    def _of_numbers(self, row: RowRecipe, n: int, orders: int, final: Sequence[float], calls: int) -> Mean:
+        """The same as `_mean` of a search that asks about final images alone, with what was said of each."""
+        of, how = numbers.Recorded(self.recorded.steps, final, {}), row.how
+        right: list[Sequence[bool]] = []
+        costs: list[Cost] = []
+        for _, order in self._shuffled(orders):
+            taken, spent = numbers.replay(how.strategy, how.settings, of, order[: how.paths(n)])
+            right.append(self.pool.correct[:, taken].tolist())
+            items = spent.items
+            rows = items[numbers.STEP] * self.recorded.rows_per_path
+            costs.append(Cost(generator_rows=rows, previews=items[numbers.DECODE], judge_calls=calls * items[ORM.name]))
         return Mean.of(right, costs)
 
     def _shuffled(self, count: int) -> Iterator[tuple[int, list[int]]]:
