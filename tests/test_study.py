@@ -15,7 +15,7 @@ from imagecot.study.conclude import busy
 from imagecot.study.draw import weight
 from imagecot.study.models import Models
 from imagecot.study.recipe import StudyRecipe, due, prompts, units
-from imagecot.study.rows import Numbered, PathRow, PoolRow, TimingRow
+from imagecot.study.rows import Numbered, Outcome, PathRow, PoolRow, TimingRow
 from imagecot.study.store import Store
 from small_models import Brightness, Flat
 
@@ -121,12 +121,13 @@ def test_what_a_search_is_for_a_study_it_says_itself():
 def test_verdicts_by_hand():
     assert verdicts("orm", 4) == [False, True, True, False]
     assert verdicts("oracle", 4) == [True, True, True, False]
-    assert verdicts("baseline", 4) == [True, False, False, False]
+    each = [[True, False, False, True], [False, False, True, False], [False, True, True, False], [False] * 4]
+    assert verdicts("baseline", 4) == verdicts("baseline", 1) == sum(each, [])  # every recorded path is a single one
     # groups of two: (.1 .9)(.2 .3), (.2 .4)(.6 .1), (.5 .5: the earlier)(.8 .1), (.9 .4)(.6 .1)
     assert verdicts("orm", 2) == [False, True, False, True, False, True, False, False]
     assert verdicts("orm", 3) == [False, True, True, False]  # the fourth path is in no group of three
     assert len(verdicts("random", 4)) == 16
-    assert verdicts("baseline", 4, judge=1) == [True, False, False, False]
+    assert verdicts("baseline", 4, judge=1) == sum((correct[::-1] for correct in each), [])
     assert verdicts("orm", 4, judge=1) == [False, False, True, False]
     assert verdicts("prm", 4) == [True, False]  # of the two prompts that it was drawn for
 
@@ -136,12 +137,16 @@ def test_the_table_by_hand(result):
     assert {name: row["prompts"] for name, row in rows.items()} == {
         "baseline": 4, "orm": 4, "parm": 4, "prm": 2, "dpo": 3, "random@base": 4, "oracle@base": 4
     }  # fmt: skip
-    assert rows["baseline"]["overall"] == 0.25
+    assert rows["baseline"]["overall"] == rows["random@base"]["overall"]
     assert rows["baseline"]["n"] == 1
     assert rows["baseline"]["seconds_per_image"] == rows["random@base"]["seconds_per_image"] == 0.5
     assert rows["random@base"]["overall"] == pytest.approx((4 / 8 + 1 / 8) / 2)
     assert rows["orm"]["overall"] == 0.5
     assert rows["orm"]["second_judge"]["tasks"] == {"single_object": 0.5, "counting": 0.0}
+    # of the choices of two tasks: one right, one wrong; one on which the judges differ, one wrong
+    assert rows["orm"]["told"] == {"right": 0.25, "untold": 0.25, "wrong": 0.5}
+    assert rows["orm"]["atoms"] is None  # these rows do not tell them
+    assert {row["draws"] for row in rows.values()} == {1}
     assert rows["orm"]["seconds_per_image"] == 2.0
     assert rows["orm"]["label"] == "ORM"
     assert rows["parm"]["label"] == "PARM"
@@ -176,12 +181,17 @@ def test_comparisons_are_paired(result):
         ("parm", "orm"), ("prm", "orm"), ("prm", "parm"),
     }  # fmt: skip
     gain = gains["orm", "baseline"]
-    assert (gain["difference"], gain["only_a"], gain["only_b"], gain["prompts"]) == (0.25, 2, 1, 4)
-    assert gain["second_judge"]["difference"] == 0.0
-    # of the prompts that both have: dpo yes, yes, no; baseline yes, no, no
-    assert gains["dpo", "baseline"]["difference"] == pytest.approx(0.5)
+    # of the baseline all paths of a prompt: less .5 and plus .5 of one task, plus .75 and 0 of the other
+    assert (gain["difference"], gain["prompts"]) == (0.1875, 4)
+    assert gain["only_a"] is None and gain["p_value"] is None
+    assert gain["second_judge"]["difference"] == -0.0625
+    # one choice a prompt on both sides is compared image by image
+    gain = gains["parm", "orm"]
+    assert (gain["difference"], gain["only_a"], gain["only_b"], gain["prompts"]) == (0.0, 0, 0, 4)
+    # of the prompts that both have: dpo yes, yes, no; of the baseline .5, .25, .5
+    assert gains["dpo", "baseline"]["difference"] == pytest.approx(0.375)
     assert gains["dpo", "baseline"]["prompts"] == 3
-    assert gains["prm", "baseline"]["difference"] == 0.0
+    assert gains["prm", "baseline"]["difference"] == 0.125
 
 
 def test_reliability_by_hand(result):
@@ -227,6 +237,42 @@ def test_one_judge_is_enough(result):
     alone = [row.model_copy(update={"correct": row.correct[:1]}) for row in OTHER]
     found = analyse(RECIPE, {"base": [], "other": alone}, {})
     assert found.rows["dpo"].second_judge is None
+    assert found.rows["dpo"].told is None
+
+
+def test_prompts_that_are_drawn_again_count_once_as_prompts(result):
+    """A second draw has the same values: scores stay, errors are those of as many prompts."""
+    again = [row.model_copy(update={"number": row.number + 4}) for row in BASE]
+    found = analyse(RECIPE.model_copy(update={"draws": 2}), {"base": [*BASE, *again], "other": OTHER}, {})
+    row = found.rows["orm"]
+    assert (row.prompts, row.draws) == (4, 2)
+    assert row.overall == result["rows"]["orm"]["overall"]
+    assert row.overall_se == pytest.approx(result["rows"]["orm"]["overall_se"])
+    (gain,) = [gain for gain in found.comparisons if (gain.a, gain.b) == ("dpo", "baseline")]
+    assert gain.prompts == 3
+    assert len(found.gallery) == 2
+
+
+def test_parts_that_are_right_by_hand(result):
+    told = [[0.5, 1, 0, 0.5], [0, 0, 1, 0.25], [1, 1, 1, 0], [0.25] * 4]
+    mine = {"prm": own(True, False) | {"atoms": [0.75, 0.5]}}
+    rows = [
+        row.model_copy(
+            update={
+                "atoms": [found, found[::-1]],
+                "searches": {**row.searches, **({k: Outcome(**v) for k, v in mine.items()} if row.number < 2 else {})},
+            }
+        )
+        for row, found in zip(BASE, told, strict=True)
+    ]
+    found = analyse(RECIPE, {"base": rows, "other": []}, {}).rows
+    # single_object: prompts 0 and 2, counting: 1 and 3; the ORM chooses the paths 1, 2, 2, 0
+    assert found["orm"].atoms.tasks == {"single_object": 1.0, "counting": (1 + 0.25) / 2}
+    assert found["orm"].atoms.overall == pytest.approx((1 + 0.625) / 2)
+    assert found["orm"].atoms.overall_se == pytest.approx((0.75 / 2) / 2)
+    assert found["baseline"].atoms.tasks == {"single_object": (2 + 3) / 8, "counting": (1.25 + 1) / 8}
+    assert found["oracle@base"].atoms.tasks == {"single_object": 1.0, "counting": (1 + 0.25) / 2}
+    assert found["prm"].atoms.overall == 0.75
 
 
 def test_prompts_take_turns_by_task():
@@ -238,6 +284,12 @@ def test_prompts_take_turns_by_task():
     assert "prm" in due(RECIPE, work[5])
     assert "prm" not in due(RECIPE, work[6])
     assert [weight(RECIPE, work[k]) for k in (5, 6)] == [2, 1]
+    twice = list(units(RECIPE.model_copy(update={"draws": 2, "seed": 7})))
+    assert [unit.number for unit in twice if unit.generator == "base"] == list(range(24))
+    first, second = twice[3], twice[15]
+    assert (first.metadata, first.rank, first.seed, first.draw) == (second.metadata, 0, 7, 0)
+    assert (second.rank, second.seed, second.draw) == (0, 8, 1)
+    assert first.shown(1) and not second.shown(1)
     assert len(prompts("facebook/mask2former", 100)) == 80 + 99 + 80 + 94 + 100 + 100
 
 

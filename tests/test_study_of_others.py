@@ -252,7 +252,7 @@ def test_a_finished_study_is_read_back_and_other_settings_are_another_study(othe
     assert run(asked).rows == first.rows
     file = Path("out/candidates/g.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert {row["judges"][0] for row in rows} == {"2"}
+    assert {row["judges"][0]["weights"] for row in rows} == {"2"}
     for row in rows:
         del row["searches"]["own"]["codes"]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -4,17 +4,19 @@ Everything here is a function of the observed rows by generator and works on a s
 prompts that it has.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 from imagecot.statistics import paired
-from imagecot.study.choices import by_judge, chosen
+from imagecot.study.choices import atoms, by_judge, chosen
 from imagecot.study.names import readable
 from imagecot.study.pool import picture_of
 from imagecot.study.recipe import ORACLE, RANDOM, RowRecipe, StudyRecipe, Unit, due, units
 from imagecot.study.reliability import reliability, steps_used
 from imagecot.study.rows import Counts, PoolRow
-from imagecot.study.scores import ByJudge, gain, scored, scores
+from imagecot.study.scores import ByJudge, Shown, gain, scored, scores, scores_of_parts
 from imagecot.study.searches import sizes
 from imagecot.study.summary import Comparison, Exhibit, Point, Row, Summary
 from imagecot.study.timing import Timing
@@ -64,7 +66,7 @@ def table_row(recipe: StudyRecipe, observed: Observed, name: str, row: RowRecipe
         **dict(scored(by_judge(rows, name, row, recipe.n))),
         seconds_per_image=timing.get(name, {}).get(n),
         cost=mean_cost([o.searches[name].cost for o in rows]),
-        prompts=len(rows),
+        **_seen(rows, atoms(rows, name, row, recipe.n)),
     )
 
 
@@ -83,8 +85,18 @@ def pool_row(recipe: StudyRecipe, rows: Sequence[PoolRow], name: str, generator:
         **dict(scored(by_judge(rows, name, None, recipe.n))),
         seconds_per_image=timing[single[0]].get(1) if name == RANDOM and single else None,
         cost={},
-        prompts=len(rows),
+        **_seen(rows, atoms(rows, name, None, recipe.n)),
     )
+
+
+def _seen(rows: Sequence[PoolRow], shown: Sequence[Shown] | None) -> dict[str, Any]:
+    """On how many prompts and draws a row is seen, and the shares of their parts that it shows."""
+    prompts = {row.metadata.key for row in rows}
+    return {
+        "prompts": len(prompts),
+        "draws": math.ceil(len(rows) / len(prompts)),
+        "atoms": scores_of_parts(shown) if shown else None,
+    }
 
 
 def curves(
@@ -137,7 +149,8 @@ def comparisons(recipe: StudyRecipe, observed: Observed, there: Mapping[str, Row
         )
         first, *others = map(gain, ours, theirs)
         second = others[0] if others else None
-        found.append(Comparison(a=a, b=b, **dict(first), second_judge=second, prompts=len(common)))
+        prompts = len({o.metadata.key for o in rows_a if o.number in common})
+        found.append(Comparison(a=a, b=b, **dict(first), second_judge=second, prompts=prompts))
     return found
 
 
@@ -173,5 +186,5 @@ def _exhibit(number: int, rows: Mapping[str, PoolRow]) -> Exhibit:
 
 def _shown(recipe: StudyRecipe) -> Iterator[tuple[Unit, str]]:
     for unit in units(recipe):
-        if unit.rank < recipe.gallery:
+        if unit.shown(recipe.gallery):
             yield from ((unit, name) for name in due(recipe, unit))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from imagecot.geneval.summary import Verdict
 from imagecot.study.recipe import ORACLE, RowRecipe
 from imagecot.study.rows import PathRow, PoolRow
-from imagecot.study.scores import verdict
+from imagecot.study.scores import Shown, verdict
 from imagecot.study.searches import How
 
 
@@ -14,16 +14,31 @@ def judged(rows: Sequence[PoolRow], name: str, row: RowRecipe | None, n: int, ju
 
     rows  what a generator's store holds; prompts that the row was not drawn for are left out
     name  the row's name; RANDOM (each path of a group counts) or ORACLE (right if any is) where `row` is None
-    n     how many paths are asked for; of no effect on a row that does not choose among recorded ones: it has one
-          verdict a prompt
+    n     how many paths are asked for; of no effect on a row that draws its own paths, which has one verdict a prompt,
+          and on one of single paths, which has one for every recorded path
     """
     how = row.how if row else None
-    there = [observed for observed in rows if row is None or name in observed.searches]
-    return [
-        verdict(observed.metadata, correct)
-        for observed in there
-        for correct in _verdicts(observed, name, how, n, judge)
-    ]
+    found = []
+    for observed in rows:
+        if row is None or name in observed.searches:
+            own = observed.searches[name].correct if row else None
+            values = _values(observed, name, how, n, observed.correct[judge], own[judge] if own else None)
+            found += [verdict(observed.metadata, bool(value)) for value in values]
+    return found
+
+
+def atoms(rows: Sequence[PoolRow], name: str, row: RowRecipe | None, n: int) -> list[Shown] | None:
+    """The same of the shares of parts that are right, by the first judge; None where a row does not tell them."""
+    how = row.how if row else None
+    found = []
+    for observed in rows:
+        if row is None or name in observed.searches:
+            own = observed.searches[name].atoms if row else None
+            if observed.atoms is None or (how is not None and not how.replayed and own is None):
+                return None
+            values = _values(observed, name, how, n, observed.atoms[0], own[0] if own else None)
+            found += [Shown(observed.metadata.tag, observed.metadata.text, value) for value in values]
+    return found
 
 
 def by_judge(rows: Sequence[PoolRow], name: str, row: RowRecipe | None, n: int) -> list[list[Verdict]]:
@@ -43,16 +58,24 @@ def replayed(paths: Sequence[PathRow], how: How, n: int) -> list[int]:
     return [group[how.choice([records[k] for k in group])] for group in _groups(len(records), how.paths(n))]
 
 
-def _verdicts(observed: PoolRow, name: str, how: How | None, n: int, judge: int) -> list[bool]:
+def _values(
+    observed: PoolRow, name: str, how: How | None, n: int, seen: Sequence[float], own: float | None
+) -> list[float]:
+    """What is said of each image that counts.
+
+    seen  of every recorded path
+    own   of what a search of its own paths chose
+    """
+    if how is not None and not how.replayed:
+        return [] if own is None else [own]
     if how is not None and not how.chooses:
-        return [chosen(observed, name)[judge]]
-    correct = observed.correct[judge]
+        return [*seen]
     if how is not None:
-        return [correct[k] for k in replayed(observed.searches[name].paths, how, n)]
-    groups = _groups(len(correct), n)
+        return [seen[k] for k in replayed(observed.searches[name].paths, how, n)]
+    groups = _groups(len(seen), n)
     if name == ORACLE:
-        return [any(correct[k] for k in group) for group in groups]
-    return [correct[k] for group in groups for k in group]
+        return [max(seen[k] for k in group) for group in groups]
+    return [seen[k] for group in groups for k in group]
 
 
 def _groups(count: int, size: int) -> list[range]:

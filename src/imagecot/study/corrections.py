@@ -29,7 +29,6 @@ from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
 from imagecot.geneval.reading import read_prompt
-from imagecot.geneval.rules import Judgment
 from imagecot.judging import beside
 from imagecot.precision import Precision
 from imagecot.prompts import check_prompts
@@ -40,7 +39,7 @@ from imagecot.study.by_prompt import ByPrompt, claimed
 from imagecot.study.counted import counted
 from imagecot.study.folder import other_prompt
 from imagecot.study.known import Known
-from imagecot.study.models import Judges
+from imagecot.study.models import Judges, Verdict
 from imagecot.study.recipe import Prompts, judge_in, judge_of, prompts, shuffled
 from imagecot.study.rows import Corrected, CorrectionsRow
 from imagecot.study.store import Store, in_turn
@@ -200,7 +199,7 @@ class Wrong:
     image: Tensor
     codes: Tensor
     seed: Tensor
-    verdict: Judgment
+    verdict: Verdict
 
     @property
     def scorer(self) -> str:

@@ -52,7 +52,7 @@ def _begun(folder: Path, name: str) -> bool:
 
 
 def claim_folder(recipe: StudyRecipe, weights: Weights, within: str = CANDIDATES) -> None:
-    """Make `recipe.output` hold this study, and have the folder `within` it; it may grow by generators and by Table 5.
+    """Make `recipe.output` hold this study, with the folder `within` it; it may grow by generators, draws and Table 5.
 
     UsageError where something in it was made by another study.
     """
@@ -83,7 +83,8 @@ def _parts(recipe: StudyRecipe) -> dict[str, JSON]:
 
 def identity(recipe: StudyRecipe, weights: Weights) -> tuple[Identity, dict[str, JSON]]:
     """What defines a study: what all of it shares, and its parts by name; both as JSON holds them."""
-    shared = recipe.model_dump(mode="json", exclude={"kind", "output", "generators", "rows", "self_correction"})
+    apart = {"kind", "output", "draws", "generators", "rows", "self_correction"}
+    shared = recipe.model_dump(mode="json", exclude=apart)
     parts: dict[str, JSON] = {}
     for role, models in weights.items():
         for name, digests in models.items():

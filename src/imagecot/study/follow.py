@@ -87,14 +87,14 @@ def run(
         _alone("a frontier", workers, on)
         return frontier.follow(recipe, command, watch)
     known = Known(recipe.precision)
-    recipe = recipe.resolved(known.advice)
+    asked, recipe = recipe, recipe.resolved(known.advice)
     weights = weights_used(recipe, known)
     check_folder(recipe, weights)
     shelf = Shelf(recipe.precision)
     pools = Pools(recipe, weights, shelf)
     try:
         check_models(recipe, weights, shelf)
-        return _drawn(pools, Team(workers, on, recipe), command, watch)
+        return _drawn(pools, Team(workers, on, asked), command, watch)
     except BaseException:
         if is_claimed(recipe):
             with only_one(pools) as mine, watch.waiting("summing up"):

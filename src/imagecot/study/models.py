@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from imagecot import guard
-from imagecot.contracts.detector import Detector
+from imagecot.contracts.detector import Detections, Detector
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.search import Strategy
@@ -18,8 +18,8 @@ from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Verifier
 from imagecot.errors import UsageError
 from imagecot.generators import load_generator
-from imagecot.geneval.detection import judge
-from imagecot.geneval.rules import Judgment
+from imagecot.geneval.atoms import share_of_atoms
+from imagecot.geneval.rules import judge_detections
 from imagecot.images import from_picture
 from imagecot.judging import beside, sharing
 from imagecot.strategies.options import settings_of
@@ -129,6 +129,15 @@ def check_row(name: str, row: RowRecipe, models: Models, texts: Sequence[str]) -
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What a judge says of an image: GenEval's verdict, what is wrong, and the share of the prompt's parts it shows."""
+
+    correct: bool
+    reason: str
+    atoms: float
+
+
+@dataclass(frozen=True)
 class Judges:
     """The detectors that say whether an image is right; the first is the one that scores are by."""
 
@@ -141,20 +150,28 @@ class Judges:
 
     @property
     def weights(self) -> list[JsonValue]:
-        """What the verdicts of each depend on, by which they are told apart from those of other judges."""
+        """What the verdicts of each depend on, by which they are told apart from those of other judges.
+
+        Versions of libraries, which a record also tells, are none of it.
+        """
         records = [guard.record(detector) for detector in self.detectors]
-        found: list[JsonValue] = json.loads(json.dumps([record.get("weights", record) for record in records]))
+        found: list[JsonValue] = json.loads(json.dumps([{**record, "versions": None} for record in records]))
         return found
 
-    def look(self, images: Tensor, metadata: Metadata) -> list[list[Judgment]]:
+    def look(self, images: Tensor, metadata: Metadata) -> list[list[Verdict]]:
         """The verdicts of each judge on images (B, 3, H, W) in [0, 1], seen as 8-bit pictures as files hold them."""
         seen = list((images.float().cpu() * 255).round() / 255)
-        return [judge(detector, seen, [metadata] * len(seen)) for detector in self.detectors]
+        return [[_verdict(metadata, found) for found in guard.detect(judge, seen)] for judge in self.detectors]
 
-    def look_at(self, picture: Image, metadata: Metadata) -> list[Judgment]:
+    def look_at(self, picture: Image, metadata: Metadata) -> list[Verdict]:
         """The verdict of each judge on one picture."""
         return [verdict for (verdict,) in self.look(from_picture(picture)[None], metadata)]
 
     def right(self, picture: Image, metadata: Metadata) -> list[bool]:
         """Whether each judge calls a picture right."""
         return [verdict.correct for verdict in self.look_at(picture, metadata)]
+
+
+def _verdict(metadata: Metadata, found: Detections) -> Verdict:
+    judged = judge_detections(metadata, found.boxes, found.colors)
+    return Verdict(judged.correct, judged.reason, round(share_of_atoms(metadata, found), 4))

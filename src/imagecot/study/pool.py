@@ -5,7 +5,7 @@ searches that draw their own paths, such as a step-level one, have verdicts of t
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from imagecot.strategies.request import Request
 from imagecot.strategies.run import Run
 from imagecot.strategies.search import carry_out
 from imagecot.strategies.trace import Trace
-from imagecot.study.models import Judges, Models
+from imagecot.study.models import Judges, Models, Verdict
 from imagecot.study.recipe import StudyRecipe, Unit, due
 from imagecot.study.recorded import Recorded, record
 from imagecot.study.rows import Counts, Outcome, PathRow, PoolRow
@@ -32,12 +32,12 @@ Pictures = Mapping[str, Image.Image]  # by row: what it chose
 def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> tuple[PoolRow, Pictures]:
     """Draw a unit's pool, let the judges look and every row choose; return the row and the gallery's pictures.
 
-    `correct` has a list a judge of a verdict a path, `codes` the image codes of each; `searches` what each row made of
-    them.
+    `correct` has a list a judge of a verdict a path, `atoms` the same of the shares of the prompt's parts that are
+    right, `codes` the image codes of each; `searches` what each row made of them.
     """
     began = time.time()
     prompt = unit.metadata.prompt
-    seed = prompt_seed(recipe.seed, prompt)
+    seed = prompt_seed(unit.seed, prompt)
     recorded = record(models.generator, prompt, path_seeds(seed, recipe.pool(unit.generator)))
     models = replace(models, generator=recorded)
     verdicts = judges.look(recorded.images, unit.metadata)
@@ -49,31 +49,36 @@ def observe(recipe: StudyRecipe, unit: Unit, models: Models, judges: Judges) -> 
         if row.how.replayed:
             searches[name] = chosen_of(recorded, request, trace)
         else:
-            right = judges.right(trace.image, unit.metadata)
-            searches[name] = outcome_of(trace, right, recorded.steps)
-        if unit.rank < recipe.gallery:
+            seen = judges.look_at(trace.image, unit.metadata)
+            searches[name] = outcome_of(trace, seen, recorded.steps)
+        if unit.shown(recipe.gallery):
             pictures[name] = trace.image
-    seen = PoolRow(
+    row_of_pool = PoolRow(
         number=unit.number,
         metadata=unit.metadata,
         correct=[[verdict.correct for verdict in found] for found in verdicts],
         reasons=[verdict.reason for verdict in verdicts[0]],
+        atoms=[[verdict.atoms for verdict in found] for found in verdicts],
         judges=judges.weights,
         codes=recorded.states[-1].codes.tolist(),
         searches=searches,
         began=began,
         ended=time.time(),
     )
-    return seen, pictures
+    return row_of_pool, pictures
 
 
-def outcome_of(trace: Trace, correct: list[bool], steps: int) -> Outcome:
-    """What a search said of its own candidates, which it chose, and what it counted; with its codes where they are."""
+def outcome_of(trace: Trace, seen: Sequence[Verdict], steps: int) -> Outcome:
+    """What a search said of its own candidates, which it chose, and what it counted; with its codes where they are.
+
+    seen  each judge's verdict on what it chose
+    """
     found = Outcome(
         paths=[_path(candidate) for candidate in trace.candidates],
         chosen=trace.chosen,
         cost=Counts.of(trace.cost),
-        correct=correct,
+        correct=[verdict.correct for verdict in seen],
+        atoms=[verdict.atoms for verdict in seen],
     )
     codes = trace.choice.codes.get(steps)
     return found if codes is None else found.model_copy(update={"codes": codes.tolist()})

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, Self
 
@@ -39,6 +40,7 @@ Label = Annotated[str, StringConstraints(max_length=200, strict=True)]
 PathCount = Annotated[int, Field(strict=True, ge=1, le=MOST_PATHS)]
 Prompts = Annotated[int, Field(strict=True, ge=1, le=MOST_PROMPTS)]
 NoPrompts = Annotated[int, Field(strict=True, ge=0, le=MOST_PROMPTS)]
+Draws = Annotated[int, Field(strict=True, ge=1, le=1_000)]
 Search = Annotated[Name, AfterValidator(_search)]
 Advice = Mapping[str, Mapping[str, JSON]]  # settings by the names of searches
 Advises = Callable[[str], Advice]
@@ -211,6 +213,7 @@ class StudyRecipe(BaseModel):
     n: PathCount = 20
     precision: Precision | None = None
     prompts_per_task: Prompts = 20
+    draws: Draws = Field(1, description="how often every prompt is drawn, each time from the next seed of paths")
     timed_prompts: NoPrompts = Field(3, description="prompts on which the searches are run for their seconds")
     gallery: NoPrompts = Field(2, description="prompts a task whose chosen images are kept")
     seed: Seed = 0
@@ -298,14 +301,22 @@ def _judged(name: str, row: RowRecipe, generator: str) -> RowRecipe:
 class Unit:
     """A piece of the work: one prompt drawn by one generator.
 
-    number  of the prompt in the study
+    number  of the prompt in the study, counted on from draw to draw
     rank    of the prompt in its task, from 0
+    seed    from which its paths derive
+    draw    which time it is that the prompt is drawn, from 0
     """
 
     generator: str
     number: int
     rank: int
     metadata: Metadata
+    seed: int = 0
+    draw: int = 0
+
+    def shown(self, gallery: int) -> bool:
+        """Whether its chosen images are kept, where those of so many prompts a task are."""
+        return self.draw == 0 and self.rank < gallery
 
 
 def _benchmark(detector: str, world: str | None) -> list[Metadata]:
@@ -334,10 +345,11 @@ def shuffled(found: Sequence[tuple[int, Metadata]], seed: int) -> list[Metadata]
 
 def units(recipe: StudyRecipe) -> Iterator[Unit]:
     """All the work but timing and self-correction, generator by generator, so that few models are loaded at once."""
+    every = prompts(recipe.detector, recipe.prompts_per_task, recipe.world)
     for key in recipe.generators:
         if recipe.rows_of(key):
-            for number, (rank, metadata) in enumerate(prompts(recipe.detector, recipe.prompts_per_task, recipe.world)):
-                yield Unit(key, number, rank, metadata)
+            for number, (draw, (rank, metadata)) in enumerate(product(range(recipe.draws), every)):
+                yield Unit(key, number, rank, metadata, recipe.seed + draw, draw)
 
 
 def due(recipe: StudyRecipe, unit: Unit) -> dict[str, RowRecipe]:

@@ -1,6 +1,6 @@
 """Verdicts of judges that have changed since the paths of a study were drawn: made anew from the paths' codes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -8,9 +8,9 @@ from imagecot import interruption
 from imagecot.contracts.generator import Generator
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
-from imagecot.study.models import Judges
+from imagecot.study.models import Judges, Verdict
 from imagecot.study.recipe import StudyRecipe
-from imagecot.study.rows import Codes, PoolRow
+from imagecot.study.rows import Codes, Outcome, PoolRow
 from imagecot.study.store import ADVICE, Store
 from imagecot.watch import Watch
 
@@ -65,17 +65,23 @@ def judged_by(judges: Judges, row: PoolRow, generator: Generator) -> PoolRow:
     """A row of a pool with the verdicts of `judges` on the images that its codes stand for."""
     codes, own = _codes(row)
     verdicts = judges.look(generator.decode(torch.tensor(codes)), row.metadata)
-    correct = [[verdict.correct for verdict in found] for found in verdicts]
     paths = len(codes) - len(own)
-    anew = {
-        name: row.searches[name].model_copy(update={"correct": [said[paths + k] for said in correct]})
-        for k, name in enumerate(own)
-    }
+    seen = {name: [said[paths + k] for said in verdicts] for k, name in enumerate(own)}
+    anew = {name: _chosen_again(row.searches[name], found) for name, found in seen.items()}
+    of_pool = [said[:paths] for said in verdicts]
     return row.model_copy(
         update={
-            "correct": [said[:paths] for said in correct],
-            "reasons": [verdict.reason for verdict in verdicts[0][:paths]],
+            "correct": [[verdict.correct for verdict in said] for said in of_pool],
+            "reasons": [verdict.reason for verdict in of_pool[0]],
+            "atoms": [[verdict.atoms for verdict in said] for said in of_pool],
             "searches": {**row.searches, **anew},
             "judges": judges.weights,
         }
+    )
+
+
+def _chosen_again(outcome: Outcome, seen: Sequence[Verdict]) -> Outcome:
+    """What a search of its own paths made of them, with each judge's new verdict on what it chose."""
+    return outcome.model_copy(
+        update={"correct": [verdict.correct for verdict in seen], "atoms": [verdict.atoms for verdict in seen]}
     )

@@ -98,12 +98,13 @@ class PathRow(Schema):
 
 
 class Outcome(Schema):
-    """What a search made of a prompt's paths; `correct` and `codes` where it drew paths of its own."""
+    """What a search made of a prompt's paths; `correct`, `atoms` and `codes` where it drew paths of its own."""
 
     paths: Annotated[list[PathRow], Field(min_length=1)]
     chosen: Count
     cost: Counts
     correct: list[bool] | None = None
+    atoms: list[Share] | None = None
     codes: Codes | None = None
 
     @model_validator(mode="after")
@@ -114,11 +115,15 @@ class Outcome(Schema):
 
 
 class PoolRow(Numbered):
-    """A prompt's pool: verdicts a judge and path, codes a path, outcomes a row of the table."""
+    """A prompt's pool: verdicts a judge and path, codes a path, outcomes a row of the table.
+
+    atoms  the shares of the prompt's parts that are right, a judge and path; earlier versions did not keep them
+    """
 
     metadata: Prompt
     correct: Annotated[list[list[bool]], Field(min_length=1)]
     reasons: list[str]
+    atoms: list[list[Share]] | None = None
     judges: list[JsonValue] | None = None
     codes: list[Codes] | None = None
     searches: dict[str, Outcome]
@@ -128,7 +133,7 @@ class PoolRow(Numbered):
     @model_validator(mode="after")
     def _as_many_each(self) -> Self:
         paths = len(self.correct[0])
-        counted = {len(found) for found in self.correct} | {len(self.reasons)}
+        counted = {len(self.reasons), *map(len, self.correct), *map(len, self.atoms or [])}
         if paths < 1 or counted | ({len(self.codes)} if self.codes is not None else set()) != {paths}:
             raise ValueError("verdicts, reasons and codes are not of equally many paths")
         sizes = {len(codes) for codes in [*(self.codes or []), *(o.codes for o in self.searches.values() if o.codes)]}

@@ -44,10 +44,19 @@ class Scores(Foreign):
     tasks_se: dict[str, Share | None] = Field(default={})
 
 
+class Told(Foreign):
+    """The shares of images that both judges call right, on which they differ, and that both call wrong."""
+
+    right: Share
+    untold: Share
+    wrong: Share
+
+
 class Scored(Scores):
-    """The scores by the first judge and by the second, if any."""
+    """The scores by the first judge and by the second, if any, and what both together tell."""
 
     second_judge: Scores | None = None
+    told: Told | None = None
 
 
 class Named(Foreign):
@@ -61,11 +70,17 @@ class Named(Foreign):
 
 
 class Row(Scored, Named):
-    """A method with its scores by both judges, and what an image costs."""
+    """A method with its scores by both judges, and what an image costs.
+
+    atoms  the share of the prompts' parts that its images show, by the first judge
+    draws  how often each prompt was drawn
+    """
 
     seconds_per_image: Seconds | None = None
     cost: Mapping[str, Amount | None] = Field(default={})
     prompts: Count | None = None
+    draws: Count = 1
+    atoms: Scores | None = None
 
     @property
     def seconds_per_correct(self) -> float | None:

@@ -131,7 +131,7 @@ class PictogramDetector(nn.Module):
             "image_size": SIZE,
             "floor": _FLOOR,
             "overlap": _SAME,
-            "torch": torch.__version__,
+            "versions": {"torch": torch.__version__},
         }
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
