@@ -132,20 +132,15 @@ def orm(
     from imagecot.curation.recipes import CurateOrm
 
     check_precision(precision)
-    _curate(
-        CurateOrm,
-        prompts=prompts,
-        output=out,
-        generator=generator,
-        detector=detector,
-        paths=paths,
-        keep=keep,
-        temperature=temperature,
-        seed=seed,
-        precision=precision,
-        workers=workers,
-        on=on,
-    )
+    asked = {
+        "prompts": prompts,
+        "output": out,
+        "generator": generator,
+        "detector": detector,
+        "paths": paths,
+        "keep": keep,
+    }
+    _curate(CurateOrm, **asked, temperature=temperature, seed=seed, precision=precision, workers=workers, on=on)
 
 
 @app.command(cls=LoggedCommand)
@@ -170,18 +165,14 @@ def prm(
     from imagecot.curation.recipes import CuratePrm
 
     check_precision(precision)
-    _curate(
-        CuratePrm,
-        prompts=prompts,
-        output=out,
-        generator=generator,
-        detector=detector,
-        temperature=temperature,
-        seed=seed,
-        precision=precision,
-        workers=workers,
-        on=on,
-    )
+    asked = {
+        "prompts": prompts,
+        "output": out,
+        "generator": generator,
+        "detector": detector,
+        "temperature": temperature,
+    }
+    _curate(CuratePrm, **asked, seed=seed, precision=precision, workers=workers, on=on)
 
 
 @app.command(cls=LoggedCommand)
@@ -208,20 +199,15 @@ def parm(
     from imagecot.curation.recipes import CurateParm
 
     check_precision(precision)
-    _curate(
-        CurateParm,
-        prompts=prompts,
-        output=out,
-        generator=generator,
-        detector=detector,
-        paths=paths,
-        keep=keep,
-        temperature=temperature,
-        seed=seed,
-        precision=precision,
-        workers=workers,
-        on=on,
-    )
+    asked = {
+        "prompts": prompts,
+        "output": out,
+        "generator": generator,
+        "detector": detector,
+        "paths": paths,
+        "keep": keep,
+    }
+    _curate(CurateParm, **asked, temperature=temperature, seed=seed, precision=precision, workers=workers, on=on)
 
 
 @app.command(cls=LoggedCommand)
@@ -340,14 +326,17 @@ def redraws(
     from imagecot.curation.recipes import CurateRedraws
 
     check_precision(precision)
+    asked = {
+        "data": data,
+        "output": out,
+        "generator": generator,
+        "detector": detector,
+        "groups": groups,
+        "paths": paths,
+    }
     _curate(
         CurateRedraws,
-        data=data,
-        output=out,
-        generator=generator,
-        detector=detector,
-        groups=groups,
-        paths=paths,
+        **asked,
         keep=keep,
         temperature=temperature,
         seed=seed,

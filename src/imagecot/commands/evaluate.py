@@ -153,11 +153,9 @@ def geneval(
         "detector": detector or None,
         "clip": clip,
         "precision": precision,
-        "workers": workers,
-        "on": on,
         "against": against,
     }
-    asked |= {"samples": samples, "seed": seed}
+    asked |= {"samples": samples, "seed": seed, "workers": workers, "on": on}
     follow(check(asked, EvaluationRecipe, "what was asked for"), as_json=as_json)
 
 

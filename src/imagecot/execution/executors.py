@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 LOCAL = "local"
 EXECUTORS = {
     LOCAL: "imagecot.execution.local:run",
+    "slurm": "imagecot.execution.slurm:run",
+    "ray": "imagecot.execution.on_ray:run",
 }
 
 

@@ -74,7 +74,7 @@ class Member:
                     self._worker = self.work.load()
                 self.camp.plan(self.work)
                 continue
-            for unit in self._order(missing, over):
+            for unit in self._order(missing, over, alone=not others):
                 lease = self._take(unit, over[unit.name])
                 if lease is not None:
                     self._do(unit, lease, self._worker)
@@ -93,11 +93,15 @@ class Member:
                 others.append(found)
         return over, others
 
-    def _order(self, missing: Sequence[Unit], over: dict[str, Seen | None]) -> list[Unit]:
-        """What to try first: the group that this worker has models for, behind the unit that it did last."""
+    def _order(self, missing: Sequence[Unit], over: dict[str, Seen | None], *, alone: bool) -> list[Unit]:
+        """What to try first: the group that this worker has models for, behind the unit that it did last.
+
+        It begins where its place tells it, or at random beside others who do not know of it.
+        """
         group = self._last.group if self._last else missing[0].group
         own = [unit for unit in self.work.units if unit.group == group]
-        start = own.index(self._last) + 1 if self._last else len(own) * self.place[0] // self.place[1]
+        rank, of = self.place if alone or self.place[1] > 1 else (int(self.leases.owner.id, 16) % len(own), len(own))
+        start = own.index(self._last) + 1 if self._last else len(own) * rank // of
         turned = [*own[start:], *own[:start]] + [unit for unit in self.work.units if unit.group != group]
         return [unit for unit in turned if unit.name in over]
 
