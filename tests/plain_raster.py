@@ -14,7 +14,7 @@ def logits_after(generator: JanusGenerator, prompt: str, codes: Tensor, *, again
     ids = prompting.ids(prompt)
     if against:
         ids = [one if one in (prompting.bos_id, prompting.boi_id) else prompting.pad_id for one in ids]
-    text = model.get_input_embeddings()(torch.tensor([ids]))
+    text = model.model.language_model.embed_tokens(torch.tensor([ids]))
     read = torch.cat([text, model.prepare_embeddings_for_image_generation(codes[None])], 1)
     state = model.model.language_model(inputs_embeds=read, use_cache=False).last_hidden_state[0, -1]
     return model.model.generation_head(state).float()

@@ -131,6 +131,7 @@ def janus_tokenizer() -> PreTrainedTokenizerFast:
         eos_token=eos,
         pad_token=pad,
         padding_side="left",
+        clean_up_tokenization_spaces=False,
         extra_special_tokens={"image_token": image, "boi_token": boi, "eoi_token": eoi},
     )
 

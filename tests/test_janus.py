@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig, JanusForConditionalGeneration, JanusProcessor
+from transformers import AutoTokenizer, GenerationConfig, JanusForConditionalGeneration, JanusProcessor
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
 from imagecot.contracts.paths import finish
@@ -54,11 +54,10 @@ def edit(file: Path, **changes: object) -> None:
     file.write_text(json.dumps(values))
 
 
-def processed(janus: JanusGenerator, folder: Path, prompts: list[str]) -> dict[str, torch.Tensor]:
+def processed(folder: Path, prompts: list[str]) -> dict[str, torch.Tensor]:
     """What the processor of transformers makes of prompts, padded on the left."""
-    processor = JanusProcessor(
-        JanusImageProcessorPil(), janus.prompting.tokenizer, (folder / "chat_template.jinja").read_text()
-    )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    processor = JanusProcessor(JanusImageProcessorPil(), tokenizer, (folder / "chat_template.jinja").read_text())
     chats = [[{"role": "user", "content": [{"type": "text", "text": prompt}]}] for prompt in prompts]
     texts = processor.apply_chat_template(chats, add_generation_prompt=True)
     return dict(processor(text=texts, generation_mode="image", padding=True, return_tensors="pt"))
@@ -66,7 +65,7 @@ def processed(janus: JanusGenerator, folder: Path, prompts: list[str]) -> dict[s
 
 def test_prompts_are_those_of_the_processor(janus, folder):
     for prompt in PROMPTS:
-        inputs = processed(janus, folder, [prompt])
+        inputs = processed(folder, [prompt])
         assert inputs["input_ids"][0].tolist() == janus.prompting.ids(prompt)
     assert janus.prompting.text("a cat") == "<|User|>: a cat\n\n<|Assistant|>:<begin_of_image>"
     ids = janus.prompting.ids("a cat")
@@ -80,13 +79,14 @@ def test_prompts_are_those_of_the_processor(janus, folder):
 def test_greedily_it_draws_what_transformers_draws(tmp_path, sizes, scale):
     """Several prompts of different lengths in one padded batch there, and here; and alone."""
     janus = load_generator(write_janus(tmp_path, **sizes)).adjusted(temperature=0, guidance_scale=scale)
-    inputs = processed(janus, tmp_path, PROMPTS)
+    inputs = processed(tmp_path, PROMPTS)
     assert not bool(inputs["attention_mask"].all())
     config = GenerationConfig.from_pretrained(tmp_path, guidance_scale=scale, do_sample=False)
-    expected = janus.model.generate(**inputs, generation_mode="image", generation_config=config)
+    stock = JanusForConditionalGeneration.from_pretrained(tmp_path).eval()
+    expected = stock.generate(**inputs, generation_mode="image", generation_config=config)
     assert torch.equal(finish(janus, janus.start(PROMPTS, SEEDS)).codes, expected)
     assert torch.equal(finish(janus, janus.start(PROMPTS[1:2], SEEDS[:1])).codes, expected[1:2])
-    images = janus.model.decode_image_tokens(expected).permute(0, 3, 1, 2)
+    images = stock.decode_image_tokens(expected).permute(0, 3, 1, 2)
     torch.testing.assert_close(janus.decode(expected), (images / 2 + 0.5).clamp(0, 1))
 
 
@@ -95,9 +95,10 @@ def test_the_pad_of_the_checkpoint_blanks_the_unconditional_prompt(damaged):
     edit(damaged / "generation_config.json", pad_token_id=259)
     other = load_generator(damaged)
     assert other.prompting.pad_id == 259
-    inputs = processed(other, damaged, PROMPTS[:1])
+    inputs = processed(damaged, PROMPTS[:1])
     config = GenerationConfig.from_pretrained(damaged, do_sample=False)
-    expected = other.model.generate(**inputs, generation_mode="image", generation_config=config)
+    stock = JanusForConditionalGeneration.from_pretrained(damaged).eval()
+    expected = stock.generate(**inputs, generation_mode="image", generation_config=config)
     greedy = other.adjusted(temperature=0)
     assert torch.equal(finish(greedy, greedy.start(PROMPTS[:1], SEEDS[:1])).codes, expected)
 
@@ -317,7 +318,3 @@ def test_prompts_that_cannot_be_drawn_are_refused(janus, prompt, message):
 def test_settings_that_there_are_not_are_refused(janus, settings, message):
     with pytest.raises(UsageError, match=message):
         janus.adjusted(**settings)
-
-
-def test_it_is_the_class_of_transformers(janus):
-    assert isinstance(janus.model, JanusForConditionalGeneration)

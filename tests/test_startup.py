@@ -43,6 +43,11 @@ def test_a_picture_of_shipped_models_imports_what_draws_and_no_more(tmp_path: Pa
     assert (tmp_path / "out" / "steps.png").is_file()
 
 
+def test_a_janus_and_its_judge_too(tmp_path: Path) -> None:
+    asked = (*DRAW[:3], "tiny-janus", *DRAW[4:], "--search", "parm", "--out", "out")
+    assert imported(*asked, cwd=tmp_path, names=("torch", *HEAVY)) == ["torch"]
+
+
 def test_adapters_of_generators_too(tmp_path: Path) -> None:
     asked = ("generate", "a photo of a cup", "--generator", "tiny-dpo", "--search", "single", "--out", "out")
     assert imported(*asked, cwd=tmp_path, names=("torch", *HEAVY)) == ["torch"]

@@ -16,7 +16,7 @@ from imagecot.errors import ImagecotError
 from imagecot.generators.attention import KeysAndValues
 from imagecot.hub import CHECKPOINTS
 from imagecot.verifiers import lean, load_verifier
-from imagecot.verifiers.lean_tokenizer import PlainTokenizer, read_plain
+from imagecot.plain_tokenizer import PlainTokenizer, read_plain
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.loading import trained
 from imagecot.verifiers.vision import encode
@@ -59,7 +59,7 @@ def test_the_last_state_alone_leaves_out_what_it_does_not_need(padded: bool) -> 
     own = lean.read(SHIPPED, VALUES, torch.float32)
     assert own is not None
     language, fed = own.model.language_model, []
-    language.layers[-1].mlp["down_proj"].register_forward_hook(lambda module, given, made: fed.append(made.shape[1]))
+    language.layers[-1].mlp.down_proj.register_forward_hook(lambda module, given, made: fed.append(made.shape[1]))
     mask = torch.arange(20) >= torch.tensor([[0], [3], [5]])
     embeds = torch.randn(3, 20, 192, generator=torch.Generator().manual_seed(2))
     position = (mask.cumsum(1) - 1).clamp_min(0)

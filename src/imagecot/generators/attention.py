@@ -29,6 +29,13 @@ class KeysAndValues:
         return self._layers[layer]
 
 
+def frequencies(channels: int, theta: float) -> Tensor:
+    """The angle (channels / 2,) float32 of each pair of channels from one position to the next."""
+    # Real inside the meta device too, where the quotient would make torch load its compiler.
+    exponent = torch.arange(0, channels, 2, dtype=torch.float, device="cpu") / channels
+    return 1.0 / (theta**exponent)
+
+
 class Rotary(nn.Module):
     """The rotary embedding of positions, in `channels` of each head, with frequencies of base `theta`."""
 
@@ -36,9 +43,7 @@ class Rotary(nn.Module):
 
     def __init__(self, channels: int, theta: float) -> None:
         super().__init__()
-        # Real inside the meta device too, where the quotient would make torch load its compiler.
-        exponent = torch.arange(0, channels, 2, dtype=torch.float, device="cpu") / channels
-        self.register_buffer("inv_freq", 1.0 / (theta**exponent), persistent=False)
+        self.register_buffer("inv_freq", frequencies(channels, theta), persistent=False)
 
     def forward(self, position: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return cosines and sines (B, 1, L, channels) of positions (B, L)."""

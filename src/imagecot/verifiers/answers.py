@@ -9,7 +9,7 @@ from torch import Tensor
 from imagecot.contracts.questions import Question
 from imagecot.contracts.verifier import Conversation
 from imagecot.errors import ImagecotError, UsageError
-from imagecot.verifiers.lean_tokenizer import AnyTokenizer
+from imagecot.plain_tokenizer import AnyTokenizer
 
 Own = TypeVar("Own")
 

@@ -19,7 +19,9 @@ from imagecot.contracts.reflection import Reflection
 from imagecot.contracts.values import JSON
 from imagecot.contracts.verifier import Conversation, Usage
 from imagecot.generators.attention import KeysAndValues
+from imagecot.generators.language import Language
 from imagecot.memory import half_of_free, in_parts
+from imagecot.plain_tokenizer import AnyTokenizer
 from imagecot.verifiers.answers import (
     OPEN,
     check_asked,
@@ -33,16 +35,17 @@ from imagecot.verifiers.answers import (
 )
 from imagecot.verifiers.chat import ANSWER_TOKENS, check_room, refuse_marks
 from imagecot.verifiers.exact import few_logits, logits_of
-from imagecot.verifiers.lean import Lean
-from imagecot.verifiers.lean_tokenizer import AnyTokenizer
 from imagecot.verifiers.turns import Layers, Read, first_turn, joined, left_padded, next_turn, write
 from imagecot.verifiers.wording import Habits
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, JanusForConditionalGeneration, LlavaOnevisionForConditionalGeneration
 
+    from imagecot.generators.janus.lean import LeanJanus
+    from imagecot.verifiers.lean import Lean
+
 _BYTES = 1 << 31
-Model: TypeAlias = "LlavaOnevisionForConditionalGeneration | JanusForConditionalGeneration | Lean"
+Model: TypeAlias = "LlavaOnevisionForConditionalGeneration | JanusForConditionalGeneration | Lean | LeanJanus"
 Cache: TypeAlias = "DynamicCache | KeysAndValues"
 
 
@@ -130,6 +133,11 @@ class ChatVerifier:
         self._yes, self._no = (spellings(tokenizer, word, [*before]) for word in ("yes", "no"))
         # A small tokenizer has whole turns as tokens, which begin with the end of the one before.
         self._ends = [i for i, t in tokenizer.added_tokens_decoder.items() if str(t).startswith(chat.end)]
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the language model is that of this package, not of transformers."""
+        return isinstance(self.model.model.language_model, Language)
 
     @property
     def device(self) -> torch.device:
@@ -253,7 +261,7 @@ class ChatVerifier:
             position_ids=position,
             cache=cache,
             use_cache=cache is not None,
-            **({"last": last} if isinstance(self.model, Lean) else {}),
+            **({"last": last} if self._is_own else {}),
         ).last_hidden_state
         return states
 
@@ -329,7 +337,7 @@ class ChatVerifier:
 
     def _cached(self, past: Iterable[tuple[Tensor, Tensor]] = ()) -> Cache:
         """The keys and values of each layer as the language model takes them."""
-        if isinstance(self.model, Lean):
+        if self._is_own:
             return KeysAndValues(past)
         from transformers import DynamicCache
 

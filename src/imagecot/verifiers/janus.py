@@ -6,23 +6,32 @@ language model take part; what draws is left alone.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import JanusForConditionalGeneration, JanusProcessor
-from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT
 
 from imagecot.contracts.devices import sent
 from imagecot.contracts.questions import Question
 from imagecot.errors import ImagecotError
 from imagecot.foreign import NO_LENGTH, foreign
+from imagecot.generators.janus.lean import AnyJanus, LeanJanus
+from imagecot.plain_tokenizer import AnyTokenizer
 from imagecot.verifiers.chat_verifier import ChatVerifier, Trainable
+from imagecot.verifiers.janus_processor import AnyProcessor, PlainProcessor, read_processor
 from imagecot.verifiers.vision import resize
 from imagecot.verifiers.wording import Habits
 
+if TYPE_CHECKING:
+    from transformers import JanusProcessor
+
 _BICUBIC = 3
+# As transformers' processor begins a text where it is asked for it.
+_SYSTEM = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language.\n\n"
+)
 Message = Any  # transformers says that a turn is texts alone
 
 
@@ -36,15 +45,15 @@ class JanusChat:
         ("vqmodel", "generation_embeddings", "generation_aligner", "generation_head"),
     )
 
-    def __init__(self, model: JanusForConditionalGeneration, processor: JanusProcessor) -> None:
+    def __init__(self, model: AnyJanus, processor: AnyProcessor) -> None:
         self._model, self._processor, self._tokenizer = model.eval(), processor, processor.tokenizer
-        self.end = str(processor.tokenizer.eos_token)
+        self.end = str(processor.tokenizer.special_tokens_map["eos_token"])
         self.placeholder = int(model.config.image_token_id)
 
     @cached_property
     def start(self) -> list[int]:
         """The beginning of a text, the system prompt where there is one, and the user's mark."""
-        system = DEFAULT_SYSTEM_PROMPT if self._processor.use_default_system_prompt else ""
+        system = _SYSTEM if self._processor.use_default_system_prompt else ""
         ids: list[int] = self._tokenizer(system + self._parts([_said("user", "a", image=True)])[0]).input_ids
         return ids
 
@@ -52,7 +61,7 @@ class JanusChat:
     def image(self) -> list[int]:
         """The rows of an image between its marks."""
         begin, end = (
-            int(self._tokenizer.convert_tokens_to_ids(token))
+            _id(self._tokenizer, token)
             for token in (self._processor.image_start_token, self._processor.image_end_token)
         )
         return [begin, *[self.placeholder] * self._processor.num_image_tokens, end]
@@ -97,6 +106,8 @@ class JanusChat:
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer, the template of the chat, and how images are prepared."""
+        if isinstance(self._processor, PlainProcessor):
+            raise TypeError("a model that is only asked is not saved")  # see `trained`
         self._processor.save_pretrained(folder)
 
     def _parts(self, messages: list[Message]) -> tuple[str, str]:
@@ -106,6 +117,14 @@ class JanusChat:
         if len(behind) != 1:
             raise ValueError(f"the chat template makes {len(behind)} images of one")
         return before, behind[0]
+
+
+def _id(tokenizer: AnyTokenizer, token: str) -> int:
+    """The id of a token; ImagecotError where there is none."""
+    found = tokenizer.convert_tokens_to_ids(token)
+    if not isinstance(found, int):
+        raise ImagecotError(f"the tokenizer has no {token}; copy it again.")
+    return found
 
 
 def _said(role: str, text: str, *, image: bool = False) -> Message:
@@ -122,19 +141,39 @@ def _conversation(question: Question, prompt: str) -> list[Message]:
 
 
 class JanusVerifier(ChatVerifier):
-    """A verifier around transformers' `JanusForConditionalGeneration` and its processor."""
+    """A verifier around a Janus, as transformers has it or as `LeanJanus`, and its processor."""
 
-    def __init__(
-        self, model: JanusForConditionalGeneration, processor: JanusProcessor, habits: Habits | None = None
-    ) -> None:
+    def __init__(self, model: AnyJanus, processor: AnyProcessor, habits: Habits | None = None) -> None:
         super().__init__(model, processor.tokenizer, JanusChat(model, processor), habits)
+        self.processor = processor
 
 
-def load_processor(folder: Path, model: JanusForConditionalGeneration) -> JanusProcessor:
-    """Read the processor of a Janus; ImagecotError where it is missing or belongs to another model."""
+def trained(verifier: ChatVerifier, lean: LeanJanus) -> JanusVerifier:
+    """The same verifier around a model of transformers, which can be trained and saved."""
+    from transformers import JanusConfig, JanusForConditionalGeneration
+
+    assert isinstance(verifier, JanusVerifier)  # as its model says
+    model = JanusForConditionalGeneration(JanusConfig.from_dict(dict(lean.values)))
+    model.load_state_dict(lean.state_dict())
+    nn.Module.to(model, lean.device, lean.dtype)
+    read = verifier.processor
+    processor = _stock_processor(read.folder) if isinstance(read, PlainProcessor) else read
+    return JanusVerifier(model, processor, verifier.habits)
+
+
+def _stock_processor(folder: Path) -> "JanusProcessor":
+    """The processor of a folder as transformers reads it; ImagecotError where it cannot be read."""
     with foreign(f"the processor in {folder} cannot be read", "copy the processor's and the tokenizer's files too"):
+        from transformers import JanusProcessor
+
         processor = JanusProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     processor.tokenizer.model_max_length = NO_LENGTH
+    return processor
+
+
+def load_processor(folder: Path, model: AnyJanus) -> AnyProcessor:
+    """Read the processor of a Janus; ImagecotError where it is missing or belongs to another model."""
+    processor = read_processor(folder) or _stock_processor(folder)
     if not processor.chat_template:
         raise ImagecotError(f"the processor in {folder} has no chat template; copy chat_template.jinja too.")
     seeing, eye = processor.image_processor, model.model.vision_model.embeddings
@@ -142,7 +181,7 @@ def load_processor(folder: Path, model: JanusForConditionalGeneration) -> JanusP
     usual = (seeing.do_resize, seeing.do_pad, seeing.do_rescale, seeing.do_normalize, int(seeing.resample))
     if usual != (True, True, True, True, _BICUBIC):
         raise ImagecotError(f"the processor in {folder} prepares images otherwise than Janus does; copy it again.")
-    marked = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
+    marked = _id(processor.tokenizer, processor.image_token)
     for what, said, needed in (
         ("size", size, {side}),
         ("num_image_tokens", processor.num_image_tokens, int(eye.num_patches)),

@@ -6,7 +6,7 @@ that are built as the shipped ones are; of any other, and of what does not fit, 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, ValidationError
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
-from imagecot.generators.attention import KeysAndValues, Rotary, attend, rotated
+from imagecot.generators.eye import Eye, EyeSizes
+from imagecot.generators.language import Angles, Language, LanguageSizes
 from imagecot.reading import Foreign
 from imagecot.weights import NoInitialWeights, load_state_dict, misfits
 
@@ -50,6 +51,21 @@ class TextConfig(Foreign):
     head_dim: None = None
     pad_token_id: int | None = None
 
+    @property
+    def sizes(self) -> LanguageSizes:
+        """What the layers are built by."""
+        return LanguageSizes(
+            width=self.hidden_size,
+            inner=self.intermediate_size,
+            layers=self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            head_dim=self.hidden_size // self.num_attention_heads,
+            words=self.vocab_size,
+            eps=self.rms_norm_eps,
+            theta=self.rope_parameters.rope_theta,
+            biased=True,
+        )
+
 
 class VisionConfig(Foreign):
     """What of a SigLIP's sizes is used here."""
@@ -65,6 +81,21 @@ class VisionConfig(Foreign):
     patch_size: Size
     layer_norm_eps: Eps
     vision_use_head: Literal[False]
+
+    @property
+    def sizes(self) -> EyeSizes:
+        """What the layers are built by."""
+        return EyeSizes(
+            width=self.hidden_size,
+            inner=self.intermediate_size,
+            layers=self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            image=self.image_size,
+            patch=self.patch_size,
+            eps=self.layer_norm_eps,
+            gelu="tanh",
+            out="out_proj",
+        )
 
 
 class LeanConfig(Foreign):
@@ -87,160 +118,6 @@ class LeanConfig(Foreign):
         return whole and text.num_key_value_heads == text.num_attention_heads and eye.image_size >= eye.patch_size
 
 
-class States(NamedTuple):
-    """What the language model returns."""
-
-    last_hidden_state: Tensor
-
-
-class _Attention(nn.Module):
-    """Attention of `heads` heads; the eye calls its last layer `out_proj` and sees all, the text `o_proj`."""
-
-    def __init__(self, size: int, heads: int, eye: bool) -> None:
-        super().__init__()
-        self._width = size // heads
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(size, size) for _ in range(3))
-        if eye:
-            self.out_proj = nn.Linear(size, size)
-        else:
-            self.o_proj = nn.Linear(size, size, bias=False)
-
-    def heads(self, layer: nn.Module, h: Tensor) -> Tensor:
-        """What one of the layers makes of h (B, L, D): queries, keys or values (B, heads, L, width)."""
-        split: Tensor = layer(h).unflatten(-1, (-1, self._width)).transpose(1, 2)
-        return split
-
-
-class _EyeLayer(nn.Module):
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        size, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
-        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(size, eps=eps), nn.LayerNorm(size, eps=eps)
-        self.self_attn = _Attention(size, config.num_attention_heads, eye=True)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(size, inner), "fc2": nn.Linear(inner, size)})
-
-    def forward(self, x: Tensor, mask: None = None) -> Tensor:
-        """Map x (B, N, D) to (B, N, D); all patches see each other."""
-        attention, h = self.self_attn, self.layer_norm1(x)
-        q, k, v = (attention.heads(layer, h) for layer in (attention.q_proj, attention.k_proj, attention.v_proj))
-        x = x + attention.out_proj(attend(q, k, v, None))
-        inner = F.gelu(self.mlp["fc1"](self.layer_norm2(x)), approximate="tanh")
-        return x + self.mlp["fc2"](inner)
-
-
-class _Patches(nn.Module):
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        size, patch = config.hidden_size, config.patch_size
-        self.patch_embedding = nn.Conv2d(3, size, kernel_size=patch, stride=patch)
-        self.position_embedding = nn.Embedding((config.image_size // patch) ** 2, size)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map pixels (B, 3, S, S) to patches (B, N, D)."""
-        seen = self.patch_embedding(pixels.to(self.patch_embedding.weight.dtype))
-        return seen.flatten(2).transpose(1, 2) + self.position_embedding.weight[None]
-
-
-class _Encoder(nn.Module):
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([_EyeLayer(config) for _ in range(config.num_hidden_layers)])
-
-
-class _Eye(nn.Module):
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.embeddings = _Patches(config)
-        self.encoder = _Encoder(config)
-        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-
-class _Norm(nn.Module):
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight, self._eps = nn.Parameter(torch.ones(size)), eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Divide x (..., D) by its root mean square, in float32."""
-        wide = x.to(torch.float32)
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._eps)
-        return self.weight * wide.to(x.dtype)
-
-
-class _TextLayer(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        size, inner, eps = config.hidden_size, config.intermediate_size, config.rms_norm_eps
-        self.self_attn = _Attention(size, config.num_attention_heads, eye=False)
-        wide = {name: nn.Linear(size, inner, bias=False) for name in ("gate_proj", "up_proj")}
-        self.mlp = nn.ModuleDict({**wide, "down_proj": nn.Linear(inner, size, bias=False)})
-        self.input_layernorm, self.post_attention_layernorm = _Norm(size, eps), _Norm(size, eps)
-
-    def forward(
-        self,
-        x: Tensor,
-        turn: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: KeysAndValues | None,
-        layer: int,
-        wanted: slice,
-    ) -> Tensor:
-        """Map x (B, L, D) to its wanted positions (B, n, D): all, or the last one.
-
-        turn  cosines and sines of the positions
-        mask  as of `attend`
-        """
-        attention, h = self.self_attn, self.input_layernorm(x)
-        k, v = (attention.heads(part, h) for part in (attention.k_proj, attention.v_proj))
-        k = rotated(k, *turn)
-        if cache is not None:
-            k, v = cache.update(k, v, layer)
-        q = rotated(attention.heads(attention.q_proj, h[:, wanted]), *(part[:, :, wanted] for part in turn))
-        mask = None if mask is None else mask[:, :, wanted]
-        x = x[:, wanted] + attention.o_proj(attend(q, k, v, mask, causal=True))
-        h = self.post_attention_layernorm(x)
-        return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](h)) * self.mlp["up_proj"](h))
-
-
-class _Language(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList([_TextLayer(config) for _ in range(config.num_hidden_layers)])
-        self.norm = _Norm(config.hidden_size, config.rms_norm_eps)
-        self.rotary_emb = _rotary(config)
-
-    def forward(
-        self,
-        inputs_embeds: Tensor,
-        position_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        cache: KeysAndValues | None = None,
-        use_cache: bool = False,
-        last: bool = False,
-    ) -> States:
-        """Read embeds (B, n, D) at positions (B, n) behind a cache.
-
-        attention_mask  (B, K), 0 where a key of cache and embeds is padding; None where none is
-        use_cache       says nothing: what is read joins the cache that is given
-        last            whether the state of the last position alone is wanted: (B, 1, D)
-        """
-        n = inputs_embeds.shape[1]
-        before = next((keys.shape[2] for keys, _ in cache), 0) if cache is not None else 0
-        mask = None
-        if attention_mask is not None or (before and n > 1):
-            place = torch.arange(before + n, device=inputs_embeds.device)
-            mask = (place <= place[before:, None])[None, None]
-            if attention_mask is not None:
-                mask = mask & attention_mask.bool()[:, None, None]
-            mask = mask.expand(len(inputs_embeds), -1, -1, -1)
-        x, turn = inputs_embeds, self.rotary_emb(position_ids, inputs_embeds.dtype)
-        for number, layer in enumerate(self.layers):
-            wanted = slice(-1, None) if last and number == len(self.layers) - 1 else slice(None)
-            x = layer(x, turn, mask, cache, number, wanted)
-        return States(self.norm(x))
-
-
 class _Projector(nn.Module):
     def __init__(self, config: LeanConfig) -> None:
         super().__init__()
@@ -258,9 +135,9 @@ class _Core(nn.Module):
         super().__init__()
         self.config = config
         self.image_newline = nn.Parameter(torch.empty(config.text_config.hidden_size))
-        self.vision_tower = _Eye(config.vision_config)
+        self.vision_tower = Eye(config.vision_config.sizes)
         self.multi_modal_projector = _Projector(config)
-        self.language_model = _Language(config.text_config)
+        self.language_model = Language(config.text_config.sizes)
 
 
 class Lean(nn.Module):
@@ -325,9 +202,6 @@ def read(
         return None
     model.load_state_dict(tensors, assign=True)
     model.lm_head.weight = model.model.language_model.embed_tokens.weight
-    model.model.language_model.rotary_emb = _rotary(config.text_config).to(device)
+    sizes = config.text_config.sizes
+    model.model.language_model.rotary_emb = Angles(sizes.head_dim, sizes.theta).to(device)
     return model.eval()
-
-
-def _rotary(config: TextConfig) -> Rotary:
-    return Rotary(config.hidden_size // config.num_attention_heads, config.rope_parameters.rope_theta)

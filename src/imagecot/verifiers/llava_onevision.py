@@ -8,10 +8,10 @@ from torch import Tensor
 
 from imagecot.contracts.questions import Question
 from imagecot.errors import ImagecotError
+from imagecot.plain_tokenizer import AnyTokenizer, PlainTokenizer
 from imagecot.verifiers.chat import ANSWERED_YES, CHAT_END, CHAT_START, IMAGE_TOKEN, conversation, turn
 from imagecot.verifiers.chat_verifier import ChatVerifier, Trainable
 from imagecot.verifiers.lean import Lean
-from imagecot.verifiers.lean_tokenizer import AnyTokenizer, PlainTokenizer
 from imagecot.verifiers.vision import encode, prepare
 from imagecot.verifiers.wording import Habits
 

@@ -16,12 +16,12 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.families import Checkpoint
 from imagecot.foreign import NO_LENGTH, first, foreign, load_model
 from imagecot.foreign import load_tokenizer as load_any_tokenizer
+from imagecot.plain_tokenizer import PlainTokenizer, read_plain
 from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
 from imagecot.search_config import defaults_of
 from imagecot.verifiers import lean, llava_next
 from imagecot.verifiers.any_vlm import AnyVlm, VisionLanguageModel, is_vlm, load_processor
 from imagecot.verifiers.chat_verifier import ChatVerifier
-from imagecot.verifiers.lean_tokenizer import PlainTokenizer, read_plain
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier, check_image
 from imagecot.verifiers.wording import Habits, worded
 
@@ -35,6 +35,7 @@ _INT8 = "int8"
 _PROBED = 10**9  # weights of a verifier that is asked a question for a try on a CPU, where a larger one takes minutes
 _TOGETHER = f"see that {CONFIG} and the tokenizer belong to the weights"
 
+Read = Callable[[Path, Mapping[str, JSON], torch.dtype, torch.device], nn.Module | None]
 Made = TypeVar("Made", LlavaOnevisionVerifier, "JanusVerifier", AnyVlm)
 
 
@@ -54,11 +55,17 @@ def load_llava(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> LlavaOne
         check_image(model, tokenizer)
         return LlavaOnevisionVerifier(model, tokenizer, habits)
 
-    return _load(checkpoint, device, dtype, build)
+    return _load(checkpoint, device, dtype, build, lean.read)
 
 
 def trained(verifier: ChatVerifier) -> ChatVerifier:
     """The same verifier around a model of transformers, which can be trained and saved."""
+    from imagecot.generators.janus.lean import LeanJanus
+
+    if isinstance(verifier.model, LeanJanus):
+        from imagecot.verifiers import janus
+
+        return janus.trained(verifier, verifier.model)
     if not isinstance(verifier.model, lean.Lean):
         return verifier
     from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
@@ -73,15 +80,17 @@ def trained(verifier: ChatVerifier) -> ChatVerifier:
 
 def load_janus(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> "JanusVerifier":
     """Load a Janus as a verifier; as `load_llava`."""
-    from transformers import JanusForConditionalGeneration
-
+    from imagecot.generators.janus.lean import LeanJanus, read
     from imagecot.verifiers import janus
 
     def build(model: nn.Module, folder: Path, habits: Habits) -> "JanusVerifier":
-        assert isinstance(model, JanusForConditionalGeneration)  # as the family of the checkpoint says
+        if not isinstance(model, LeanJanus):
+            from transformers import JanusForConditionalGeneration
+
+            assert isinstance(model, JanusForConditionalGeneration)  # as the family of the checkpoint says
         return janus.JanusVerifier(model, janus.load_processor(folder, model), habits)
 
-    return _load(checkpoint, device, dtype, build)
+    return _load(checkpoint, device, dtype, build, read)
 
 
 def janus_around(generator: object, checkpoint: Checkpoint) -> "JanusVerifier | None":
@@ -140,17 +149,24 @@ def load_any_vlm(checkpoint: Checkpoint, device: Device, dtype: Dtype) -> AnyVlm
 
 
 def _load(
-    checkpoint: Checkpoint, device: Device, dtype: Dtype, build: Callable[[nn.Module, Path, Habits], Made]
+    checkpoint: Checkpoint,
+    device: Device,
+    dtype: Dtype,
+    build: Callable[[nn.Module, Path, Habits], Made],
+    own: Read | None = None,
 ) -> Made:
-    """Load the model, merge the adapters, build a verifier around it, and see that it answers."""
+    """Load the model, merge the adapters, build a verifier around it, and see that it answers.
+
+    own  reads what need not be a model of transformers
+    """
     device = as_device(device)
     number_format = loaded_as(dtype, device)
     base, *adapters = checkpoint.parts
     values = read_config(base)
     precision = _INT8 if dtype == _INT8 else str(number_format).removeprefix("torch.")
     habits = _habits(checkpoint, precision, llava_next.RELEASED if llava_next.is_llava_next(values) else {})
-    read = lean.read(base, values, number_format, device) or _load_model(base, values, number_format, device)
-    model: nn.Module = nn.Module.to(read, device)
+    read = own(base, values, number_format, device) if own is not None else None
+    model: nn.Module = nn.Module.to(read or _load_model(base, values, number_format, device), device)
     for folder in adapters:
         model = merge(model, folder)
     if dtype == _INT8:

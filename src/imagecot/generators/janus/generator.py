@@ -10,7 +10,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from transformers import JanusForConditionalGeneration
 
 from imagecot.contracts.correction import Asked
 from imagecot.contracts.generator import Canvas
@@ -20,6 +19,7 @@ from imagecot.contracts.values import JSON
 from imagecot.generators.bench import Bench
 from imagecot.generators.janus import weights
 from imagecot.generators.janus.config import JanusParts
+from imagecot.generators.janus.lean import AnyJanus
 from imagecot.generators.janus.pictures import JanusPictures
 from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.janus.transformer import JanusTransformer
@@ -44,7 +44,7 @@ class JanusGenerator:
     folder is where the weights were loaded from, whose processor a checkpoint of other weights takes along.
     """
 
-    model: JanusForConditionalGeneration
+    model: AnyJanus
     prompting: JanusPrompting
     guidance_scale: float = 5.0
     temperature: float = 1.0

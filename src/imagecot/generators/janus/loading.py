@@ -1,12 +1,12 @@
 """Loading a Janus: its weights, prompts, and how a checkpoint likes to be decoded."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
-from transformers import JanusConfig, JanusForConditionalGeneration
 
 from imagecot.adapters import merge
 from imagecot.checkpoint import AGAIN, CONFIG, read_config
@@ -14,6 +14,7 @@ from imagecot.contracts.values import JSON
 from imagecot.errors import ImagecotError
 from imagecot.families import Checkpoint
 from imagecot.foreign import check_sizes, first, foreign, load_model
+from imagecot.generators.janus import lean
 from imagecot.generators.janus.config import JanusParts
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.janus.prompting import JanusPrompting
@@ -22,6 +23,9 @@ from imagecot.generators.raster.sampling import MOST
 from imagecot.generators.settings import read_defaults
 from imagecot.precision import Device, Dtype, as_device, loaded_as, quantize
 from imagecot.reading import Foreign
+
+if TYPE_CHECKING:
+    from transformers import JanusConfig, JanusForConditionalGeneration
 
 _DRAWS = ("model.generation_", "model.vqmodel.")  # without these a Janus only sees and writes
 _STORED = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -54,24 +58,27 @@ def load(checkpoint: Checkpoint, device: Device = None, dtype: Dtype = None) -> 
     settings: dict[str, JSON] = {}
     for folder in checkpoint.parts:
         settings |= read_defaults(folder, Decoding)
-    config = _config(base)
-    prompting = JanusPrompting.from_pretrained(base, config)
-    model = cast(_load_model(base), number_format)
-    module: nn.Module = model  # the stub of `to` asks for a model
-    module.to(device)
+    values = read_config(base)
+    stored = _STORED.get(str(values.get("dtype") or values.get("torch_dtype")), torch.float32)
+    check_sizes(base, values)
+    own = lean.read(base, values, stored, device)
+    prompting = JanusPrompting.from_pretrained(base, own.config if own is not None else _config(base, values))
+    model: lean.AnyJanus = cast(own if own is not None else _load_model(base, stored), number_format)
+    nn.Module.to(model, device)
     for folder in adapters:
         merge(model, folder)
     precision = str(number_format).removeprefix("torch.")
     if dtype == "int8":
         trunk = model.model.language_model
         trunk.layers, precision = quantize(trunk.layers), "int8"
-    return JanusGenerator(model.eval(), prompting, precision=precision, folder=base).adjusted(**settings)
+    model.eval()
+    return JanusGenerator(model, prompting, precision=precision, folder=base).adjusted(**settings)
 
 
-def _config(folder: Path) -> JanusConfig:
-    """The configuration of a folder, whose parts go together."""
-    values = read_config(folder)
-    check_sizes(folder, values)
+def _config(folder: Path, values: Mapping[str, JSON]) -> "JanusConfig":
+    """The configuration of a folder, whose parts go together; `values` are its config.json."""
+    from transformers import JanusConfig
+
     text = values.get("text_config")
     kind = text.get("model_type", "llama") if isinstance(text, dict) else "llama"
     if kind != "llama":
@@ -99,10 +106,10 @@ def _config(folder: Path) -> JanusConfig:
     return config
 
 
-def _load_model(folder: Path) -> JanusForConditionalGeneration:
-    """The model of a folder, in the number format that its config.json names."""
-    values = read_config(folder)
-    stored = _STORED.get(str(values.get("dtype") or values.get("torch_dtype")), torch.float32)
+def _load_model(folder: Path, stored: torch.dtype) -> "JanusForConditionalGeneration":
+    """The model of a folder as transformers has it, in a number format."""
+    from transformers import JanusForConditionalGeneration
+
     model, report = load_model(JanusForConditionalGeneration, folder, stored)
     assert isinstance(model, JanusForConditionalGeneration)
     lost = [name for name in report.missing if name.startswith(_DRAWS)]

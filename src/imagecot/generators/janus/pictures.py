@@ -5,19 +5,23 @@ decode to something else. Here both sides of the lookup are normalised, as in th
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers.models.janus.modeling_janus import JanusVQVAE
+
+from imagecot.generators.janus.lean_vq import LeanVq
+
+if TYPE_CHECKING:
+    from transformers import JanusVQVAE
 
 
 @dataclass(frozen=True, eq=False)
 class JanusPictures:
     """What `raster.transformer.Pictures` asks for."""
 
-    vq: JanusVQVAE
+    vq: "JanusVQVAE | LeanVq"
 
     @property
     def grid(self) -> tuple[int, int]:

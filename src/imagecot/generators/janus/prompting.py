@@ -11,11 +11,13 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.files import make_folder
 from imagecot.foreign import foreign, load_tokenizer
 from imagecot.generators.janus.config import JanusParts
+from imagecot.generators.janus.lean import LeanConfig
+from imagecot.plain_tokenizer import AnyTokenizer, PlainTokenizer, read_plain
 from imagecot.prompts import check_prompt
 from imagecot.reading import read_object
 
 if TYPE_CHECKING:
-    from transformers import JanusConfig, PreTrainedTokenizerBase
+    from transformers import JanusConfig
 
 TEMPLATE = "chat_template.json"  # where older processors keep the template
 
@@ -31,7 +33,7 @@ class JanusPrompting:
     max_ids    ids of a prompt, bos and boi included, beside which the codes of an image have room
     """
 
-    tokenizer: "PreTrainedTokenizerBase"
+    tokenizer: AnyTokenizer
     bos_id: int
     boi_id: int
     pad_id: int
@@ -39,7 +41,7 @@ class JanusPrompting:
 
     @classmethod
     def of(
-        cls, tokenizer: "PreTrainedTokenizerBase", config: "JanusConfig", said: Mapping[str, JSON] | None = None
+        cls, tokenizer: AnyTokenizer, config: "JanusConfig | LeanConfig", said: Mapping[str, JSON] | None = None
     ) -> Self:
         """Prompts of a model by its tokenizer.
 
@@ -89,11 +91,11 @@ class JanusPrompting:
         return prompting
 
     @classmethod
-    def from_pretrained(cls, folder: Path, config: "JanusConfig") -> Self:
+    def from_pretrained(cls, folder: Path, config: "JanusConfig | LeanConfig") -> Self:
         """Read the tokenizer of a folder, its chat template, and the ids in its generation_config.json."""
         if not is_file(folder / "tokenizer.json"):
             raise ImagecotError(f"{folder} has no tokenizer.json; copy the tokenizer's files beside the weights.")
-        tokenizer = load_tokenizer(folder)
+        tokenizer = read_plain(folder, chats=True) or load_tokenizer(folder)
         if not tokenizer.chat_template and is_file(folder / TEMPLATE):
             template = read_object(folder / TEMPLATE, advice=AGAIN).get("chat_template")
             tokenizer.chat_template = template if isinstance(template, str) else None
@@ -106,7 +108,9 @@ class JanusPrompting:
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the files of the tokenizer and its chat template into `folder`."""
-        self.tokenizer.save_pretrained(make_folder(folder))
+        read = self.tokenizer
+        whole = load_tokenizer(read.folder) if isinstance(read, PlainTokenizer) else read
+        whole.save_pretrained(make_folder(folder))
 
     def text(self, prompt: str) -> str:
         """The prompt in the chat: what the user says, and the beginning of an image as the answer."""
@@ -116,7 +120,7 @@ class JanusPrompting:
 
     def ids(self, prompt: str) -> list[int]:
         """The ids of `text`, from bos to boi."""
-        ids: list[int] = self.tokenizer(self.text(prompt))["input_ids"]
+        ids: list[int] = self.tokenizer(self.text(prompt)).input_ids
         return ids
 
     def against(self, ids: list[int]) -> list[int]:

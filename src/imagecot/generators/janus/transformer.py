@@ -7,16 +7,20 @@ prompts of different lengths need no padding. Both guidance's rows and the loss 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import JanusForConditionalGeneration, LlamaModel
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from imagecot.generators.janus.config import JanusParts
+from imagecot.generators.janus.lean import AnyJanus
 from imagecot.generators.janus.prompting import JanusPrompting
+from imagecot.generators.language import Language, LanguageLayer
 from imagecot.generators.raster.transformer import Attend, Prefix
+
+if TYPE_CHECKING:
+    from transformers import LlamaModel
 
 _AT_ONCE = 64  # prompts that are read together
 _USUAL = 64  # ids of a prompt
@@ -26,13 +30,13 @@ _USUAL = 64  # ids of a prompt
 class JanusTransformer:
     """What `raster.transformer.CodeTransformer` asks for, of a Janus and its prompts."""
 
-    model: JanusForConditionalGeneration
+    model: AnyJanus
     prompting: JanusPrompting
 
     @property
-    def trunk(self) -> LlamaModel:
+    def trunk(self) -> "LlamaModel | Language":
         """The language model, without its head."""
-        trunk: LlamaModel = self.model.model.language_model
+        trunk: LlamaModel | Language = self.model.model.language_model
         return trunk
 
     @property
@@ -88,7 +92,7 @@ class JanusTransformer:
         """Run the layers on embeddings (R, n, width) at positions first, ..., first + n - 1."""
         turn = self._turn(x, first)
         for index, layer in enumerate(self.trunk.layers):
-            assert isinstance(layer, LlamaDecoderLayer)
+            layer = cast(LanguageLayer, layer)  # or that of transformers, whose parts have the same names
             attention, h = layer.self_attn, layer.input_layernorm(x)
             q, k, v = (
                 projection(h).unflatten(-1, (-1, attention.head_dim))

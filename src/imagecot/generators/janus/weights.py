@@ -6,22 +6,23 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import JanusForConditionalGeneration
 
 from imagecot.checkpoint import is_file, read_config
 from imagecot.contracts.values import JSON
 from imagecot.files import write_folder, write_whole
+from imagecot.generators.janus.lean import AnyJanus, LeanJanus
 from imagecot.generators.janus.prompting import JanusPrompting
 from imagecot.generators.settings import write_defaults
 from imagecot.weights import save_checkpoint
 
+_CLASS = "JanusForConditionalGeneration"
 # The linear layers of the language model.
 ADAPTED_LAYERS = r".*language_model\.layers\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 # What a processor is read from, beside the tokenizer's own files.
 _PROCESSOR = ("processor_config.json", "preprocessor_config.json")
 
 
-def cast(model: JanusForConditionalGeneration, dtype: torch.dtype) -> JanusForConditionalGeneration:
+def cast(model: AnyJanus, dtype: torch.dtype) -> AnyJanus:
     """Turn the weights into another number format, in place; those of the image tokenizer are float32 always.
 
     Buffers stay: rotary frequencies in half precision would turn late codes to wrong angles.
@@ -32,12 +33,14 @@ def cast(model: JanusForConditionalGeneration, dtype: torch.dtype) -> JanusForCo
     return model
 
 
-def copied(model: JanusForConditionalGeneration, dtype: torch.dtype) -> JanusForConditionalGeneration:
+def copied(model: AnyJanus, dtype: torch.dtype) -> AnyJanus:
     """A copy of the model in another number format."""
-    return cast(copy.deepcopy(model), dtype).eval()
+    copied = cast(copy.deepcopy(model), dtype)
+    copied.eval()
+    return copied
 
 
-def trainable(model: JanusForConditionalGeneration) -> nn.Module:
+def trainable(model: AnyJanus) -> nn.Module:
     """The model, of which what draws requires gradients: language model, embeddings of codes, their head."""
     model.requires_grad_(False)
     inner = model.model
@@ -47,7 +50,7 @@ def trainable(model: JanusForConditionalGeneration) -> nn.Module:
 
 
 def save(
-    model: JanusForConditionalGeneration,
+    model: AnyJanus,
     prompting: JanusPrompting,
     decoding: Mapping[str, JSON],
     folder: Path,
@@ -58,7 +61,8 @@ def save(
     source  the folder whose processor and known words come along; None for none
     """
     write_folder(folder, prompting.save_pretrained)
-    values = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": "float16"}
+    values = dict(model.values) if isinstance(model, LeanJanus) else model.config.to_dict()
+    values |= {"architectures": [_CLASS], "dtype": "float16"}
     if source is not None:
         words = read_config(source).get("known_words")
         values |= {"known_words": words} if words else {}
