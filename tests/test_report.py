@@ -295,7 +295,7 @@ PARTS = ("self_correction", "curves", "reliability", "steps", "gallery", "recipe
             ],
             [
                 "No row has the second judge's verdict", "Without measured seconds: parm.", "0.50 / 0.82",
-                "same direction, not certain",
+                "undecided, same direction",
             ],
         ),
     ],

@@ -19,6 +19,10 @@ def test_outcomes_by_hand():
     assert judge(Difference(0.1, 0.02, 0.2, True)) == "agrees"
     assert judge(Difference(0.1, -0.02, 0.2, True)) == "leans"
     assert judge(Difference(0.0, 0.0, 0.0, True)) == "equal"
+    assert judge(Difference(-0.005, -0.02, 0.01, True)) == "equal"
+    assert judge(Difference(0.005, -0.005, 0.021, True)) == "leans"
+    assert judge(Difference(0.01, 0.005, 0.015, True)) == "agrees"  # small, but certain
+    assert judge(Difference(0.0, -0.1, 0.1, True)) == judge(Difference(0.0, None, None, True)) == "against"
     assert judge(Difference(-0.1, -0.2, 0.1, True)) == "against"
     assert judge(Difference(-0.1, -0.2, -0.01, True)) == "contradicts"
     assert judge(Difference(0.1, None, None, False)) == "leans"
@@ -89,7 +93,7 @@ def test_what_agrees_and_what_does_not_stand_on_the_first_page(tmp_path):
     misses = text.split("## Where it does not")[1].split("\n## ")[0]
     assert "A fine-tuned ORM beats a zero-shot one**: paper +2.0, here +20.0 (+10.0 to +30.0)" in agrees
     assert "PARM beats the fine-tuned ORM**: paper +4.0, here −10.0 (−15.0 to −5.0)" in misses
-    assert "opposite, certain" in misses and "PARM beats" not in agrees
+    assert "does not hold" in misses and "PARM beats" not in agrees
     assert text.index("Where it does not") < text.index("## Scores")
     assert "“ORM fine tuned” with 0.800" in text.split("## The result")[1].split("\n## ")[0]
 

@@ -34,6 +34,7 @@ def _scores(summary: Summary) -> list[Block]:
             "then the paper's overall, our gain over the baseline by the first judge and the paper's, in points."
         ),
         tables.scores(summary),
+        *_told(summary),
         Heading("What an image costs"),
         Paragraph(
             "Means an image. Seconds are of real runs on the machine named below; a correct image takes the seconds of "
@@ -46,6 +47,18 @@ def _scores(summary: Summary) -> list[Block]:
         words = "Score of each method by task, with one standard error; the paper's scores as diamonds"
         blocks += [Heading("By task"), Paragraph(words + "."), Picture("tasks", drawn, words)]
     return blocks
+
+
+def _told(summary: Summary) -> list[Block]:
+    table = tables.told(summary)
+    if table is None:
+        return []
+    words = (
+        "An image is right or wrong where both judges say so. Where they differ it cannot be told: there the first "
+        "agrees with people as often as by chance. Parts are the objects, numbers, colours and relations of a prompt, "
+        "of which the first judge sees so many in the image."
+    )
+    return [Heading("Right, wrong, and what cannot be told"), Paragraph(words), table]
 
 
 def _curves(summary: Summary) -> list[Block]:

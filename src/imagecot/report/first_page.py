@@ -8,6 +8,7 @@ from imagecot.report.blocks import Block, Code, Command, Fold, Heading, Items, L
 from imagecot.report.gallery import missing_images
 from imagecot.report.paper import (
     CORRECTION,
+    DECIDED,
     MAIN,
     Difference,
     Finding,
@@ -142,9 +143,15 @@ def _agreement(summary: Summary) -> list[Block]:
     measured = [f for f in pairs if f.outcome is not None]
     same = [f for f in measured if f.outcome in WITH_IT]
     certain, opposed = (sum(f.outcome == kind for f in pairs) for kind in ("agrees", "contradicts"))
+    weighed = [f for f in claims if f.outcome is not None]
+    decided = sum(f.outcome in DECIDED for f in weighed)
     blocks: list[Block] = [
         Heading("Where this agrees with the paper"),
         Items(agreeing or ["None of the paper's main findings that were measured."]),
+        Paragraph(
+            f"Of the paper's {len(claims)} main findings {len(weighed)} are measured here and {decided} are decided: "
+            "the 95 % interval of the difference excludes 0, or lies within two points of it."
+        ),
         Paragraph(
             f"Of {len(pairs)} pairs of rows that the paper orders (by a point or more), {len(measured)} are measured "
             f"here: {len(same)} have the same direction ({certain} with an interval that excludes 0), "
@@ -159,8 +166,9 @@ def _agreement(summary: Summary) -> list[Block]:
         Heading("The paper's main findings"),
         findings(claims),
         Paragraph(
-            "In points. Certain: the 95 % interval (bootstrap over prompts, both rows on the same prompts) excludes 0; "
-            "where a row should stay near the baseline, that it is all inside half of what the fine-tuned ORM gains. "
+            "In points. Decided: the 95 % interval (bootstrap over prompts, both rows on the same prompts) excludes 0 "
+            "or lies within two points of it; where a row should stay near the baseline, that it is all inside or all "
+            "outside half of what the fine-tuned ORM gains. "
             "≈: from the standard errors of both rows, which makes it rather too wide."
         ),
     ]
@@ -175,7 +183,7 @@ def _sentence(found: Finding) -> Line:
     direction = OUTCOMES[found.outcome]
     if found.claim.near:
         direction = "near" if found.outcome in WITH_IT else "not near"
-        direction += ", certain" if found.outcome in ("agrees", "contradicts") else ", not certain"
+        direction += ", decided" if found.outcome in DECIDED else ", undecided"
     return (Strong(found.claim.text), f": {numbers}{limit}; {direction}.")
 
 

@@ -19,6 +19,8 @@ from imagecot.study.summary import Comparison, Row, Scores, Summary
 MAIN, CORRECTION = "show_o", "show_o_self_correction_fine_tuned"
 ORDERED = 0.01  # the least difference of two of the paper's scores that counts as an ordering
 NORMAL_95 = 1.96
+SAME = 2 * ORDERED  # a difference whose whole interval is at most so far from 0 is none that matters
+DECIDED = ("agrees", "equal", "contradicts")
 
 Outcome = Literal["agrees", "leans", "equal", "against", "contradicts"]
 
@@ -148,12 +150,15 @@ def unpaired(a: Scores | None, b: Scores | None) -> Difference | None:
 
 
 def judge(found: Difference) -> Outcome:
-    """Whether a difference that should be positive is, and whether its interval excludes 0."""
-    if found.value == 0:
-        return "equal"
-    if found.value > 0:
-        return "agrees" if found.low is not None and found.low > 0 else "leans"
-    return "contradicts" if found.high is not None and found.high < 0 else "against"
+    """Whether a difference that should be positive is; decided where its interval excludes 0 or is within 2 points."""
+    if found.low is not None and found.high is not None:
+        if found.low > 0:
+            return "agrees"
+        if found.high < 0:
+            return "contradicts"
+        if found.low >= -SAME and found.high <= SAME:
+            return "equal"
+    return "leans" if found.value > 0 else "against"
 
 
 def judge_near(found: Difference, bound: float) -> Outcome:

@@ -22,11 +22,11 @@ from imagecot.study.summary import Point, Row, Scored, Scores, SelfCorrection, S
 
 NONE = "–"
 OUTCOMES = {
-    "agrees": "same direction, certain",
-    "leans": "same direction, not certain",
-    "equal": "no difference",
-    "against": "opposite, not certain",
-    "contradicts": "opposite, certain",
+    "agrees": "holds",
+    "leans": "undecided, same direction",
+    "equal": "equal within two points",
+    "against": "undecided, not the same direction",
+    "contradicts": "does not hold",
     None: "not measured",
 }
 NO_YARDSTICK = "no fine-tuned ORM to hold it against"
@@ -92,6 +92,19 @@ def scores(summary: Summary) -> Table:
             ]
         )
     return Table(head, rows)
+
+
+def told(summary: Summary) -> Table | None:
+    """What both judges tell of every row, and the parts of its prompts that it shows; None where neither is known."""
+    known = [name for name in ordered(summary) if summary.rows[name].told or summary.rows[name].atoms]
+    if not known:
+        return None
+    rows: list[list[Line]] = []
+    for name in known:
+        row = summary.rows[name]
+        shares = [row.told.right, row.told.untold, row.told.wrong] if row.told else [None] * 3
+        rows.append([summary.label(name), *(number(share, 3) for share in shares), score(row.atoms)])
+    return Table(["method", "right", "cannot be told", "wrong", "parts shown"], rows)
 
 
 def _tasks(rows: Mapping[str, Row]) -> list[str]:
