@@ -1,5 +1,6 @@
 """`imagecot study`: follow a recipe that compares searches, generators or corrections."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from imagecot.commands.options import On, Workers
 from imagecot.commands.output import terminal
 from imagecot.commands.recipe import Overrides, RecipeFile, taken
+from imagecot.errors import UsageError
 from imagecot.execution.executors import LOCAL
 from imagecot.interruption import continuing
 from imagecot.kinds import STUDY
@@ -18,10 +20,24 @@ if TYPE_CHECKING:
 Rows = Annotated[
     str, typer.Option(help="Only these rows, with commas between; give another output.", show_default=False)
 ]
+Power = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Draw nothing; from the errors of this smaller study of the same rows say how precise this one will be.",
+        show_default=False,
+    ),
+]
 
 
 def study(
-    recipe: RecipeFile, overrides: Overrides = None, *, workers: Workers = 1, on: On = LOCAL, rows: Rows = ""
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    *,
+    workers: Workers = 1,
+    on: On = LOCAL,
+    rows: Rows = "",
+    power: Power = None,
 ) -> None:
     """Compare searches and generators on held-out prompts; an interrupted study is resumed by the same command.
 
@@ -36,6 +52,8 @@ def study(
 
       imagecot study recipes/study/tiny.yaml --rows baseline,parm output=runs/study/parm-alone
 
+      imagecot study recipes/study/tiny.yaml prompts_per_task=60 draws=2 --power docs/results/tiny
+
       imagecot study recipes/study/clock.yaml
 
       imagecot study recipes/study/corrections.yaml
@@ -47,8 +65,26 @@ def study(
         from imagecot.study.follow import AnyStudy, chosen, typed
 
     assert isinstance(checked, AnyStudy)  # there is no other recipe of this command
+    if power is not None:
+        foretell(chosen(checked, rows), power)
+        return
     command = typed(recipe, overrides or (), rows=rows, workers=workers)
     follow(chosen(checked, rows), command, workers, on)
+
+
+def foretell(recipe: "AnyStudy", pilot: Path) -> None:
+    """Say how precise a study will be, by the errors of another one; UsageError where it compares no rows."""
+    from imagecot.report.blocks import Block, Heading
+    from imagecot.report.power import findings, rows
+    from imagecot.report.read import read
+    from imagecot.report.render import document
+    from imagecot.study.recipe import StudyRecipe
+
+    if not isinstance(recipe, StudyRecipe):
+        raise UsageError("--power is of studies that compare rows; leave it out.")
+    known = read(pilot)
+    blocks: list[Block] = [Heading("Scores"), rows(recipe, known), Heading("Findings, in points"), findings(recipe, known)]
+    typer.echo(document(f"How precise this study will be, by {pilot}", blocks))
 
 
 def follow(recipe: "AnyStudy", command: str, workers: int = 1, on: str = LOCAL) -> None:
