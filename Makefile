@@ -1,4 +1,5 @@
 # make demo    install, draw one verified picture, say where the evidence is
+# make pictures  the pictures of README, drawn by the demo's command and by others like it
 # make check   lint, format and types
 # make test    the tests, under 8 minutes on two cores; `make test-slow` runs the long ones
 # make test-browser   viewer and app in a real Chromium, which must be there, as must what `make browser` installs to drive it
@@ -21,7 +22,7 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 PROMPT ?= a photo of a red apple and a green cup
 
-.PHONY: setup lock demo check docs test test-slow gpu-check browser test-browser test-latest tiny study study-quick clean
+.PHONY: setup lock demo pictures check docs test test-slow gpu-check browser test-browser test-latest tiny study study-quick clean
 
 setup: $(VENV)/.ok
 
@@ -49,10 +50,28 @@ lock: setup
 	$(COMPILE) --extra browser --constraint locks/versions.txt | sed 's/==.*//' | sort -u | comm -23 - locks/dev.txt \
 		> locks/browser.txt
 
+DRAWN = -n 20 --generator tiny-janus --search parm
+
 demo: setup
-	$(BIN)/imagecot generate "$(PROMPT)" -n 20 --out runs/demo
+	$(BIN)/imagecot generate "$(PROMPT)" $(DRAWN) --out runs/demo
 	@$(PYTHON) -m webbrowser -t "file://$(CURDIR)/runs/demo/steps.png" >/dev/null 2>&1 || true
 	@echo "The evidence: $(CURDIR)/runs/demo/steps.png"
+
+PICTURED = "three blue birds" "a clock left of a bird" "four cups" "two orange kites" "a banana below a book"
+IMAGES = docs/images
+
+pictures: setup
+	$(BIN)/imagecot generate "$(PROMPT)" $(DRAWN) --out runs/pictures/demo
+	$(BIN)/imagecot view runs/pictures/demo --animate $(IMAGES)/paths.webp
+	$(BIN)/imagecot view runs/pictures/demo --animate $(IMAGES)/paths-dark.webp --dark
+	$(BIN)/imagecot view runs/pictures/demo --animate $(IMAGES)/paths.png
+	for what in $(PICTURED); do \
+		name=$$(echo $$what | tr ' ' -); \
+		$(BIN)/imagecot generate "a photo of $$what" --generator tiny-janus --search single --out runs/pictures/single/$$name && \
+		$(BIN)/imagecot generate "a photo of $$what" $(DRAWN) --out runs/pictures/parm/$$name && \
+		cp runs/pictures/single/$$name/image.png $(IMAGES)/$$name-single.png && \
+		cp runs/pictures/parm/$$name/image.png $(IMAGES)/$$name.png || exit 1; \
+	done
 
 check: setup
 	$(BIN)/ruff check src tests

@@ -61,10 +61,10 @@ def animate(folder: Path, file: Path, *, dark: bool = False) -> None:
 def _written(frames: list[tuple[Image.Image, int]], kind: str) -> bytes:
     stream = io.BytesIO()
     if kind == ".png":
-        frames[-1][0].quantize(256, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+        frames[-1][0].quantize(128, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
         return stream.getvalue()
     (first, *others), durations = [frame for frame, _ in frames], [duration for _, duration in frames]
-    how = {"quality": 70, "method": 6} if kind == ".webp" else {"optimize": True}
+    how = {"quality": 40, "method": 6} if kind == ".webp" else {"optimize": True}
     first.save(stream, kind[1:].upper(), save_all=True, append_images=others, duration=durations, loop=0, **how)
     return stream.getvalue()
 
@@ -153,7 +153,6 @@ class Stage:
         if chosen:
             sure = f", P(yes) {trace.choice.score:.2f}" if trace.choice.score is not None else ""
             lines.append((f"✓ path {trace.chosen + 1} chosen{sure}", theme.chosen))
-            lines.append((f"{trace.cost.seconds:.1f} seconds", theme.soft))
         for number, (text, color) in enumerate(lines):
             self._text(image, (x, y + _CHOICE + 30 + 24 * number), text, 15, color)
 
