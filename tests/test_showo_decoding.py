@@ -55,7 +55,8 @@ def test_recorded_runs_are_replayed_token_for_token(name):
         unknown = codes == UNDECIDED
         with torch.no_grad():
             logits = logits_of(generator, codes, torch.arange(len(codes)), context)
-        torch.testing.assert_close(logits, want["logits_codebook"][step][unknown], rtol=0, atol=3e-5)
+        if step % 2 == 0:  # the recording has those of every other step
+            torch.testing.assert_close(logits, want["logits_codebook"][step // 2][unknown], rtol=0, atol=3e-5)
         exponential = exponentials[step][unknown]
         temperature = noise_temperature(run["start_temperature"], step, steps, cumulative=True)
         assert temperature == run["temperature_used"][step]

@@ -18,6 +18,7 @@ def view(
             metavar="DIR...", help="Folders of runs, evaluations, curations or studies.", show_default=False
         ),
     ],
+    *,
     bundle: Annotated[
         Path | None,
         typer.Option(

@@ -61,7 +61,7 @@ def animate(folder: Path, file: Path, *, dark: bool = False) -> None:
 def _written(frames: list[tuple[Image.Image, int]], kind: str) -> bytes:
     stream = io.BytesIO()
     if kind == ".png":
-        frames[-1][0].quantize(128, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+        frames[-1][0].reduce(_SCALE).quantize(256, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
         return stream.getvalue()
     (first, *others), durations = [frame for frame, _ in frames], [duration for _, duration in frames]
     how = {"quality": 40, "method": 6} if kind == ".webp" else {"optimize": True}

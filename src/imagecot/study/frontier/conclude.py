@@ -23,7 +23,7 @@ def conclude(plan: Plan, command: str) -> FrontierSummary:
         weights=plan.weights,
     ).model_copy(update=circumstances(command))
     # Errors are much larger than the sixth digit.
-    text = json.dumps(rounded(summary.model_dump(mode="json", exclude_unset=True), 6), indent=1)
+    text = json.dumps(rounded(summary.model_dump(mode="json", exclude_unset=True), 6), separators=(",", ":"))
     write_text(plan.recipe.output / FRONTIER, text + "\n")
     return summary
 
