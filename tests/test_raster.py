@@ -162,12 +162,16 @@ def test_a_prompt_is_read_once_and_dead_paths_cost_nothing(counted):
     assert reads.calls == 8
 
 
-def test_a_resume_reads_the_codes_in_one_pass(counted):
+def test_resumed_paths_read_their_codes_in_one_pass_when_they_go_on(counted):
     codes = finish(counted, counted.start([PROMPTS[0]], SEEDS)).codes
     reads = counted.transformer
     before = reads.calls
-    counted.resume([PROMPTS[0]], SEEDS, codes, 2)
-    assert reads.calls == before + 1
+    resumed = counted.resume([PROMPTS[0]], SEEDS, codes, 1)
+    counted.preview(resumed)
+    assert reads.calls == before  # which are only looked at
+    counted.advance(resumed)
+    assert reads.calls == before + 1 + 3  # then a row of three codes
+    assert torch.equal(finish(counted, resumed.select([1, 0])).codes, codes[[1, 0]])
 
 
 def test_batches_are_split_by_memory(counted):

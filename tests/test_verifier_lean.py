@@ -15,8 +15,8 @@ from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.errors import ImagecotError
 from imagecot.generators.attention import KeysAndValues
 from imagecot.hub import CHECKPOINTS
-from imagecot.verifiers import lean, load_verifier
 from imagecot.plain_tokenizer import PlainTokenizer, read_plain
+from imagecot.verifiers import lean, load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.loading import trained
 from imagecot.verifiers.vision import encode
@@ -96,6 +96,20 @@ def test_the_verifier_that_is_trained_is_the_same() -> None:
     ]
     close(*found)
     assert other.tokenizer is not verifier.tokenizer and verifier.settings == other.settings
+
+
+def test_one_image_of_many_questions_is_looked_at_once() -> None:
+    verifier = load_verifier("tiny-parm")
+    assert isinstance(verifier, LlavaOnevisionVerifier)
+    looked: list[int] = []
+    eye = verifier.model.model.vision_tower.embeddings
+    eye.register_forward_pre_hook(lambda _, given: looked.append(len(given[0])))
+    once = verifier.ask(IMAGES[:1].expand(3, -1, -1, -1), PROMPTS, ORM)
+    each = verifier.ask(IMAGES[:1].repeat(3, 1, 1, 1), PROMPTS, ORM)
+    assert torch.equal(once, each) and looked == [1, 3]
+    # Only the batch may be expanded: images of one colour are several images.
+    grey = torch.tensor([0.2, 0.5, 0.8])[:, None, None, None].expand(-1, 3, 64, 64)
+    assert len(set(verifier.ask(grey, PROMPTS[:1], ORM).tolist())) == 3
 
 
 def test_the_tokenizer_is_that_of_transformers() -> None:

@@ -240,8 +240,12 @@ class ChatVerifier:
         return left_padded([before + text for text in texts], before[0], self.device, len(before))
 
     def embed(self, images: Tensor, ids: Tensor) -> Tensor:
-        """What the language model reads (B, L, D): ids (B, L) with the rows of images (B, 3, H, W) in their places."""
-        rows = self.chat.rows(images)
+        """What the language model reads (B, L, D): ids (B, L) with the rows of images (B, 3, H, W) in their places.
+
+        One image that is expanded to B, about which as many questions are asked, is looked at once.
+        """
+        same = len(images) > 1 and images.stride(0) == 0
+        rows = self.chat.rows(images[:1]).expand(len(images), -1, -1) if same else self.chat.rows(images)
         embeds: Tensor = self.model.model.language_model.embed_tokens(ids)
         return embeds.masked_scatter((ids == self.chat.placeholder)[..., None], rows.to(embeds.dtype))
 

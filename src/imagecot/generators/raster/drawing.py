@@ -57,8 +57,11 @@ def start(
 
 
 @torch.no_grad()
-def resume(transformer: CodeTransformer, paths: Paths, codes: Tensor, step: int, at_once: int) -> Paths:
-    """Enter paths of step 0 again that had codes (B, N) after `step` steps, by reading these in one pass."""
+def resume(paths: Paths, codes: Tensor, step: int) -> Paths:
+    """Enter paths of step 0 again that had codes (B, N) after `step` steps.
+
+    The codes are read when the paths are advanced: most that are entered again are only looked at.
+    """
     check_codes(codes, paths, step)
     columns = codes.shape[1] // paths.steps
     if bool((codes[:, : step * columns] < 0).any()):
@@ -66,23 +69,27 @@ def resume(transformer: CodeTransformer, paths: Paths, codes: Tensor, step: int,
     codes = codes.to(paths.codes)
     drawn = codes[:, : step * columns]
     codes = torch.cat([drawn, torch.full_like(codes[:, step * columns :], UNDECIDED)], 1)
-    if step in (0, paths.steps):
-        return replace(paths, codes=codes, step=step)
-    started: Started = paths.shared
-    known = step * columns - 1  # the last code is read by the next step
+    return replace(paths, codes=codes, step=step)
 
-    ends = [(row + 1) * columns - 1 for row in range(step)]
-    branches = 2 if started.sampling.guides(step * columns) else 1
+
+def _entered(transformer: CodeTransformer, paths: Paths, at_once: int) -> Paths:
+    """The paths with what they keep of the codes that they had when they were resumed, read in one pass."""
+    started: Started = paths.shared
+    columns = paths.codes.shape[1] // paths.steps
+    known = paths.step * columns - 1  # the last code is read by the next step
+    drawn = paths.codes[:, :known]
+    ends = [(row + 1) * columns - 1 for row in range(paths.step)]
+    branches = 2 if started.sampling.guides(paths.step * columns) else 1
 
     def read(part: slice) -> Rows:
         buffer = Buffer(transformer, started.prefixes, paths.prompt_index[part], (), branches, known)
         if known:
-            transformer.read(drawn[part, :known].repeat(branches, 1), 0, buffer.attend)
+            transformer.read(drawn[part].repeat(branches, 1), 0, buffer.attend)
             buffer.grow(known)
         return tuple(buffer.read_since(branches, first, end) for first, end in pairwise([0, *ends]))
 
     parts = in_parts(read, len(paths), at_once)
-    return replace(paths, codes=codes, own=_joined(parts), step=step)
+    return replace(paths, own=_joined(parts))
 
 
 @torch.no_grad()
@@ -94,6 +101,8 @@ def advance(transformer: CodeTransformer, sampling: Sampling, paths: Paths, at_o
     """
     if paths.finished:
         raise ValueError(f"the paths have done all {paths.steps} steps")
+    if paths.step and not paths.own:
+        paths = _entered(transformer, paths, at_once)
     started: Started = paths.shared
     sampling = replace(
         sampling,

@@ -74,7 +74,7 @@ class Raster:
 
     def resume(self, prompts: Sequence[str], seeds: Tensor, codes: Tensor, step: int) -> Paths:
         """Enter paths again that had codes (B, N) after `step` rows; all but these rows is taken as not drawn."""
-        return drawing.resume(self.transformer, self.start(prompts, seeds), codes, step, self.paths_per_pass)
+        return drawing.resume(self.start(prompts, seeds), codes, step)
 
     def advance(self, paths: Paths) -> Paths:
         """Return all paths one row further, under the guidance that they were started with."""
