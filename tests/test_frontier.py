@@ -18,7 +18,7 @@ from imagecot.errors import ImagecotError, UsageError
 from imagecot.recipes import check
 from imagecot.report import write
 from imagecot.strategies.search import search
-from imagecot.study import StudyRecipe, run
+from imagecot.study import StudyRecipe, run, timing
 from imagecot.study.frontier.analysis import _oracle, frontier, mixed, reached, shares_at
 from imagecot.study.frontier.levels import level, minus
 from imagecot.study.frontier.pools import Pools, drawn
@@ -315,6 +315,38 @@ def test_a_frontier_from_its_recipe_to_its_report(known, monkeypatch):
     page, readme = Path("docs/frontier.md").read_text(), Path("README.md").read_text()
     assert page.count("| best |") + page.count("| **best** |") >= 3
     assert "old" not in readme and "| others:Weaver | best | 6 |" in readme and "docs/frontier.png" in readme
+
+
+def test_several_batches_are_timed_of_the_largest_budget_and_more_prompts_of_rounds(known, monkeypatch):
+    """In turn: first all rows with their first prompts, each batch spread over the tasks."""
+    ran = []
+    real = timing.carry_out_many
+
+    def noted(requests):
+        ran.append((requests[0].name, requests[0].n, [one.prompt.removeprefix("a photo of ") for one in requests]))
+        return real(requests)
+
+    monkeypatch.setattr(timing, "carry_out_many", noted)
+    rows = {"best": ROWS["best"], "rounds": {"search": "adaptive", "verifier": "others:Eye", "threshold": 1.0}}
+    values = {"budgets": [1, 6], "timed_prompts": 2, "timed_together": 1, "timed_in_rounds": 2}
+    found = run(recipe(rows=rows, **values)).generators["g"].rows
+    assert ran[2:] == [  # behind the first run of each row, which counts nowhere
+        ("best-of-n", 1, ["an apple"]),
+        ("adaptive", 1, ["an apple", "a cup"]),
+        ("best-of-n", 6, ["an apple"]),
+        ("adaptive", 6, ["an apple", "a cup"]),
+        ("best-of-n", 6, ["a cup"]),
+        ("adaptive", 6, ["one apple", "one cup"]),
+    ]
+    assert {name: [point.seconds.timed for point in line.points] for name, line in found.items()} == {
+        "best": [1, 2],
+        "rounds": [2, 4],
+    }
+    assert found["rounds"].points[0].seconds.standard_error is None
+    assert found["rounds"].points[1].seconds.standard_error is not None
+    before = len(ran)
+    run(recipe(rows=rows, **values))
+    assert len(ran) == before
 
 
 def test_a_report_without_seconds_or_of_damaged_numbers(known):

@@ -29,8 +29,8 @@ torch.set_num_threads(1)
 DRAWN = {"best-of-n": "tiny-orm", "stepwise": "tiny-prm", "parm": "tiny-parm", "parm++": "tiny-parm++"}
 DRAWN |= dict.fromkeys(("adaptive", "hierarchical", "resample", "rewind"), "tiny-orm") | {"beam": "tiny-prm"}
 ROUNDS = {
-    "tiny-orm": {"threshold": 0.9, "fall": 0.675, "share": 0.2},
-    "tiny-parm": {"threshold": 0.9, "fall": 0.7, "share": 0.2},
+    "tiny-orm": {"threshold": 0.85, "fall": 0.64, "share": 0.3},
+    "tiny-parm": {"threshold": 0.85, "fall": 0.64, "share": 0.3},
     "tiny-janus": {"threshold": 0.9998, "share": 0.2},
 }
 ROUNDS["tiny-parm++"] = ROUNDS["tiny-parm"]

@@ -174,6 +174,7 @@ def _provenance(summary: FrontierSummary) -> list[Block]:
         "orders of each pool": summary.recipe.get("orders"),
         "prompts that were timed": summary.recipe.get("timed_prompts"),
         "of these at once": summary.recipe.get("timed_together"),
+        "at once of searches in rounds": summary.recipe.get("timed_in_rounds"),
         "machine": json.dumps(summary.machine),
         "versions": json.dumps(summary.versions),
     }

@@ -361,7 +361,9 @@ def due(recipe: StudyRecipe, unit: Unit) -> dict[str, RowRecipe]:
     }
 
 
-def timed_prompts(recipe: Compared) -> list[str]:
-    """The prompts on which searches are timed: spread evenly over the tasks."""
+def timed_prompts(recipe: Compared, count: int | None = None) -> list[str]:
+    """The prompts on which searches are timed, so many or as the recipe says: spread evenly over the tasks."""
+    count = recipe.timed_prompts if count is None else count
     texts = [metadata.prompt for metadata in _benchmark(recipe.detector, recipe.world)]
-    return texts[:: max(1, len(texts) // max(1, recipe.timed_prompts))][: recipe.timed_prompts]
+    count = min(count, len(texts))
+    return [texts[k * len(texts) // count] for k in range(count)]

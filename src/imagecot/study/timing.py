@@ -31,7 +31,8 @@ Timing = dict[str, dict[int, float]]  # row -> number of paths -> mean seconds a
 class Timed:
     """A search to be timed with each of `sizes` numbers of paths; `name` is its row.
 
-    of  by what else measurements of the row are told apart, where its settings or models may change
+    of       by what else measurements of the row are told apart, where its settings or models may change
+    at_once  how many prompts are run together
     """
 
     name: str
@@ -41,6 +42,7 @@ class Timed:
     options: Mapping[str, JSON] = field(default_factory=dict)
     corrector: str | None = None
     of: str = ""
+    at_once: int = 1
 
 
 Missing = tuple[str, int, Timed]  # prompt, number of paths, search
@@ -64,13 +66,8 @@ def missing(file: Path, searches: Sequence[Timed], prompts: Sequence[str]) -> li
     ]
 
 
-def measure(
-    file: Path, todo: Sequence[Missing], models: Models, seed: int, done: Callable[[], object], at_once: int = 1
-) -> None:
-    """Run the searches of `todo` one after another and add a line to `file` for each.
-
-    at_once  how many prompts of a search and a number of paths are run together
-    """
+def measure(file: Path, todo: Sequence[Missing], models: Models, seed: int, done: Callable[[], object]) -> None:
+    """Run the searches of `todo` one after another and add a line to `file` for each."""
     rows = read(file)
 
     def run(prompts: Sequence[str], n: int, one: Timed) -> list[Cost]:
@@ -79,7 +76,7 @@ def measure(
 
     for one in {one.name: one for _, _, one in todo}.values():
         run([todo[0][0]], min(one.sizes), one)  # the first run of a model allocates and compiles
-    for prompts, n, one in _together(todo, at_once):
+    for prompts, n, one in _together(todo):
         interruption.check()
         began = time.time()
         costs = run(prompts, n, one)
@@ -102,39 +99,42 @@ def measure(
             done()
 
 
-def _together(todo: Sequence[Missing], at_once: int) -> Iterator[tuple[list[str], int, Timed]]:
-    """What is to be measured, so many prompts of a search and a number of paths at once, in the order of the first."""
+def _together(todo: Sequence[Missing]) -> Iterator[tuple[list[str], int, Timed]]:
+    """What is to be measured, some prompts of a search and a number of paths at once, in the order of the first."""
     waiting: dict[tuple[str, int], list[Missing]] = {}
     for prompt, n, one in todo:
         waiting.setdefault((one.name, n), []).append((prompt, n, one))
     while waiting:
         for key in [*waiting]:
+            at_once = waiting[key][0][2].at_once
             part, rest = waiting[key][:at_once], waiting.pop(key)[at_once:]
             yield [prompt for prompt, _, _ in part], part[0][1], part[0][2]
             if rest:
                 waiting[key] = rest
 
 
-def time_rows(
-    recipe: Compared, timed: Callable[[str, RowRecipe], Timed], shelf: Shelf, watch: Watch, at_once: int = 1
-) -> None:
+def time_rows(recipe: Compared, timed: Callable[[str, RowRecipe], Timed], shelf: Shelf, watch: Watch) -> None:
     """Measure what is missing of every row's seconds, the rows of one generator side by side.
 
-    timed    what is to be measured of a row with its name
-    at_once  how many prompts are run together
+    timed  what is to be measured of a row with its name
     """
     file, texts = recipe.output / TIMING, timed_prompts(recipe)
     todo = {
         key: missing(file, [timed(name, row) for name, row in recipe.rows_of(key).items()], texts)
         for key in recipe.generators
     }
+    measure_all(recipe, todo, shelf, watch)
+
+
+def measure_all(recipe: Compared, todo: Mapping[str, Sequence[Missing]], shelf: Shelf, watch: Watch) -> None:
+    """Measure what is missing, by generator."""
     if not any(todo.values()):
         return
     with watch.progress("seconds") as progress:
         done = counted(progress, sum(map(len, todo.values())))
         for key, lacking in todo.items():
             if lacking:
-                measure(file, lacking, shelf.of_rows(recipe, key), recipe.seed, done, at_once)
+                measure(recipe.output / TIMING, lacking, shelf.of_rows(recipe, key), recipe.seed, done)
 
 
 def means(rows: Sequence[TimingRow]) -> Timing:

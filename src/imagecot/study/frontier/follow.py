@@ -4,8 +4,6 @@
 measurement, `frontier.json` all numbers. The same command goes on wherever it was interrupted.
 """
 
-from functools import partial
-
 from imagecot import interruption
 from imagecot.prompts import check_prompts
 from imagecot.study.counted import counted
@@ -15,9 +13,9 @@ from imagecot.study.frontier.pools import drawn
 from imagecot.study.frontier.recipe import FrontierRecipe
 from imagecot.study.frontier.replay import Desk
 from imagecot.study.frontier.summary import FrontierSummary
+from imagecot.study.frontier.timed import lacking
 from imagecot.study.models import Judges, Models, Shelf, check_row
-from imagecot.study.recipe import RowRecipe
-from imagecot.study.timing import Timed, time_rows
+from imagecot.study.timing import measure_all
 from imagecot.watch import Watch
 
 
@@ -33,7 +31,7 @@ def follow(recipe: FrontierRecipe, command: str, watch: Watch) -> FrontierSummar
     try:
         for key in plan.recipe.generators:
             search(plan, key, shelf, watch)
-        time_rows(plan.recipe, partial(_timed, plan), shelf, watch, plan.recipe.timed_together)
+        measure_all(plan.recipe, {key: lacking(plan, key) for key in plan.recipe.generators}, shelf, watch)
     finally:
         if (recipe.output / "searches").is_dir():
             with watch.waiting("summing up"):
@@ -72,8 +70,3 @@ def _checked(plan: Plan, key: str, shelf: Shelf) -> Models:
     for name, row in plan.recipe.rows_of(key).items():
         check_row(name, row, models, texts)
     return models
-
-
-def _timed(plan: Plan, name: str, row: RowRecipe) -> Timed:
-    sizes = plan.recipe.sizes(row)
-    return Timed(name, row.search, row.verifier, sizes, row.options, row.corrector, plan.of_row(name))

@@ -47,9 +47,12 @@ class FrontierRecipe(BaseModel):
     )
     precision: Precision | None = None
     prompts_per_task: Prompts = 60
-    timed_prompts: NoPrompts = Field(10, description="prompts on which the searches are run for their seconds")
-    timed_together: PathCount = Field(
-        8, description="prompts that are timed at once, as an evaluation draws them; 1 for each by itself"
+    timed_prompts: NoPrompts = Field(
+        8, description="prompts on which the searches are run for their seconds, with the largest budget"
+    )
+    timed_together: PathCount = Field(8, description="prompts that are timed at once; 1 for each by itself")
+    timed_in_rounds: PathCount = Field(
+        64, description="the same of searches in rounds, as an evaluation draws them; as many batches are timed"
     )
     seed: Seed = 0
     detector: Name = Field("pictograms", description="who judges, as in `evaluate geneval`; by default as world says")
