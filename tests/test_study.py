@@ -435,9 +435,9 @@ def test_prompts_are_timed_together(tmp_path, monkeypatch):
 
     monkeypatch.setattr(timing, "carry_out_many", counted)
     models = Models(Flat(), {"v": Brightness()})
-    searches = [timing.Timed("best", "best-of-n", "v", [1, 3])]
+    searches = [timing.Timed("best", "best-of-n", "v", [1, 3], at_once=2)]
     todo = timing.missing(file, searches, ["a", "b", "c"])
-    timing.measure(file, todo, models, 0, lambda: None, at_once=2)
+    timing.measure(file, todo, models, 0, lambda: None)
     assert ran == [["a"], ["a", "b"], ["a", "b"], ["c"], ["c"]]  # the first is to warm up
     rows = timing.read(file)
     assert sorted((row.prompt, row.n) for row in rows) == [(prompt, n) for prompt in "abc" for n in (1, 3)]
