@@ -20,6 +20,7 @@ from imagecot.commands import (
     geneval2,
     judge,
     models,
+    plan,
     push,
     report,
     run,
@@ -58,6 +59,7 @@ app.command(cls=LoggedCommand)(run.run)
 app.command()(serve.serve)
 app.command()(browser.app)
 app.command()(validate.validate)
+app.command()(plan.plan)
 app.command()(models.models)
 app.command()(push.push)
 app.command()(check.check)
