@@ -70,7 +70,8 @@ def _label(folder: Path, identity: Mapping[str, object]) -> str:
     if identity.get("generator") is None:
         return f"images of {Path(str(identity.get('images', folder.name))).name}"
     judged = f", judged by {identity['verifier']}" if identity.get("verifier") else ""
-    return f"{identity.get('search')} of {identity.get('n')} on {identity['generator']}{judged}"
+    many = f", {identity.get('n')} paths" if identity.get("n") != 1 else ""
+    return f"{identity.get('search')}{many} on {identity['generator']}{judged}"
 
 
 def _facts(identity: Mapping[str, object]) -> dict[str, str]:

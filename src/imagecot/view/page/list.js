@@ -29,8 +29,8 @@ function buildFilters() {
     controls[name] = control;
     labels.push(node);
   };
-  add("a", "A", methods, true);
-  if (methods.length > 1) add("b", "B, beside it", [["", "nothing"], ...methods], true);
+  add("a", "Method A", methods, true);
+  if (methods.length > 1) add("b", "Method B, beside it", [["", "nothing"], ...methods], true);
   add(
     "verdict",
     "Verdict",
@@ -159,10 +159,12 @@ function item(prompt, place) {
   );
 }
 
+const JUDGES = ["images that are right by the first judge", "by the second judge"];
+
 function mark(who, found, named) {
   if (!found) return el("span", { class: "mark soft" }, `${who} –`);
   const sure = found.p_yes === undefined ? null : el("span", { title: "P(yes) of the verifier" }, p2(found.p_yes));
-  const judged = (found.right || []).map(counted);
+  const judged = (found.right || []).map((right, k) => el("span", { title: JUDGES[k] }, counted(right)));
   if (!judged.length && !sure && !found.flags) return null;
   return el(
     "span",
