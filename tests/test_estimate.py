@@ -11,11 +11,12 @@ import pytest
 
 from imagecot import recipes
 from imagecot.curation.recipes import CuratePrm
-from imagecot.estimate import BANDWIDTH, FLOPS, drawing_of, drawn, gpu_hours
 from imagecot.generators import load_generator
 from imagecot.generators.bench import products
 from imagecot.hub import CHECKPOINTS
 from imagecot.models import parameters_of
+from imagecot.planning.costs import BANDWIDTH, FLOPS, drawing_of, drawn
+from imagecot.planning.estimate import gpu_hours
 from imagecot.strategies.best_of_n import BestOfN
 from imagecot.strategies.dry_run import Sizes, dry_run
 from imagecot.strategies.parm import Parm

@@ -9,8 +9,8 @@ import pytest
 from imagecot import recipes
 from imagecot.commands.plan import plan as command
 from imagecot.errors import UsageError
-from imagecot.estimate import effort
 from imagecot.planning import growth
+from imagecot.planning.estimate import effort
 from imagecot.planning.plan import plan
 from imagecot.planning.rates import A100, CARDS, Rates, card_named, read_rates
 from imagecot.planning.simulation import OWN, Camp, Stage, Trouble, simulate

@@ -23,7 +23,7 @@ def validate(recipe: RecipeFile, overrides: Overrides = None) -> None:
 
       imagecot validate recipes/study/tiny.yaml n=50
     """
-    from imagecot.estimate import gpu_hours
+    from imagecot.planning.estimate import gpu_hours
     from imagecot.recipes import kind_of
 
     checked = taken(recipe, overrides)

@@ -14,8 +14,9 @@ from pathlib import Path
 from imagecot import figures
 from imagecot.curation.recipes import CurateOrm
 from imagecot.errors import ImagecotError
-from imagecot.estimate import BYTES, Effort, effort
 from imagecot.files import make_folder, write_text
+from imagecot.planning.costs import BYTES, Effort
+from imagecot.planning.estimate import effort
 from imagecot.planning.plan import DISK, MACHINE, START
 from imagecot.planning.rates import CARDS, Rates
 from imagecot.planning.simulation import OWN, Camp, Stage, Trouble, simulate

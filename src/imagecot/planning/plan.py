@@ -1,6 +1,6 @@
 """What a recipe takes on so many cards: hours, storage, memory, and what the rest will wait for.
 
-The seconds of each model are those of `imagecot.estimate`, at `planning.rates`. Work in units is simulated with all its
+The seconds of each model are those of `planning.estimate`, at `planning.rates`. Work in units is simulated with all its
 workers (`planning.simulation`), so that loading, the last units and what goes wrong count; a training is its gradients
 shared by all processes, and the sums of these.
 """
@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel
 
 from imagecot.errors import UsageError
-from imagecot.estimate import BYTES, Effort, effort
+from imagecot.planning.costs import BYTES, Effort
+from imagecot.planning.estimate import effort
 from imagecot.planning.rates import Rates
 from imagecot.planning.simulation import OWN, Camp, Stage, Trouble, simulate
 from imagecot.recipes import kind_of

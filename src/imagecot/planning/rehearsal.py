@@ -1,9 +1,10 @@
 """The simulation beside the real thing: `python -m imagecot.planning.rehearsal`.
 
-An evaluation is followed by 1, 2, 4 and 8 workers of this machine, whose judge is a server that waits and says yes, so
-that more workers than processors are of use. Two runs by one worker, of few units and of many, say what a unit takes,
-and what comes before the first. The simulation is told these two numbers, and how many processors there are; what it
-says of more workers is a prediction. With `--wait 0` the judge is a model of this machine, and nobody waits.
+An evaluation is followed by 1, 2, 4 and 8 workers of this machine, six units each, whose judge is a server that waits
+and says yes, so that more workers than processors are of use. What a unit takes beside the waiting is measured with one
+worker; the simulation is told that and how many processors there are. Compared are the seconds from the first question
+to the last answer. With `--wait 0` the judge is a model of this machine, and nobody waits. Compared are then the
+seconds that more units take, so that loading does not count.
 """
 
 import argparse
@@ -30,26 +31,40 @@ _YES = [{"token": "yes", "logprob": -0.1, "bytes": [121, 101, 115]}, {"token": "
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of a run by so many workers, and what was predicted; `growth` is against one worker, as measured."""
+    """Seconds of so many units by so many workers, and what was predicted; both growths are against one worker."""
 
     workers: int
+    units: int
     seconds: float
     predicted: float
     growth: float
+    predicted_growth: float
+
+
+@dataclass
+class Judge:
+    """A server that waits: its address, and when it was asked first and answered last."""
+
+    url: str = ""
+    first: float = 0.0
+    last: float = 0.0
 
 
 @contextmanager
-def waiting_judge(seconds: float) -> Iterator[str]:
-    """A server of this machine that answers every question after so long; its URL."""
+def waiting_judge(seconds: float) -> Iterator[Judge]:
+    """A server of this machine that answers every question after so long."""
+    judge = Judge()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            judge.first = judge.first or time.perf_counter()
             time.sleep(seconds)
             choice = {"message": {"content": "yes"}, "logprobs": {"content": [_YES[0] | {"top_logprobs": _YES}]}}
             self._send({"choices": [choice | {"finish_reason": "length"}], "usage": {"prompt_tokens": 100}})
+            judge.last = time.perf_counter()
 
         def do_GET(self) -> None:
             self._send({"data": [{"id": "waiting"}]})
@@ -68,28 +83,40 @@ def waiting_judge(seconds: float) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1#waiting"
+        judge.url = f"http://127.0.0.1:{server.server_port}/v1#waiting"
+        yield judge
     finally:
         server.shutdown()
         server.server_close()
 
 
-def rehearse(workers: Sequence[int], wait: float, per_task: int) -> tuple[dict[str, float], list[Row]]:
-    """Seconds of the parts of a run by one worker, and a row for each number of workers."""
-    with tempfile.TemporaryDirectory(prefix="imagecot-rehearsal-") as place, waiting_judge(wait) as url:
-        verifier = url if wait else "tiny-orm"
+def rehearse(workers: Sequence[int], wait: float) -> list[Row]:
+    """A row for each number of workers, of which the first is one."""
+    spans = {count: _waited(count, wait) if wait else _computed(count) for count in workers}
+    units = {count: _TASKS * count for count in workers}
+    # One worker: between the first question and the last answer lies the own work of all units but the first.
+    own = (spans[1] - units[1] * wait) / (units[1] - 1 if wait else units[1])
+    rows = []
+    for count in workers:
+        predicted = _predicted(max(0.0, own), wait, count, units[count])
+        alone = _predicted(max(0.0, own), wait, 1, units[1]) / units[1]
+        growth = spans[1] / units[1] / (spans[count] / units[count])
+        rows.append(Row(count, units[count], spans[count], predicted, growth, alone / (predicted / units[count])))
+    return rows
 
-        def run(count: int, each: int) -> float:
-            return _evaluated(Path(place) / f"{count}-{each}", verifier, count, each)
 
-        few, many = run(1, 1), run(1, per_task)
-        unit = (many - few) / (_TASKS * (per_task - 1))
-        parts = {"unit": unit, "waits": wait, "before": few - _TASKS * unit}
-        rows = []
-        for count in workers:
-            seconds = many if count == 1 else run(count, per_task)
-            rows.append(Row(count, seconds, _predicted(parts, count, _TASKS * per_task), many / seconds))
-    return parts, rows
+def _waited(workers: int, wait: float) -> float:
+    """Seconds from the first question to the last answer."""
+    with tempfile.TemporaryDirectory(prefix="imagecot-rehearsal-") as place, waiting_judge(wait) as judge:
+        _evaluated(Path(place) / "run", judge.url, workers, workers)
+        return judge.last - judge.first
+
+
+def _computed(workers: int) -> float:
+    """Seconds that so many units take more than none: of two runs, one with twice the units of the other."""
+    with tempfile.TemporaryDirectory(prefix="imagecot-rehearsal-") as place:
+        few = _evaluated(Path(place) / "few", "tiny-orm", workers, workers)
+        return _evaluated(Path(place) / "many", "tiny-orm", workers, 2 * workers) - few
 
 
 def _evaluated(place: Path, verifier: str, workers: int, per_task: int) -> float:
@@ -106,21 +133,19 @@ def _evaluated(place: Path, verifier: str, workers: int, per_task: int) -> float
     return time.perf_counter() - began
 
 
-def _predicted(parts: dict[str, float], workers: int, units: int) -> float:
-    own = max(0.0, parts["unit"] - parts["waits"])
-    unit = [Stage(_CORES, own), Stage(_JUDGE, parts["waits"])]
+def _predicted(own: float, wait: float, workers: int, units: int) -> float:
+    unit = [Stage(_CORES, own), Stage(_JUDGE, wait)]
     pools = {_CORES: os.cpu_count() or 1, _JUDGE: workers}
-    return simulate(Camp(workers, [unit] * units, [Stage(_CORES, parts["before"])], pools)).seconds
+    return simulate(Camp(workers, [unit] * units, (), pools)).seconds - (own if wait else 0.0)
 
 
 def _main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--workers", default="1,2,4,8")
-    asked.add_argument("--wait", type=float, default=6.0, help="seconds that the judge takes for each answer")
-    asked.add_argument("--per-task", type=int, default=8, help="prompts of each of the six tasks; each is a unit")
+    asked.add_argument("--wait", type=float, default=20.0, help="seconds that the judge takes for each answer")
     given = asked.parse_args()
-    parts, rows = rehearse([int(count) for count in given.workers.split(",")], given.wait, given.per_task)
-    print(json.dumps({"one worker": parts, "rows": [asdict(row) for row in rows]}, indent=1))
+    for row in rehearse([int(count) for count in given.workers.split(",")], given.wait):
+        print(json.dumps(asdict(row)))
 
 
 if __name__ == "__main__":
