@@ -20,10 +20,11 @@ VISITORS = 20
 class App:
     """An app in a process of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str, **environment: str) -> None:
         command = [sys.executable, "-m", "imagecot", "app", "--port", "0", "--generator", "tiny", "--most", "12",
-                   "--queue", str(VISITORS)]  # fmt: skip
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"})
+                   "--queue", str(VISITORS), *options]  # fmt: skip
+        told = os.environ | {"COLUMNS": "200"} | environment
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=told)
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+/", line)
@@ -95,6 +96,32 @@ def test_the_grid_fills_and_the_choice_is_shown(page) -> None:
     with page.expect_download() as download:
         page.click("#trace")
     assert download.value.suggested_filename == "trace.zip"
+
+
+def test_a_server_draws_and_stops(browser, tmp_path) -> None:
+    state = {"XDG_STATE_HOME": str(tmp_path), "COLUMNS": "200"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "imagecot", "serve"], stderr=subprocess.PIPE, text=True, env=os.environ | state
+    )
+    assert server.stderr is not None
+    assert server.stderr.readline().startswith("serving at")
+    app = App("--server", "auto", **state)
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(app.address)
+    page.wait_for_selector("#draw")
+    draw(page)
+    wait_for(page, "step 1 of")
+    page.click("#stop")
+    wait_for(page, "stopped")
+    draw(page)
+    wait_for(page, " chose path ")
+    assert page.locator("#grid tr.chosen").count() == 1
+    context.close()
+    assert app.end() == 0
+    server.terminate()
+    server.communicate(timeout=60)
 
 
 def test_a_search_is_stopped(page) -> None:
