@@ -12,13 +12,13 @@ from imagecot.calibration.choice import checked, chosen, frontier
 from imagecot.calibration.compare import ALONE, CALLS, PREVIEWS, ROWS, TOGETHER, Compared, Comparing, Tried, compare
 from imagecot.calibration.costs import Cost, Costs, _line
 from imagecot.calibration.pools import PoolRow, Said
-from imagecot.calibration.replay import NotRecordedError, Recorded, Spent, replay
 from imagecot.checks.toys import ToyGenerator, ToyVerifier
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.contracts.randomness import path_seeds
 from imagecot.errors import UsageError
 from imagecot.search_config import search_defaults
 from imagecot.strategies.options import validated
+from imagecot.strategies.replay import NotRecordedError, Recorded, Spent, replay
 from imagecot.strategies.search import search
 from imagecot.study.audit import answers_about
 from imagecot.study.searches import strategy_named

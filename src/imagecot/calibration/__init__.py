@@ -5,7 +5,7 @@
     found = calibrate(CalibrationRecipe(searches=("adaptive",), generator="tiny", verifier="tiny-orm"))
     found.advice  # {"adaptive": {"threshold": 0.85, ...}}
 
-`pools.py` draws the paths once and keeps them, `replay.py` lets a search run on them, `costs.py` measures what its
+`pools.py` draws the paths once and keeps them, a search runs on what is kept of them, `costs.py` measures what its
 parts take, `compare.py` tries all settings, `choice.py` takes some of them by a rule, and `advice.py` writes them where
 searches find them.
 """

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ValidationError
 from imagecot import interruption
 from imagecot.calibration.costs import Costs
 from imagecot.calibration.pools import PoolRow
-from imagecot.calibration.replay import DECODE, PREVIEW, STEP, NotRecordedError, replay
 from imagecot.contracts.search import Calibrated, Strategy
 from imagecot.contracts.values import JSON
 from imagecot.statistics.clustered import mean_error
 from imagecot.strategies.best_of_n import BestOfN
 from imagecot.strategies.options import NoSettings, told, validated
+from imagecot.strategies.replay import DECODE, PREVIEW, STEP, NotRecordedError, replay
 from imagecot.study.searches import strategy_named
 from imagecot.watch import Progress
 

@@ -12,12 +12,12 @@ import torch
 from pydantic import Field
 
 from imagecot import guard
-from imagecot.calibration.replay import DECODE, PREVIEW, STEP, Spent
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.questions import Question
 from imagecot.contracts.randomness import path_seeds
 from imagecot.contracts.verifier import Verifier
 from imagecot.reading import Schema
+from imagecot.strategies.replay import DECODE, PREVIEW, STEP, Spent
 
 _REPEATS = 3
 

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from imagecot import guard, registry
 from imagecot.calibration.recipe import CalibrationRecipe
-from imagecot.calibration.replay import Recorded
 from imagecot.contracts.asking import Asking
 from imagecot.contracts.generator import Generator
 from imagecot.contracts.metadata import Metadata
@@ -29,6 +28,7 @@ from imagecot.geneval.prompts import refuse_overlap
 from imagecot.identity import Identity, claim, refuse_occupied
 from imagecot.judging import judge_named
 from imagecot.reading import Schema, read_lines
+from imagecot.strategies.replay import Recorded
 from imagecot.study.audit import answers_about, rounded
 from imagecot.study.kinds import Count, Seconds, Share
 from imagecot.study.known import Known

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ValidationError
 
 from imagecot import registry
 from imagecot.bounds import MOST_PATHS, shown
-from imagecot.calibration import replay
 from imagecot.contracts.questions import ORM
 from imagecot.contracts.search import Choice, PathRecord, Strategy
 from imagecot.errors import ImagecotError
 from imagecot.imported import calling
 from imagecot.promises import number_of_paths
+from imagecot.strategies import replay
 from imagecot.strategies.options import validated
 
 SIZES = (1, 2, 3, 5, 8, 12, 16, 20, 30, 40)

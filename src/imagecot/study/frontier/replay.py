@@ -6,7 +6,7 @@ search draws beyond the pool, such as forks, the generator draws. As that takes 
 prompts than others takes the paths in one order.
 
 A search that asks about final images alone needs neither codes nor images: it is carried out on what was said of each
-(`calibration/replay.py`), so that it can take the paths in many orders.
+(`strategies/replay.py`), so that it can take the paths in many orders.
 """
 
 import random
@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from imagecot import guard
-from imagecot.calibration import replay as numbers
 from imagecot.contracts.metadata import Metadata
 from imagecot.contracts.questions import ORM
 from imagecot.contracts.randomness import path_seeds, prompt_seed
 from imagecot.contracts.search import Cost
 from imagecot.contracts.verifier import recorded
+from imagecot.strategies import replay as numbers
 from imagecot.strategies.search import carry_out
 from imagecot.strategies.trace import Trace
 from imagecot.study.frontier.pools import Pool
