@@ -118,3 +118,14 @@ def test_another_architecture_is_refused(model, tmp_path):
     (tmp_path / "config.json").write_text('{"_class_name": "MAGVITv2"}')  # the published sizes
     with pytest.raises(ImagecotError, match=r"does not fit .*MagvitV2.* lacks \d+ tensor\(s\)"):
         MagvitV2.from_pretrained(tmp_path)
+
+
+def test_with_gradients_and_without_the_images_are_the_same(model):
+    codes = torch.randint(0, model.config.codebook_size, (2, 16), generator=torch.Generator().manual_seed(0))
+    entries = model.quantize.entries(codes.view(2, 4, 4))
+    before = entries.clone()
+    with torch.no_grad():
+        plain = model.decoder(entries)
+    learned = model.decoder(entries.clone().requires_grad_())
+    assert learned.requires_grad and torch.equal(plain, learned) and torch.equal(entries, before)
+    learned.sum().backward()

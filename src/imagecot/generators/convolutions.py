@@ -1,5 +1,9 @@
-"""The convolutional blocks of image tokenizers, with the names that taming-transformers gave their weights."""
+"""The convolutional blocks of image tokenizers, with the names that taming-transformers gave their weights.
 
+Where there is no gradient, what nobody else holds is changed in its place: a tenth of decoding was to get new memory.
+"""
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,6 +13,16 @@ GROUPS = 32  # of channels that are normalised together
 def normalised(channels: int) -> nn.GroupNorm:
     """Return the normalisation of channels (a multiple of GROUPS), in GROUPS groups."""
     return nn.GroupNorm(GROUPS, channels, eps=1e-6)
+
+
+def silu(fresh: Tensor) -> Tensor:
+    """SiLU of a tensor that nobody else holds."""
+    return F.silu(fresh, inplace=not torch.is_grad_enabled())
+
+
+def added(fresh: Tensor, x: Tensor) -> Tensor:
+    """The sum of a tensor that nobody else holds and another one."""
+    return fresh + x if torch.is_grad_enabled() or fresh.dtype != x.dtype else fresh.add_(x)
 
 
 class ResidualBlock(nn.Module):
@@ -24,9 +38,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
-        return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+        h = self.conv1(silu(self.norm1(x)))
+        h = self.conv2(silu(self.norm2(h)))
+        return added(h, x if self.nin_shortcut is None else self.nin_shortcut(x))
 
 
 class AttentionBlock(nn.Module):

@@ -5,11 +5,12 @@ The blocks of `generators.convolutions` round otherwise, which can move a pixel 
 
 from typing import Annotated, Literal, cast
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.generators.convolutions import Downsample, Upsample, normalised
+from imagecot.generators.convolutions import Downsample, Upsample, added, normalised
 from imagecot.reading import Foreign
 
 Size = Annotated[int, Field(ge=1, le=100_000)]
@@ -41,8 +42,9 @@ class VqConfig(Foreign):
         return [self.base_channels * factor for factor in self.channel_multiplier]
 
 
-def _swish(x: Tensor) -> Tensor:
-    return x * x.sigmoid()
+def _swish(fresh: Tensor) -> Tensor:
+    """SiLU, by two operations, of a tensor that nobody else holds."""
+    return fresh * fresh.sigmoid() if torch.is_grad_enabled() else fresh.mul_(fresh.sigmoid())
 
 
 class _Residual(nn.Module):
@@ -57,8 +59,7 @@ class _Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, before, H, W) to (B, after, H, W)."""
         h = self.conv2(_swish(self.norm2(self.conv1(_swish(self.norm1(x))))))
-        made: Tensor = (x if self.nin_shortcut is None else self.nin_shortcut(x)) + h
-        return made
+        return added(h, x if self.nin_shortcut is None else self.nin_shortcut(x))
 
 
 class _Attention(nn.Module):

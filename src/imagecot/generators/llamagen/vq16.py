@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.errors import UsageError
-from imagecot.generators.convolutions import AttentionBlock, Downsample, ResidualBlock, Upsample, normalised
+from imagecot.generators.convolutions import AttentionBlock, Downsample, ResidualBlock, Upsample, normalised, silu
 from imagecot.generators.llamagen.config import USAGE, VQ16Config
 from imagecot.generators.llamagen.released import load_released
 from imagecot.weights import save_checkpoint
@@ -71,7 +71,7 @@ class Encoder(nn.Module):
         h = self.conv_in(images)
         for part in (*self.conv_blocks, *self.mid):
             h = part(h)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(silu(self.norm_out(h)))
 
 
 class Decoder(nn.Module):
@@ -98,7 +98,7 @@ class Decoder(nn.Module):
         h = self.conv_in(z)
         for part in (*self.mid, *self.conv_blocks):
             h = part(h)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(silu(self.norm_out(h)))
 
 
 class Quantizer(nn.Module):

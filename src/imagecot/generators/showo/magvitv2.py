@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imagecot.generators.convolutions import AttentionBlock, Downsample, ResidualBlock, Upsample, normalised
+from imagecot.generators.convolutions import AttentionBlock, Downsample, ResidualBlock, Upsample, normalised, silu
 from imagecot.generators.showo.config import MagvitV2Config
 from imagecot.weights import load_whole, save_checkpoint
 
@@ -74,7 +74,7 @@ class Encoder(nn.Module):
         h = self.conv_in(F.pixel_unshuffle(images, self.patch_size))
         for level in self.down:
             h = level(h)
-        h = self.conv_out(F.silu(self.norm_out(self.mid(h))))
+        h = self.conv_out(silu(self.norm_out(self.mid(h))))
         return self.quant_conv(h)
 
 
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
         h = self.mid(self.conv_in(self.post_quant_conv(quantized)))
         for level in reversed(self.up):
             h = level(h)
-        h = self.conv_out(F.silu(self.norm_out(h)))
+        h = self.conv_out(silu(self.norm_out(h)))
         return F.pixel_shuffle(h, self.patch_size)
 
 
