@@ -73,8 +73,8 @@ def test_what_a_server_draws_looks_as_what_is_drawn_here(away: Away) -> None:
     seconds = re.compile(r"\d+\.\d s")
     assert seconds.sub("", there[-1].told) == seconds.sub("", here[-1].told)
     assert there[-1].done is not None and here[-1].done is not None
-    assert there[-1].done.files["image.png"] == here[-1].done.files["image.png"]
-    assert there[-1].done.files.keys() == here[-1].done.files.keys()
+    assert there[-1].done.files()["image.png"] == here[-1].done.files()["image.png"]
+    assert there[-1].done.files().keys() == here[-1].done.files().keys()
     assert there[-1].done.others() == here[-1].done.others() != []
     assert [*away.folder.iterdir()] == []
 

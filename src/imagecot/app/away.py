@@ -68,7 +68,7 @@ class Away:
         for index, candidate in enumerate(trace.candidates):
             if candidate.image is None and (index, trace.steps) in pictures:
                 candidate.image = open_picture(pictures[index, trace.steps])
-        return Drawn(trace, files, lambda: self._others(wish))
+        return Drawn(trace, lambda: files, lambda: self._others(wish))
 
     def _others(self, wish: Wish) -> list[Other]:
         """The server draws the same paths again: it keeps none."""

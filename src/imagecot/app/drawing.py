@@ -65,12 +65,12 @@ class Wish:
 class Drawn:
     """A search that is over.
 
-    files   of its trace
+    files   gives those of its trace
     others  what other searches would have chosen of its paths; ImagecotError where that cannot be said
     """
 
     trace: Trace
-    files: Mapping[str, bytes]
+    files: Callable[[], Mapping[str, bytes]]
     others: Callable[[], list[Other]]
 
 
@@ -156,7 +156,7 @@ class Studio:
 
         onlooker = Onlooker(request.generator, lambda look: emit(seen(grid, look, warning)))
         trace = carry_out(request, progress=progress, watcher=onlooker)
-        return finished(grid, Drawn(trace, trace.files(), compare), warning)
+        return finished(grid, Drawn(trace, trace.files, compare), warning)
 
 
 def seen(grid: Grid, look: Look, warning: str) -> Shown:

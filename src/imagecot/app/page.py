@@ -248,6 +248,6 @@ def _zipped(drawn: Drawn, folder: Path) -> Path:
 
     place = Path(tempfile.mkdtemp(dir=folder)) / "trace.zip"
     with ZipFile(place, "w") as archive:
-        for name, data in drawn.files.items():
+        for name, data in drawn.files().items():
             archive.writestr(name, data)
     return place
