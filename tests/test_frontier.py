@@ -331,10 +331,10 @@ def test_several_batches_are_timed_of_the_largest_budget_and_more_prompts_of_rou
     values = {"budgets": [1, 6], "timed_prompts": 2, "timed_together": 1, "timed_in_rounds": 2}
     found = run(recipe(rows=rows, **values)).generators["g"].rows
     assert ran[2:] == [  # behind the first run of each row, which counts nowhere
-        ("best-of-n", 1, ["an apple"]),
-        ("adaptive", 1, ["an apple", "a cup"]),
         ("best-of-n", 6, ["an apple"]),
         ("adaptive", 6, ["an apple", "a cup"]),
+        ("best-of-n", 1, ["an apple"]),
+        ("adaptive", 1, ["an apple", "a cup"]),
         ("best-of-n", 6, ["a cup"]),
         ("adaptive", 6, ["one apple", "one cup"]),
     ]

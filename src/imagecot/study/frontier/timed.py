@@ -16,12 +16,12 @@ from imagecot.study.timing import Missing, Timed
 
 
 def lacking(plan: Plan, key: str) -> list[Missing]:
-    """The measurements of a generator's rows that are not there yet, by budget."""
+    """The measurements of a generator's rows that are not there yet, the largest budget first."""
     done = {(run.name, run.of, run.n, run.prompt) for run in timing.read(plan.recipe.output / timing.TIMING)}
     rows = [_timed(plan, name) for name in plan.recipe.rows_of(key)]
     return [
         (prompt, n, one)
-        for n in plan.recipe.budgets
+        for n in reversed(plan.recipe.budgets)
         for one in rows
         if n in one.sizes
         for prompt in _prompts(plan, one.at_once, n == one.sizes[-1])
