@@ -204,14 +204,15 @@ def test_answers_that_were_paid_for_survive_a_failure(curate, tmp_path):
         assert refused.wait(20)
         says("There is no cup.")(handler)
 
-    with server(late, refuses, late) as there:
-        assert curate(there.url)[0] == 1
+    with server(late, refuses, *[late] * 6, sends("no", 400)) as there:
+        code, _, err = curate(there.url)
+        assert code == 1 and "the unit 00000 failed 3 times" in err
         kept = list((tmp_path / "r/answers").iterdir())
         assert len(kept) == 7 and json.loads((tmp_path / "r/curation.json").read_text())["kind"] == "reflection"
         there.answers[:] = [says("There is no cup.")]
         code, out, _ = curate(there.url)
         assert (code, "1 requests" in out) == (0, True)
-        assert len(there.bodies) == 9
+        assert len(there.bodies) == 8 + 2 + 1
 
 
 @pytest.mark.parametrize(

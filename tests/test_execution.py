@@ -13,7 +13,7 @@ import pytest
 from imagecot.errors import ImagecotError, UsageError
 from imagecot.execution import local
 from imagecot.watch import Watch
-from working import EXPECTED, go, kept, toy, tries
+from working import EXPECTED, Toy, go, kept, toy, tries
 
 ROOT = Path(__file__).parents[1]
 
@@ -137,6 +137,22 @@ def test_a_request_that_makes_no_sense_ends_at_once_and_leaves_nothing(tmp_path,
     with pytest.raises(UsageError, match="ask for something else"):
         go(work, workers)
     assert not work.folder.exists()
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    work = toy(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    work.folder.mkdir()
+    (work.folder / ".work").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ImagecotError, match=r"\.work is a link, which nothing is written through"):
+        go(work)
+    assert [*(tmp_path / "elsewhere").iterdir()] == []
+
+
+def test_a_url_is_no_folder(tmp_path):
+    work = Toy(Path("s3://bucket/out"), tmp_path)
+    with pytest.raises(UsageError, match="s3:/bucket/out is a URL, and work is shared through a folder"):
+        go(work)
 
 
 def test_a_full_disk_stops_one_worker_and_no_other(tmp_path):

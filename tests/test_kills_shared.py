@@ -1,6 +1,6 @@
 """Real commands shared by hosts: whatever is killed or late, they end with the files of one undisturbed process.
 
-A host is a namespace of processes, network and name of its own on this machine, with a shared folder, and maybe a clock
+A host is a namespace of processes, network and name of its own on this machine, with a shared folder and a clock
 that is minutes off. So no host sees the processes of another, as on machines of their own.
 """
 
@@ -21,11 +21,12 @@ from test_kills import COMMANDS, ENVIRONMENT, content, inputs, run
 
 __all__ = ["inputs"]
 SEED = int(os.environ.get("IMAGECOT_KILL_SEED", "0"))
-SHARED = {
-    "evaluate": [*COMMANDS["evaluate"]],
-    "curate": [*COMMANDS["curate"]],
-    "study": [*COMMANDS["study"]],
-}
+SHARED = {name: COMMANDS[name] for name in ("evaluate", "curate", "study")}
+SKEWED = """
+import time
+right = time.time
+time.time = lambda: right() + {seconds}
+"""
 UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--uts"]
 pytestmark = [
     pytest.mark.slow,
@@ -36,9 +37,11 @@ pytestmark = [
 class Host:
     """A command of several workers on a host of its own."""
 
-    def __init__(self, name: str, folder: Path, command: list[str], clock: str = "") -> None:
-        skewed = ["faketime", "-f", clock] if clock and shutil.which("faketime") else []
-        imagecot = [*skewed, sys.executable, "-m", "imagecot", *command]
+    def __init__(self, name: str, folder: Path, command: list[str], seconds: int) -> None:
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "sitecustomize.py").write_text(SKEWED.format(seconds=seconds))
+        skewed = [f"PYTHONPATH={folder / name}"]
+        imagecot = ["env", *skewed, sys.executable, "-m", "imagecot", *command]
         script = 'hostname "$0"; exec "$@"'
         self.process = subprocess.Popen(
             [*UNSHARE, "sh", "-c", script, name, *imagecot],
@@ -76,7 +79,7 @@ def test_two_hosts_whose_workers_and_selves_are_killed(name, inputs, tmp_path):
     run(whole, SHARED[name])
     takes = time.monotonic() - began
     commands = {host: [*SHARED[name], "--workers", "2"] for host in ("anna", "berta")}
-    clocks = {"anna": "-7m", "berta": "+11m"}
+    clocks = {"anna": -420, "berta": 660}
     hosts = {host: Host(host, shared, commands[host], clocks[host]) for host in commands}
     for number in range(3):
         time.sleep(rng.uniform(0.5, 1) * takes)

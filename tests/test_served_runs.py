@@ -83,12 +83,13 @@ def test_a_judge_that_is_not_there_leaves_nothing(imagecot, quick, tmp_path):
 
 
 def test_an_evaluation_that_the_server_stopped_is_continued(imagecot, quick, tmp_path):
-    with server(*[sees] * 6, sends("out of memory", 400), sees) as there:
+    with server(*[sees] * 6, sends("out of memory", 400)) as there:
         drawn = ("evaluate", "geneval", "--generator", quick, "--search", "best-of-n", "-n", "2", "--per-task", "1",
                  "--samples", "1", "--detector", "pictograms", "--verifier", f"{there.url}#seer")  # fmt: skip
         code, _, err = imagecot(*drawn, "--out", "parts")
         assert code == 1
         assert "refuses the request (400: out of memory)" in err
+        there.answers[:] = [sees]
         code, _, err = imagecot(*drawn, "--out", "parts")
         assert (code, err) == (0, "")
         code, _, err = imagecot(*drawn, "--out", "whole")
@@ -102,7 +103,7 @@ def test_an_evaluation_that_the_server_stopped_is_continued(imagecot, quick, tmp
 
 
 def test_a_study_that_the_server_stopped_is_continued(quick, tmp_path, imagecot):
-    with server(*[sees] * 9, sends("out of memory", 400), sees) as there:
+    with server(*[sees] * 9, sends("out of memory", 400)) as there:
         file = tmp_path / "judge.yaml"
         file.write_text(f"address: {there.url}\nmodel: seer\nconcurrency: 2\n")
 
@@ -120,6 +121,7 @@ def test_a_study_that_the_server_stopped_is_continued(quick, tmp_path, imagecot)
 
         with pytest.raises(ImagecotError, match="out of memory"):
             run(recipe("parts"))
+        there.answers[:] = [sees]
         parts, whole = run(recipe("parts")), run(recipe("whole"))
         file.write_text(f"address: {there.url}\nmodel: seer\nconcurrency: 4\nseconds: 60\n")
         asked = len(there.bodies)

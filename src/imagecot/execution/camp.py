@@ -79,6 +79,12 @@ class Camp:
         """The folder of leases."""
         return self.folder / "leases"
 
+    def check(self) -> None:
+        """Raise ImagecotError where a link stands in its place, which nothing is written through."""
+        for folder in (self.folder, self.leases):
+            if folder.is_symlink():
+                make_own_folder(folder)
+
     def begin(self, pace: Pace) -> Leases:
         """The leases of a new worker."""
         return Leases(self.leases, pace)

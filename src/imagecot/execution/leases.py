@@ -199,7 +199,7 @@ class Leases:
         with clear_write_errors(file):
             if not create(file, head + _pulse(_HELD, 0, 0)):
                 return None
-            lease = Lease(name, generation + 1, file, os.open(file, os.O_WRONLY), len(head))
+            lease = Lease(name, generation + 1, file, os.open(file, os.O_WRONLY | os.O_NOFOLLOW), len(head))
         self._held[name] = lease
         return lease
 

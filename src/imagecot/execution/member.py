@@ -77,6 +77,7 @@ class Member:
             for unit in self._order(missing, over, alone=not others):
                 lease = self._take(unit, over[unit.name])
                 if lease is not None:
+                    self._check(lease)
                     self._do(unit, lease, self._worker)
                     break
 
@@ -111,6 +112,14 @@ class Member:
             self.failures.add(unit.name, before.owner, DIED, "the process ended without a word (killed, or no memory).")
         return lease
 
+    def _check(self, lease: Lease) -> None:
+        """Raise as of `Failures.check`: the last try of a unit may have failed just before this one took it."""
+        try:
+            self.failures.check()
+        except ImagecotError:
+            self.leases.give_back(lease)
+            raise
+
     def _do(self, unit: Unit, lease: Lease, worker: Worker) -> None:
         began = time.monotonic()
         try:
@@ -119,8 +128,10 @@ class Member:
                 if not (lease.lost and self.work.done(unit)):
                     keep()
         except Exception as error:
-            self.leases.give_back(lease)
-            self._failed(unit, error)
+            try:
+                self._failed(unit, error)
+            finally:
+                self.leases.give_back(lease)
         except BaseException:
             self.leases.give_back(lease)
             raise

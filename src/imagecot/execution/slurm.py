@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _EVERY = 5.0  # seconds between two questions to Slurm
 _GRACE = 60  # seconds before the end of its time in which a task is asked to end
+_OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
 _SCRIPT = """#!/bin/sh
 #SBATCH --job-name={name}
 #SBATCH --array=0-{last}
@@ -80,7 +81,7 @@ def _submit(folder: Path, recipe: "BaseModel", workers: int, doing: str) -> str:
 
 
 def _wait(sharing: "Sharing", job: str, folder: Path) -> None:
-    asked, gone = 0.0, 0
+    asked, gone, held = 0.0, 0, ""
     while sharing.camp.planned(sharing.work) and gone < 2:
         interruption.check()
         time.sleep(sharing.team.pace.look)
@@ -88,15 +89,22 @@ def _wait(sharing: "Sharing", job: str, folder: Path) -> None:
         sharing.look(missing)
         if time.monotonic() - asked > _EVERY:
             asked = time.monotonic()
-            gone = 0 if _there(job) else gone + 1
+            states = _states(job)
+            gone = 0 if any(state.partition(" ")[0] not in _OVER for state in states) else gone + 1
+            now = next((state for state in states if "held" in state.lower()), "")
+            if now != held:
+                held = now
+                if held:
+                    sharing.watch.tell(
+                        f"Slurm holds tasks of job {job} ({held}); scontrol release {job} lets them go on."
+                    )
     if sharing.camp.planned(sharing.work) and sharing.work.missing():
         sharing.failures.check()
         raise ImagecotError(f"job {job} ended before all was done; {folder}/task-*.log say why. Run the command again.")
 
 
-def _there(job: str) -> bool:
-    """Whether tasks of a job wait or run."""
-    asked = ["squeue", "--noheader", "--jobs", job, "--states=all", "--format=%T"]
+def _states(job: str) -> list[str]:
+    """The state and its reason of each task of a job that Slurm knows of."""
+    asked = ["squeue", "--noheader", "--array", "--jobs", job, "--states=all", "--format=%T %r"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    over = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
-    return any(state not in over for state in done.stdout.split())
+    return done.stdout.splitlines()

@@ -1,12 +1,15 @@
 """How a work is shared: by so many workers, started in one of several ways, and concluded by one of them."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from imagecot import interruption
+from imagecot.errors import UsageError
 from imagecot.execution import executors
 from imagecot.execution.camp import Camp
 from imagecot.execution.failures import Failures
@@ -69,6 +72,15 @@ def place(watch: Watch) -> tuple[int, int]:
     return rank, world
 
 
+def _refuse_url(folder: Path) -> None:
+    """Raise UsageError for a URL: leases are files of a file system that all machines share."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(folder)):
+        raise UsageError(
+            f"{folder} is a URL, and work is shared through a folder of the file system; give one, and copy it when it "
+            "is finished."
+        )
+
+
 def nobody(missing: Sequence[Unit]) -> None:
     """Nobody is told what is missing."""
 
@@ -91,7 +103,9 @@ def carry_out(
     UsageError as of `Work.load`; ImagecotError where a unit was tried often enough, where no worker can do more, and
     as of `conclude`. What is done stays, and the same call goes on.
     """
+    _refuse_url(work.folder)
     camp = Camp(work.folder)
+    camp.check()
     joined = bool(work.missing())
     where = place(watch)
     try:
