@@ -1,6 +1,7 @@
 """The study: choices and tables worked by hand, replayed searches equal to real ones, recipes, timing."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -122,12 +123,12 @@ def test_verdicts_by_hand():
     assert verdicts("orm", 4) == [False, True, True, False]
     assert verdicts("oracle", 4) == [True, True, True, False]
     each = [[True, False, False, True], [False, False, True, False], [False, True, True, False], [False] * 4]
-    assert verdicts("baseline", 4) == verdicts("baseline", 1) == sum(each, [])  # every recorded path is a single one
+    assert verdicts("baseline", 4) == verdicts("baseline", 1) == [*chain(*each)]  # every recorded path is a single one
     # groups of two: (.1 .9)(.2 .3), (.2 .4)(.6 .1), (.5 .5: the earlier)(.8 .1), (.9 .4)(.6 .1)
     assert verdicts("orm", 2) == [False, True, False, True, False, True, False, False]
     assert verdicts("orm", 3) == [False, True, True, False]  # the fourth path is in no group of three
     assert len(verdicts("random", 4)) == 16
-    assert verdicts("baseline", 4, judge=1) == sum((correct[::-1] for correct in each), [])
+    assert verdicts("baseline", 4, judge=1) == [*chain(*(correct[::-1] for correct in each))]
     assert verdicts("orm", 4, judge=1) == [False, False, True, False]
     assert verdicts("prm", 4) == [True, False]  # of the two prompts that it was drawn for
 
@@ -374,7 +375,7 @@ def test_rows_are_kept_whole_and_in_order(tmp_path):
     store.fold()
     assert store.file.read_text() == '{"number": 0}\n{"number": 2}\n'
     store.keep(Numbered(number=1))
-    assert store.holds_new(1)
+    assert store.part(1).is_file()
     assert store.numbers() == {0, 1, 2}
     # Killed after the file was written and before the parts were removed: nothing counts twice.
     store.file.write_text('{"number": 0}\n{"number": 1}\n{"number": 2}\n')

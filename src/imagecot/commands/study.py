@@ -83,7 +83,8 @@ def foretell(recipe: "AnyStudy", pilot: Path) -> None:
     if not isinstance(recipe, StudyRecipe):
         raise UsageError("--power is of studies that compare rows; leave it out.")
     known = read(pilot)
-    blocks: list[Block] = [Heading("Scores"), rows(recipe, known), Heading("Findings, in points"), findings(recipe, known)]
+    blocks: list[Block] = [Heading("Scores"), rows(recipe, known)]
+    blocks += [Heading("Findings, in points"), findings(recipe, known)]
     typer.echo(document(f"How precise this study will be, by {pilot}", blocks))
 
 
