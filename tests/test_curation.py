@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
@@ -224,6 +225,37 @@ def test_interrupted_twice_equals_undisturbed(tmp_path, monkeypatch):
     assert not (tmp_path / "parts/.work").exists()
     with pytest.raises(UsageError, match="holds another curation"):
         RankingData(tmp_path / "parts", {"seed": 2})
+
+
+def test_units_without_rows_claim_no_folder_and_are_not_made_again(tmp_path, monkeypatch):
+    """Nor when the command was stopped between them; their empty shards are there in the end."""
+    monkeypatch.setattr("imagecot.curation.job.UNIT", 4)  # a prompt
+    made, drawn = labeller(), []
+
+    def job(most: int, last: bool = True) -> Job:
+        def orm(prompts):
+            if len(drawn) >= most:
+                raise KeyboardInterrupt
+            drawn.append(prompts)
+            return made.orm(prompts) if last and prompts == PROMPTS[2:3] else []
+
+        return Job(tmp_path / "d", {"seed": 1}, PROMPTS, lambda data: orm, "drawing", "Data", "For a test.", 4)
+
+    with pytest.raises(ImagecotError, match="none of the images can be used"):
+        fill(lambda: job(3, last=False), SILENT)
+    assert not (tmp_path / "d").exists()
+    drawn.clear()
+    with pytest.raises(KeyboardInterrupt):
+        fill(lambda: job(2), SILENT)
+    assert [file.name for file in (tmp_path / "d").iterdir()] == [".work"]
+    assert len(Filling(lambda: job(2)).missing()) == 1
+    other = Job(tmp_path / "d", {"seed": 2}, PROMPTS, lambda data: made.orm, "drawing", "Data", "For a test.", 4)
+    assert len(Filling(lambda: other).missing()) == 3, "what another curation found empty says nothing of this one"
+    counts = fill(lambda: job(3), SILENT)
+    assert drawn == [[prompt] for prompt in PROMPTS]
+    assert sum(counts.values()) == 4
+    assert [len(pq.read_table(tmp_path / f"d/data/0000{k}.parquet")) for k in range(3)] == [0, 0, 4]
+    assert not (tmp_path / "d/.work").exists()
 
 
 def test_the_hub_reads_it(tmp_path):
