@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import torch
@@ -43,16 +44,22 @@ def torchrun(world: int, *arguments: str) -> list[str]:
 
 def forked(world: int, work: Callable[[], object]) -> None:
     """Let so many copies of this process do `work`, as if a launcher had started them."""
-    port, context = free_port(), multiprocessing.get_context("fork")
-    members = [context.Process(target=_do, args=(rank, world, port, work)) for rank in range(world)]
+    members = started(world, work)
     for one in members:
-        one.start()
-    for one in members:
-        one.join(timeout=300)
+        one.join(timeout=900)
     for one in members:
         one.kill()
         one.join()
     assert [one.exitcode for one in members] == [0] * world
+
+
+def started(world: int, work: Callable[[], object]) -> list[ForkProcess]:
+    """The copies, which work."""
+    port, context = free_port(), multiprocessing.get_context("fork")
+    members = [context.Process(target=_do, args=(rank, world, port, work)) for rank in range(world)]
+    for one in members:
+        one.start()
+    return members
 
 
 def told(rank: int, world: int, port: int) -> dict[str, str]:

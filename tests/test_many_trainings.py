@@ -1,10 +1,7 @@
 """Trainings by several processes: the same losses and weights as one, in whole weights and in shares, and resumed."""
 
-import os
 import re
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from safetensors.torch import load_file
 
 from imagecot import recipes, training
 from imagecot.errors import UsageError
+from imagecot.training import loop
 from imagecot.training.loop import Part, Shares
 from imagecot.training.output import is_finished
 from several import (
@@ -28,6 +26,7 @@ from several import (
     pairs_in,
     prompts_in,
     rows_in,
+    started,
     torchrun,
     write_recipe,
 )
@@ -140,38 +139,45 @@ def test_half_precision_is_near_in_shares(made, tmp_path, name):
 
 def killed_behind_state(made: Path, name: str, world: int, output: Path, after: int, *changes: str) -> int:
     """Kill all processes of a training as soon as it has kept a state behind `after`; returns its step."""
-    arguments = ("train", str(made / f"{name}.yaml"), f"output={output}", *changes)
-    command = [sys.executable, "-m", "imagecot", *arguments] if world == 1 else torchrun(world, *arguments)
-    running = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, start_new_session=True)
+    save = loop.save_state
+
+    def slowly(*arguments: object) -> None:
+        save(*arguments)
+        time.sleep(1.0)  # a training of twenty steps is over before anybody could kill it
+
+    def work() -> None:
+        loop.save_state = slowly
+        training.run(recipes.read(made / f"{name}.yaml", [f"output={output}", *changes]))
 
     def kept() -> int:
         return max((int(path.name[6:]) for path in output.glob("training/state-*")), default=0)
 
+    members = started(world, work)
     try:
         while (step := kept()) <= after:
-            assert running.poll() is None, running.stderr.read().decode() if running.stderr else ""
+            assert all(one.is_alive() for one in members)
             time.sleep(0.01)
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-        if running.stderr:
-            running.stderr.close()
+        for one in members:
+            one.kill()
+            one.join()
     assert not is_finished(output)
     return step
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["dpo", "lora", "reward-model"])
-@pytest.mark.parametrize("turn", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "turn"),
+    [("lora", 1), *(pytest.param(n, t, marks=pytest.mark.slow) for n in ("dpo", "reward-model") for t in (0, 1))],
+)
 def test_a_killed_training_goes_on_with_other_processes(made, tmp_path, name, turn):
     """One process, then two, four, and one; whole weights and shares in turn."""
-    slow = ["training.draws=24", "training.save_every=2"] if name != "reward-model" else ["save_every=2"]
-    one = followed(made, name, 1, tmp_path / "one", *slow)
+    often = "save_every=2" if name == "reward-model" else "training.save_every=2"
+    one = followed(made, name, 1, tmp_path / "one", often)
     step, changed = 0, tmp_path / "changed"
     for k, world in enumerate((1, 2, 4)):
         shard = [SHARD[kind_of(name)]] if (k + turn) % 2 else []
-        step = killed_behind_state(made, name, world, changed, step, *slow, *shard)
-    followed(made, name, 1, changed, *slow)
+        step = killed_behind_state(made, name, world, changed, step, often, *shard)
+    followed(made, name, 1, changed, often)
     same(one, changed, loss_of(name))
 
 

@@ -38,7 +38,6 @@ BYTES = 2  # of a number in bfloat16
 AT_ONCE = 256  # paths that a search draws together at most
 _WIDTH = 4096  # of the matrices of a full-size model
 _LOGITS = 2 * 8192  # numbers a code of a row, in a format of two bytes: its logits in float32
-_SHIPPED = ("pictograms", "pictograms-2")  # detectors of a million parameters
 
 
 class Unknown(Exception):
@@ -190,9 +189,12 @@ def drawn(work: Drawing, paths: float, together: float, card: Card = A100) -> fl
     return max(products, work.codes * read * BYTES / card.bandwidth)
 
 
-def read_seconds(on: Rates, images: float, detector: str) -> float:
-    """Seconds of a detector that reads so many images; the shipped ones take next to nothing."""
-    return 0.0 if detector in _SHIPPED else images * READ / on.card.flops
+def read_seconds(on: Rates, images: float, weights: float) -> float:
+    """Seconds of a detector that reads so many images; those of small generators' worlds take next to nothing.
+
+    weights  of who draws them
+    """
+    return 0.0 if weights < FULL_SIZE else images * READ / on.card.flops
 
 
 def scored(work: Drawing, draws: int = 1) -> float:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import BaseModel
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from imagecot.alignment.dpo import DpoRecipe
     from imagecot.alignment.iterate import IterativeRecipe
     from imagecot.alignment.self_correction import SelfCorrectionRecipe
+    from imagecot.contracts.values import JSON
     from imagecot.curation.recipes import CurateOrm, CurateParm, CuratePrm
     from imagecot.evaluation.recipe import EvaluationRecipe
     from imagecot.reward_models.recipe import FineTuneRecipe
@@ -118,7 +119,7 @@ def _rounds(recipe: "IterativeRecipe", on: Rates) -> Effort:
         judged=recipe.rounds * one.judged,
         trained=recipe.rounds * one.trained,
         decoded=recipe.rounds * (one.decoded + drawer.decoded(paths)),
-        read=recipe.rounds * read_seconds(on, paths, recipe.detector),
+        read=recipe.rounds * read_seconds(on, paths, one.loaded),
         images=recipe.rounds * paths,
         steps=recipe.rounds * one.steps,
     )
@@ -160,7 +161,7 @@ def _final_images(recipe: "CurateOrm | CurateParm", on: Rates) -> Effort:
     prompts, drawer = _lines(recipe.prompts) or PROMPTS, drawing(on, recipe.generator)
     paths = prompts * recipe.paths
     kept = prompts * min(recipe.keep, recipe.paths)
-    found = _drawn_only(drawer, on, f"{paths:,} paths", paths, recipe.paths, recipe.detector, kept)
+    found = _drawn_only(drawer, on, f"{paths:,} paths", paths, recipe.paths, kept)
     return replace(found, units=_units(prompts, recipe.paths))
 
 
@@ -171,14 +172,12 @@ def _units(prompts: int, each: int) -> int:
     return math.ceil(prompts / max(1, UNIT // each))
 
 
-def _drawn_only(
-    drawer: Drawer, on: Rates, what: str, paths: float, together: int, detector: str, kept: float
-) -> Effort:
+def _drawn_only(drawer: Drawer, on: Rates, what: str, paths: float, together: int, kept: float) -> Effort:
     return Effort(
         what,
         drawn=drawer.drawn(paths, together),
         decoded=drawer.decoded(paths),
-        read=read_seconds(on, paths, detector),
+        read=read_seconds(on, paths, drawer.work.weights),
         images=kept,
         pixels=drawer.pixels,
         loaded=drawer.work.weights,
@@ -191,7 +190,7 @@ def _continuations(recipe: "CuratePrm", on: Rates) -> Effort:
     # After each step but the last four paths go on to the end: half of the steps on average.
     steps = drawer.work.steps
     ends = prompts * CONTINUATIONS * (steps - 1)
-    found = _drawn_only(drawer, on, f"{prompts:,} prompts", ends, CONTINUATIONS, recipe.detector, prompts * steps)
+    found = _drawn_only(drawer, on, f"{prompts:,} prompts", ends, CONTINUATIONS, prompts * steps)
     seconds = drawer.drawn(prompts, 1) + drawer.drawn(ends / 2, CONTINUATIONS)
     return replace(found, drawn=seconds, units=_units(prompts, CONTINUATIONS))
 
@@ -205,14 +204,15 @@ def _geneval(recipe: "EvaluationRecipe", on: Rates) -> Effort:
         raise Unknown
     named, prompts = job.source.named, len(job.source.prompts)
     drawer, judge = drawing(on, str(recipe.generator)), judge_of(on, named.models.get("verifier"))
-    one = search_costs(named.search, recipe.settings, recipe.budget or recipe.n, drawer, judge)  # type: ignore[arg-type]
+    settings = cast("Mapping[str, JSON]", recipe.settings)
+    one = search_costs(named.search, settings, recipe.budget or recipe.n, drawer, judge)
     images, judged = prompts * recipe.samples, "verifier" in named.search.needs
     return Effort(
         f"{images:,} images of {prompts:,} prompts",
         drawn=images * one.drawn,
         judged=images * one.judged,
         decoded=images * one.decoded,
-        read=read_seconds(on, images, job.detector),
+        read=read_seconds(on, images, drawer.work.weights),
         images=images,
         units=len(job.source.pieces),
         pixels=drawer.pixels,
@@ -243,7 +243,7 @@ def _study(recipe: "StudyRecipe", on: Rates) -> Effort:
     if part:
         drawer = drawing(on, part.correcting_generator, *names)
         found = _with(found, _corrections(part, n, drawer, on).times(every), drawer, every * n, 0.0, every)
-    return replace(found, read=read_seconds(on, found.codes, recipe.detector))
+    return replace(found, read=read_seconds(on, found.codes, found.loaded))
 
 
 def _with(found: Effort, more: "Search", drawer: Drawer, paths: float, judge: float, units: int) -> Effort:
