@@ -98,7 +98,7 @@ def test_the_command_prints_what_the_command_of_a_kind_prints(imagecot, models, 
 def test_a_study_records_the_command_that_takes_its_rows(imagecot, monkeypatch):
     """The report adds `--rows` to it, which `imagecot run` has not."""
     seen = []
-    monkeypatch.setattr("imagecot.study.follow.run", lambda recipe, *, workers, on, command, watch: seen.append(command))
+    monkeypatch.setattr("imagecot.study.follow.run", lambda recipe, *, command, **_: seen.append(command))
     file = ROOT / "study/quick.yaml"
     code, out, err = imagecot("run", str(file), "n=2", "output=a b")
     assert (code, out, err) == (0, "a b/summary.json; next: imagecot report a b\n", "")

@@ -14,7 +14,7 @@ import pytest
 from imagecot.execution import owner
 from imagecot.execution.camp import Camp
 from imagecot.execution.leases import PACE, Leases
-from imagecot.execution.status import FOLDERS, status
+from imagecot.execution.status import FOLDERS, Status, status
 from test_execution import begin, until
 from working import QUICK, go, toy
 
@@ -56,7 +56,9 @@ def test_a_work_under_way_says_who_is_at_it_and_how_long_it_takes(imagecot, tmp_
     work = toy(tmp_path, seconds=0.4)
     process = begin(tmp_path, 1, 0.4)
     until(lambda: len(list(work.folder.glob("parts/*.txt"))) >= 2, process)
-    found = status(work.folder)
+    seen: list[Status] = []
+    until(lambda: seen.append(status(work.folder)) or any(one.done for one in seen[-1].running), process)
+    found = seen[-1]
     assert found.state == "running" and found.units == 12 and 2 <= (found.done or 0) < 12
     (one,) = found.running
     assert one.alive and one.done >= 1 and one.host and one.pid == process.pid

@@ -16,6 +16,7 @@ from imagecot.execution.team import CONCLUSION
 from imagecot.execution.work import Unit, absent
 from imagecot.files import create
 
+_LOOKS, _BETWEEN = 5, 0.1  # looks at a work that nobody seems to be at, and seconds between two
 State = Literal["finished", "running", "stopped"]
 # What marks a folder of each kind, and what is there when it is finished.
 FOLDERS = {
@@ -85,8 +86,13 @@ def status(folder: Path) -> Status:
         raise UsageError(f"there is no folder {folder}; give that of an evaluation, a curation or a study.")
     camp = Camp(folder)
     plans = camp.plans()
-    if plans:
-        return _under_way(camp, plans)
+    looks = 0
+    while plans:
+        found, looks = _under_way(camp, plans), looks + 1
+        if found.state == "running" or looks == _LOOKS:
+            return found
+        time.sleep(_BETWEEN)  # somebody may be between two units, or has just concluded
+        plans = camp.plans()
     kind = next((name for name in FOLDERS if (folder / name).is_file()), None)
     if kind is None and not (folder / WORK).is_dir():
         raise UsageError(f"{folder} is no folder of an evaluation, a curation or a study, nor one that is under way.")
