@@ -71,7 +71,8 @@ def _blocks(module: nn.Module) -> list[nn.Module]:
     for part in module.modules():
         if not isinstance(part, nn.ModuleList) or len({type(one) for one in part}) != 1 or id(part) in covered:
             continue
-        blocks = [one for one in part if any(True for _ in one.parameters())]
+        # A lone linear layer is no block: putting it together costs more than it saves.
+        blocks = [one for one in part if any(True for _ in one.children()) and any(True for _ in one.parameters())]
         found += blocks
         covered |= {id(inner) for one in blocks for inner in one.modules()}
     return found
