@@ -30,7 +30,7 @@ from several import (
     torchrun,
     write_recipe,
 )
-from small_models import write_generator, write_janus, write_llamagen, write_verifier
+from small_models import write_generator, write_janus, write_verifier
 
 torch.set_num_threads(1)
 SHARD = {"dpo": "training.shard=true", "reward-model": "shard=true"}
@@ -60,9 +60,8 @@ def made(tmp_path_factory) -> Path:
     dpo("guided", online=guided | {"kl": 0.1})
     dpo("guided-lora", online=guided, pictures=2, evaluate_every=10, **low)
     dpo("grpo", data=None, dpo_weight=0, online=guided | {"estimator": "masks"})
-    # Without guidance: what they draw flips a code sooner or later where weights differ in the last digit.
+    # Without guidance: what it draws flips a code sooner or later where weights differ in the last digit.
     dpo("janus", base=write_janus(here / "janus"))
-    dpo("llamagen", base=write_llamagen(here / "llamagen", side=4))
     reward("reward-model")
     reward("reward-model-lora", **low)
     return here
@@ -115,7 +114,7 @@ def test_two_processes_with_shares_are_as_one(made, tmp_path, name, few):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["dpo", "lora", "checkpointed", "guided", "guided-lora", "grpo", "janus", "llamagen", "reward-model",
+    ["dpo", "lora", "checkpointed", "guided", "guided-lora", "grpo", "janus", "reward-model",
      "reward-model-lora"],
 )  # fmt: skip
 def test_any_number_of_processes_is_as_one(made, tmp_path, name):
