@@ -133,6 +133,7 @@ def test_scores_that_are_missing(study, tmp_path):
         for row in whole:
             row["correct"] = [[True] * 4, [True] * 4]
             row["reasons"], row["codes"] = [""] * 4, row["codes"][:1] * 4
+            row["atoms"] = None  # earlier versions did not keep them
             cost = row["searches"]["kept"]["cost"]
             row["searches"]["orm"]["paths"] = [{**found[3], "score": 0.5, "stopped": None}] * 4
             row["searches"]["kept"] = {"paths": found, "chosen": chosen, "cost": cost}
