@@ -2,15 +2,15 @@
 
 import csv
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import Any
 
+import multiprocess  # which sends functions without a name, too
 import torch
 
 from imagecot.curation.dataset import RankingData, ranking_row
@@ -43,7 +43,10 @@ def torchrun(world: int, *arguments: str) -> list[str]:
 
 
 def forked(world: int, work: Callable[[], object]) -> None:
-    """Let so many copies of this process do `work`, as if a launcher had started them."""
+    """Let so many new processes do `work`, as if a launcher had started them.
+
+    They are no copies of this one: torch refuses gradients in a copy of a process that has computed some.
+    """
     members = started(world, work)
     for one in members:
         one.join(timeout=900)
@@ -53,9 +56,9 @@ def forked(world: int, work: Callable[[], object]) -> None:
     assert [one.exitcode for one in members] == [0] * world
 
 
-def started(world: int, work: Callable[[], object]) -> list[ForkProcess]:
-    """The copies, which work."""
-    port, context = free_port(), multiprocessing.get_context("fork")
+def started(world: int, work: Callable[[], object]) -> list[Any]:
+    """These processes, which work."""
+    port, context = free_port(), multiprocess.get_context("spawn")
     members = [context.Process(target=_do, args=(rank, world, port, work)) for rank in range(world)]
     for one in members:
         one.start()
@@ -69,10 +72,6 @@ def told(rank: int, world: int, port: int) -> dict[str, str]:
 
 
 def _do(rank: int, world: int, port: int, work: Callable[[], object]) -> None:
-    from accelerate.state import AcceleratorState, GradientState, PartialState
-
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()  # of the process that this one is a copy of
     torch.set_num_threads(1)
     if world > 1:
         os.environ.update(told(rank, world, port), OMP_NUM_THREADS="1")

@@ -157,7 +157,7 @@ def test_advice_is_what_all_parts_advise() -> None:
     alone = registry.advice("tiny-parm")
     assert alone["parm"]
     assert registry.advice("min(tiny-parm,mean(tiny-parm,tiny-parm++))") == alone
-    assert registry.advice("min(tiny-parm,tiny-orm)") == {}
+    assert not {"parm", "parm++"} & registry.advice("min(tiny-parm,tiny-orm)").keys()
     assert forms.agreed([{"a": {"x": 1}, "b": {"y": 1}}, {"a": {"x": 2}, "b": {"y": 1}}]) == {"b": {"y": 1}}
 
 
