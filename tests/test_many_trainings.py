@@ -105,7 +105,10 @@ def test_torchrun_starts_them(made, tmp_path):
     same(one, tmp_path / "two", "pairs/loss")
 
 
-@pytest.mark.parametrize(("name", "few"), [("guided", "training.steps=4"), ("reward-model", "epochs=0.8")])
+@pytest.mark.parametrize(
+    ("name", "few"),
+    [pytest.param("guided", "training.steps=4", marks=pytest.mark.slow), ("reward-model", "epochs=0.8")],
+)
 def test_two_processes_with_shares_are_as_one(made, tmp_path, name, few):
     one = followed(made, name, 1, tmp_path / "one", few)
     same(one, followed(made, name, 2, tmp_path / "two", few, SHARD[kind_of(name)]), loss_of(name))
