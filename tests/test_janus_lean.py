@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, DynamicCache, JanusForConditionalGeneration, JanusProcessor
+from transformers import AutoTokenizer, JanusForConditionalGeneration, JanusProcessor
 
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL, QUESTIONS
 from imagecot.errors import ImagecotError
 from imagecot.generators import load_generator
-from imagecot.generators.attention import KeysAndValues
 from imagecot.generators.janus import lean
 from imagecot.generators.janus.generator import JanusGenerator
 from imagecot.generators.janus.lean import LeanJanus
@@ -23,6 +22,7 @@ from imagecot.verifiers import load_verifier
 from imagecot.verifiers.janus import JanusChat, JanusVerifier
 from imagecot.verifiers.janus_processor import PlainProcessor, read_processor
 from imagecot.verifiers.loading import trained
+from stock_states import same_states
 
 SHIPPED = CHECKPOINTS / "tiny-janus"
 VALUES = json.loads((SHIPPED / "config.json").read_text())
@@ -61,25 +61,8 @@ def test_every_part_computes_the_same(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("padded", [True, False])
-@torch.no_grad()
 def test_states_and_caches(padded: bool) -> None:
-    own, stock = both(torch.float32)
-    mine, theirs, mask = KeysAndValues(), DynamicCache(), torch.arange(20) >= torch.tensor([[0], [3], [5]])
-    mask = mask if padded else torch.ones_like(mask)
-    embeds = torch.randn(3, 25, 192, generator=torch.Generator().manual_seed(2))
-    for first, end in ((0, 20), (20, 24), (24, 25)):
-        mask = torch.cat([mask, torch.ones(3, end - mask.shape[1], dtype=torch.bool)], 1)
-        asked = {
-            "inputs_embeds": embeds[:, first:end],
-            "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, first - end :],
-            "attention_mask": mask.long() if padded else None,
-            "use_cache": True,
-        }
-        found, expected = (
-            model.model.language_model(cache=cache, **asked).last_hidden_state
-            for model, cache in ((own, mine), (stock, theirs))
-        )
-        assert torch.equal(found[mask[:, first:end]], expected[mask[:, first:end]])
+    same_states(*both(torch.float32), padded, torch.float32)
 
 
 def test_gradients_are_the_same_with_activations_computed_again_too() -> None:

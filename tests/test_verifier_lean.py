@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, DynamicCache, LlavaOnevisionForConditionalGeneration
+from transformers import AutoTokenizer, LlavaOnevisionForConditionalGeneration
 
 from imagecot.contracts.questions import CLARITY, ORM, POTENTIAL
 from imagecot.errors import ImagecotError
@@ -20,6 +20,7 @@ from imagecot.verifiers import lean, load_verifier
 from imagecot.verifiers.llava_onevision import LlavaOnevisionVerifier
 from imagecot.verifiers.loading import trained
 from imagecot.verifiers.vision import encode
+from stock_states import same_states
 
 SHIPPED = CHECKPOINTS / "tiny-zero-shot"
 VALUES = json.loads((SHIPPED / "config.json").read_text())
@@ -35,22 +36,7 @@ def test_states_and_caches(dtype: torch.dtype, padded: bool) -> None:
     stock = LlavaOnevisionForConditionalGeneration.from_pretrained(SHIPPED, dtype=dtype).eval()
     assert own is not None and own.state_dict().keys() == stock.state_dict().keys()
     assert torch.equal(encode(own, IMAGES.to(dtype)), encode(stock, IMAGES.to(dtype)))
-    mine, theirs, mask = KeysAndValues(), DynamicCache(), torch.arange(20) >= torch.tensor([[0], [3], [5]])
-    mask = mask if padded else torch.ones_like(mask)
-    embeds = torch.randn(3, 25, 192, generator=torch.Generator().manual_seed(2)).to(dtype)
-    for first, end in ((0, 20), (20, 24), (24, 25)):
-        mask = torch.cat([mask, torch.ones(3, end - mask.shape[1], dtype=torch.bool)], 1)
-        asked = {
-            "inputs_embeds": embeds[:, first:end],
-            "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, first - end :],
-            "attention_mask": mask.long() if padded else None,
-            "use_cache": True,
-        }
-        found, expected = (
-            model.model.language_model(cache=cache, **asked).last_hidden_state
-            for model, cache in ((own, mine), (stock, theirs))
-        )
-        assert torch.equal(found[mask[:, first:end]], expected[mask[:, first:end]])
+    same_states(own, stock, padded, dtype)
 
 
 @pytest.mark.parametrize("padded", [True, False])

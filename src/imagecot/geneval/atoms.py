@@ -1,12 +1,14 @@
 """Which parts of a prompt an image shows, by GenEval's rules on a detector's answers, each part asked by itself."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 from imagecot.contracts.detector import Detections
 from imagecot.contracts.metadata import Metadata, Need
 from imagecot.geneval.rules import judge_detections
 
 
+@lru_cache(maxsize=1_024)  # every image of a prompt asks for them
 def atoms_of(metadata: Metadata) -> tuple[Metadata, ...]:
     """What each part of a prompt asks for: every object, its number where there are several, colour and relation.
 

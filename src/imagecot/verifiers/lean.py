@@ -14,15 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.contracts.values import JSON
-from imagecot.errors import ImagecotError
 from imagecot.generators.eye import Eye, EyeSizes
-from imagecot.generators.language import Angles, Language, LanguageSizes
+from imagecot.generators.language import Language, LanguageSizes
+from imagecot.generators.lean import filled
 from imagecot.reading import Foreign
-from imagecot.weights import NoInitialWeights, load_state_dict, misfits
 
 Size = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 Eps = Annotated[float, Field(gt=0, le=0.1)]
-WEIGHTS = "model.safetensors"
 # What begins the names of tensors in a file, and in a model.
 _PREFIXES = {"language_model.model.": "model.language_model.", "language_model.lm_head.": "lm_head."}
 _PARTS = ("vision_tower.", "multi_modal_projector.", "image_newline")
@@ -155,6 +153,11 @@ class Lean(nn.Module):
         self.lm_head.weight = self.model.language_model.embed_tokens.weight
 
     @property
+    def language(self) -> Language:
+        """The language model."""
+        return self.model.language_model
+
+    @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.lm_head.weight.device
@@ -184,24 +187,7 @@ def read(
         config = LeanConfig.model_validate(values)
     except ValidationError:
         return None
-    others = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin") or not file.is_file()]
-    if not config.fits or [file.name for file in others] != [WEIGHTS]:
+    if not config.fits:
         return None
-    with torch.device("meta"), NoInitialWeights():
-        model = Lean(config, values)
-    embedded = "model.language_model.embed_tokens.weight"
-    try:
-        loaded = load_state_dict(folder / WEIGHTS, device, dtype)
-    except ImagecotError:
-        return None
-    tensors = {_renamed(name): tensor for name, tensor in loaded.items()}
-    if len(tensors) < len(loaded) or "lm_head.weight" in tensors or embedded not in tensors:
-        return None
-    tensors["lm_head.weight"] = tensors[embedded]
-    if misfits(model.state_dict(), tensors):
-        return None
-    model.load_state_dict(tensors, assign=True)
-    model.lm_head.weight = model.model.language_model.embed_tokens.weight
     sizes = config.text_config.sizes
-    model.model.language_model.rotary_emb = Angles(sizes.head_dim, sizes.theta).to(device)
-    return model.eval()
+    return filled(lambda: Lean(config, values), folder, dtype, device, sizes, tied=True, renamed=_renamed)

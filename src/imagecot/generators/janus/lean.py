@@ -14,19 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imagecot.contracts.values import JSON
-from imagecot.errors import ImagecotError
 from imagecot.generators.eye import Eye, EyeSizes
 from imagecot.generators.janus.lean_vq import LeanVq, Size, VqConfig
-from imagecot.generators.language import Angles, Language, LanguageSizes
+from imagecot.generators.language import Language, LanguageSizes
+from imagecot.generators.lean import filled
 from imagecot.reading import Foreign
-from imagecot.weights import NoInitialWeights, load_state_dict, misfits
 
 if TYPE_CHECKING:
     from transformers import JanusForConditionalGeneration
 
 AnyJanus: TypeAlias = "JanusForConditionalGeneration | LeanJanus"
-WEIGHTS = "model.safetensors"
-_HEAD, _EMBEDDED = "lm_head.weight", "model.language_model.embed_tokens.weight"
 
 Depth = Annotated[int, Field(ge=1, le=1_000)]
 Eps = Annotated[float, Field(gt=0, le=0.1)]
@@ -201,6 +198,11 @@ class LeanJanus(nn.Module):
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
 
     @property
+    def language(self) -> Language:
+        """The language model."""
+        return self.model.language_model
+
+    @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.lm_head.weight.device
@@ -228,24 +230,7 @@ def read(
         config = LeanConfig.model_validate(values)
     except ValidationError:
         return None
-    others = [file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin") or not file.is_file()]
-    if not config.fits or [file.name for file in others] != [WEIGHTS]:
+    if not config.fits:
         return None
-    with torch.device("meta"), NoInitialWeights():
-        model = LeanJanus(config, values)
-    try:
-        tensors = load_state_dict(folder / WEIGHTS, device, dtype)
-    except ImagecotError:
-        return None
-    tied = config.tie_word_embeddings
-    if tied and (_HEAD in tensors or _EMBEDDED not in tensors):
-        return None
-    tensors |= {_HEAD: tensors[_EMBEDDED]} if tied else {}
-    if misfits(model.state_dict(), tensors):
-        return None
-    model.load_state_dict(tensors, assign=True)
-    if tied:
-        model.lm_head.weight = model.model.language_model.embed_tokens.weight
-    sizes = config.text_config.sizes
-    model.model.language_model.rotary_emb = Angles(sizes.head_dim, sizes.theta).to(device)
-    return model.eval()
+    sizes, tied = config.text_config.sizes, config.tie_word_embeddings
+    return filled(lambda: LeanJanus(config, values), folder, dtype, device, sizes, tied=tied)

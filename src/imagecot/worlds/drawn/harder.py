@@ -8,7 +8,6 @@ import random
 from functools import lru_cache
 
 from imagecot.contracts.metadata import Metadata, Need
-from imagecot.geneval.atoms import atoms_of
 from imagecot.geneval.prompts import COLORS, NUMBER_WORDS, RELATIONS, plural, with_article
 from imagecot.worlds.drawn.captions import OPENINGS
 from imagecot.worlds.drawn.scenes import KINDS
@@ -29,7 +28,7 @@ def harder_prompts() -> tuple[Metadata, ...]:
     found: dict[int, dict[str, Metadata]] = {size: {} for size in ATOMS}
     while any(len(own) < PER_SIZE for own in found.values()):
         needs, relation = _random(rng)
-        own = found.get(sum(1 + (need.count > 1) + bool(need.color) for need in needs) + bool(relation), {})
+        own = found.get(_size(needs, relation), {})
         if len(own) < PER_SIZE:
             metadata = composed(needs, relation)
             own.setdefault(metadata.prompt, metadata)
@@ -59,8 +58,12 @@ def composed(needs: list[Need], relation: str = "") -> Metadata:
         subject, target, *rest = needs
         include = [target, Need(subject.name, subject.count, subject.color, relation, 0), *rest]
     exact = tuple(Need(need.name, need.count + 1) for need in include if need.count > 1)
-    found = Metadata("", OPENINGS[0] + " and ".join(words), tuple(include), exact)
-    return Metadata(f"{len(atoms_of(found))} atoms", found.prompt, found.include, found.exclude)
+    return Metadata(f"{_size(needs, relation)} atoms", OPENINGS[0] + " and ".join(words), tuple(include), exact)
+
+
+def _size(needs: list[Need], relation: str) -> int:
+    """How many atoms a prompt of these has."""
+    return sum(1 + (need.count > 1) + bool(need.color) for need in needs) + bool(relation)
 
 
 def _words(need: Need) -> str:
